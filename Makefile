@@ -1,0 +1,61 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help venv lint test test-unit test-integration test-lab test-chaos bench demo lab-up lab-down build clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LAB ?= lab
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
+LAB_OK = $(PYTHON) -m tests.lab check
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
+
+venv: $(VENV)/.ready .cache/ansible_collections/kubepki/lifecycle ## the tool environment, from PyPI
+
+$(VENV)/.ready: requirements-dev.txt
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; apt-get update -qq && apt-get install -y -qq python3-venv; }
+	@echo "making the tool environment in $(VENV)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+.cache/ansible_collections/kubepki/lifecycle:
+	@mkdir -p $(dir $@) && ln -sfn $(CURDIR) $@
+
+lint: venv ## ruff, mypy, ansible-lint, antsibull: no warnings
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint test-unit test-integration test-lab ## everything CI runs: unit, integration, lab
+
+test-unit: venv ## the library, in seconds, anywhere
+	$(BIN)/python -m pytest tests/unit
+
+test-integration: venv ## real modules through ansible-playbook on a throw-away tree
+	$(BIN)/python -m pytest tests/integration
+
+test-lab: venv ## the playbooks on a real three-control-plane cluster (root on Debian)
+	@if $(LAB_OK); then $(BIN)/python -m pytest tests/lab; else echo "lab tests are skipped: see the reason above"; fi
+
+demo: venv ## a cluster, its report, a renewal of everything, and what clients noticed
+	@$(PYTHON) -m tests.lab.demo
+
+bench: venv ## the ratios of docs/performance.md
+	$(BIN)/python -m tests.bench
+
+lab-up: ## a kubeadm cluster of three control-plane nodes and two workers (LAB=name)
+	$(PYTHON) -m tests.lab up --name $(LAB)
+
+lab-down: ## remove it
+	$(PYTHON) -m tests.lab down --name $(LAB)
+
+build: venv ## the collection archive, in build/
+	$(BIN)/ansible-galaxy collection build --force --output-path build .
+
+clean: ## remove what the targets above made in the checkout
+	rm -rf $(VENV) .cache build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,30 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one exception the library raises on purpose."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+
+class PkiError(Exception):
+    """Something a person has to know about, and can do something about.
+
+    message: what is wrong, without a full stop at the end.
+    path: the file (or host:port) it is wrong with, or None.
+    fix: what to do about it, as a sentence, or None.
+    """
+
+    def __init__(self, message, path=None, fix=None):
+        super().__init__(message)
+        self.message = message
+        self.path = path
+        self.fix = fix
+
+    def __str__(self):
+        text = "%s: %s" % (self.path, self.message) if self.path else self.message
+        return "%s. %s" % (text, self.fix) if self.fix else text
+
+    def as_result(self):
+        """Give the fields a module returns beside `msg` when it fails: {"path", "reason", "fix"} (str or None)."""
+        return {"path": self.path, "reason": self.message, "fix": self.fix}

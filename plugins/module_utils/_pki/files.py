@@ -1,0 +1,519 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Atomic and durable writes, transactions over several files, backup sets with checksums, the journal.
+
+Everything here survives a kill or a power cut at any instruction: a file is either the old one or the new
+one, and whatever was begun is found in the journal by the next run.
+"""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import contextlib
+import datetime
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+import time
+
+from .errors import PkiError
+
+STATE_DIR = "/var/lib/kubepki"
+BACKUP_DIR = "/var/lib/kubepki/backups"
+
+# Dotfiles: the kubelet reads every other name in its manifest directory (pkg/kubelet/config/file_linux.go).
+_TEMPORARY = ".%s.kubepki-%s"
+
+_REASONS = {
+    errno.ENOSPC: ("no space left on the file system", "Free some space and run again; nothing was changed in this file."),
+    errno.EDQUOT: ("the disk quota is used up", "Raise the quota and run again; nothing was changed in this file."),
+    errno.EROFS: ("the file system is read-only", "Remount it read-write (see `dmesg` for why it went read-only) and run again."),
+    errno.EACCES: ("permission denied", "Run with become: true (root)."),
+    errno.EPERM: ("operation not permitted", "Run with become: true (root); `lsattr` shows whether the file is immutable."),
+    errno.ENOENT: ("does not exist", None),
+    errno.EISDIR: ("is a directory where a file is expected", "Move it away."),
+    errno.EIO: ("input/output error", "The disk is failing: see `dmesg`."),
+}
+
+
+def explain(error, path):
+    """Turn an OSError about `path` into a PkiError that says what to do."""
+    reason, fix = _REASONS.get(error.errno, (error.strerror or str(error), None))
+    return PkiError(reason, path=path, fix=fix)
+
+
+def sha256(data):
+    """Give the SHA-256 of bytes as lower-case hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def read(path):
+    """Give the bytes of a file. Raises PkiError that names it when it cannot be read."""
+    try:
+        with open(path, "rb") as handle:
+            return handle.read()
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def read_if_exists(path):
+    """Give the bytes of a file, or None where it does not exist. Raises PkiError for any other trouble."""
+    try:
+        with open(path, "rb") as handle:
+            return handle.read()
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        return None
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def sync_directory(directory):
+    """Make renames and removals in a directory durable (fsync(2) on the directory)."""
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        raise explain(error, directory) from error
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot sync a directory; their rename is durable by itself.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise explain(error, directory) from error
+    finally:
+        os.close(descriptor)
+
+
+def make_directory(path, mode=0o700):
+    """Make a directory (and its parents, with the same mode) unless it is there. Raises PkiError."""
+    missing = []
+    current = os.path.abspath(path)
+    while not os.path.isdir(current):
+        missing.append(current)
+        current = os.path.dirname(current)
+    for directory in reversed(missing):
+        try:
+            os.mkdir(directory, mode)
+            os.chmod(directory, mode)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise explain(error, directory) from error
+        sync_directory(os.path.dirname(directory))
+
+
+def _keep_selinux_label(source, destination):
+    # A rename keeps the label of the temporary file, which is the directory's default and not always the target's.
+    with contextlib.suppress(OSError, AttributeError):
+        os.setxattr(destination, "security.selinux", os.getxattr(source, "security.selinux"))
+
+
+def _attributes(path, mode, owner):
+    """Mode and owner for a new version of path: what is asked, else what it has, else 0600 and this process's."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return (0o600 if mode is None else mode), owner
+    if mode is None:
+        mode = stat.S_IMODE(status.st_mode)
+    if owner is None:
+        owner = (status.st_uid, status.st_gid)
+    return mode, owner
+
+
+def stage(path, data, mode=None, owner=None, suffix=None):
+    """Write data durably beside path, under a hidden temporary name, and give that name.
+
+    mode: permission bits; None keeps those of path, or 0600 where path is new. The bytes are never readable
+    by others on the way: the file is 0600 from its creation. owner: (uid, gid), or None to keep path's.
+    Raises PkiError and leaves nothing behind when the file cannot be written completely.
+    """
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, _TEMPORARY % (name, suffix or os.urandom(4).hex()))
+    mode, owner = _attributes(path, mode, owner)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as handle:
+                handle.write(data)
+                handle.flush()
+                if owner is not None and os.geteuid() == 0:
+                    os.fchown(handle.fileno(), owner[0], owner[1])
+                os.fchmod(handle.fileno(), mode)
+                os.fsync(handle.fileno())
+            _keep_selinux_label(path, temporary)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise PkiError("the directory %s does not exist" % directory, path=path,
+                           fix="Create it, or correct the path.") from error
+        raise explain(error, path) from error
+    return temporary
+
+
+def write(path, data, mode=None, owner=None):
+    """Replace (or create) a file so that every reader, and every crash, sees the old bytes or the new ones.
+
+    Takes bytes; mode and owner as in stage(). A symbolic link is followed: the file it names is replaced.
+    Raises PkiError; the old file is then untouched.
+    """
+    path = os.path.realpath(path)
+    temporary = stage(path, data, mode, owner)
+    try:
+        os.rename(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise explain(error, path) from error
+    sync_directory(os.path.dirname(path))
+
+
+def write_symlink(path, target):
+    """Point the symbolic link `path` to target, atomically (kubelet: certificate_store.go updates it so)."""
+    directory, name = os.path.split(path)
+    temporary = os.path.join(directory, _TEMPORARY % (name, os.urandom(4).hex()))
+    try:
+        os.symlink(target, temporary)
+        os.rename(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise explain(error, path) from error
+    sync_directory(directory)
+
+
+def remove(path):
+    """Remove a file or link durably. Gives whether there was one. Raises PkiError."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise explain(error, path) from error
+    sync_directory(os.path.dirname(path))
+    return True
+
+
+def free_bytes(path):
+    """Give the bytes a process may still write on the file system that holds path, or its nearest parent."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
+
+
+def check_writable(directory):
+    """Prove that files can be made in a directory, by making and removing one. Raises PkiError if not."""
+    path = os.path.join(directory, "probe")
+    os.unlink(stage(path, b"kubepki\n" * 512))
+
+
+@contextlib.contextmanager
+def lock(state_dir=STATE_DIR, seconds=60, what="another kubepki job"):
+    """Hold the node's lock, so that two runs never change one node at a time.
+
+    state_dir: where the lock file lies (made 0700 when missing). seconds: how long to wait for another run.
+    The kernel releases the lock with the process, however it ends. Raises PkiError when the time is up.
+    """
+    make_directory(state_dir)
+    path = os.path.join(state_dir, "lock")
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise explain(error, path) from error
+    try:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() > deadline:
+                    raise PkiError("%s is running on this node since before this one began" % what, path=path,
+                                   fix="Wait for it to end (`fuser -v %s` shows it), then run again." % path) from error
+                time.sleep(0.1)
+        yield
+    finally:
+        os.close(handle)
+
+
+class Journal:
+    """What a multi-step job has begun, on disk, so that the next run can finish or undo it.
+
+    state_dir: the folder for journals (a `journal` folder is made in it, 0700). name: the job's.
+    """
+
+    def __init__(self, name, state_dir=STATE_DIR):
+        self.directory = os.path.join(state_dir, "journal")
+        self.path = os.path.join(self.directory, name + ".json")
+
+    def load(self):
+        """Give the recorded mapping, or None where nothing was begun. Raises PkiError on a damaged journal."""
+        data = read_if_exists(self.path)
+        if data is None:
+            return None
+        try:
+            record = json.loads(data.decode("utf-8"))
+        except ValueError as error:
+            raise PkiError("the journal is not JSON", path=self.path,
+                           fix="Compare the files it concerns with the newest backup set, then remove it.") from error
+        if not isinstance(record, dict):
+            raise PkiError("the journal is not a mapping", path=self.path,
+                           fix="Compare the files it concerns with the newest backup set, then remove it.")
+        return record
+
+    def save(self, record):
+        """Record a mapping durably, replacing the one before. Holds no key material: only paths and checksums."""
+        make_directory(self.directory)
+        write(self.path, json.dumps(record, sort_keys=True, indent=1).encode("utf-8"), mode=0o600)
+
+    def clear(self):
+        """Say that nothing is under way any more."""
+        remove(self.path)
+
+
+class Transaction:
+    """Several files that change together: after a crash, recover() makes all of them new or leaves all old.
+
+    The new contents are first written beside their targets; when all are durable the journal is told to
+    commit, and the renames follow within microseconds of one another. A certificate and its key are thus
+    never both old-and-new for longer than two renames, and a crash between the two is healed by recover().
+    """
+
+    def __init__(self, name, state_dir=STATE_DIR):
+        self._journal = Journal(name, state_dir)
+        self._changes = []
+
+    def write(self, path, data, mode=None, owner=None):
+        """Plan new bytes for path (mode and owner as in stage())."""
+        self._changes.append({"path": os.path.realpath(path), "data": data, "mode": mode, "owner": owner})
+
+    def symlink(self, path, target):
+        """Plan that path becomes a symbolic link to target."""
+        self._changes.append({"path": path, "target": target})
+
+    def paths(self):
+        """Give the paths planned so far."""
+        return [change["path"] for change in self._changes]
+
+    def commit(self):
+        """Make all planned changes. Raises PkiError with nothing changed when any cannot be staged."""
+        if not self._changes:
+            return
+        # The temporary names are recorded before they exist, so that a crash while staging leaves no litter.
+        token = os.urandom(4).hex()
+        entries = []
+        for change in self._changes:
+            directory, name = os.path.split(change["path"])
+            entry = {"path": change["path"], "staged": os.path.join(directory, _TEMPORARY % (name, token))}
+            if "target" in change:
+                entry["target"] = change["target"]
+            else:
+                entry["sha256"] = sha256(change["data"])
+            entries.append(entry)
+        self._journal.save({"state": "staging", "entries": entries})
+        try:
+            for change, entry in zip(self._changes, entries):
+                if "target" in change:
+                    os.symlink(change["target"], entry["staged"])
+                else:
+                    stage(change["path"], change["data"], change["mode"], change["owner"], suffix=token)
+        except (OSError, PkiError) as error:
+            _discard(entries)
+            self._journal.clear()
+            raise explain(error, change["path"]) from error if isinstance(error, OSError) else error
+        self._journal.save({"state": "commit", "entries": entries})
+        _finish(entries)
+        self._journal.clear()
+        self._changes = []
+
+    @classmethod
+    def recover(cls, name, state_dir=STATE_DIR):
+        """Finish or undo what a killed run left: gives "nothing", "undone" or "finished". Raises PkiError."""
+        journal = Journal(name, state_dir)
+        record = journal.load()
+        if record is None:
+            return "nothing"
+        if record.get("state") == "commit":
+            _finish(record["entries"])
+            journal.clear()
+            return "finished"
+        _discard(record.get("entries", []))
+        journal.clear()
+        return "undone"
+
+
+def _discard(entries):
+    for entry in entries:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(entry["staged"])
+
+
+def _finish(entries):
+    for entry in entries:
+        try:
+            os.rename(entry["staged"], entry["path"])
+        except FileNotFoundError:
+            # Renamed before the crash; anything else in its place is somebody's later change, which stays.
+            continue
+        except OSError as error:
+            raise explain(error, entry["path"]) from error
+    for directory in sorted({os.path.dirname(entry["path"]) for entry in entries}):
+        sync_directory(directory)
+
+
+_SET_NAME = re.compile(r"^\d{8}T\d{6}\.\d{6}Z-[a-z0-9-]+$")
+
+
+def create_backup(paths, job, backup_dir=BACKUP_DIR, keep=5):
+    """Copy files into a new backup set and give the set's directory.
+
+    paths: files and symbolic links; one that does not exist is recorded as absent, so that restoring
+    removes it. job: a word for the set's name. keep: how many sets stay, the newest; the new one always
+    does. The set appears under its name only when it is complete and durable: directories are 0700, files
+    0600, and manifest.json holds path, type, mode, owner and SHA-256 of each.
+    Raises PkiError (no space, read-only, ...) with no set made.
+    """
+    make_directory(backup_dir)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    name = "%s-%s" % (now.strftime("%Y%m%dT%H%M%S.%fZ"), job)
+    partial = os.path.join(backup_dir, ".partial-" + name)
+    entries = []
+    try:
+        make_directory(partial)
+        for path in sorted(set(paths)):
+            entries.append(_back_up_one(path, partial))
+        document = {"schema": 1, "job": job, "created_at": now.strftime("%Y-%m-%dT%H:%M:%SZ"), "entries": entries}
+        write(os.path.join(partial, "manifest.json"), json.dumps(document, indent=1).encode("utf-8"), mode=0o600)
+        final = os.path.join(backup_dir, name)
+        os.rename(partial, final)
+        sync_directory(backup_dir)
+    except (OSError, PkiError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, PkiError):
+            raise PkiError("no backup could be made (%s), so nothing was changed" % error.message, path=error.path,
+                           fix=error.fix) from error
+        raise explain(error, partial) from error
+    for old in list_backups(backup_dir)[:-keep] if keep > 0 else []:
+        if old != final:
+            shutil.rmtree(old, ignore_errors=True)
+    # Left by a run that was killed while it copied; no set, so nothing can be lost with it.
+    for litter in os.listdir(backup_dir):
+        if litter.startswith(".partial-"):
+            shutil.rmtree(os.path.join(backup_dir, litter), ignore_errors=True)
+    return final
+
+
+def _back_up_one(path, partial):
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return {"path": path, "type": "absent"}
+    except OSError as error:
+        raise explain(error, path) from error
+    entry = {"path": path, "mode": stat.S_IMODE(status.st_mode), "uid": status.st_uid, "gid": status.st_gid}
+    if stat.S_ISLNK(status.st_mode):
+        entry.update(type="symlink", target=os.readlink(path))
+        return entry
+    if not stat.S_ISREG(status.st_mode):
+        raise PkiError("is neither a file nor a symbolic link", path=path, fix="Leave it out of the backup.")
+    data = read(path)
+    copy = os.path.join(partial, "files", path.lstrip("/"))
+    make_directory(os.path.dirname(copy))
+    write(copy, data, mode=0o600)
+    entry.update(type="file", sha256=sha256(data), size=len(data))
+    return entry
+
+
+def list_backups(backup_dir=BACKUP_DIR):
+    """Give the complete backup sets, oldest first, as directories."""
+    try:
+        names = os.listdir(backup_dir)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise explain(error, backup_dir) from error
+    return [os.path.join(backup_dir, name) for name in sorted(names) if _SET_NAME.match(name)]
+
+
+def read_backup(directory):
+    """Give a set's manifest after checking every file in it against its checksum. Raises PkiError if one differs."""
+    path = os.path.join(directory, "manifest.json")
+    try:
+        document = json.loads(read(path).decode("utf-8"))
+        entries = document["entries"]
+        kinds = {entry["type"] for entry in entries}
+    except (ValueError, KeyError, TypeError) as error:
+        raise PkiError("the manifest of this backup set is damaged", path=path, fix="Choose another set.") from error
+    if not kinds <= {"file", "symlink", "absent"}:
+        raise PkiError("the manifest of this backup set is of a newer kind", path=path, fix="Use a newer kubepki.")
+    for entry in entries:
+        if entry["type"] == "file":
+            copy = os.path.join(directory, "files", entry["path"].lstrip("/"))
+            if sha256(read(copy)) != entry["sha256"]:
+                raise PkiError("the copy in the backup set does not match its checksum", path=copy,
+                               fix="Choose another set: this one is damaged.")
+    return document
+
+
+def plan_restore(directory, paths=None):
+    """Compare a backup set with the node: gives [(entry, differs)] for every entry (or those in paths).
+
+    An entry differs when content, type, link target, mode or owner is not what the set recorded.
+    """
+    plan = []
+    for entry in read_backup(directory)["entries"]:
+        if paths is None or entry["path"] in paths:
+            plan.append((entry, _differs(entry)))
+    return plan
+
+
+def _differs(entry):
+    path = entry["path"]
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return entry["type"] != "absent"
+    if entry["type"] == "absent":
+        return True
+    if entry["type"] == "symlink":
+        return not stat.S_ISLNK(status.st_mode) or os.readlink(path) != entry["target"]
+    if not stat.S_ISREG(status.st_mode):
+        return True
+    return ((stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != (entry["mode"], entry["uid"], entry["gid"])
+            or sha256(read(path)) != entry["sha256"])
+
+
+def restore_backup(directory, paths=None, state_dir=STATE_DIR):
+    """Put back what a backup set holds (all, or the given paths) and give the paths that changed.
+
+    Files and links that are as recorded stay untouched; what was absent is removed last. All files change
+    in one Transaction named "restore"; Transaction.recover("restore") finishes one that was killed.
+    """
+    changes = [entry for entry, differs in plan_restore(directory, paths) if differs]
+    transaction = Transaction("restore", state_dir)
+    for entry in changes:
+        if entry["type"] == "file":
+            make_directory(os.path.dirname(entry["path"]), 0o755)
+            if os.path.islink(entry["path"]):
+                remove(entry["path"])
+            data = read(os.path.join(directory, "files", entry["path"].lstrip("/")))
+            transaction.write(entry["path"], data, entry["mode"], (entry["uid"], entry["gid"]))
+        elif entry["type"] == "symlink":
+            make_directory(os.path.dirname(entry["path"]), 0o755)
+            transaction.symlink(entry["path"], entry["target"])
+    transaction.commit()
+    for entry in changes:
+        if entry["type"] == "absent":
+            remove(entry["path"])
+    return [entry["path"] for entry in changes]

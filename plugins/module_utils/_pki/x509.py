@@ -1,0 +1,564 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Parse, build, sign and compare keys, certificates, requests and bundles (RFC 5280, RFC 2986).
+
+The only room that imports cryptography; it works with every version from 3.4 on, and the differences between
+versions end here.
+"""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import base64
+import datetime
+import hashlib
+import ipaddress
+import os
+import re
+
+from .errors import PkiError
+
+try:
+    from cryptography import x509 as _x509
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+    HAS_CRYPTOGRAPHY = True
+except ImportError:  # reported by the module, which can look for another interpreter first
+    HAS_CRYPTOGRAPHY = False
+
+UTC = datetime.timezone.utc
+KEY_TYPES = ("rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384")
+
+# kubeadm backdates what it issues, for nodes whose clocks are a little behind (cmd/kubeadm/app/util/pkiutil).
+BACKDATE = datetime.timedelta(minutes=5)
+# RFC 5280 4.1.2.5: 99991231235959Z stands for "no well-defined expiration".
+LATEST = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+_PEM = re.compile(b"-----BEGIN ([A-Z0-9 ]+)-----\\s.*?-----END \\1-----[^\\n]*\\n?", re.DOTALL)
+_USAGES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+           "key_cert_sign", "crl_sign")
+
+
+def now():
+    """Give the current time in UTC, to the second, as X.509 can hold it."""
+    return datetime.datetime.now(UTC).replace(microsecond=0)
+
+
+class Certificate:
+    """A parsed certificate. Attributes are computed once, from the DER; none holds key material.
+
+    pem, der: bytes. sha256: hex digest of the DER. subject, issuer: RFC 4514 strings ("CN=kubernetes-admin,O=...").
+    common_name: str or None; organizations: list. serial: int. sans: ["DNS:a", "IP:1.2.3.4", ...].
+    not_before, not_after: datetime in UTC. is_ca: bool; path_length: int or None.
+    usages: names as in RFC 5280 4.2.1.3 with underscores; extended_usages: "server", "client" or a dotted OID.
+    key_type: "rsa-2048", "ecdsa-p256", ...; key_sha256: hex digest of the public key (SubjectPublicKeyInfo DER).
+    subject_key_id, authority_key_id: hex str or None. self_issued: subject equals issuer.
+    """
+
+    def __init__(self, raw, path=None):
+        self.raw = raw
+        self.path = path
+        try:
+            self.der = raw.public_bytes(serialization.Encoding.DER)
+            self.sha256 = hashlib.sha256(self.der).hexdigest()
+            self.serial = raw.serial_number
+            self.not_before = _utc(raw, "not_valid_before")
+            self.not_after = _utc(raw, "not_valid_after")
+            self.subject = raw.subject.rfc4514_string()
+            self.issuer = raw.issuer.rfc4514_string()
+            self.self_issued = raw.subject == raw.issuer
+            self.common_name = _one(raw.subject, NameOID.COMMON_NAME)
+            self.organizations = [item.value for item in raw.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+            public_key = raw.public_key()
+            self.key_sha256 = _key_sha256(public_key)
+            self.key_type = _key_type(public_key)
+            extensions = {item.oid: item.value for item in raw.extensions}
+        except (ValueError, UnsupportedAlgorithm, _x509.DuplicateExtension, _x509.UnsupportedGeneralNameType) as error:
+            raise PkiError("holds a certificate that cannot be read (%s)" % error, path=path,
+                           fix="Restore it from a backup, or issue it again.") from None
+        self._read(extensions)
+
+    def _read(self, extensions):
+        constraints = extensions.get(_x509.BasicConstraints.oid)
+        self.is_ca = bool(constraints and constraints.ca)
+        self.path_length = constraints.path_length if constraints else None
+        usage = extensions.get(_x509.KeyUsage.oid)
+        self.usages = [name for name in _USAGES if usage is not None and getattr(usage, name)]
+        known = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIENT_AUTH: "client"}
+        self.extended_usages = [known.get(oid, oid.dotted_string) for oid in extensions.get(_x509.ExtendedKeyUsage.oid, ())]
+        self.sans = [_san_text(name) for name in extensions.get(_x509.SubjectAlternativeName.oid, ())]
+        ski = extensions.get(_x509.SubjectKeyIdentifier.oid)
+        self.subject_key_id = ski.digest.hex() if ski else None
+        aki = extensions.get(_x509.AuthorityKeyIdentifier.oid)
+        self.authority_key_id = aki.key_identifier.hex() if aki and aki.key_identifier else None
+        self.name_constraints = _x509.NameConstraints.oid in extensions
+
+    @property
+    def pem(self):
+        """The certificate as PEM, one line break at the end."""
+        return self.raw.public_bytes(serialization.Encoding.PEM)
+
+    def describe(self):
+        """Give what a diff shows of a certificate: names, validity and fingerprints, never key material."""
+        return {"subject": self.subject, "issuer": self.issuer, "serial": hex(self.serial), "sans": list(self.sans),
+                "usages": list(self.extended_usages), "key_type": self.key_type, "not_before": timestamp(self.not_before),
+                "not_after": timestamp(self.not_after), "sha256": self.sha256}
+
+    def signed_by(self, issuer):
+        """Tell whether issuer (a Certificate) names itself as this one's issuer and its key made the signature."""
+        if self.raw.issuer != issuer.raw.subject:
+            return False
+        return self.verified_by_key(issuer)
+
+    def verified_by_key(self, issuer):
+        """Tell whether the signature was made by the issuer's key, whatever names the two carry."""
+        key = issuer.raw.public_key()
+        try:
+            algorithm = self.raw.signature_hash_algorithm
+            if isinstance(key, rsa.RSAPublicKey):
+                key.verify(self.raw.signature, self.raw.tbs_certificate_bytes, padding.PKCS1v15(), algorithm)
+            elif isinstance(key, ec.EllipticCurvePublicKey):
+                key.verify(self.raw.signature, self.raw.tbs_certificate_bytes, ec.ECDSA(algorithm))
+            elif isinstance(key, ed25519.Ed25519PublicKey):
+                key.verify(self.raw.signature, self.raw.tbs_certificate_bytes)
+            else:
+                return False
+        except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError):
+            return False
+        return True
+
+
+class PrivateKey:
+    """A private key. pem is what goes to the file; repr and str never show it.
+
+    key_type and key_sha256 as in Certificate, so that a pair matches when both digests are equal.
+    """
+
+    def __init__(self, raw, pem=None):
+        self.raw = raw
+        public_key = raw.public_key()
+        self.key_sha256 = _key_sha256(public_key)
+        self.key_type = _key_type(public_key)
+        self._pem = pem
+
+    @property
+    def pem(self):
+        """PEM in the form kubeadm writes: PKCS#1 for RSA, SEC 1 for ECDSA (client-go util/keyutil)."""
+        if self._pem is None:
+            self._pem = self.raw.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL,
+                                               serialization.NoEncryption())
+        return self._pem
+
+    @property
+    def public_pem(self):
+        """The public half, as in sa.pub (PKIX, "PUBLIC KEY")."""
+        return self.raw.public_key().public_bytes(serialization.Encoding.PEM,
+                                                  serialization.PublicFormat.SubjectPublicKeyInfo)
+
+    def matches(self, certificate):
+        """Tell whether a Certificate (or PublicKey, Request) holds the public half of this key."""
+        return self.key_sha256 == certificate.key_sha256
+
+
+class PublicKey:
+    """A public key from sa.pub: key_type, key_sha256 and pem."""
+
+    def __init__(self, raw):
+        self.raw = raw
+        self.key_sha256 = _key_sha256(raw)
+        self.key_type = _key_type(raw)
+        self.pem = raw.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+class Request:
+    """A parsed certificate signing request: subject, common_name, organizations, sans, extended_usages, key_sha256."""
+
+    def __init__(self, raw, path=None):
+        self.raw = raw
+        self.path = path
+        try:
+            self.subject = raw.subject.rfc4514_string()
+            self.common_name = _one(raw.subject, NameOID.COMMON_NAME)
+            self.organizations = [item.value for item in raw.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+            public_key = raw.public_key()
+            self.key_sha256 = _key_sha256(public_key)
+            self.key_type = _key_type(public_key)
+            self._extensions = {item.oid: item for item in raw.extensions}
+            valid = raw.is_signature_valid
+        except (ValueError, UnsupportedAlgorithm, _x509.DuplicateExtension, _x509.UnsupportedGeneralNameType) as error:
+            raise PkiError("holds a request that cannot be read (%s)" % error, path=path, fix="Make the request again.") from None
+        if not valid:
+            raise PkiError("the request is not signed by the key it carries", path=path,
+                           fix="Make the request again; it may have been altered on the way.")
+        known = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIENT_AUTH: "client"}
+        usages = self._extensions.get(_x509.ExtendedKeyUsage.oid)
+        self.extended_usages = [known.get(oid, oid.dotted_string) for oid in usages.value] if usages else []
+        names = self._extensions.get(_x509.SubjectAlternativeName.oid)
+        self.sans = [_san_text(name) for name in names.value] if names else []
+        constraints = self._extensions.get(_x509.BasicConstraints.oid)
+        self.wants_ca = bool(constraints and constraints.value.ca)
+
+    @property
+    def pem(self):
+        """The request as PEM."""
+        return self.raw.public_bytes(serialization.Encoding.PEM)
+
+
+def parse_certificates(data, path=None):
+    """Give every certificate of a PEM file, in order, as Certificates. Other PEM blocks are passed over.
+
+    data: bytes. Raises PkiError when there is none, or when one cannot be read.
+    """
+    blocks = [match.group(0) for match in _PEM.finditer(data) if match.group(1) == b"CERTIFICATE"]
+    if not blocks:
+        raise PkiError(_why_no_pem(data, "certificate"), path=path, fix="Restore it from a backup, or issue it again.")
+    certificates = []
+    for block in blocks:
+        try:
+            raw = _x509.load_pem_x509_certificate(block)
+        except (ValueError, TypeError) as error:
+            raise PkiError("holds a damaged certificate (%s)" % _first_line(error), path=path,
+                           fix="Restore it from a backup, or issue it again.") from None
+        certificates.append(Certificate(raw, path))
+    return certificates
+
+
+def parse_certificate(data, path=None):
+    """Give the first certificate of a PEM file: the leaf of a chain, the signer of a CA bundle."""
+    return parse_certificates(data, path)[0]
+
+
+def parse_der_certificate(der, path=None):
+    """Give a Certificate from DER, as a TLS handshake delivers it."""
+    try:
+        return Certificate(_x509.load_der_x509_certificate(der), path)
+    except ValueError as error:
+        raise PkiError("serves a certificate that cannot be read (%s)" % _first_line(error), path=path) from None
+
+
+def parse_private_key(data, path=None):
+    """Give the private key of a PEM file (PKCS#1, SEC 1 or PKCS#8). Raises PkiError: none, truncated, encrypted."""
+    block = next((match.group(0) for match in _PEM.finditer(data) if match.group(1).endswith(b"PRIVATE KEY")), None)
+    fix = "Restore it from a backup, or issue a new certificate with a new key."
+    if block is None:
+        raise PkiError(_why_no_pem(data, "private key"), path=path, fix=fix)
+    if b"ENCRYPTED" in block.split(b"\n\n", 1)[0]:
+        raise PkiError("the private key is encrypted, and Kubernetes cannot use an encrypted key", path=path,
+                       fix="Decrypt it with `openssl pkey -in FILE -out FILE.plain`, mode 0600, and put that in its place.")
+    try:
+        raw = serialization.load_pem_private_key(block, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # The library's own text can quote what it read.
+        raise PkiError("the private key is damaged or truncated", path=path, fix=fix) from None
+    if not isinstance(raw, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
+        raise PkiError("the private key is of a kind Kubernetes does not use", path=path, fix=fix)
+    return PrivateKey(raw, block if block.endswith(b"\n") else block + b"\n")
+
+
+def parse_public_keys(data, path=None):
+    """Give every public key of a PEM file such as sa.pub, in order. Certificates and private keys count, too."""
+    keys = []
+    for match in _PEM.finditer(data):
+        try:
+            if match.group(1) == b"CERTIFICATE":
+                keys.append(PublicKey(_x509.load_pem_x509_certificate(match.group(0)).public_key()))
+            elif match.group(1).endswith(b"PRIVATE KEY"):
+                keys.append(PublicKey(serialization.load_pem_private_key(match.group(0), password=None).public_key()))
+            elif match.group(1).endswith(b"PUBLIC KEY"):
+                keys.append(PublicKey(serialization.load_pem_public_key(match.group(0))))
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            raise PkiError("holds a damaged key", path=path, fix="Restore it from a backup.") from None
+    if not keys:
+        raise PkiError(_why_no_pem(data, "public key"), path=path, fix="Restore it from a backup.")
+    return keys
+
+
+def parse_request(data, path=None):
+    """Give the request of a PEM file. Raises PkiError when there is none, or it is not signed by its own key."""
+    block = next((m.group(0) for m in _PEM.finditer(data) if m.group(1).endswith(b"CERTIFICATE REQUEST")), None)
+    if block is None:
+        raise PkiError(_why_no_pem(data, "certificate request"), path=path, fix="Make the request again.")
+    try:
+        return Request(_x509.load_pem_x509_csr(block), path)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise PkiError("holds a damaged request (%s)" % _first_line(error), path=path, fix="Make the request again.") from None
+
+
+def bundle(certificates):
+    """Give one PEM of several Certificates, in order, each once."""
+    seen, parts = set(), []
+    for certificate in certificates:
+        if certificate.sha256 not in seen:
+            seen.add(certificate.sha256)
+            parts.append(certificate.pem)
+    return b"".join(parts)
+
+
+def generate_key(key_type="rsa-2048"):
+    """Make a private key of one of KEY_TYPES. Raises PkiError for any other word."""
+    if key_type not in KEY_TYPES:
+        raise PkiError("the key type %s is not one of %s" % (key_type, ", ".join(KEY_TYPES)))
+    family, size = key_type.split("-")
+    if family == "rsa":
+        return PrivateKey(rsa.generate_private_key(public_exponent=65537, key_size=int(size)))
+    return PrivateKey(ec.generate_private_key(ec.SECP256R1() if size == "p256" else ec.SECP384R1()))
+
+
+def validity(days, backdate_to=None, start=None):
+    """Give (not_before, not_after) for something that shall live for `days` (float or int) from now on.
+
+    not_before lies five minutes back, but not before backdate_to (the CA's own beginning).
+    """
+    start = start or now()
+    not_before = start - BACKDATE
+    if backdate_to is not None:
+        not_before = min(max(not_before, backdate_to), start)
+    try:
+        not_after = start + datetime.timedelta(days=days)
+    except OverflowError:
+        not_after = LATEST
+    return not_before, min(not_after, LATEST).replace(microsecond=0)
+
+
+class Profile:
+    """What a leaf says beside its key: subject, SANs and usages.
+
+    common_name: str; organizations: list; sans: list of "DNS:..." and "IP:..."; extended_usages: "server", "client" or
+    OIDs; usages as in Certificate (default digital_signature and key_encipherment, as kubeadm).
+    """
+
+    def __init__(self, common_name, organizations=(), sans=(), extended_usages=("client",), usages=None):
+        attributes = [_x509.NameAttribute(NameOID.ORGANIZATION_NAME, text) for text in organizations]
+        attributes.append(_x509.NameAttribute(NameOID.COMMON_NAME, common_name))
+        self.subject = _x509.Name(attributes)
+        self.sans = (_x509.SubjectAlternativeName([_san(text) for text in sans]), False) if sans else None
+        names = ("digital_signature", "key_encipherment") if usages is None else usages
+        self.usages = (_key_usage(names), True)
+        oids = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
+        values = [oids.get(name) or _x509.ObjectIdentifier(name) for name in extended_usages]
+        self.extended_usages = (_x509.ExtendedKeyUsage(values), False) if values else None
+
+    @classmethod
+    def of(cls, source):
+        """Take everything from an existing Certificate or from a Request, extensions bit by bit."""
+        profile = cls.__new__(cls)
+        profile.subject = source.raw.subject
+        found = {item.oid: (item.value, item.critical) for item in source.raw.extensions}
+        profile.sans = found.get(_x509.SubjectAlternativeName.oid)
+        profile.usages = found.get(_x509.KeyUsage.oid) or (_key_usage(("digital_signature", "key_encipherment")), True)
+        profile.extended_usages = found.get(_x509.ExtendedKeyUsage.oid)
+        return profile
+
+
+def sign_leaf(profile, public_key, ca, ca_key, days, start=None):
+    """Sign a leaf certificate.
+
+    profile: a Profile. public_key: anything with `raw` that is or has a public key (PrivateKey, Request, Certificate).
+    ca, ca_key: the signer's Certificate and PrivateKey. days: validity from now (or from start).
+    Gives a Certificate with a random 63-bit serial (kubeadm: NewSignedCert), basicConstraints CA:FALSE and the
+    signer's key identifier. Raises PkiError when ca_key is not the CA's key or the CA may not sign.
+    """
+    check_signer(ca, ca_key)
+    raw_key = public_key.raw.public_key() if hasattr(public_key.raw, "public_key") else public_key.raw
+    not_before, not_after = validity(days, backdate_to=ca.not_before, start=start)
+    builder = (_x509.CertificateBuilder().subject_name(profile.subject).issuer_name(ca.raw.subject).public_key(raw_key)
+               .serial_number(_serial()).not_valid_before(_naive(not_before)).not_valid_after(_naive(not_after)))
+    for extension in (profile.usages, profile.extended_usages):
+        if extension:
+            builder = builder.add_extension(extension[0], critical=extension[1])
+    builder = builder.add_extension(_x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    builder = builder.add_extension(_authority(ca), critical=False)
+    if profile.sans:
+        builder = builder.add_extension(profile.sans[0], critical=profile.sans[1])
+    return Certificate(builder.sign(ca_key.raw, _digest(ca_key)))
+
+
+def check_signer(ca, ca_key):
+    """Raise PkiError unless ca (a Certificate) may sign certificates and ca_key is its key."""
+    if not ca.is_ca or (ca.usages and "key_cert_sign" not in ca.usages):
+        raise PkiError("%s is not a certificate authority" % ca.subject, path=ca.path, fix="Name a CA certificate.")
+    if not ca_key.matches(ca):
+        raise PkiError("the key beside it is not the key of this CA certificate", path=ca.path,
+                       fix="Put back the key that belongs to it (a backup set holds it) before anything is signed.")
+
+
+def build_request(profile, key):
+    """Make a certificate request for a Profile, signed with a PrivateKey. Gives a Request."""
+    builder = _x509.CertificateSigningRequestBuilder().subject_name(profile.subject)
+    for extension in (profile.sans, profile.usages, profile.extended_usages):
+        if extension:
+            builder = builder.add_extension(extension[0], critical=extension[1])
+    return Request(builder.sign(key.raw, _digest(key)))
+
+
+def build_ca(common_name, key, days, parent=None, parent_key=None, organizations=(), start=None):
+    """Make a CA certificate in kubeadm's profile: critical CA:TRUE without path length, SAN DNS=CN, ten years usually.
+
+    key: the CA's PrivateKey. days: validity from now. parent, parent_key: who signs it; itself when missing.
+    Gives a Certificate.
+    """
+    attributes = [_x509.NameAttribute(NameOID.ORGANIZATION_NAME, text) for text in organizations]
+    subject = _x509.Name(attributes + [_x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    sans = _x509.SubjectAlternativeName([_x509.DNSName(common_name)])
+    return _sign_ca(subject, sans, key, days, parent, parent_key, start)
+
+
+def renew_ca(certificate, key, days, start=None):
+    """Make a self-signed CA certificate again with the same key, subject and SANs, for `days` from now on.
+
+    Everything the old one signed stays valid below the new one, because subject, key and key identifier are the same.
+    """
+    check_signer(certificate, key)
+    found = {item.oid: item.value for item in certificate.raw.extensions}
+    return _sign_ca(certificate.raw.subject, found.get(_x509.SubjectAlternativeName.oid), key, days, None, None, start,
+                    found.get(_x509.SubjectKeyIdentifier.oid))
+
+
+def cross_sign(certificate, issuer, issuer_key):
+    """Certify another CA's name and key with issuer: whoever trusts only issuer then accepts what that CA signs.
+
+    The result lives as long as both do. Gives a Certificate with the subject and key of `certificate`.
+    """
+    check_signer(issuer, issuer_key)
+    found = {item.oid: item.value for item in certificate.raw.extensions}
+    days = (min(certificate.not_after, issuer.not_after) - now()).total_seconds() / 86400.0
+    return _sign_ca(certificate.raw.subject, found.get(_x509.SubjectAlternativeName.oid), certificate, days, issuer,
+                    issuer_key, None, found.get(_x509.SubjectKeyIdentifier.oid))
+
+
+def _sign_ca(subject, sans, key, days, parent, parent_key, start, key_id=None):
+    public_key = key.raw.public_key()
+    if parent:
+        check_signer(parent, parent_key)
+    signer = parent_key or key
+    not_before, not_after = validity(days, backdate_to=parent.not_before if parent else None, start=start)
+    key_id = key_id or _x509.SubjectKeyIdentifier.from_public_key(public_key)
+    builder = (_x509.CertificateBuilder().subject_name(subject).issuer_name(parent.raw.subject if parent else subject)
+               .public_key(public_key).serial_number(_serial())
+               .not_valid_before(_naive(not_before)).not_valid_after(_naive(not_after))
+               .add_extension(_key_usage(("digital_signature", "key_encipherment", "key_cert_sign")), critical=True)
+               .add_extension(_x509.BasicConstraints(ca=True, path_length=None), critical=True)
+               .add_extension(key_id, critical=False))
+    if parent:
+        # Go leaves the authority key identifier out of self-signed certificates, and so does kubeadm.
+        builder = builder.add_extension(_authority(parent), critical=False)
+    if sans:
+        builder = builder.add_extension(sans, critical=False)
+    return Certificate(builder.sign(signer.raw, _digest(signer)))
+
+
+def serial_text(serial):
+    """Give a serial number as the reports show it: hexadecimal with 0x."""
+    return hex(serial)
+
+
+def timestamp(moment):
+    """Give a datetime as the reports show it: 2026-11-21T19:00:00Z."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def from_base64(text, what, path):
+    """Decode the base64 of a kubeconfig. Raises PkiError that names the field and not its content."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except (ValueError, TypeError):
+        raise PkiError("%s is not base64" % what, path=path, fix="Restore the file from a backup, or issue it again.") from None
+
+
+def _why_no_pem(data, what):
+    if not data.strip():
+        return "is empty, where a PEM %s is expected" % what
+    if b"-----BEGIN" in data and b"-----END" not in data:
+        return "is truncated: the PEM block has a beginning and no end"
+    if b"-----BEGIN" in data:
+        return "holds no PEM %s" % what
+    return "is not PEM, where a %s is expected" % what
+
+
+def _first_line(error):
+    return (str(error).splitlines() or ["unreadable"])[0][:120]
+
+
+def _utc(raw, attribute):
+    # cryptography 42 brought the aware attributes and warns about the naive ones.
+    value = getattr(raw, attribute + "_utc", None)
+    return value if value is not None else getattr(raw, attribute).replace(tzinfo=UTC)
+
+
+def _naive(moment):
+    return moment.astimezone(UTC).replace(tzinfo=None, microsecond=0)
+
+
+def _one(name, oid):
+    values = name.get_attributes_for_oid(oid)
+    return values[0].value if values else None
+
+
+def _key_sha256(public_key):
+    return hashlib.sha256(public_key.public_bytes(serialization.Encoding.DER,
+                                                  serialization.PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def _key_type(public_key):
+    if isinstance(public_key, rsa.RSAPublicKey):
+        return "rsa-%d" % public_key.key_size
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        return {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384", "secp521r1": "ecdsa-p521"}.get(
+            public_key.curve.name, "ecdsa-" + public_key.curve.name)
+    return "ed25519" if isinstance(public_key, ed25519.Ed25519PublicKey) else "unknown"
+
+
+def _digest(key):
+    # As Go chooses (crypto/x509: signingParamsForKey): the hash follows the size of the signing curve.
+    if isinstance(key.raw, ed25519.Ed25519PrivateKey):
+        return None
+    size = key.raw.curve.key_size if isinstance(key.raw, ec.EllipticCurvePrivateKey) else 0
+    return hashes.SHA384() if size == 384 else hashes.SHA512() if size == 521 else hashes.SHA256()
+
+
+def _serial():
+    # RFC 5280 4.1.2.2: positive. kubeadm draws 63 bits.
+    return (int.from_bytes(os.urandom(8), "big") >> 1) or 1
+
+
+def _authority(ca):
+    try:
+        digest = ca.raw.extensions.get_extension_for_class(_x509.SubjectKeyIdentifier).value.digest
+    except _x509.ExtensionNotFound:
+        digest = _x509.SubjectKeyIdentifier.from_public_key(ca.raw.public_key()).digest
+    return _x509.AuthorityKeyIdentifier(key_identifier=digest, authority_cert_issuer=None, authority_cert_serial_number=None)
+
+
+def _key_usage(names):
+    return _x509.KeyUsage(encipher_only=False, decipher_only=False, **{name: name in names for name in _USAGES})
+
+
+def _san(text):
+    kind, _colon, value = text.partition(":")
+    try:
+        if kind == "DNS":
+            return _x509.DNSName(value)
+        if kind == "IP":
+            return _x509.IPAddress(ipaddress.ip_address(value))
+        if kind == "URI":
+            return _x509.UniformResourceIdentifier(value)
+        if kind == "email":
+            return _x509.RFC822Name(value)
+    except ValueError as error:
+        raise PkiError("the SAN %s is not valid (%s)" % (text, error), fix="Write it as DNS:name or IP:address.") from None
+    raise PkiError("the SAN %s has no known kind" % text, fix="Write it as DNS:name or IP:address.")
+
+
+def _san_text(name):
+    if isinstance(name, _x509.DNSName):
+        return "DNS:" + name.value
+    if isinstance(name, _x509.IPAddress):
+        return "IP:%s" % name.value
+    if isinstance(name, _x509.UniformResourceIdentifier):
+        return "URI:" + name.value
+    if isinstance(name, _x509.RFC822Name):
+        return "email:" + name.value
+    return "other:%s" % type(name).__name__
