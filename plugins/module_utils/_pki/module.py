@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The glue between AnsibleModule and the library: libraries, errors, time. The only room that knows Ansible."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import glob
+import importlib
+import sys
+import time
+import traceback
+
+from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
+
+from . import files
+from .errors import PkiError
+
+# What to install for a library, on Debian's and on Red Hat's families.
+_PACKAGES = {"cryptography": "python3-cryptography", "yaml": "python3-yaml (Debian, Ubuntu) or python3-pyyaml (Red Hat, SUSE)"}
+_OLDEST = {"cryptography": (3, 4)}
+
+
+def path_options(*names):
+    """Give the argument spec of the paths that several modules share.
+
+    names: any of "kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep". Gives {name: option}.
+    """
+    options = {
+        "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
+        "kubelet_dir": {"type": "path", "default": "/var/lib/kubelet"},
+        "state_dir": {"type": "path", "default": "/var/lib/kubepki"},
+        "backup_dir": {"type": "path", "default": "/var/lib/kubepki/backups"},
+        "backup_keep": {"type": "int", "default": 5},
+    }
+    return {name: options[name] for name in names}
+
+
+def run(module, function, needs=("cryptography", "yaml")):
+    """Call function(module) and end the module with what it gives; never returns.
+
+    function: gives a result mapping; "warnings" in it (a list of str) become Ansible's warnings. needs: Python libraries
+    that have to be there; where they are not, the module starts again under one of the node's own interpreters that
+    has them. Adds "seconds" (float). A PkiError becomes `msg` with `path`, `reason` and `fix` beside it; anything else
+    that is raised becomes one line that says where, without values, which could be key material.
+    """
+    started = time.monotonic()
+    _require(module, needs)
+    try:
+        result = function(module)
+    except PkiError as error:
+        module.fail_json(msg=str(error), seconds=_since(started), **error.as_result())
+    except OSError as error:
+        trouble = files.explain(error, error.filename)
+        module.fail_json(msg=str(trouble), seconds=_since(started), **trouble.as_result())
+    except Exception as error:
+        module.fail_json(msg=_unexpected(error), seconds=_since(started), path=None, reason="internal error", fix=None)
+    for warning in result.pop("warnings", []):
+        module.warn(warning)
+    result["seconds"] = _since(started)
+    module.exit_json(**result)
+
+
+def _since(started):
+    return round(time.monotonic() - started, 3)
+
+
+def _unexpected(error):
+    frames = traceback.extract_tb(error.__traceback__)
+    where = "%s line %d" % (frames[-1].filename.rsplit("/", 1)[-1], frames[-1].lineno) if frames else "an unknown place"
+    return "Internal error: %s in %s. This is a fault of kubepki.lifecycle: please report it with this line." % (
+        type(error).__name__, where)
+
+
+def _lacking(needs):
+    lacking = []
+    for name in needs:
+        try:
+            found = importlib.import_module(name)
+        except Exception:  # a half-installed library raises more than ImportError
+            lacking.append(name)
+            continue
+        version = tuple(int(part) for part in getattr(found, "__version__", "").split(".")[:2] if part.isdigit())
+        if name in _OLDEST and version and version < _OLDEST[name]:
+            lacking.append(name)
+    return lacking
+
+
+def _require(module, needs):
+    """Make sure the libraries are there, if need be under another interpreter of this node."""
+    lacking = _lacking(needs)
+    if not lacking:
+        return
+    if not has_respawned():
+        candidates = ["/usr/bin/python3", "/usr/libexec/platform-python"]
+        candidates += sorted(path for path in glob.glob("/usr/bin/python3.*") if path.rsplit(".", 1)[-1].isdigit())
+        other = probe_interpreters_for_module([path for path in candidates if path != sys.executable], ", ".join(needs))
+        if other:
+            respawn_module(other)
+    module.fail_json(
+        msg="%s: the Python library %s is missing%s, and no other interpreter of this node has it. Install %s, or let "
+            "kubepki_install_prerequisites=true do it." % (
+                sys.executable, " and ".join(lacking),
+                "".join(" (or older than %d.%d)" % _OLDEST[name] for name in lacking if name in _OLDEST),
+                " and ".join(_PACKAGES.get(name, name) for name in lacking)),
+        path=sys.executable, reason="missing Python libraries: %s" % ", ".join(lacking),
+        fix="Install %s." % ", ".join(_PACKAGES.get(name, name) for name in lacking))
