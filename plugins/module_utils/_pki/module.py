@@ -47,19 +47,26 @@ def run(module, function, needs=("cryptography", "yaml")):
     """
     started = time.monotonic()
     _require(module, needs)
-    try:
-        result = function(module)
-    except PkiError as error:
-        module.fail_json(msg=str(error), seconds=_since(started), **error.as_result())
-    except OSError as error:
-        trouble = files.explain(error, error.filename)
-        module.fail_json(msg=str(trouble), seconds=_since(started), **trouble.as_result())
-    except Exception as error:
-        module.fail_json(msg=_unexpected(error), seconds=_since(started), path=None, reason="internal error", fix=None)
+    result, failure = _attempt(module, function)
+    # Outside of any except block: fail_json would add the traceback at -vvv, and with it lines that can hold values.
+    if failure:
+        module.fail_json(seconds=_since(started), **failure)
     for warning in result.pop("warnings", []):
         module.warn(warning)
     result["seconds"] = _since(started)
     module.exit_json(**result)
+
+
+def _attempt(module, function):
+    try:
+        return function(module), None
+    except PkiError as error:
+        trouble = error
+    except OSError as error:
+        trouble = files.explain(error, error.filename)
+    except Exception as error:
+        return None, {"msg": _unexpected(error), "path": None, "reason": "internal error", "fix": None}
+    return None, dict(trouble.as_result(), msg=str(trouble))
 
 
 def _since(started):
