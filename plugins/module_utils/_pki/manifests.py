@@ -1,0 +1,160 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Static pod manifests as data: which component, with which flags, from which image; and what lies beside them.
+
+What counts as a manifest is the kubelet's own rule (pkg/kubelet/config/file.go: extractFromDir): every regular file whose
+name does not begin with a dot, whatever its extension; of two files for one pod the last by name wins.
+"""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import os
+import re
+import shlex
+
+from . import files, yamltext
+from .errors import PkiError
+from .profiles import STATIC_PODS
+
+_MINOR = re.compile(r":v?1\.(\d+)\.")
+_SHELLS = ("sh", "bash", "dash", "ash")
+
+
+class Manifest:
+    """One static pod manifest.
+
+    path: its file. name, namespace: the pod's. component: "kube-apiserver", ... (the label kubeadm sets, else the container's
+    name). command: the container's command and arguments, as one list. flags: {"--flag": last value as str}, and
+    flag_values: {"--flag": [every value]}. image: str or None. minor: Kubernetes 1.<minor> from the image's tag, or None.
+    probes: {"livenessProbe": {"host", "port", "path", "scheme"}, ...} (only HTTP ones). annotations: {str: str}.
+    host_paths: {volume name: path on the node}. data: the whole document.
+    """
+
+    def __init__(self, data, path):
+        self.path = path
+        self.data = data
+        metadata = _mapping(data.get("metadata"))
+        self.name = _text(metadata.get("name"))
+        self.namespace = _text(metadata.get("namespace")) or "default"
+        self.annotations = {str(key): str(value) for key, value in _mapping(metadata.get("annotations")).items()}
+        label = _text(_mapping(metadata.get("labels")).get("component"))
+        spec = _mapping(data.get("spec"))
+        container = _main_container(spec, label)
+        self.component = label or _text(container.get("name")) or self.name
+        self.command = _arguments(container)
+        self.flag_values = parse_flags(self.command)
+        self.flags = {flag: values[-1] for flag, values in self.flag_values.items()}
+        self.image = _text(container.get("image"))
+        match = _MINOR.search(self.image or "") if self.component != "etcd" else None
+        self.minor = int(match.group(1)) if match else None
+        self.probes = {}
+        for kind in ("livenessProbe", "readinessProbe", "startupProbe"):
+            get = _mapping(container.get(kind)).get("httpGet")
+            if isinstance(get, dict):
+                self.probes[kind] = {key: get.get(key) for key in ("host", "port", "path", "scheme")}
+        self.host_paths = {}
+        for volume in _list(spec.get("volumes")):
+            path_on_node = _mapping(_mapping(volume).get("hostPath")).get("path")
+            if isinstance(path_on_node, str):
+                self.host_paths[str(volume.get("name"))] = path_on_node
+
+
+def parse_manifest(data, path):
+    """Give a Manifest from a file's bytes. Raises PkiError when it is not YAML or no Pod."""
+    document = yamltext.load_mapping(data, path)
+    containers = _list(_mapping(document.get("spec")).get("containers"))
+    name = _mapping(document.get("metadata")).get("name")
+    if document.get("kind") != "Pod" or not isinstance(name, str) or not any(isinstance(item, dict) for item in containers):
+        raise PkiError("is not the manifest of a pod", path=path,
+                       fix="Move it out of the manifest directory, or restore it from a backup.")
+    return Manifest(document, path)
+
+
+def read_manifest_dir(directory):
+    """Read what the kubelet reads. Gives (manifests, foreign, problems).
+
+    manifests: [Manifest] of every pod, in the order of their files' names. foreign: [path] of the files that are not the
+    manifest of a control-plane pod under its usual name (COMPONENT.yaml): other pods, second files for one pod, no pods at
+    all. problems: [PkiError] for files or the directory that cannot be read. Never raises.
+    """
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        return [], [], [] if isinstance(error, FileNotFoundError) else [files.explain(error, directory)]
+    manifests, foreign, problems = [], [], []
+    for name in names:
+        path = os.path.join(directory, name)
+        if name.startswith(".") or not os.path.isfile(path):
+            continue
+        try:
+            manifest = parse_manifest(files.read(path), path)
+        except PkiError as error:
+            problems.append(error)
+            foreign.append(path)
+            continue
+        manifests.append(manifest)
+        if manifest.component not in STATIC_PODS or os.path.splitext(name)[0] != manifest.component \
+                or not name.endswith((".yaml", ".yml", ".json")):
+            foreign.append(path)
+    return manifests, foreign, problems
+
+
+def effective(manifests):
+    """Give {component: Manifest} of those the kubelet acts on: of several for one pod the last by file name."""
+    return {manifest.component: manifest for manifest in sorted(manifests, key=lambda item: os.path.basename(item.path))}
+
+
+def parse_flags(command):
+    """Give {"--flag": [values]} of a command line (a list whose first item is the program).
+
+    Knows --flag=value, --flag value and --flag alone ("true"), one dash or two, and underscores for dashes, as
+    Kubernetes (spf13/pflag with its word-separator rule) and etcd (Go's flag) do.
+    """
+    found = {}
+    words = list(command[1:])
+    while words:
+        word = words.pop(0)
+        if not word.startswith("-") or word in ("-", "--"):
+            continue
+        flag, equals, value = word.partition("=")
+        if not equals:
+            value = words.pop(0) if words and not words[0].startswith("-") else "true"
+        found.setdefault("--" + flag.lstrip("-").replace("_", "-"), []).append(value)
+    return found
+
+
+def _main_container(spec, component):
+    containers = [item for item in _list(spec.get("containers")) if isinstance(item, dict)]
+    for container in containers:
+        if component and container.get("name") == component:
+            return container
+    for container in containers:
+        command = _arguments(container)
+        if command and os.path.basename(command[0]) in STATIC_PODS:
+            return container
+    return containers[0] if containers else {}
+
+
+def _arguments(container):
+    words = [str(word) for key in ("command", "args") for word in _list(container.get(key)) if word is not None]
+    if len(words) >= 3 and os.path.basename(words[0]) in _SHELLS and words[1].startswith("-") and words[1].endswith("c"):
+        try:
+            words = shlex.split(words[2])
+        except ValueError:
+            return words
+        return words[1:] if words[:1] == ["exec"] else words
+    return words
+
+
+def _mapping(value):
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value):
+    return value if isinstance(value, list) else []
+
+
+def _text(value):
+    return value if isinstance(value, str) and value else None
