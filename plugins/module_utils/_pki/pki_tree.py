@@ -142,8 +142,8 @@ class Reader:
         return self._once("certificates", path, x509.parse_certificates)
 
     def private_key(self, path):
-        """Give a PrivateKey's key_sha256. Raises PkiError."""
-        return self._once("key", path, lambda data, where: x509.parse_private_key(data, where).key_sha256)
+        """Give a private key's key_sha256. Raises PkiError."""
+        return self._once("key", path, x509.private_key_digest)
 
     def public_keys(self, path):
         """Give [key_sha256]. Raises PkiError."""
@@ -493,7 +493,7 @@ def _read_kubeconfig(layout, item):
     item.certificate = item.bundle[0]
     try:
         if config.key_data:
-            item.key_sha256 = x509.parse_private_key(config.key_data, item.path).key_sha256
+            item.key_sha256 = x509.private_key_digest(config.key_data, item.path)
         elif config.key_file:
             item.key_sha256 = layout.reader.private_key(layout.at(config.key_file))
         else:
