@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import sys
 import types
 from pathlib import Path
@@ -18,9 +18,8 @@ def _package(name: str, path: Path) -> None:
     sys.modules[name] = module
 
 
-# ansible-test and an installed collection bring these packages; a plain checkout does not have them.
-if importlib.util.find_spec("ansible_collections") is None or "kubepki" not in str(
-        getattr(sys.modules.get("ansible_collections"), "__path__", "")):
+# ansible-test brings Ansible's own loader for collections, which does not take these packages for its own.
+if "ansible_pytest_collections" not in os.environ.get("PYTEST_PLUGINS", ""):
     _package("ansible_collections", ROOT.parent)
     _package("ansible_collections.kubepki", ROOT.parent)
     _package("ansible_collections.kubepki.lifecycle", ROOT)
