@@ -1,0 +1,357 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""probe against real TLS servers in threads."""
+
+from __future__ import annotations
+
+import datetime
+import http.server
+import json
+import socket
+import ssl
+import subprocess
+import threading
+import time
+import types
+from pathlib import Path
+
+import pytest
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import probe, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+
+
+class Authority:
+    """A CA with leaves in files."""
+
+    def __init__(self, directory, name="kubernetes"):
+        self.directory = directory
+        self.name = name
+        self.key = x509.generate_key("ecdsa-p256")
+        self.certificate = x509.build_ca(name, self.key, 3650)
+        self.path = str(directory / (name + ".crt"))
+        (directory / (name + ".crt")).write_bytes(self.certificate.pem)
+
+    def leaf(self, name, usages=("server", "client"), days=30.0, start=None):
+        """Write NAME.crt and NAME.key; give (certificate path, key path, Certificate)."""
+        key = x509.generate_key("ecdsa-p256")
+        profile = x509.Profile(name, sans=["IP:127.0.0.1", "DNS:localhost"], extended_usages=usages)
+        certificate = x509.sign_leaf(profile, key, self.certificate, self.key, days, start)
+        (self.directory / (name + ".crt")).write_bytes(certificate.pem)
+        (self.directory / (name + ".key")).write_bytes(key.pem)
+        return str(self.directory / (name + ".crt")), str(self.directory / (name + ".key")), certificate
+
+
+class Server:
+    """An HTTPS server in a thread; pages: {path: (status, body)}."""
+
+    def __init__(self, pair=None, pages=None, client_ca=None, version=None):
+        self.pages = {} if pages is None else pages
+        self.asked = []
+        server = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def _answer(self):
+                length = int(self.headers.get("Content-Length") or 0)
+                self.rfile.read(length)
+                peer = self.connection.getpeercert() if hasattr(self.connection, "getpeercert") else None
+                server.asked.append((self.command, self.path, peer))
+                page = server.pages.get(self.path.partition("?")[0], (404, b""))
+                status, body = page(peer) if callable(page) else page
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST = _answer
+
+            def log_message(self, *args):
+                pass
+
+        class Quiet(http.server.ThreadingHTTPServer):
+            def handle_error(self, request, address):
+                pass
+
+        self.httpd = Quiet(("127.0.0.1", 0), Handler)
+        self.httpd.daemon_threads = True
+        self.port = self.httpd.server_address[1]
+        self.context = None
+        if pair:
+            self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.context.load_cert_chain(pair[0], pair[1])
+            if version:
+                self.context.maximum_version = version
+            if client_ca:
+                self.context.load_verify_locations(client_ca)
+                self.context.verify_mode = ssl.CERT_REQUIRED
+            self.httpd.socket = self.context.wrap_socket(self.httpd.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=self.httpd.serve_forever, args=(0.02,), daemon=True).start()
+
+    def url(self, path=""):
+        return "%s://127.0.0.1:%d%s" % ("https" if self.context else "http", self.port, path)
+
+    def close(self):
+        self.httpd.shutdown()
+        self.httpd.server_close()
+
+
+@pytest.fixture
+def serve():
+    servers = []
+
+    def start(*args, **kwargs):
+        servers.append(Server(*args, **kwargs))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def test_served_certificate_is_the_one_openssl_sees(authority, serve):
+    pair = authority.leaf("apiserver")
+    server = serve(pair)
+    seen = probe.served_certificate("127.0.0.1", server.port)
+    assert seen.sha256 == pair[2].sha256
+    text = subprocess.run(["openssl", "s_client", "-connect", "127.0.0.1:%d" % server.port], input=b"",
+                          capture_output=True, check=False).stdout
+    assert x509.parse_certificate(text).sha256 == seen.sha256
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("client", ["none", "good", "foreign", "broken"])
+def test_server_that_wants_a_client_certificate_is_seen_whatever_we_show(authority, serve, tmp_path, version, client):
+    pair = authority.leaf("etcd")
+    server = serve(pair, client_ca=authority.path, version=version)
+    (tmp_path / "other").mkdir()
+    foreign = Authority(tmp_path / "other").leaf("client")
+    (tmp_path / "empty.crt").write_text("")
+    shown = {"none": None, "good": authority.leaf("client")[:2], "foreign": foreign[:2],
+             "broken": (str(tmp_path / "empty.crt"), pair[1])}[client]
+    assert probe.served_certificate("127.0.0.1", server.port, client=shown).sha256 == pair[2].sha256
+
+
+def test_refused_and_silent_servers_are_named(authority):
+    port = free_port()
+    with pytest.raises(PkiError) as refused:
+        probe.served_certificate("127.0.0.1", port)
+    assert str(port) in str(refused.value) and "connection refused" in str(refused.value)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        with pytest.raises(PkiError) as hung:
+            probe.served_certificate("127.0.0.1", silent.getsockname()[1], timeout=0.2)
+    assert "no answer in time" in str(hung.value)
+
+
+def test_server_without_tls_is_a_message(serve):
+    server = serve()
+    with pytest.raises(PkiError) as error:
+        probe.served_certificate("127.0.0.1", server.port)
+    assert str(server.port) in str(error.value)
+
+
+def test_http_verifies_against_the_ca(authority, serve, tmp_path):
+    server = serve(authority.leaf("apiserver"), {"/readyz": (200, b"ok")})
+    assert probe.http_get(server.url("/readyz"), ca_path=authority.path) == (200, b"ok")
+    assert probe.http_get(server.url("/readyz"), ca_pem=authority.certificate.pem) == (200, b"ok")
+    (tmp_path / "new").mkdir()
+    other = Authority(tmp_path / "new")  # the same name, another key: what a half-done rotation looks like
+    with pytest.raises(PkiError) as error:
+        probe.http_get(server.url("/readyz"), ca_path=other.path)
+    assert "not signed by the CA on disk" in str(error.value)
+    bundle = other.certificate.pem + authority.certificate.pem
+    assert probe.http_get(server.url("/readyz"), ca_pem=bundle)[0] == 200
+
+
+def test_expired_server_certificate_is_a_finding_and_no_failure(authority, serve):
+    start = x509.now() - datetime.timedelta(days=30)
+    pair = authority.leaf("old", days=1.0, start=start)
+    assert pair[2].not_after < x509.now()
+    server = serve(pair, {"/readyz": (200, b"ok")})
+    answer = probe.http_request(server.url("/readyz"), ca_path=authority.path)
+    assert (answer.status, answer.expired) == (200, True)
+    fresh = serve(authority.leaf("new"), {"/readyz": (200, b"ok")})
+    assert probe.http_request(fresh.url("/readyz"), ca_path=authority.path).expired is False
+
+
+def test_expired_ca_still_answers(tmp_path, serve):
+    authority = Authority(tmp_path)
+    authority.certificate = x509.build_ca("kubernetes", authority.key, 1, start=x509.now() - datetime.timedelta(days=9))
+    (tmp_path / "kubernetes.crt").write_bytes(authority.certificate.pem)
+    server = serve(authority.leaf("apiserver"), {"/readyz": (200, b"ok")})
+    assert probe.http_get(server.url("/readyz"), ca_path=authority.path)[0] == 200
+
+
+def test_client_pair_as_bytes_never_touches_a_disk(authority, serve, tmp_path):
+    server = serve(authority.leaf("apiserver"), {"/": (200, b"hello")}, client_ca=authority.path)
+    certificate, key, _parsed = authority.leaf("admin")
+    pair = (Path(certificate).read_bytes(), Path(key).read_bytes())
+    before = sorted(tmp_path.iterdir())
+    assert probe.http_get(server.url("/"), client=pair) == (200, b"hello")
+    assert sorted(tmp_path.iterdir()) == before
+    assert dict(item[0] for item in server.asked[0][2]["subject"])["commonName"] == "admin"
+
+
+def test_readiness_is_asked_again_without_a_refused_client_certificate(authority, serve):
+    pages = {"/readyz": lambda peer: (401, b"") if peer else (200, b"ok")}
+    server = serve(authority.leaf("apiserver"), pages)
+    server.context.load_verify_locations(authority.path)
+    server.context.verify_mode = ssl.CERT_OPTIONAL
+    pair = authority.leaf("client")[:2]
+    endpoint = probe.Endpoint("apiserver", "kube-apiserver", "127.0.0.1", server.port, client=pair, health=server.url("/readyz"))
+    assert probe.health(endpoint) == (True, "200")
+    assert probe.apiserver_ready("127.0.0.1", server.port, authority.path, client=pair).status == 200
+    assert [bool(peer) for _method, _path, peer in server.asked] == [True, False, True, False]
+
+
+def test_health_says_which_checks_failed(authority, serve):
+    body = b"[+]ping ok\n[-]etcd failed: reason withheld\n[-]poststarthook/rbac/bootstrap-roles failed: x\nreadyz check failed\n"
+    server = serve(authority.leaf("apiserver"), {"/readyz": (500, body)})
+    endpoint = probe.Endpoint("apiserver", "kube-apiserver", "127.0.0.1", server.port, health=server.url("/readyz"))
+    assert probe.health(endpoint) == (False, "HTTP 500 (etcd, poststarthook/rbac/bootstrap-roles)")
+
+
+@pytest.mark.parametrize("status, body, healthy", [
+    (200, b'{"health":"true","reason":""}', True), (200, b'{"health": "false"}', False),
+    (503, b'{"health":"false","reason":"RAFT NO LEADER"}', False)])
+def test_etcd_health(serve, status, body, healthy):
+    server = serve(pages={"/health": (status, body)})
+    assert probe.etcd_health(server.url())[0] is healthy
+    endpoint = probe.Endpoint("etcd-server", "etcd", "127.0.0.1", server.port, health=server.url("/health"))
+    assert probe.health(endpoint)[0] is healthy
+
+
+MEMBERS = {"header": {}, "members": [
+    {"ID": "9372538179322589801", "name": "cp1", "peerURLs": ["https://10.0.0.1:2380"], "clientURLs": ["https://10.0.0.1:2379"]},
+    {"ID": "10501334649042878790", "name": "", "peerURLs": ["https://10.0.0.2:2380"], "isLearner": True}]}
+
+
+def test_etcd_members_from_the_gateway_old_gateway_and_peer(serve):
+    expected = [{"id": "9372538179322589801", "name": "cp1", "client_urls": ["https://10.0.0.1:2379"],
+                 "peer_urls": ["https://10.0.0.1:2380"], "learner": False},
+                {"id": "10501334649042878790", "name": "", "client_urls": [], "peer_urls": ["https://10.0.0.2:2380"],
+                 "learner": True}]
+    body = json.dumps(MEMBERS).encode()
+    assert probe.etcd_members(serve(pages={"/v3/cluster/member/list": (200, body)}).url()) == expected
+    assert probe.etcd_members(serve(pages={"/v3beta/cluster/member/list": (200, body)}).url() + "/") == expected
+    peers = json.dumps([{"id": 9372538179322589801, "peerURLs": ["https://10.0.0.1:2380"], "name": "cp1",
+                         "clientURLs": ["https://10.0.0.1:2379"]}]).encode()
+    broken, peer = serve(pages={}), serve(pages={"/members": (200, peers)})
+    assert probe.etcd_members(broken.url(), peer_url=peer.url()) == expected[:1]
+    with pytest.raises(PkiError) as error:
+        probe.etcd_members(broken.url())
+    assert "404" in str(error.value)
+
+
+def test_leader(serve):
+    assert probe.etcd_leader(serve(pages={"/v3/maintenance/status": (200, b'{"leader":"42"}')}).url()) == "42"
+    assert probe.etcd_leader(serve(pages={"/v3/maintenance/status": (200, b'{"leader":"0"}')}).url()) is None
+    assert probe.etcd_leader("http://127.0.0.1:%d" % free_port()) is None
+
+
+KUBEADM = {
+    "kube-apiserver": {"--advertise-address": "10.0.0.1", "--secure-port": "6443",
+                       "--tls-cert-file": "/etc/kubernetes/pki/apiserver.crt"},
+    "kube-controller-manager": {"--bind-address": "127.0.0.1", "--port": "0"},
+    "kube-scheduler": {"--bind-address": "127.0.0.1"},
+    "etcd": {"--listen-client-urls": "https://10.0.0.1:2379,https://127.0.0.1:2379", "--listen-peer-urls": "https://10.0.0.1:2380",
+             "--listen-metrics-urls": "http://127.0.0.1:2381", "--cert-file": "/etc/kubernetes/pki/etcd/server.crt",
+             "--peer-cert-file": "/etc/kubernetes/pki/etcd/peer.crt"}}
+
+
+def test_endpoints_of_a_kubeadm_node():
+    found = {item.name: item for item in probe.endpoints(probe.View(KUBEADM))}
+    assert {name: (item.address, item.item, item.path, item.health) for name, item in found.items()} == {
+        "apiserver": ("127.0.0.1:6443", "apiserver", "/etc/kubernetes/pki/apiserver.crt", "https://127.0.0.1:6443/readyz"),
+        "controller-manager": ("127.0.0.1:10257", None, None, "https://127.0.0.1:10257/healthz"),
+        "scheduler": ("127.0.0.1:10259", None, None, "https://127.0.0.1:10259/healthz"),
+        "etcd-server": ("127.0.0.1:2379", "etcd-server", "/etc/kubernetes/pki/etcd/server.crt", "http://127.0.0.1:2381/health"),
+        "etcd-peer": ("10.0.0.1:2380", "etcd-peer", "/etc/kubernetes/pki/etcd/peer.crt", None)}
+
+
+def test_endpoints_follow_flags_and_not_habit():
+    flags = {"kube-apiserver": {"--bind-address": "fd00::1", "--secure-port": "8443"},
+             "kube-controller-manager": {"--secure-port": "0", "--port": "12345"},
+             "kube-scheduler": {"--secure-port": "0", "--port": "0"},
+             "etcd": {"--listen-client-urls": "http://[fd00::1]:12379", "--listen-peer-urls": "http://[fd00::1]:12380"}}
+    found = {item.name: (item.address, item.item, item.health) for item in probe.endpoints(probe.View(flags))}
+    assert found == {"apiserver": ("[fd00::1]:8443", None, "https://[fd00::1]:8443/readyz"),
+                     "controller-manager": ("127.0.0.1:12345", None, "http://127.0.0.1:12345/healthz"),
+                     "etcd-server": ("[fd00::1]:12379", None, "http://[fd00::1]:12379/health"),
+                     "etcd-peer": ("[fd00::1]:12380", None, None)}
+    with pytest.raises(PkiError) as error:
+        probe.endpoints(probe.View({"kube-apiserver": {"--secure-port": "six"}}))
+    assert "--secure-port=six" in str(error.value)
+
+
+def test_kubelet_endpoint_comes_from_its_configuration():
+    kubelet = {"address": "0.0.0.0", "port": 20250, "serving_cert": "/x/kubelet.crt", "config": {"healthzPort": 20248}}
+    layout = types.SimpleNamespace(flags={}, paths={}, kubelet=kubelet)
+    found = probe.endpoints(layout)
+    assert [(item.name, item.address, item.item, item.path, item.health) for item in found] == [
+        ("kubelet", "127.0.0.1:20250", "kubelet-serving", "/x/kubelet.crt", "http://127.0.0.1:20248/healthz")]
+
+
+def layout_for(servers):
+    flags = {"kube-apiserver": {"--secure-port": str(servers[0].port), "--tls-cert-file": "a"},
+             "etcd": {"--listen-client-urls": servers[1].url(), "--cert-file": "b",
+                      "--listen-peer-urls": "https://127.0.0.1:%d" % free_port(), "--peer-cert-file": "c"}}
+    return probe.View(flags)
+
+
+def test_served_asks_all_at_once_and_keeps_errors(authority, serve):
+    pairs = [authority.leaf("apiserver"), authority.leaf("etcd-server")]
+    layout = layout_for([serve(pair) for pair in pairs])
+    seen = probe.served(layout)
+    assert seen["apiserver"].sha256 == pairs[0][2].sha256 and seen["etcd-server"].sha256 == pairs[1][2].sha256
+    assert isinstance(seen["etcd-peer"], PkiError)
+    assert list(probe.served(layout, ["apiserver"])) == ["apiserver"]
+
+
+def test_silent_endpoints_cost_one_timeout_and_not_their_sum():
+    with socket.socket() as one, socket.socket() as two:
+        for silent in (one, two):
+            silent.bind(("127.0.0.1", 0))
+            silent.listen()
+        view = probe.View({"kube-apiserver": {"--secure-port": str(one.getsockname()[1])},
+                           "kube-scheduler": {"--secure-port": str(two.getsockname()[1])}})
+        started = time.monotonic()
+        seen = probe.served(view, timeout=0.5)
+    assert time.monotonic() - started < 0.95 and all(isinstance(item, PkiError) for item in seen.values()) and len(seen) == 2
+
+
+def test_wait_served_sees_a_reload_and_says_what_it_saw_otherwise(authority, serve):
+    old, other = authority.leaf("old"), authority.leaf("etcd-server")
+    servers = [serve(old), serve(other)]
+    new = authority.leaf("new")
+
+    def reload():
+        servers[0].context.load_cert_chain(new[0], new[1])
+
+    threading.Timer(0.3, reload).start()
+    wanted = {"apiserver": new[2].sha256, "etcd-server": old[2].sha256, "nothing": "00"}
+    found = probe.wait_served(layout_for(servers), wanted, 1.0)
+    assert found["apiserver"][0] is True and 0.2 < found["apiserver"][1] < 1.0
+    assert found["etcd-server"][0] is False and found["etcd-server"][2] == other[2].sha256 and found["etcd-server"][1] >= 1.0
+    assert found["nothing"] == (False, 0.0, None)
+
+
+def test_file_digest_is_the_certificates(authority, tmp_path):
+    path, key, certificate = authority.leaf("apiserver")
+    assert probe.file_sha256(path) == certificate.sha256
+    (tmp_path / "chain.crt").write_bytes(b"# comment\n" + certificate.pem + authority.certificate.pem)
+    assert probe.file_sha256(str(tmp_path / "chain.crt")) == certificate.sha256
+    assert probe.file_sha256(key) is None and probe.file_sha256(str(tmp_path / "absent")) is None
+    (tmp_path / "half.crt").write_bytes(certificate.pem[:200])
+    assert probe.file_sha256(str(tmp_path / "half.crt")) is None
