@@ -3,19 +3,22 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv lint test test-unit test-integration test-lab test-chaos bench demo lab-up lab-down build clean
+.PHONY: help venv collection lint test test-unit test-integration test-lab test-ansible-units test-chaos bench demo lab-up lab-down \
+	changelog build clean
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LAB ?= lab
+COLLECTION := .cache/ansible_collections/kubepki/lifecycle
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
 LAB_OK = $(PYTHON) -m tests.lab check
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
 
-venv: $(VENV)/.ready .cache/ansible_collections/kubepki/lifecycle ## the tool environment, from PyPI
+venv: $(VENV)/.ready collection ## the tool environment, from PyPI
 
 $(VENV)/.ready: requirements-dev.txt
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; apt-get update -qq && apt-get install -y -qq python3-venv; }
@@ -24,17 +27,30 @@ $(VENV)/.ready: requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-.cache/ansible_collections/kubepki/lifecycle:
-	@mkdir -p $(dir $@) && ln -sfn $(CURDIR) $@
+# Links to the parts that Ansible reads, not one to the checkout: a tool that follows links would find .cache in it, and so itself.
+collection:
+	@test ! -L $(COLLECTION) || rm $(COLLECTION)
+	@mkdir -p $(COLLECTION)
+	@for part in LICENSE README.md galaxy.yml meta playbooks plugins roles; do \
+		test -L $(COLLECTION)/$$part || ln -s ../../../../$$part $(COLLECTION)/$$part; done
 
-lint: venv ## ruff, mypy, ansible-lint, antsibull: no warnings
+lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
+lint: export ANSIBLE_HOME := $(CURDIR)/.cache/ansible-home
+lint: venv ## ruff, mypy, antsibull, ansible-lint, ansible-test sanity: no ignores (40 s; the first time 2 min)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/antsibull-changelog lint
+	$(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
+	$(BIN)/ansible-lint
+	$(BIN)/python tools/run_ansible_test.py sanity
 
 test: lint test-unit test-integration test-lab ## everything CI runs: unit, integration, lab
 
 test-unit: venv ## the library, in seconds, anywhere
 	$(BIN)/python -m pytest tests/unit
+
+test-ansible-units: venv ## the same tests as ansible-test runs them: every test in a process of its own
+	$(BIN)/python tools/run_ansible_test.py units
 
 test-integration: venv ## real modules through ansible-playbook on a throw-away tree
 	$(BIN)/python -m pytest tests/integration
@@ -54,8 +70,11 @@ lab-up: ## a kubeadm cluster of three control-plane nodes and two workers (LAB=n
 lab-down: ## remove it
 	$(PYTHON) -m tests.lab down --name $(LAB)
 
+changelog: venv ## CHANGELOG.md from changelogs/fragments, for the version in galaxy.yml
+	$(BIN)/antsibull-changelog release --verbose --reload-plugins
+
 build: venv ## the collection archive, in build/
 	$(BIN)/ansible-galaxy collection build --force --output-path build .
 
 clean: ## remove what the targets above made in the checkout
-	rm -rf $(VENV) .cache build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .cache .ansible build reports
