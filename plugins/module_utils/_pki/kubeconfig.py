@@ -11,7 +11,7 @@ import os
 
 from . import x509
 from .errors import PkiError
-from .yamltext import YamlText, load_mapping
+from .yamltext import YamlText, load_mapping, quote
 
 _FIX = "Correct it, or restore it from a backup."
 
@@ -29,7 +29,7 @@ class Kubeconfig:
         self._text = text
         self.data = load_mapping(text, path)
         self._context()
-        self.server = self._cluster.get("server")
+        self.server = _text(self._cluster.get("server"))
         self.ca_data = self._embedded(self._cluster, "certificate-authority-data")
         self.certificate_data = self._embedded(self._user, "client-certificate-data")
         self.key_data = self._embedded(self._user, "client-key-data")
@@ -38,14 +38,14 @@ class Kubeconfig:
         self.key_file = self._file(self._user, "client-key")
 
     def _context(self):
-        name = self.data.get("current-context")
+        name = _text(self.data.get("current-context"))
         contexts = self._named("contexts", "context")
         if not name and len(contexts) == 1:
             name = next(iter(contexts))
         if name not in contexts:
             raise PkiError("the current context %r is not among its contexts" % (name,), path=self.path, fix=_FIX)
         context = contexts[name][1]
-        self.cluster, self.user = context.get("cluster"), context.get("user")
+        self.cluster, self.user = _text(context.get("cluster")), _text(context.get("user"))
         clusters, users = self._named("clusters", "cluster"), self._named("users", "user")
         if self.cluster not in clusters:
             raise PkiError("there is no cluster named %r in it" % (self.cluster,), path=self.path, fix=_FIX)
@@ -104,6 +104,8 @@ class Kubeconfig:
 
 def build(server, ca_pem, user, certificate_pem, key_pem, cluster="kubernetes"):
     """Give the text of a kubeconfig as kubeadm writes it (cmd/kubeadm/app/util/kubeconfig): everything embedded."""
+    context = quote("%s@%s" % (user, cluster))
+    user, cluster = quote(user), quote(cluster)
     return """apiVersion: v1
 clusters:
 - cluster:
@@ -114,8 +116,8 @@ contexts:
 - context:
     cluster: %s
     user: %s
-  name: %s@%s
-current-context: %s@%s
+  name: %s
+current-context: %s
 kind: Config
 preferences: {}
 users:
@@ -123,5 +125,9 @@ users:
   user:
     client-certificate-data: %s
     client-key-data: %s
-""" % (base64.b64encode(ca_pem).decode(), server, cluster, cluster, user, user, cluster, user, cluster, user,
+""" % (base64.b64encode(ca_pem).decode(), quote(server), cluster, cluster, user, context, context, user,
        base64.b64encode(certificate_pem).decode(), base64.b64encode(key_pem).decode())
+
+
+def _text(value):
+    return value if isinstance(value, str) else None

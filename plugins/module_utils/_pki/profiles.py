@@ -11,6 +11,8 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+import ipaddress
+
 KUBERNETES_DIR = "/etc/kubernetes"
 PKI_DIR = "/etc/kubernetes/pki"
 MANIFEST_DIR = "/etc/kubernetes/manifests"
@@ -144,7 +146,7 @@ def etcd_sans(node_name, advertise_address, extra=()):
 
 def _sans(values):
     found = []
-    for value in values:
+    for value in filter(None, values):  # what is not known is left out
         text = ("IP:%s" if _is_address(value) else "DNS:%s") % value
         if text not in found:
             found.append(text)
@@ -152,4 +154,8 @@ def _sans(values):
 
 
 def _is_address(value):
-    return ":" in value or value.replace(".", "").isdigit()
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-import json
 import re
 
 from .errors import PkiError
@@ -21,16 +20,19 @@ try:
 except ImportError:  # reported by the module, which can look for another interpreter first
     HAS_YAML = False
 
-# What YAML 1.1 readers take for a plain string without doubt.
-_PLAIN = re.compile(r"^[A-Za-z/_.][A-Za-z0-9/_.=:+-]*$")
+# What readers of YAML 1.1 and 1.2 (Go's yaml.v2 and v3 among them) take for a plain string without doubt.
+_PLAIN = re.compile(r"(--)?[A-Za-z/_][A-Za-z0-9/_.=:+@-]*")
 _NOT_PLAIN = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
+_ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_FIX = "Correct it, or restore it from a backup."
+_BY_HAND = "Correct it by hand."
 
 
-def quote(value):
-    """Give a string as one YAML scalar: plain where that is safe, double-quoted (as in JSON) otherwise."""
-    if _PLAIN.match(value) and value.lower() not in _NOT_PLAIN and not value.endswith(":") and ": " not in value:
+def quote(value, plain=True):
+    """Give a string as one YAML scalar: plain where that is safe (and asked for), double-quoted in ASCII otherwise."""
+    if plain and _PLAIN.fullmatch(value) and value.lower() not in _NOT_PLAIN and not value.endswith(":"):
         return value
-    return json.dumps(value)
+    return '"%s"' % "".join(_ESCAPES.get(char) or (char if " " <= char <= "~" else "\\U%08x" % ord(char)) for char in value)
 
 
 def load(text, path):
@@ -43,8 +45,9 @@ def load(text, path):
         return loader.get_single_data()
     except yaml.YAMLError as error:
         raise _not_yaml(error, path) from None
-    except (ValueError, RecursionError) as error:  # impossible dates, numbers, depth
-        raise PkiError("is not readable YAML (%s)" % error, path=path, fix="Correct it, or restore it from a backup.") from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        # Impossible dates, numbers, tags, depth: the parser lets Python's own errors through, and they quote what they read.
+        raise PkiError("is not readable YAML: it holds an impossible value", path=path, fix=_FIX) from None
     finally:
         if loader is not None:
             loader.dispose()
@@ -54,7 +57,7 @@ def load_mapping(text, path):
     """Give a YAML document that has to be a mapping. Raises PkiError if it is anything else."""
     data = load(text, path)
     if not isinstance(data, dict):
-        raise PkiError("is not a YAML mapping", path=path, fix="Correct it, or restore it from a backup.")
+        raise PkiError("is not a YAML mapping", path=path, fix=_FIX)
     return data
 
 
@@ -70,7 +73,10 @@ def _not_yaml(error, path):
     mark = getattr(error, "problem_mark", None)
     where = "line %d, column %d" % (mark.line + 1, mark.column + 1) if mark else "position unknown"
     return PkiError("is not YAML (%s, %s)" % (getattr(error, "problem", None) or "unreadable", where), path=path,
-                    fix="Correct it, or restore it from a backup.")
+                    fix=_FIX)
+
+
+_STRING, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
 class YamlText:
@@ -84,6 +90,7 @@ class YamlText:
         self.path = path
         self.text = _decode(text, path) if isinstance(text, bytes) else text
         self.data = load(self.text, path)
+        self._newline = "\r\n" if "\r\n" in self.text else "\n"
 
     def __bytes__(self):
         return self.text.encode("utf-8")
@@ -99,57 +106,89 @@ class YamlText:
         return value
 
     def set(self, place, value):
-        """Give the string value to a scalar at place, adding the key (and mappings above it) where missing."""
-        parent, found = self._descend(place)
-        if found == len(place):
-            node = parent
-            if not isinstance(node, yaml.ScalarNode):
-                raise PkiError("%s is not a single value" % _dotted(place), path=self.path, fix="Correct it by hand.")
-            if node.value == value and node.tag == "tag:yaml.org,2002:str":
-                return
-            start, end = node.start_mark.index, node.end_mark.index
-            # A block scalar's end mark lies behind its last newline, which has to stay.
-            tail = "\n" if self.text[start:end].endswith("\n") else ""
-            self._splice(start, end, quote(value) + tail)
-        else:
-            self._add(parent, place[found:], value, place)
+        """Give the string value to a scalar at place, adding the key (and mappings above it) where missing.
+
+        As every edit: raises PkiError, with the text as it was, where the value cannot be changed without touching another.
+        """
+        node, found = self._descend(place)
+        if found < len(place):
+            self._add(node, place, found, value)
+            return
+        if not isinstance(node, yaml.ScalarNode):
+            raise PkiError("%s is not a single value" % _dotted(place), path=self.path, fix=_BY_HAND)
+        if node.value == value and node.tag == _STRING:
+            return
+        expected, holder = _expectation(self.data, place)
+        holder[place[-1]] = value
+        start, end = node.start_mark.index, node.end_mark.index
+        if start == end:  # `key:` with nothing behind it
+            self._change(start, end, " " + quote(value), place, expected)
+            return
+        # A block scalar's end mark lies behind its last line breaks, which have to stay.
+        tail = self.text[start:end]
+        tail = tail[len(tail.rstrip("\r\n")):] if node.style in ("|", ">") else ""
+        in_flow = self.text[end:end + 1] in (",", "]", "}")
+        self._change(start, end, quote(value, plain=not in_flow) + tail, place, expected)
 
     def insert(self, place, value):
         """Insert a string value in a sequence, before the index that place ends with (its length appends)."""
         node, found = self._descend(place[:-1])
         if found != len(place) - 1 or not isinstance(node, yaml.SequenceNode):
-            raise PkiError("%s is not a list" % _dotted(place[:-1]), path=self.path, fix="Correct it by hand.")
-        index = place[-1]
+            raise PkiError("%s is not a list" % _dotted(place[:-1]), path=self.path, fix=_BY_HAND)
+        index, items = place[-1], node.value
+        expected, holder = _expectation(self.data, place)
+        holder.insert(index, value)
         if node.flow_style:
-            if index < len(node.value):
-                at = node.value[index].start_mark.index
-                self._splice(at, at, quote(value) + ", ")
-            else:
-                at = node.value[-1].end_mark.index if node.value else node.start_mark.index + 1
-                self._splice(at, at, (", " if node.value else "") + quote(value))
+            text = quote(value, plain=False)
+            at = items[index].start_mark.index if index < len(items) else node.start_mark.index + 1
+            if items and index >= len(items):
+                at, text = self._end(items[-1], node), ", " + text
+            elif items:
+                text += ", "
+            self._change(at, at, text, place, expected)
             return
         indent = " " * node.start_mark.column
-        at = self._line_start(node.value[index].start_mark.index) if index < len(node.value) else self._block_end(node)
-        self._splice(at, at, "%s- %s\n" % (indent, quote(value)))
+        if index < len(items):
+            at = self._line_start(items[index].start_mark.index)
+            self._change(at, at, "%s- %s%s" % (indent, quote(value), self._newline), place, expected)
+        else:
+            at, lead = self._after(node)
+            self._change(at, at, "%s%s- %s%s" % (lead, indent, quote(value), self._newline), place, expected)
 
     def remove(self, place):
         """Remove an item of a block sequence, or a key of a block mapping, with its whole lines."""
         node, found = self._descend(place[:-1])
-        if found != len(place) - 1 or node.flow_style:
+        if found != len(place) - 1 or not isinstance(node, yaml.CollectionNode) or node.flow_style:
             raise PkiError("%s cannot be removed in place" % _dotted(place), path=self.path, fix="Remove it by hand.")
         if isinstance(node, yaml.SequenceNode):
-            start, child = node.value[place[-1]].start_mark.index, node.value[place[-1]]
+            parts = [(item, item) for item in node.value]
+            number = place[-1] if place[-1] < len(parts) else None
         else:
-            start, child = next((k.start_mark.index, v) for k, v in node.value if k.value == place[-1])
-        end = child.end_mark.index
-        if self.text[end - 1:end] != "\n":
-            newline = self.text.find("\n", end)
-            end = len(self.text) if newline < 0 else newline + 1
-        self._splice(self._line_start(start), end, "")
+            parts = node.value
+            number = next((n for n, (key, _value) in enumerate(parts) if key.value == place[-1]), None)
+        if number is None:
+            raise PkiError("there is no %s" % _dotted(place), path=self.path, fix=_BY_HAND)
+        expected, holder = _expectation(self.data, place)
+        del holder[place[-1]]
+        start, last = parts[number][0].start_mark.index, self._end(parts[number][1], node)
+        line = self._line_start(start)
+        dash = "-" if isinstance(node, yaml.SequenceNode) else ""
+        if len(parts) == 1:
+            # Nothing in its place would be null.
+            start = node.start_mark.index
+            self._change(start, last, "  []" if dash else "  {}", place, expected)
+        elif self.text[line:start].strip() == dash:
+            end = last if self.text[last - 1:last] == "\n" else min(self._line_end(last) + 1, len(self.text))
+            self._change(line, end, "", place, expected)
+        else:  # behind the dash of a list item, which stays
+            self._change(start, parts[number + 1][0].start_mark.index, "", place, expected)
 
     def _root(self):
         # The pure Python parser: libyaml's marks count bytes in some versions.
-        return yaml.compose(self.text, Loader=yaml.SafeLoader)
+        try:
+            return yaml.compose(self.text, Loader=yaml.SafeLoader)
+        except yaml.YAMLError as error:
+            raise _not_yaml(error, self.path) from None
 
     def _descend(self, place):
         """Walk as far down a place as the document goes: gives the last node and how many steps were taken."""
@@ -157,37 +196,62 @@ class YamlText:
         for count, step in enumerate(place):
             child = None
             if isinstance(node, yaml.MappingNode):
-                child = next((v for k, v in node.value if k.value == step), None)
+                # Of a key that is there twice, readers take the last.
+                child = next((v for k, v in reversed(node.value) if k.value == step and k.tag == _STRING), None)
             elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
                 child = node.value[step]
-            if child is None or (isinstance(child, yaml.ScalarNode) and child.tag == "tag:yaml.org,2002:null"
-                                 and count < len(place) - 1):
+            if child is None or (isinstance(child, yaml.ScalarNode) and child.tag == _NULL and count < len(place) - 1):
                 return node, count
+            self._no_alias(child, node, place)
             node = child
         return node, len(place)
 
-    def _add(self, node, rest, value, place):
+    def _no_alias(self, child, parent, place):
+        if child.start_mark.index < parent.start_mark.index:
+            raise PkiError("%s is an alias of another value, which would change, too" % _dotted(place), path=self.path,
+                           fix="Write the value out where the alias stands.")
+
+    def _add(self, node, place, found, value):
+        """Add the key place[found] to a mapping node, with mappings below it for the rest of the place."""
+        rest = place[found:]
         if not isinstance(node, yaml.MappingNode) or not all(isinstance(step, str) for step in rest):
             raise PkiError("there is no place for %s" % _dotted(place), path=self.path, fix="Add it by hand.")
-        existing = next(((k, v) for k, v in node.value if k.value == rest[0]), None)
-        if existing:  # `annotations:` with nothing behind it
-            indent = " " * existing[0].start_mark.column
-            at = self._line_end(existing[0].end_mark.index)
-            start = existing[0].end_mark.index + 1
-            self._splice(start, at, "\n" + _nested(rest[1:], value, indent + "  ").rstrip("\n"))
-        elif node.flow_style:
-            at = node.start_mark.index + 1
-            text = quote(value)
+        inner = value
+        for step in reversed(rest[1:]):
+            inner = {step: inner}
+        expected, holder = _expectation(self.data, place[:found + 1])
+        holder[rest[0]] = inner
+        existing = next(((k, v) for k, v in reversed(node.value) if k.value == rest[0]), None)
+        if node.flow_style:
+            text = quote(value, plain=False)
             for step in reversed(rest[1:]):
-                text = "{%s: %s}" % (quote(step), text)
-            self._splice(at, at, "%s: %s%s" % (quote(rest[0]), text, ", " if node.value else ""))
+                text = "{%s: %s}" % (quote(step, plain=False), text)
+            if existing:
+                self._change(existing[1].start_mark.index, existing[1].end_mark.index, " " + text, place, expected)
+            else:
+                at = node.start_mark.index + 1
+                text = "%s: %s%s" % (quote(rest[0], plain=False), text, ", " if node.value else "")
+                self._change(at, at, text, place, expected)
+        elif existing:  # `annotations:`, with nothing or null behind it; a comment on the line stays
+            start, end = existing[1].start_mark.index, existing[1].end_mark.index
+            line_end = self._line_end(end)
+            indent = " " * existing[0].start_mark.column
+            text = self.text[end:line_end].rstrip("\r") + self._newline
+            text += self._nested(rest[1:], value, indent + "  ").rstrip("\r\n")
+            self._change(start, line_end, text, place, expected)
         else:
-            first = node.value[0][0]
-            indent = " " * first.start_mark.column
-            at = first.start_mark.index
-            text = _nested(rest, value, indent)
+            first = node.value[0][0].start_mark
+            indent = " " * first.column
             # Before the first key: its column is the mapping's, also when the mapping is a list item ("- name: x").
-            self._splice(at, at, text[len(indent):] + indent)
+            text = self._nested(rest, value, indent)[len(indent):] + indent
+            self._change(first.index, first.index, text, place, expected)
+
+    def _nested(self, steps, value, indent):
+        text = ""
+        for depth, step in enumerate(steps):
+            text += "%s%s%s:" % (indent, "  " * depth, quote(step))
+            text += (" " + quote(value) if depth == len(steps) - 1 else "") + self._newline
+        return text
 
     def _line_start(self, index):
         return self.text.rfind("\n", 0, index) + 1
@@ -196,26 +260,52 @@ class YamlText:
         end = self.text.find("\n", index)
         return len(self.text) if end < 0 else end
 
-    def _block_end(self, node):
-        end = node.value[-1].end_mark.index
+    def _end(self, node, parent):
+        """Where a node's own text ends. A block collection's end mark is where the next token begins, behind comments."""
+        self._no_alias(node, parent, ("the last item",))
+        if isinstance(node, yaml.ScalarNode) or node.flow_style or not node.value:
+            return node.end_mark.index
+        last = node.value[-1]
+        return self._end(last[1] if isinstance(last, tuple) else last, node)
+
+    def _after(self, node):
+        """Where a line can be added behind a block collection, and the line break that has to come first there."""
+        end = self._end(node, node)
         if self.text[end - 1:end] == "\n":
-            return end
+            return end, ""
         end = self._line_end(end)
-        if end == len(self.text):
-            self.text += "\n"
-        return end + 1
+        return (end, self._newline) if end == len(self.text) else (end + 1, "")
 
-    def _splice(self, start, end, replacement):
-        self.text = self.text[:start] + replacement + self.text[end:]
-        self.data = load(self.text, self.path)
+    def _change(self, start, end, replacement, place, expected):
+        """Replace text[start:end], and make sure that the document then says what it said but for the one change."""
+        text = self.text[:start] + replacement + self.text[end:]
+        try:
+            data = load(text, self.path)
+        except PkiError:
+            data = None
+        if not _same(data, expected):
+            raise PkiError("%s cannot be changed in place without touching other values" % _dotted(place), path=self.path,
+                           fix=_BY_HAND)
+        self.text, self.data = text, data
 
 
-def _nested(steps, value, indent):
-    text = ""
-    for depth, step in enumerate(steps):
-        text += "%s%s%s:" % (indent, "  " * depth, quote(step))
-        text += " %s\n" % quote(value) if depth == len(steps) - 1 else "\n"
-    return text
+def _expectation(data, place):
+    """Give a copy of data, and what in it holds the last step of place.
+
+    Only what lies on the way is copied: where an alias shares a part of it, the copy changes in one place alone.
+    """
+    root = holder = data.copy()
+    for step in place[:-1]:
+        holder[step] = holder[step].copy()
+        holder = holder[step]
+    return root, holder
+
+
+def _same(left, right):
+    try:
+        return left == right
+    except RecursionError:  # an alias of something that holds it
+        return False
 
 
 def _dotted(place):
