@@ -43,10 +43,11 @@ sys.exit(subprocess.run([sys.executable, "-m", "pip", "install"] + wanted, check
 
 def source_files() -> list[Path]:
     """The files of the checkout that belong to the project, relative to its root; without git, all but known rubbish."""
-    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-                            capture_output=True, check=False) if shutil.which("git") else None
-    if listed is not None and listed.returncode == 0:
-        names = {Path(os.fsdecode(name)) for name in listed.stdout.split(b"\0") if name}
+    # The mirror lies inside of a checkout whose git ignores it: only a .git of the tree's own counts.
+    if (ROOT / ".git").exists() and shutil.which("git"):
+        listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+                                capture_output=True, check=True).stdout
+        names = {Path(os.fsdecode(name)) for name in listed.split(b"\0") if name}
     else:
         names = set()
         for folder, folders, files in os.walk(ROOT):

@@ -1,0 +1,233 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What holds for every file, role, playbook and module of the collection, whoever wrote it.
+
+What ansible-test sanity and ansible-lint check (documentation against argument spec, FQCN, YAML style) is not repeated here.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tools.run_ansible_test import source_files  # noqa: E402
+
+FILES = source_files()
+ROLES = sorted(path.parent for path in (ROOT / "roles").glob("*/tasks"))
+PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
+MODULES = sorted(path for path in (ROOT / "plugins" / "modules").glob("*.py") if path.name != "__init__.py")
+ROOMS = sorted(path for path in (ROOT / "plugins" / "module_utils" / "_pki").glob("*.py") if path.name != "__init__.py")
+TARGET_SIDE = MODULES + ROOMS
+
+# From the ground up. A room imports only rooms of lower floors; a new room gets its place here and in docs/architecture.md.
+FLOORS = (
+    ("errors",),
+    ("files", "profiles", "yamltext"),
+    ("manifests", "x509"),
+    ("kubeconfig",),
+    ("pki_tree", "probe", "static_pods"),
+    ("cluster_api", "findings", "leaves", "rotation", "rows"),
+    ("report",),
+    ("module",),
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+# The one room that may import a library, so that its version differences and its absence are dealt with in one place.
+OWNERS = {"cryptography": "x509", "yaml": "yamltext", "kubernetes": "cluster_api"}
+
+
+def load(path):
+    return yaml.safe_load(path.read_text())
+
+
+def ids(paths):
+    return [path.stem if path.suffix else path.name for path in paths]
+
+
+# ---- every file ----
+
+def needs_header(path):
+    generated = {"CHANGELOG.md", "changelogs/changelog.yaml", "LICENSE"}
+    # Neither has a comment that a reader of the rendered page or a parser would not trip over.
+    without_comments = {".md", ".json", ".png", ".svg", ".html", ".pem", ".crt", ".key"}
+    return path.as_posix() not in generated and path.suffix not in without_comments and (ROOT / path).stat().st_size > 0
+
+
+def test_every_file_says_whose_it_is_and_under_which_license():
+    head = {path: "\n".join((ROOT / path).read_text().splitlines()[:8]) for path in FILES if needs_header(path)}
+    assert len(head) > 30
+    wrong = [str(path) for path, text in head.items()
+             if "SPDX-License-Identifier: GPL-3.0-or-later" not in text
+             or "SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors" not in text]
+    assert wrong == []
+
+
+def test_the_license_is_the_gpl_3_in_full():
+    text = (ROOT / "LICENSE").read_text()
+    assert "GNU GENERAL PUBLIC LICENSE" in text and "Version 3, 29 June 2007" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+MARKDOWN_LINK = re.compile(r"(?<!`)\[[^\]\n]*\]\(([^)\s]+)\)")
+
+
+@pytest.mark.parametrize("page", [path for path in FILES if path.suffix == ".md"], ids=str)
+def test_every_relative_link_of_a_page_leads_somewhere(page):
+    targets = MARKDOWN_LINK.findall((ROOT / page).read_text())
+    local = [target.split("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
+    assert [target for target in local if not (ROOT / page).parent.joinpath(target).exists()] == []
+
+
+# ---- modules and the library ----
+
+@pytest.mark.parametrize("path", TARGET_SIDE, ids=ids(TARGET_SIDE))
+def test_what_runs_on_a_node_is_python_3_8(path):
+    tree = ast.parse(path.read_text(), str(path), feature_version=(3, 8))
+    imported = [node.names[0].name for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
+    assert imported == ["annotations"]
+
+
+def imports(tree):
+    """The top-level names a file imports from elsewhere, and the rooms of the library that it imports."""
+    outside, rooms = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            outside |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level == 0 and "._pki" not in module:
+                outside.add(module.split(".")[0])
+            elif node.level == 1 and not module or module.endswith("._pki"):
+                rooms |= {alias.name for alias in node.names}
+            else:
+                rooms.add(module.split("._pki.")[-1].split(".")[0])
+    return outside, rooms
+
+
+@pytest.mark.parametrize("path", ROOMS, ids=ids(ROOMS))
+def test_a_room_imports_only_rooms_below_it(path):
+    assert path.stem in FLOOR, f"give the room {path.stem} a floor in {Path(__file__).name}"
+    rooms = imports(ast.parse(path.read_text()))[1]
+    assert {room for room in rooms if FLOOR[room] >= FLOOR[path.stem]} == set()
+
+
+@pytest.mark.parametrize("path", TARGET_SIDE, ids=ids(TARGET_SIDE))
+def test_a_library_is_imported_by_one_room_only(path):
+    outside = imports(ast.parse(path.read_text()))[0]
+    assert {name for name in outside & set(OWNERS) if path not in ROOMS or OWNERS[name] != path.stem} == set()
+
+
+def assigned(path):
+    """The string constants that a module assigns at its top level, parsed as YAML."""
+    tree = ast.parse(path.read_text())
+    return {node.targets[0].id: yaml.safe_load(node.value.value) for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+            and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+            and node.targets[0].id in ("DOCUMENTATION", "EXAMPLES", "RETURN")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=ids(MODULES))
+def test_a_module_tells_how_it_behaves_in_check_mode_and_shows_itself_in_use(path):
+    said = assigned(path)
+    assert {"check_mode", "diff_mode"} <= set(said["DOCUMENTATION"]["attributes"])
+    assert said["DOCUMENTATION"]["attributes"]["check_mode"]["support"] == "full"
+    assert any(f"kubepki.lifecycle.{path.stem}" in task for task in said["EXAMPLES"])
+    assert said["RETURN"]
+
+
+def test_the_action_group_names_every_module():
+    assert load(ROOT / "meta" / "runtime.yml")["action_groups"]["lifecycle"] == ids(MODULES)
+
+
+# ---- roles ----
+
+def entries(role):
+    return load(role / "meta" / "argument_specs.yml")["argument_specs"]
+
+
+@pytest.mark.parametrize("role", ROLES, ids=ids(ROLES))
+def test_a_roles_defaults_are_those_of_its_specification(role):
+    defaults = load(role / "defaults" / "main.yml") or {}
+    specified = {}
+    for entry in entries(role).values():
+        for name, option in entry.get("options", {}).items():
+            assert name.startswith(f"{role.name}_")
+            if not option.get("required"):
+                assert "default" in option, f"{name} is neither required nor has a default"
+                assert specified.setdefault(name, option["default"]) == option["default"], f"{name} has two defaults"
+    assert specified == defaults
+
+
+@pytest.mark.parametrize("role", ROLES, ids=ids(ROLES))
+def test_a_role_has_a_page_that_names_all_its_variables(role):
+    page = (role / "README.md").read_text()
+    names = {name for entry in entries(role).values() for name in entry.get("options", {})}
+    assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+@pytest.mark.parametrize("role", ROLES, ids=ids(ROLES))
+def test_an_entry_point_has_its_tasks(role):
+    assert [name for name in entries(role) if not (role / "tasks" / f"{name}.yml").exists()] == []
+
+
+def role_calls(document):
+    """Every use of a role in a play or a task file, at any depth: (name, entry point, the variables given)."""
+    if isinstance(document, list):
+        for item in document:
+            yield from role_calls(item)
+    elif isinstance(document, dict):
+        for key in ("ansible.builtin.include_role", "ansible.builtin.import_role"):
+            if key in document:
+                call = document[key]
+                yield call["name"], Path(call.get("tasks_from", "main")).stem, set(document.get("vars", {}))
+        for value in document.values():
+            yield from role_calls(value)
+
+
+CALLERS = PLAYBOOKS + sorted((ROOT / "roles").glob("*/tasks/*.yml"))
+
+
+@pytest.mark.parametrize("path", CALLERS, ids=[str(path.relative_to(ROOT)) for path in CALLERS])
+def test_a_role_is_called_by_its_full_name_at_a_specified_entry_with_variables_it_knows(path):
+    for name, entry, given in role_calls(load(path)):
+        assert name.startswith("kubepki.lifecycle.")
+        specification = entries(ROOT / "roles" / name.rpartition(".")[2])
+        assert entry in specification, f"{name} has no argument specification for its entry point {entry}"
+        assert given <= set(specification[entry].get("options", {})), f"{name} ({entry})"
+
+
+# ---- playbooks ----
+
+def readme_variables():
+    return set(re.findall(r"\bkubepki_[a-z_]+", (ROOT / "README.md").read_text()))
+
+
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=ids(PLAYBOOKS))
+def test_a_playbook_and_the_variables_it_reads_are_in_the_readme(path):
+    text = path.read_text()
+    if not path.name.startswith("_"):
+        assert f"`{path.stem}`" in (ROOT / "README.md").read_text()
+    registered = set(re.findall(r"(?:register:\s*|^\s+)(kubepki_[a-z_]+)(?::|$)", text, re.MULTILINE))
+    assert set(re.findall(r"\bkubepki_[a-z_]+", text)) - registered - readme_variables() == set()
+
+
+# ---- the release ----
+
+def test_the_version_has_a_changelog_entry_or_fragments_wait_for_one():
+    version = load(ROOT / "galaxy.yml")["version"]
+    changelog = ROOT / "changelogs" / "changelog.yaml"
+    released = load(changelog)["releases"] if changelog.exists() else {}
+    assert version in released or list((ROOT / "changelogs" / "fragments").glob("*.yml"))
+
+
+def test_what_the_controller_needs_is_named_where_builders_of_execution_environments_look():
+    python = load(ROOT / "meta" / "execution-environment.yml")["dependencies"]["python"]
+    named = {re.split(r"[<>=]", line)[0] for line in (ROOT / python).read_text().splitlines() if not line.startswith("#")}
+    assert named == {"cryptography", "jmespath", "kubernetes"}
