@@ -1,0 +1,119 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Puts what all nodes reported together, on the controller: one report, one summary, one artifact."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import os
+import time
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, job, report
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+
+display = Display()
+
+
+class ActionModule(ActionBase):
+    """The action behind kubepki.lifecycle.cluster_report."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        """Give the task's result; a PkiError becomes its message."""
+        result = super().run(tmp, task_vars)
+        _spec, options = self.validate_argument_spec(argument_spec={
+            "job": {"type": "str", "required": True},
+            "step": {"type": "str", "choices": ["begin", "gate", "report"], "default": "report"},
+            "began": {"type": "float"},
+            "result": {"type": "str"},
+            "results": {"type": "list", "elements": "str", "default": []},
+            "require_all": {"type": "bool", "default": True},
+            "blocking_codes": {"type": "list", "elements": "str", "default": []},
+            "warn_below_days": {"type": "float", "default": 30},
+            "critical_below_days": {"type": "float", "default": 7},
+            "fail_below_days": {"type": "float", "default": 0},
+            "report_dir": {"type": "path"},
+        })
+        result.update(epoch=time.time(), changed=False)
+        try:
+            if options["step"] == "begin":
+                artifact = {"job": options["job"], "state": "failed"}
+            else:
+                nodes, silent = self._nodes(options["result"], task_vars)
+                if options["step"] == "gate":
+                    blocked = job.obstacles(nodes, silent if options["require_all"] else {}, options["blocking_codes"])
+                    if blocked:
+                        result.update(failed=True, msg=blocked)
+                    return result
+                artifact = self._report(options, nodes, silent, task_vars, result)
+        except PkiError as error:
+            result.update(error.as_result(), failed=True, msg=str(error))
+            return result
+        result["artifact"] = artifact
+        # As set_stats gives it to the strategy; AWX shows run-level statistics as the job's artifacts.
+        result["ansible_stats"] = {"data": {"kubepki": artifact}, "per_host": False, "aggregate": False}
+        return result
+
+    def _report(self, options, nodes, silent, task_vars, result):
+        document = report.build(nodes, silent, warn_below_days=options["warn_below_days"],
+                                critical_below_days=options["critical_below_days"])
+        done = {host: [self._registered(task_vars, host, name) for name in options["results"]] for host in nodes}
+        artifact = job.summarise(options["job"], document, done, began=options["began"])
+        result["report"] = document
+        result["files"] = self._write(options["report_dir"], document, result)
+        display.display(report.text(document))
+        display.display(job.sentence(artifact, result["files"]))
+        # The caller fails in a task of its own: of a failed task Ansible keeps no statistics, and the artifact would be lost.
+        result["too_old"] = job.below(document, options["fail_below_days"])
+        return artifact
+
+    def _write(self, directory, document, result):
+        if not directory:
+            return []
+        directory = os.path.abspath(os.path.expanduser(directory))
+        files.make_directory(directory, 0o755)
+        written = []
+        for name, render in (("report.json", report.as_json), ("report.html", report.html), ("report.txt", report.text)):
+            path = os.path.join(directory, name)
+            files.write(path, render(document).encode("utf-8"), mode=0o644)
+            written.append(path)
+        return written
+
+    def _nodes(self, name, task_vars):
+        """Give ({host: what cert_expiry said}, {host: why it said nothing}) for every host of the play."""
+        if not name:
+            raise PkiError("the option result is missing", fix="Name the variable that the hosts registered.")
+        nodes, silent = {}, {}
+        for host in task_vars["ansible_play_hosts_all"]:
+            registered = self._registered(task_vars, host, name)
+            if registered.get("node"):
+                nodes[host] = registered["node"]
+            elif registered.get("unreachable"):
+                silent[host] = "did not answer"
+            else:
+                silent[host] = registered.get("msg") or "gave no answer"
+        return nodes, silent
+
+    @staticmethod
+    def _registered(task_vars, host, name):
+        try:
+            value = task_vars["hostvars"][host][name]
+        except KeyError:
+            return {}
+        return _plain(value)
+
+
+def _plain(value):
+    """Give Ansible's containers as Python's own, so that nothing is templated or tagged any more."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, str):
+        return str(value)
+    return value

@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A job over all nodes as a whole: what stands in its way, what it did, in which state it left the cluster."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import time
+
+_WORST = ("expired", "missing", "critical", "warning")
+
+
+def obstacles(nodes, silent, codes):
+    """Say in one message why a job must not start, or give None.
+
+    nodes: {host: node} as cert_expiry gives it. silent: {host: reason} of hosts that said nothing. codes: of the findings that
+    stand in the way.
+    """
+    lines = []
+    for host in sorted(silent):
+        lines.append("%s: %s. Bring it back, or take it out of the inventory if it is gone for good." % (
+            host, silent[host].rstrip(".")))
+    for host in sorted(nodes):
+        for finding in nodes[host].get("findings", []):
+            if finding["code"] in codes:
+                where = "%s: " % finding["path"] if finding.get("path") else ""
+                lines.append("%s: %s%s. %s" % (host, where, finding["message"].rstrip("."), finding.get("fix") or ""))
+    if not lines:
+        return None
+    return "Nothing was changed anywhere, because: " + " ".join(line.strip() for line in lines)
+
+
+def summarise(name, document, done, began=None):
+    """Give the run-level artifact of a job that came to its end.
+
+    document: the report. done: {host: [result mappings of the modules that worked on it]}. began: epoch seconds or None.
+    Gives {"job", "state", "status", "phase", "nodes", "unreachable", "certificates", "findings", "renewed", "restarted",
+    "reloaded", "restored", "seconds"}: flat counts, no names of files, nothing secret.
+    """
+    results = [result for host in done for result in done[host] if result]
+    certificates = [row for node in document["nodes"].values() for row in node.get("certificates", [])]
+    leaves = [leaf for result in results for leaf in result.get("leaves", [])]
+    pods = [pod for result in results for pod in result.get("pods", [])]
+    count = lambda rows, *actions: sum(1 for row in rows if row.get("action") in actions)  # noqa: E731
+    changed = any(result.get("changed") for result in results)
+    state = {"expired": "critical", "missing": "critical"}.get(document["status"], document["status"])
+    if state == "ok" and changed:
+        state = "changed"
+    return {
+        "job": name, "state": state, "status": document["status"], "changed": changed, "phase": document["cluster"]["phase"],
+        "nodes": len(document["nodes"]), "unreachable": sorted(document.get("unreachable", {})),
+        "certificates": len(certificates),
+        "findings": sum(len(node.get("findings", [])) for node in document["nodes"].values()),
+        "renewed": count(leaves, "renewed", "created"), "restarted": count(pods, "restarted"),
+        "reloaded": count(pods, "reloaded"),
+        "restored": sum(len(result.get("restored", [])) for result in results),
+        "seconds": round(time.time() - began, 1) if began else None,
+    }
+
+
+def sentence(artifact, written=()):
+    """Give the summary a person reads at the end of a job."""
+    parts = ["%d certificates on %d nodes" % (artifact["certificates"], artifact["nodes"])]
+    for key, text in (("renewed", "%d renewed"), ("restarted", "%d static pods restarted"),
+                      ("reloaded", "%d static pods picked their certificates up by themselves"),
+                      ("restored", "%d files restored"), ("findings", "%d findings")):
+        if artifact[key]:
+            parts.append(text % artifact[key])
+    if artifact["unreachable"]:
+        parts.append("no answer from %s" % ", ".join(artifact["unreachable"]))
+    text = "%s: %s. %s" % (artifact["job"], artifact["state"], ", ".join(parts))
+    if artifact["seconds"] is not None:
+        text += ", %.0f s" % artifact["seconds"]
+    text += "."
+    if written:
+        text += "\nWritten: %s" % ", ".join(written)
+    return text
+
+
+def below(document, days):
+    """Say which certificates have fewer days left than `days`, as one message, or give "". 0 is never."""
+    if not days or days <= 0:
+        return ""
+    due = []
+    for host in sorted(document["nodes"]):
+        for row in document["nodes"][host].get("certificates", []):
+            residual = row.get("residual_seconds")
+            if row["status"] in ("expired",) or (residual is not None and residual < days * 86400):
+                due.append((residual if residual is not None else 0, host, row["name"]))
+    if not due:
+        return ""
+    due.sort()
+    named = ["%s on %s (%s)" % (name, host, "expired" if residual <= 0 else "%.1f days" % (residual / 86400.0))
+             for residual, host, name in due[:5]]
+    more = " and %d more" % (len(due) - 5) if len(due) > 5 else ""
+    return "%d certificates have less than %g days left: %s%s. Run the playbook kubepki.lifecycle.renew_leaves." % (
+        len(due), days, ", ".join(named), more)
