@@ -71,7 +71,7 @@ lab-down: ## remove it
 	$(PYTHON) -m tests.lab down --name $(LAB)
 
 changelog: venv ## CHANGELOG.md from changelogs/fragments, for the version in galaxy.yml
-	$(BIN)/antsibull-changelog release --verbose --reload-plugins
+	$(BIN)/antsibull-changelog release --update-existing --reload-plugins --refresh-plugins
 
 build: venv ## the collection archive, in build/
 	$(BIN)/ansible-galaxy collection build --force --output-path build .
