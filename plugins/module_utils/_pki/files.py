@@ -38,6 +38,9 @@ _REASONS = {
     errno.EPERM: ("operation not permitted", "Run with become: true (root); `lsattr` shows whether the file is immutable."),
     errno.ENOENT: ("does not exist", None),
     errno.EISDIR: ("is a directory where a file is expected", "Move it away."),
+    errno.ENOTDIR: ("a part of this path is a file, where a directory is expected", "Correct the path, or move the file away."),
+    errno.ELOOP: ("the symbolic links of this path lead in a circle", "Correct them."),
+    errno.EBUSY: ("is in use by the system, a mount point perhaps", "Unmount it (see `findmnt`), or name another path."),
     errno.EIO: ("input/output error", "The disk is failing: see `dmesg`."),
 }
 
@@ -102,8 +105,10 @@ def make_directory(path, mode=0o700):
         try:
             os.mkdir(directory, mode)
             os.chmod(directory, mode)
-        except FileExistsError:
-            continue
+        except FileExistsError as error:
+            if os.path.isdir(directory):
+                continue
+            raise PkiError("is a file where a directory is expected", path=directory, fix="Move it away.") from error
         except OSError as error:
             raise explain(error, directory) from error
         sync_directory(os.path.dirname(directory))
@@ -294,48 +299,60 @@ class Transaction:
         self._journal = Journal(name, state_dir)
         self._changes = []
 
-    def write(self, path, data, mode=None, owner=None):
-        """Plan new bytes for path (mode and owner as in stage())."""
-        self._changes.append({"path": os.path.realpath(path), "data": data, "mode": mode, "owner": owner})
+    def write(self, path, data, mode=None, owner=None, follow=True):
+        """Plan new bytes for path (mode and owner as in stage()). follow: a symbolic link stays, and what it names changes."""
+        self._changes.append({"path": os.path.realpath(path) if follow else path, "data": data, "mode": mode, "owner": owner})
 
     def symlink(self, path, target):
         """Plan that path becomes a symbolic link to target."""
         self._changes.append({"path": path, "target": target})
+
+    def remove(self, path):
+        """Plan that path, a file or a symbolic link, goes. It may be gone already."""
+        self._changes.append({"path": path, "remove": True})
 
     def paths(self):
         """Give the paths planned so far."""
         return [change["path"] for change in self._changes]
 
     def commit(self):
-        """Make all planned changes. Raises PkiError with nothing changed when any cannot be staged."""
+        """Make all planned changes. Raises PkiError with nothing changed when any of them cannot be made."""
         if not self._changes:
             return
+        before = [_snapshot(change["path"]) for change in self._changes]
         # The temporary names are recorded before they exist, so that a crash while staging leaves no litter.
         token = os.urandom(4).hex()
-        entries = []
-        for change in self._changes:
-            directory, name = os.path.split(change["path"])
-            entry = {"path": change["path"], "staged": os.path.join(directory, _TEMPORARY % (name, token))}
-            if "target" in change:
-                entry["target"] = change["target"]
-            else:
-                entry["sha256"] = sha256(change["data"])
-            entries.append(entry)
+        entries = [_entry(change, token) for change in self._changes]
         self._journal.save({"state": "staging", "entries": entries})
         try:
-            for change, entry in zip(self._changes, entries):
-                if "target" in change:
-                    os.symlink(change["target"], entry["staged"])
-                else:
-                    stage(change["path"], change["data"], change["mode"], change["owner"], suffix=token)
-        except (OSError, PkiError) as error:
-            _discard(entries)
-            self._journal.clear()
-            raise explain(error, change["path"]) from error if isinstance(error, OSError) else error
-        self._journal.save({"state": "commit", "entries": entries})
-        _finish(entries)
+            _stage_all(self._changes, entries, token)
+            self._journal.save({"state": "commit", "entries": entries})
+        except PkiError:
+            # What cannot be cleared now (the file system went read-only) stays in the journal for the next run.
+            with contextlib.suppress(PkiError):
+                _discard(entries)
+                self._journal.clear()
+            raise
+        done = []
+        try:
+            _finish(entries, done)
+        except PkiError:
+            # An immutable file, a file that is a mount point: only the rename itself shows it.
+            self._put_back(entries, dict(zip(done, before)))
+            raise
         self._journal.clear()
         self._changes = []
+
+    def _put_back(self, entries, before):
+        """Undo the first renames of a commit as carefully as they were made. before: {path: its snapshot}."""
+        token = os.urandom(4).hex()
+        changes = [dict(snapshot, path=path) for path, snapshot in before.items()]
+        undo = [_entry(change, token) for change in changes]
+        _stage_all(changes, undo, token)
+        self._journal.save({"state": "commit", "entries": undo, "discard": entries})
+        _finish(undo, [])
+        _discard(entries)
+        self._journal.clear()
 
     @classmethod
     def recover(cls, name, state_dir=STATE_DIR):
@@ -344,30 +361,79 @@ class Transaction:
         record = journal.load()
         if record is None:
             return "nothing"
+        entries = record.get("entries")
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) and "path" in entry for entry in entries):
+            raise PkiError("the journal is damaged", path=journal.path,
+                           fix="Compare the files it concerns with the newest backup set, then remove it.")
         if record.get("state") == "commit":
-            _finish(record["entries"])
+            _finish(entries, [])
+            _discard(record.get("discard", []))
             journal.clear()
             return "finished"
-        _discard(record.get("entries", []))
+        _discard(entries)
         journal.clear()
         return "undone"
 
 
+def _entry(change, token):
+    directory, name = os.path.split(change["path"])
+    entry = {"path": change["path"]}
+    if "remove" in change:
+        return dict(entry, remove=True)
+    entry["staged"] = os.path.join(directory, _TEMPORARY % (name, token))
+    if "target" in change:
+        return dict(entry, target=change["target"])
+    return dict(entry, sha256=sha256(change["data"]))
+
+
+def _snapshot(path):
+    """Give the change that would put a path back as it is now, without its path."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return {"remove": True}
+    if stat.S_ISLNK(status.st_mode):
+        return {"target": os.readlink(path)}
+    if stat.S_ISREG(status.st_mode):
+        return {"data": read(path), "mode": stat.S_IMODE(status.st_mode), "owner": (status.st_uid, status.st_gid)}
+    raise PkiError("is a directory or a special file where a file is expected", path=path, fix="Move it away.")
+
+
+def _stage_all(changes, entries, token):
+    for change, entry in zip(changes, entries):
+        if "target" in change:
+            try:
+                os.symlink(change["target"], entry["staged"])
+            except OSError as error:
+                raise explain(error, change["path"]) from error
+        elif "data" in change:
+            stage(change["path"], change["data"], change["mode"], change["owner"], suffix=token)
+
+
 def _discard(entries):
     for entry in entries:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(entry["staged"])
+        # A read-only file system refuses to remove even what is not there.
+        if "staged" in entry and os.path.lexists(entry["staged"]):
+            try:
+                os.unlink(entry["staged"])
+            except OSError as error:
+                raise explain(error, entry["staged"]) from error
 
 
-def _finish(entries):
+def _finish(entries, done):
+    """Make the renames and removals; done takes the paths of those that were made, in order."""
     for entry in entries:
         try:
-            os.rename(entry["staged"], entry["path"])
+            if entry.get("remove"):
+                os.unlink(entry["path"])
+            else:
+                os.rename(entry["staged"], entry["path"])
         except FileNotFoundError:
-            # Renamed before the crash; anything else in its place is somebody's later change, which stays.
-            continue
+            # Done before the crash; anything else in its place is somebody's later change, which stays.
+            pass
         except OSError as error:
             raise explain(error, entry["path"]) from error
+        done.append(entry["path"])
     for directory in sorted({os.path.dirname(entry["path"]) for entry in entries}):
         sync_directory(directory)
 
@@ -384,6 +450,8 @@ def create_backup(paths, job, backup_dir=BACKUP_DIR, keep=5):
     0600, and manifest.json holds path, type, mode, owner and SHA-256 of each.
     Raises PkiError (no space, read-only, ...) with no set made.
     """
+    if not re.match(r"^[a-z0-9-]+\Z", job):
+        raise PkiError("the name %r does not fit in the name of a backup set" % job, fix="Use a-z, 0-9 and hyphens.")
     make_directory(backup_dir)
     now = datetime.datetime.now(datetime.timezone.utc)
     name = "%s-%s" % (now.strftime("%Y%m%dT%H%M%S.%fZ"), job)
@@ -391,7 +459,7 @@ def create_backup(paths, job, backup_dir=BACKUP_DIR, keep=5):
     entries = []
     try:
         make_directory(partial)
-        for path in sorted(set(paths)):
+        for path in sorted({os.path.abspath(path) for path in paths}):
             entries.append(_back_up_one(path, partial))
         document = {"schema": 1, "job": job, "created_at": now.strftime("%Y-%m-%dT%H:%M:%SZ"), "entries": entries}
         write(os.path.join(partial, "manifest.json"), json.dumps(document, indent=1).encode("utf-8"), mode=0o600)
@@ -406,8 +474,11 @@ def create_backup(paths, job, backup_dir=BACKUP_DIR, keep=5):
         raise explain(error, partial) from error
     for old in list_backups(backup_dir)[:-keep] if keep > 0 else []:
         if old != final:
-            shutil.rmtree(old, ignore_errors=True)
-    # Left by a run that was killed while it copied; no set, so nothing can be lost with it.
+            # Never half a set under a set's name.
+            doomed = os.path.join(backup_dir, ".partial-" + os.path.basename(old))
+            with contextlib.suppress(OSError):
+                os.rename(old, doomed)
+    # Also what a run that was killed left while it copied or cleared; no set, so nothing can be lost with it.
     for litter in os.listdir(backup_dir):
         if litter.startswith(".partial-"):
             shutil.rmtree(os.path.join(backup_dir, litter), ignore_errors=True)
@@ -497,23 +568,20 @@ def _differs(entry):
 def restore_backup(directory, paths=None, state_dir=STATE_DIR):
     """Put back what a backup set holds (all, or the given paths) and give the paths that changed.
 
-    Files and links that are as recorded stay untouched; what was absent is removed last. All files change
+    Files and links that are as recorded stay untouched; what was absent is removed. All files change
     in one Transaction named "restore"; Transaction.recover("restore") finishes one that was killed.
     """
     changes = [entry for entry, differs in plan_restore(directory, paths) if differs]
     transaction = Transaction("restore", state_dir)
     for entry in changes:
+        if entry["type"] == "absent":
+            transaction.remove(entry["path"])
+            continue
+        make_directory(os.path.dirname(entry["path"]), 0o755)
         if entry["type"] == "file":
-            make_directory(os.path.dirname(entry["path"]), 0o755)
-            if os.path.islink(entry["path"]):
-                remove(entry["path"])
             data = read(os.path.join(directory, "files", entry["path"].lstrip("/")))
-            transaction.write(entry["path"], data, entry["mode"], (entry["uid"], entry["gid"]))
-        elif entry["type"] == "symlink":
-            make_directory(os.path.dirname(entry["path"]), 0o755)
+            transaction.write(entry["path"], data, entry["mode"], (entry["uid"], entry["gid"]), follow=False)
+        else:
             transaction.symlink(entry["path"], entry["target"])
     transaction.commit()
-    for entry in changes:
-        if entry["type"] == "absent":
-            remove(entry["path"])
     return [entry["path"] for entry in changes]

@@ -1,0 +1,350 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Writes are whole or not at all, whatever ends them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
+import faults  # noqa: E402
+
+ROOT = os.geteuid() == 0
+POINTS = 400  # more than any action below has; each loop ends where its action ran through
+
+
+def snapshot(directory):
+    """Everything below a directory: {path: (mode, bytes or link target)}."""
+    found = {}
+    for path in sorted(Path(directory).rglob("*")):
+        if path.is_symlink():
+            found[str(path)] = ("link", os.readlink(path))
+        elif path.is_file():
+            found[str(path)] = (stat.S_IMODE(path.stat().st_mode), path.read_bytes())
+    return found
+
+
+class TestWrite:
+    def test_new_files_are_private_and_old_ones_keep_their_mode(self, tmp_path):
+        path = tmp_path / "a.key"
+        files.write(str(path), b"one")
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        path.chmod(0o640)
+        files.write(str(path), b"two")
+        assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (b"two", 0o640)
+        files.write(str(path), b"three", mode=0o644)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+    @pytest.mark.skipif(not ROOT, reason="only root can give files away")
+    def test_the_owner_is_kept(self, tmp_path):
+        path = tmp_path / "a"
+        path.write_bytes(b"x")
+        os.chown(path, 1234, 4321)
+        files.write(str(path), b"y")
+        assert (path.stat().st_uid, path.stat().st_gid) == (1234, 4321)
+
+    def test_a_link_is_followed(self, tmp_path):
+        (tmp_path / "real").write_bytes(b"old")
+        (tmp_path / "link").symlink_to("real")
+        files.write(str(tmp_path / "link"), b"new")
+        assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"new"
+
+    @pytest.mark.parametrize("number, word", [(errno.ENOSPC, "no space left"), (errno.EROFS, "read-only"), (errno.EIO, "input/output")])
+    def test_a_failure_at_any_point_leaves_the_old_file_or_the_new_one(self, tmp_path, number, word):
+        path = tmp_path / "d" / "a"
+        path.parent.mkdir()
+        for point in range(1, POINTS):
+            path.write_bytes(b"old")
+            reached, error = faults.fail_at(point, lambda: files.write(str(path), b"new"), number)
+            assert path.read_bytes() in (b"old", b"new")
+            if not reached:
+                assert path.read_bytes() == b"new"
+                break
+            assert isinstance(error, PkiError) and word in str(error) and str(tmp_path) in str(error)
+            assert [item.name for item in path.parent.iterdir()] == ["a"]
+        assert point > 4
+
+    def test_a_missing_directory_is_named(self, tmp_path):
+        with pytest.raises(PkiError, match="gone does not exist"):
+            files.write(str(tmp_path / "gone" / "a"), b"")
+
+    def test_readers_never_see_a_part(self, tmp_path):
+        path = tmp_path / "a"
+        old, new = b"o" * 200000, b"n" * 200000
+        path.write_bytes(old)
+        seen, stop = set(), threading.Event()
+
+        def look():
+            while not stop.is_set():
+                seen.add(path.read_bytes())
+        reader = threading.Thread(target=look)
+        reader.start()
+        for _round in range(30):
+            files.write(str(path), new)
+            files.write(str(path), old)
+        stop.set()
+        reader.join()
+        assert seen <= {old, new}
+
+
+class TestMakeDirectory:
+    def test_parents_get_the_mode(self, tmp_path):
+        files.make_directory(str(tmp_path / "a" / "b"), 0o750)
+        assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")} == {0o750}
+
+    def test_a_file_in_the_way_is_named(self, tmp_path):
+        (tmp_path / "a").write_bytes(b"")
+        with pytest.raises(PkiError, match="/a: is a file where a directory is expected"):
+            files.make_directory(str(tmp_path / "a"))
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A pair, a link, a file that goes and a file that comes; and what a transaction makes of them."""
+    home = tmp_path / "pki"
+    home.mkdir()
+
+    def reset():
+        for item in home.iterdir():
+            item.unlink()
+        (home / "a.crt").write_bytes(b"old crt")
+        (home / "a.crt").chmod(0o644)
+        (home / "a.key").write_bytes(b"old key")
+        (home / "a.key").chmod(0o600)
+        (home / "current").symlink_to("a.crt")
+        (home / "gone").write_bytes(b"old")
+
+    def change():
+        transaction = files.Transaction("t", str(tmp_path / "state"))
+        transaction.write(str(home / "a.crt"), b"new crt")
+        transaction.write(str(home / "a.key"), b"new key")
+        transaction.write(str(home / "b.key"), b"new file")
+        transaction.symlink(str(home / "current"), "b.key")
+        transaction.remove(str(home / "gone"))
+        transaction.commit()
+
+    reset()
+    old = snapshot(home)
+    change()
+    new = snapshot(home)
+    assert old != new and len(new) == 4
+    reset()
+    return home, str(tmp_path / "state"), reset, change, old, new
+
+
+class TestTransaction:
+    def test_a_kill_at_any_point_is_healed(self, tree):
+        home, state, reset, change, old, new = tree
+        outcomes = set()
+        for point in range(1, POINTS):
+            reset()
+            if not faults.kill_at(point, change):
+                break
+            outcomes.add(files.Transaction.recover("t", state))
+            assert snapshot(home) in (old, new)
+            assert files.Transaction.recover("t", state) == "nothing"
+            change()
+            assert snapshot(home) == new
+        assert outcomes == {"nothing", "undone", "finished"} and point > 20
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+    def test_a_failure_at_any_point_changes_nothing_or_all(self, tree, number):
+        home, state, reset, change, old, new = tree
+        for point in range(1, POINTS):
+            reset()
+            reached, error = faults.fail_at(point, change, number)
+            if not reached:
+                break
+            assert isinstance(error, PkiError)
+            files.Transaction.recover("t", state)
+            assert snapshot(home) in (old, new), "point %d" % point
+        assert point > 20
+
+    def test_a_rename_that_fails_takes_the_others_back(self, tree, monkeypatch):
+        home, state, _reset, change, old, _new = tree
+        real = os.rename
+
+        def rename(source, target):
+            if os.path.basename(target) == "current" and ".kubepki-" in source:
+                raise PermissionError(errno.EPERM, "immutable", target)
+            real(source, target)
+        monkeypatch.setattr(os, "rename", rename)
+        with pytest.raises(PkiError, match="current: operation not permitted"):
+            change()
+        assert snapshot(home) == old
+        assert files.Transaction.recover("t", state) == "nothing"
+
+    @pytest.mark.skipif(not ROOT, reason="chattr needs root")
+    def test_an_immutable_file_stops_it_before_anything_changed(self, tree):
+        home, _state, _reset, change, old, _new = tree
+        if subprocess.run(["chattr", "+i", str(home / "a.key")], capture_output=True, check=False).returncode:
+            pytest.skip("this file system has no immutable files")
+        try:
+            with pytest.raises(PkiError, match="a.key: operation not permitted.*lsattr"):
+                change()
+            assert snapshot(home) == old
+        finally:
+            subprocess.run(["chattr", "-i", str(home / "a.key")], check=True)
+
+    def test_a_directory_in_the_way_stops_it_before_anything_changed(self, tree):
+        home, _state, _reset, change, old, _new = tree
+        (home / "b.key").mkdir()
+        with pytest.raises(PkiError, match="b.key: is a directory"):
+            change()
+        assert snapshot(home) == old
+
+    def test_the_journal_holds_no_content(self, tree):
+        home, state, reset, change, _old, _new = tree
+        reset()
+        point = 1
+        while faults.kill_at(point, change):
+            journal = Path(state, "journal", "t.json")
+            if journal.exists():
+                assert b"new key" not in journal.read_bytes()
+                assert stat.S_IMODE(journal.stat().st_mode) == 0o600
+            files.Transaction.recover("t", state)
+            reset()
+            point += 1
+        assert point > 20
+
+    @pytest.mark.parametrize("content", ["not json", "[]", '{"state": "commit"}', '{"entries": [1]}'])
+    def test_a_damaged_journal_is_named(self, tmp_path, content):
+        (tmp_path / "journal").mkdir()
+        (tmp_path / "journal" / "t.json").write_text(content)
+        with pytest.raises(PkiError, match="journal/t.json: the journal is"):
+            files.Transaction.recover("t", str(tmp_path))
+
+
+class TestLock:
+    def test_a_second_run_waits_and_then_says_so(self, tmp_path):
+        with files.lock(str(tmp_path)), pytest.raises(PkiError, match="another kubepki job is running"), \
+                files.lock(str(tmp_path), seconds=0.2):
+            raise AssertionError("two locks at a time")
+        with files.lock(str(tmp_path), seconds=0.2):
+            assert (tmp_path / "lock").exists()
+
+    def test_a_killed_run_holds_no_lock(self, tmp_path):
+        child = os.fork()
+        if child == 0:
+            files.lock(str(tmp_path)).__enter__()
+            os._exit(9)
+        os.waitpid(child, 0)
+        with files.lock(str(tmp_path), seconds=0):
+            assert (tmp_path / "lock").exists()
+
+
+class TestBackup:
+    @pytest.fixture
+    def home(self, tmp_path):
+        home = tmp_path / "etc"
+        (home / "pki").mkdir(parents=True)
+        (home / "pki" / "ca.key").write_bytes(b"key")
+        (home / "pki" / "ca.key").chmod(0o600)
+        (home / "admin.conf").write_bytes(b"conf")
+        (home / "link").symlink_to("admin.conf")
+        return home
+
+    def paths(self, home):
+        return [str(home / name) for name in ("pki/ca.key", "admin.conf", "link", "absent")]
+
+    def test_a_set_puts_everything_back(self, home, tmp_path):
+        before = snapshot(home)
+        directory = files.create_backup(self.paths(home), "test", str(tmp_path / "sets"))
+        assert {stat.S_IMODE(p.stat().st_mode) for p in Path(directory).rglob("*") if p.is_file()} == {0o600}
+        assert {stat.S_IMODE(p.stat().st_mode) for p in Path(directory).rglob("*") if p.is_dir()} == {0o700}
+        (home / "pki" / "ca.key").unlink()
+        (home / "admin.conf").write_bytes(b"changed")
+        (home / "link").unlink()
+        (home / "link").write_bytes(b"a file now")
+        (home / "absent").write_bytes(b"new")
+        changed = files.restore_backup(directory, state_dir=str(tmp_path / "state"))
+        assert sorted(changed) == sorted(self.paths(home))
+        assert snapshot(home) == before
+        assert files.restore_backup(directory, state_dir=str(tmp_path / "state")) == []
+
+    def test_a_kill_while_copying_leaves_no_set(self, home, tmp_path):
+        sets = tmp_path / "sets"
+        for point in range(1, POINTS):
+            if not faults.kill_at(point, lambda: files.create_backup(self.paths(home), "test", str(sets))):
+                break
+            for directory in files.list_backups(str(sets)):
+                files.read_backup(directory)
+        directory = files.create_backup(self.paths(home), "test", str(sets))
+        assert [p.name for p in sets.iterdir() if p.name.startswith(".")] == []
+        assert files.list_backups(str(sets))[-1] == directory and point > 20
+
+    def test_a_kill_while_restoring_is_healed(self, home, tmp_path):
+        before = snapshot(home)
+        state = str(tmp_path / "state")
+        directory = files.create_backup(self.paths(home), "test", str(tmp_path / "sets"))
+        for point in range(1, POINTS):
+            (home / "admin.conf").write_bytes(b"changed")
+            (home / "absent").write_bytes(b"new")
+            worse = snapshot(home)
+            if not faults.kill_at(point, lambda: files.restore_backup(directory, state_dir=state)):
+                break
+            files.Transaction.recover("restore", state)
+            assert snapshot(home) in (before, worse)
+        assert snapshot(home) == before and point > 10
+
+    def test_only_the_newest_sets_stay(self, home, tmp_path):
+        made = [files.create_backup(self.paths(home), "test", str(tmp_path / "sets"), keep=3) for _number in range(5)]
+        assert files.list_backups(str(tmp_path / "sets")) == made[-3:]
+        assert sorted(os.listdir(tmp_path / "sets")) == [os.path.basename(name) for name in made[-3:]]
+
+    def test_a_damaged_copy_is_refused(self, home, tmp_path):
+        directory = files.create_backup(self.paths(home), "test", str(tmp_path / "sets"))
+        Path(directory, "files", str(home / "admin.conf").lstrip("/")).write_bytes(b"tampered")
+        before = snapshot(home)
+        with pytest.raises(PkiError, match="does not match its checksum"):
+            files.restore_backup(directory, state_dir=str(tmp_path / "state"))
+        assert snapshot(home) == before
+
+    @pytest.mark.parametrize("document", ["x", "{}", '{"entries": [{}]}', '{"entries": [{"type": "device", "path": "/x"}]}'])
+    def test_a_damaged_manifest_is_refused(self, tmp_path, document):
+        (tmp_path / "manifest.json").write_text(document)
+        with pytest.raises(PkiError, match="manifest of this backup set"):
+            files.read_backup(str(tmp_path))
+
+    def test_no_set_where_there_is_no_space(self, home, tmp_path):
+        for point in range(1, POINTS):
+            reached, error = faults.fail_at(
+                point, lambda: files.create_backup(self.paths(home), "test", str(tmp_path / "sets")), errno.ENOSPC)
+            if not reached:
+                break
+            if error:  # the last call only makes the set's name durable
+                assert isinstance(error, PkiError) and "no space left" in str(error)
+            for directory in files.list_backups(str(tmp_path / "sets")):
+                files.read_backup(directory)
+        assert point > 20
+
+    def test_a_directory_is_refused(self, home, tmp_path):
+        with pytest.raises(PkiError, match="neither a file nor a symbolic link"):
+            files.create_backup([str(home)], "test", str(tmp_path / "sets"))
+        assert os.listdir(tmp_path / "sets") == []
+
+    def test_the_manifest_says_what_is_in_the_set(self, home, tmp_path):
+        directory = files.create_backup(self.paths(home), "renew-leaves", str(tmp_path / "sets"))
+        document = json.loads(Path(directory, "manifest.json").read_text())
+        kinds = {entry["path"]: entry["type"] for entry in document["entries"]}
+        assert kinds == dict(zip(self.paths(home), ["file", "file", "symlink", "absent"]))
+        with pytest.raises(PkiError, match="does not fit"):
+            files.create_backup([], "../x", str(tmp_path / "sets"))
+
+
+def test_check_writable_leaves_nothing(tmp_path):
+    files.check_writable(str(tmp_path))
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(PkiError):
+        files.check_writable(str(tmp_path / "gone"))
