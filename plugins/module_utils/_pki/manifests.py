@@ -29,7 +29,7 @@ class Manifest:
     name). command: the container's command and arguments, as one list. flags: {"--flag": last value as str}, and
     flag_values: {"--flag": [every value]}. image: str or None. minor: Kubernetes 1.<minor> from the image's tag, or None.
     probes: {"livenessProbe": {"host", "port", "path", "scheme"}, ...} (only HTTP ones). annotations: {str: str}.
-    host_paths: {volume name: path on the node}. data: the whole document.
+    host_paths: {volume name: path on the node}. user: the uid the component runs as (int; 0 is root). data: the document.
     """
 
     def __init__(self, data, path):
@@ -54,6 +54,8 @@ class Manifest:
             get = _mapping(container.get(kind)).get("httpGet")
             if isinstance(get, dict):
                 self.probes[kind] = {key: get.get(key) for key in ("host", "port", "path", "scheme")}
+        contexts = (_mapping(container.get("securityContext")), _mapping(spec.get("securityContext")))
+        self.user = next((item["runAsUser"] for item in contexts if isinstance(item.get("runAsUser"), int)), 0)
         self.host_paths = {}
         for volume in _list(spec.get("volumes")):
             path_on_node = _mapping(_mapping(volume).get("hostPath")).get("path")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+import contextlib
 import os
 import re
 import shlex
@@ -98,20 +99,33 @@ class Item:
 class Tree:
     """What is on the node. layout: Layout. items: {name: Item}. sa: (key_sha256 of sa.key or None, [key_sha256 of sa.pub]).
 
-    sa_problems: [PkiError]. bundles: {path: [Certificate]} of further CA files that flags name.
+    sa_problems: [PkiError]. sa_modes: {path: (mode, uid, gid)} of the private half. kubeconfigs: {path: Kubeconfig} of every
+    kubeconfig that could be read, also those that hold no certificate (kubelet.conf, bootstrap-kubelet.conf).
     """
 
     def __init__(self, layout):
         self.layout = layout
         self.items = {}
         self.sa = (None, [])
-        self.sa_problems = []
-        self.bundles = {}
+        self.sa_problems, self.sa_modes = [], {}
+        self.kubeconfigs = {}
 
     def ca_bundle(self, name):
         """Give the [Certificate] of a CA file ("ca", "front-proxy-ca", "etcd-ca"), empty where there is none."""
         item = self.items.get(name)
         return item.bundle if item else []
+
+    def signer(self, item):
+        """Give the CA Certificate on this node that signed an Item's certificate: of several the one that lives longest."""
+        name = item.ca or ("ca" if item.kind == profiles.KUBELET else None)
+        signers = [ca for ca in self.ca_bundle(name) if item.certificate is not None and item.certificate.signed_by(ca)]
+        return max(signers, key=lambda ca: ca.not_after) if signers else None
+
+
+def state_of(certificate, now, warn_days=30, critical_days=7):
+    """Give "ok", "warning", "critical" or "expired" for a Certificate at a moment (datetime in UTC)."""
+    days = (certificate.not_after - now).total_seconds() / 86400.0
+    return "expired" if days <= 0 else "critical" if days < critical_days else "warning" if days < warn_days else "ok"
 
 
 class Reader:
@@ -188,6 +202,10 @@ def read_tree(layout):
             if item.kind != profiles.KUBELET and ca is not None and ca.certificate is not None and ca.key_missing:
                 item.externally_managed = True
     _read_service_account(tree)
+    paths = [layout.kubelet["kubeconfig_path"], layout.kubelet["bootstrap_kubeconfig_path"]]
+    for path in paths + [item.path for item in tree.items.values() if item.kind == profiles.KUBECONFIG]:
+        with contextlib.suppress(PkiError):  # its Item or findings.kubelet_client says what is wrong with it
+            tree.kubeconfigs[path] = layout.reader.kubeconfig(path)
     return tree
 
 
@@ -524,6 +542,8 @@ def _read_service_account(tree):
             key = layout.reader.private_key(layout.sa_key)
         except PkiError as error:
             tree.sa_problems.append(error)
+        if os.path.lexists(layout.sa_key):
+            tree.sa_modes[layout.sa_key] = _status(layout.sa_key)
     for path in layout.sa_pub:
         try:
             public.extend(digest for digest in layout.reader.public_keys(path) if digest not in public)

@@ -1,0 +1,520 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Expiry and every other thing wrong with a node's certificates, and with those of several nodes together.
+
+Pure functions: a Tree (and what its endpoints serve) in, findings out. A finding is a mapping of plain strings:
+severity ("error": breaks the cluster now or at the next restart or renewal; "warning": will, or is unsafe; "info"), code
+(kebab-case, stable), name (of the certificate, or None), path, message, fix.
+"""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import os
+
+from . import pki_tree, profiles, x509
+from .errors import PkiError
+
+ERROR, WARNING, INFO = "error", "warning", "info"
+_RANK = {ERROR: 0, WARNING: 1, INFO: 2}
+
+# Replacing an authority takes planning (external clients, pinned copies): half a year is when to begin.
+CA_LEAD_DAYS = 180
+# etcd complains about a second, leases and tokens about more; ssh and a loaded controller make up for most of this.
+CLOCK_WARNING_SECONDS, CLOCK_ERROR_SECONDS = 30, 300
+
+_RENEW = "Run the playbook renew_leaves with kubepki_names=%s."
+_RENEW_FORCED = "Run the playbook renew_leaves with kubepki_names=%s and kubepki_force=true."
+_REISSUE = "Run the playbook reissue_kubelets on this node."
+_RESTORE = "Restore it from a backup set (playbook restore), or from another control-plane node."
+
+
+def finding(severity, code, path, message, fix, name=None):
+    """Give one finding. path: file or host:port; fix: what to do, as a sentence."""
+    return {"severity": severity, "code": code, "name": name, "path": path, "message": message, "fix": fix}
+
+
+def ordered(found):
+    """Give findings with the most severe first, and otherwise in the order in which they were made."""
+    return sorted(found, key=lambda one: _RANK[one["severity"]])
+
+
+def check(tree, now=None, warn_days=30, critical_days=7, owner=0):
+    """Give the findings of what is on a node's disk. now: datetime in UTC. owner: the uid that files have to have."""
+    now = now or x509.now()
+    found = []
+    for error in tree.layout.problems:
+        found.append(_unreadable(error))
+    for item in tree.items.values():
+        found += _presence(tree, item)
+        if item.certificate is not None:
+            found += _pair(item)
+            found += _expiry(tree, item, now, warn_days, critical_days)
+            found += _signature(tree, item)
+            found += _validity_of_ca(tree, item)
+        found += _modes(tree, item, owner)
+    found += _authorities(tree)
+    found += _names(tree)
+    found += _kubelet_client(tree)
+    found += _kubeconfig_authorities(tree)
+    found += _service_account(tree, owner)
+    found += _manifest_directory(tree)
+    return ordered(found)
+
+
+def check_served(tree, endpoints, served, now=None, critical_days=7):
+    """Give the findings of what live endpoints serve. endpoints: [probe.Endpoint]; served: {name: Certificate or PkiError}."""
+    now = now or x509.now()
+    found = []
+    for endpoint in endpoints:
+        seen = served.get(endpoint.name)
+        if isinstance(seen, PkiError):
+            found.append(finding(ERROR, "endpoint-down", endpoint.address,
+                                 "%s does not answer: %s" % (endpoint.component, seen.message), seen.fix or
+                                 "See the log of %s." % endpoint.component, endpoint.item))
+            continue
+        if seen is None:
+            continue
+        item = tree.items.get(endpoint.item)
+        state = pki_tree.state_of(seen, now, critical_days, critical_days)
+        if item is not None and item.certificate is not None:
+            if item.certificate.sha256 != seen.sha256:
+                found.append(finding(
+                    ERROR if state != "ok" else WARNING, "served-differs", endpoint.address,
+                    "%s serves a certificate that ends %s, while the one in %s ends %s" % (
+                        endpoint.component, x509.timestamp(seen.not_after), item.path,
+                        x509.timestamp(item.certificate.not_after)), _restart(endpoint.component), item.name))
+        elif state != "ok":
+            found.append(finding(ERROR, "expired" if state == "expired" else "expires-soon", endpoint.address,
+                                 "%s serves a certificate that %s %s" % (endpoint.component, "ended" if state == "expired" else
+                                                                         "ends", x509.timestamp(seen.not_after)),
+                                 _restart(endpoint.component), endpoint.item))
+    return ordered(found)
+
+
+def check_clock(offset):
+    """Give the finding of a clock that is `offset` seconds ahead of (negative: behind) the controller's. None: unknown."""
+    if offset is None or abs(offset) < CLOCK_WARNING_SECONDS:
+        return []
+    return [finding(ERROR if abs(offset) >= CLOCK_ERROR_SECONDS else WARNING, "clock-off", "clock",
+                    "the node's clock is %s %s the controller's" % (_span(offset), "ahead of" if offset > 0 else "behind"),
+                    "Set both from the same time servers (timedatectl, chronyc tracking): certificates begin and end by this "
+                    "clock.")]
+
+
+def check_nodes(facts):
+    """Give the findings that only several nodes together show: {node: [finding]}.
+
+    facts: {node: the mapping of rows.facts}. The node that most others contradict carries the finding; of two, both do.
+    """
+    found = {node: [] for node in facts}
+    control_planes = sorted(node for node, fact in facts.items() if fact.get("role") == pki_tree.CONTROL_PLANE)
+    for name in profiles.CA_NAMES:
+        _compare(found, facts, [node for node in control_planes if name in facts[node].get("cas", {})], "ca-differs",
+                 lambda fact, name=name: fact["cas"][name]["signer_key"], lambda fact, name=name: fact["cas"][name]["path"],
+                 "the CA %s has another key than on %%s" % name, name)
+        _compare_trust(found, facts, name, control_planes)
+    _compare(found, facts, [node for node in control_planes if (facts[node].get("sa") or {}).get("signer")], "sa-key-differs",
+             lambda fact: fact["sa"]["signer"], lambda fact: fact["sa"]["path"],
+             "the key that signs service-account tokens is not the one on %s, so each refuses the other's tokens", None)
+    _compare_clocks(found, facts)
+    return {node: ordered(items) for node, items in found.items() if items}
+
+
+def _compare(found, facts, nodes, code, value, path, message, name):
+    values = {node: value(facts[node]) for node in nodes}
+    usual = _majority(list(values.values()))
+    for node in nodes:
+        others = [other for other in nodes if values[other] != values[node]]
+        if others and values[node] != usual:
+            found[node].append(finding(
+                ERROR, code, path(facts[node]), message % ", ".join(others),
+                "Copy the pair from a node whose key is the right one (backup sets hold older ones), then renew the leaves that "
+                "the wrong one signed.", name))
+
+
+def _compare_trust(found, facts, name, control_planes):
+    """Every node has to trust what the control planes sign with."""
+    having = [node for node in sorted(facts) if name in facts[node].get("cas", {})]
+    reference = _majority([tuple(sorted(facts[node]["cas"][name]["trusted"])) for node in having if node in control_planes])
+    if reference is None:
+        return
+    for node in having:
+        trusted = set(facts[node]["cas"][name]["trusted"])
+        if any(one["code"] == "ca-differs" and one["name"] == name for one in found[node]) or trusted == set(reference):
+            continue
+        foreign = not trusted & set(reference)
+        found[node].append(finding(
+            ERROR if foreign else WARNING, "ca-differs", facts[node]["cas"][name]["path"],
+            "the certificates of the CA %s are not those of the control plane%s" % (name, "" if foreign else
+                                                                                   " (some are, some are not)"),
+            "Copy the file from a control-plane node; while a rotation of the CA is under way, let rotate_ca finish it.", name))
+
+
+def _compare_clocks(found, facts):
+    offsets = {node: fact.get("clock_offset") for node, fact in facts.items() if fact.get("clock_offset") is not None}
+    # A controller that is off itself makes every node look wrong by the same: then only their differences count.
+    if len(offsets) < 2:
+        return
+    middle = sorted(offsets.values())[len(offsets) // 2]
+    for node, offset in sorted(offsets.items()):
+        apart = offset - middle
+        if abs(apart) >= CLOCK_WARNING_SECONDS and abs(offset) < CLOCK_WARNING_SECONDS:
+            found[node].append(finding(
+                ERROR if abs(apart) >= CLOCK_ERROR_SECONDS else WARNING, "clock-off", "clock",
+                "the node's clock is %s %s the other nodes'" % (_span(apart), "ahead of" if apart > 0 else "behind"),
+                "Set all nodes from the same time servers."))
+
+
+def _majority(values):
+    """The most frequent value, or None where no value has more than another."""
+    counts = sorted(((values.count(value), value) for value in set(values)), reverse=True)
+    if not counts or (len(counts) > 1 and counts[0][0] == counts[1][0]):
+        return None
+    return counts[0][1]
+
+
+def _unreadable(error, name=None):
+    return finding(ERROR, "unreadable", error.path, error.message, error.fix or _RESTORE, name)
+
+
+def _presence(tree, item):
+    if item.kind == profiles.KUBELET and item.name == "kubelet-client":
+        return []  # _kubelet_client says more
+    found = []
+    if item.missing:
+        found += _missing(tree, item)
+    elif item.problem is not None:
+        found.append(_unreadable(item.problem, item.name))
+    if item.key_problem is not None:
+        found.append(_unreadable(item.key_problem, item.name))
+    elif item.key_missing and item.certificate is not None and item.kind != profiles.CA:
+        found.append(finding(ERROR, "key-missing", item.key_path or item.path, "there is no private key for %s" % item.name,
+                             _fix(item), item.name))
+    return found
+
+
+def _missing(tree, item):
+    if item.name == "super-admin.conf":
+        return []  # kubeadm makes it on the first node only
+    if item.name == "kubelet-serving":
+        if not tree.layout.kubelet["server_bootstrap"]:
+            return []  # the kubelet makes one when it starts
+        return [finding(WARNING, "missing", item.path, "the kubelet has no serving certificate",
+                        "Approve its request (playbook manage_csrs): nobody does so by default.", item.name)]
+    # Nobody's operation depends on these two.
+    severity = WARNING if item.entry.consumer is None and item.kind != profiles.CA else ERROR
+    return [finding(severity, "missing", item.path, "%s does not exist" % item.name,
+                    _RESTORE if item.kind == profiles.CA else _fix(item), item.name)]
+
+
+def _pair(item):
+    if item.key_sha256 is None or item.key_sha256 == item.certificate.key_sha256:
+        return []
+    message = "the private key is not that of the certificate"
+    fix = _fix(item)
+    if item.kind == profiles.CA:
+        message = "the private key %s is not that of the first certificate in the file, with which kubeadm signs" % item.key_path
+        fix = _RESTORE
+        for index, other in enumerate(item.bundle[1:], 2):
+            if other.key_sha256 == item.key_sha256:
+                message += "; it is that of certificate %d" % index
+                fix = "Put the certificate that belongs to the key first in the file."
+    return [finding(ERROR, "key-mismatch", item.key_path or item.path, message, fix, item.name)]
+
+
+def _expiry(tree, item, now, warn_days, critical_days):
+    certificate = item.certificate
+    if item.kind == profiles.CA:
+        return _ca_expiry(item, now, critical_days)
+    if certificate.not_before > now:
+        return [finding(ERROR, "not-yet-valid", item.path, "%s is not valid before %s" % (
+            item.name, x509.timestamp(certificate.not_before)),
+            "Check this node's clock (timedatectl); if it is right, issue the certificate again. " + _fix(item), item.name)]
+    state = pki_tree.state_of(certificate, now, warn_days, critical_days)
+    if state == "ok":
+        return []
+    when = x509.timestamp(certificate.not_after)
+    if state == "expired":
+        return [finding(ERROR, "expired", item.path, "%s expired on %s" % (item.name, when), _fix(item), item.name)]
+    message = "%s ends on %s, in %s" % (item.name, when, _span((certificate.not_after - now).total_seconds()))
+    if item.name == "kubelet-client" and tree.layout.kubelet["rotate"]:
+        message += "; the kubelet, which renews it by itself much earlier, has not"
+    return [finding(ERROR if state == "critical" else WARNING, "expires-soon", item.path, message, _fix(item), item.name)]
+
+
+def _ca_expiry(item, now, critical_days):
+    found = []
+    for index, ca in enumerate(item.bundle):
+        which = item.name if index == 0 else "certificate %d of %s" % (index + 1, item.name)
+        state = pki_tree.state_of(ca, now, CA_LEAD_DAYS, critical_days)
+        fix = "Run the playbook rotate_ca with kubepki_cas=%s." % item.name
+        if item.externally_managed:
+            fix = "Renew it where its key is, and copy the certificate to every node."
+        if state == "expired":
+            # A retired authority at the end of a bundle trusts nobody any more: it is only in the way.
+            severity = ERROR if index == 0 else INFO
+            found.append(finding(severity, "expired", item.path,
+                                 "the CA %s expired on %s" % (which, x509.timestamp(ca.not_after)), fix, item.name))
+        elif state != "ok" and index == 0:
+            found.append(finding(
+                ERROR if state == "critical" else WARNING, "ca-expires", item.path,
+                "the CA %s ends on %s, in %s, and with it all that it signed" % (
+                    which, x509.timestamp(ca.not_after), _span((ca.not_after - now).total_seconds())), fix, item.name))
+    return found
+
+
+def _signature(tree, item):
+    if item.kind == profiles.CA:
+        return []
+    name = item.ca or ("ca" if tree.layout.kubelet["server_bootstrap"] and not item.certificate.self_issued else None)
+    bundle = tree.ca_bundle(name)
+    if not bundle or tree.signer(item) is not None:
+        return []
+    path = tree.items[name].path
+    if any(item.certificate.issuer == ca.subject for ca in bundle):
+        message = "is signed by another authority of the same name than the one in %s" % path
+    else:
+        message = "is signed by %s, which is not in %s" % (item.certificate.issuer, path)
+    fix = _fix(item)
+    if item.externally_managed:
+        fix = "Put the right CA certificate into %s, or have the certificate issued by that CA." % path
+    return [finding(ERROR, "not-signed-by-ca", item.path, message, fix, item.name)]
+
+
+def _validity_of_ca(tree, item):
+    signer = tree.signer(item) if item.kind != profiles.CA else None
+    if signer is None or item.certificate.not_after <= signer.not_after:
+        return []
+    return [finding(ERROR, "leaf-outlives-ca", item.path, "ends on %s, but its CA already on %s: it is worthless from then on" % (
+        x509.timestamp(item.certificate.not_after), x509.timestamp(signer.not_after)),
+        "Replace the CA before that day: run the playbook rotate_ca with kubepki_cas=%s." % (item.ca or "ca"), item.name)]
+
+
+def _modes(tree, item, owner):
+    secret = item.key_path is None and item.kind in (profiles.KUBECONFIG, profiles.KUBELET)
+    found = _mode(tree, item.path, (item.mode, item.uid, item.gid), secret, owner, item.name)
+    if item.key_path and item.key_path != item.path:
+        found += _mode(tree, item.key_path, (item.key_mode, item.key_uid, item.key_gid), True, owner, item.name)
+    return found
+
+
+def _mode(tree, path, status, secret, owner, name):
+    mode, uid, gid = status
+    if mode is None:
+        return []
+    found = []
+    # kubeadm's RootlessControlPlane gives a component's files to the user it runs as, group-readable.
+    users = {owner} | {manifest.user for manifest in tree.layout.parsed.values()}
+    if uid not in users:
+        found.append(finding(WARNING, "wrong-owner", path, "belongs to user %d, not to root" % uid, "chown root:root %s" % path,
+                             name))
+    wanted = 0o600 if secret else 0o644
+    if secret and mode & 0o007:
+        found.append(finding(ERROR, "wrong-mode", path, "holds a private key and everybody on the node can read it (mode %04o)"
+                             % mode, "chmod 0600 %s" % path, name))
+    elif secret and mode & 0o070 and gid != 0 and gid not in users:
+        found.append(finding(WARNING, "wrong-mode", path, "holds a private key and the group %d can read it (mode %04o)"
+                             % (gid, mode), "chmod 0600 %s" % path, name))
+    elif mode & 0o022:
+        found.append(finding(ERROR if mode & 0o002 else WARNING, "wrong-mode", path, "others than root can change it (mode %04o)"
+                             % mode, "chmod %04o %s" % (wanted, path), name))
+    return found
+
+
+def _authorities(tree):
+    found = []
+    for name in profiles.CA_NAMES:
+        item = tree.items.get(name)
+        if item is None or item.certificate is None:
+            continue
+        if item.externally_managed:
+            found.append(finding(
+                INFO, "external-ca", item.path, "the CA %s is externally managed: its key is not on this node, and what it signs "
+                "cannot be renewed here" % name,
+                "Have the certificates issued by the external authority; cert_leaf signs requests on a machine that has its key.",
+                name))
+        if not item.certificate.is_ca:
+            found.append(finding(ERROR, "not-a-ca", item.path, "the first certificate in it is not that of an authority",
+                                 _RESTORE, name))
+        subjects = {}
+        for ca in item.bundle:
+            subjects.setdefault(ca.subject, {})[ca.key_sha256] = ca
+        for subject, keys in subjects.items():
+            if len(keys) > 1:
+                told_apart = all(ca.subject_key_id for ca in keys.values())
+                found.append(finding(
+                    INFO if told_apart else WARNING, "ca-same-name", item.path,
+                    "holds %d authorities named %s with different keys%s" % (
+                        len(keys), subject, "" if told_apart else ", and no key identifiers to tell them apart"),
+                    "That is how a rotation looks while it is under way: finish it with the playbook rotate_ca.", name))
+    return found
+
+
+def _names(tree):
+    layout = tree.layout
+    wanted = []
+    if layout.advertise_address:
+        wanted += [(name, layout.advertise_address, "the address this node advertises")
+                   for name in ("apiserver", "etcd-server", "etcd-peer")]
+    host = pki_tree.split_host_port(layout.control_plane_endpoint or "")[0]
+    if host:
+        wanted.append(("apiserver", host, "the control-plane endpoint"))
+    found = []
+    for name, value, what in wanted:
+        item = tree.items.get(name)
+        if item is None or item.certificate is None or _covers(item.certificate.sans, value):
+            continue
+        found.append(finding(
+            ERROR, "san-missing", item.path, "does not name %s, %s, so clients refuse it there" % (value, what),
+            "Add it to certSANs in kubeadm-config, move this certificate and its key away, and make them again with "
+            "`kubeadm init phase certs %s --config ...`." % name, name))
+    return found
+
+
+def _covers(sans, value):
+    value = value.lower().rstrip(".")
+    for san in sans:
+        name = san.partition(":")[2].lower()
+        if name == value or (name.startswith("*.") and san.startswith("DNS:") and value.partition(".")[2] == name[2:]):
+            return True
+    return False
+
+
+def _kubelet_client(tree):
+    layout = tree.layout
+    item = tree.items.get("kubelet-client")
+    config_path = layout.kubelet["kubeconfig_path"]
+    broken = lambda severity, path, message, fix=_REISSUE: finding(  # noqa: E731
+        severity, "kubelet-client-broken", path, message, fix, "kubelet-client")
+    if item is None:
+        if layout.kubelet["config"] and not os.path.lexists(layout.kubelet["bootstrap_kubeconfig_path"]):
+            return [broken(ERROR, config_path, "the kubelet has neither this kubeconfig nor a bootstrap one, and cannot join")]
+        return []
+    try:
+        config = layout.reader.kubeconfig(config_path)
+    except PkiError as error:
+        return [broken(ERROR, config_path, error.message)]
+    found = []
+    if config.certificate_data:
+        found.append(broken(
+            WARNING, config_path, "embeds a client certificate: the kubelet starts with this one, however often it has renewed "
+            "it since", "Point client-certificate and client-key to kubelet-client-current.pem (reissue_kubelets does)."))
+    elif os.path.basename(item.path) == "kubelet-client-current.pem" and os.path.lexists(item.path):
+        if not os.path.islink(item.path):
+            found.append(broken(WARNING, item.path, "is a file and not a symbolic link: the kubelet cannot renew it in place"))
+        elif not os.path.exists(item.path):
+            found.append(broken(ERROR, item.path, "is a symbolic link to %s, which does not exist" % os.readlink(item.path)))
+            return found
+    if item.problem is not None:
+        found.append(broken(ERROR, item.path, item.problem.message))
+    elif item.key_problem is not None:
+        found.append(broken(ERROR, item.key_path or item.path, item.key_problem.message))
+    elif item.key_missing:
+        found.append(broken(ERROR, item.key_path or item.path, "holds no private key"))
+    elif not (item.certificate.common_name or "").startswith("system:node:"):
+        found.append(broken(ERROR, item.path, "is for %s, and the API server takes only system:node:NAME for a node" %
+                            item.certificate.common_name))
+    return found
+
+
+def _kubeconfig_authorities(tree):
+    bundle = tree.ca_bundle("ca")
+    found = []
+    if not bundle:
+        return found
+    cluster = {ca.sha256 for ca in bundle}
+    for path, config in tree.kubeconfigs.items():
+        try:
+            if config.ca_data:
+                trusted = {ca.sha256 for ca in x509.parse_certificates(config.ca_data, path)}
+            elif config.ca_file:
+                trusted = {ca.sha256 for ca in tree.layout.reader.certificates(tree.layout.at(config.ca_file))}
+            else:
+                continue  # the system's own authorities, or insecure-skip-tls-verify: chosen by somebody
+        except PkiError as error:
+            found.append(_unreadable(error))
+            continue
+        fix = "Put the content of %s into its certificate-authority-data; while a rotation of the CA is under way, let " \
+              "rotate_ca do it." % tree.items["ca"].path
+        if not trusted & cluster:
+            found.append(finding(ERROR, "kubeconfig-ca-differs", path, "trusts another CA than the cluster's", fix))
+        elif cluster - trusted:
+            found.append(finding(WARNING, "kubeconfig-ca-differs", path, "trusts only %d of the %d certificates of the "
+                                 "cluster's CA" % (len(trusted & cluster), len(cluster)), fix))
+        elif trusted - cluster:
+            found.append(finding(INFO, "kubeconfig-ca-differs", path, "trusts %d certificates more than the cluster's CA has"
+                                 % len(trusted - cluster), fix))
+    return found
+
+
+def _service_account(tree, owner):
+    layout = tree.layout
+    found = [_unreadable(error, "sa") for error in tree.sa_problems]
+    key, public = tree.sa
+    if key and public and key not in public:
+        found.append(finding(ERROR, "sa-pub-mismatch", layout.sa_pub[0], "does not hold the public half of %s, so the API server "
+                             "refuses the tokens it is given" % layout.sa_key, "openssl rsa -in %s -pubout -out %s, then restart "
+                             "kube-apiserver." % (layout.sa_key, layout.sa_pub[0]), "sa"))
+    for path, status in tree.sa_modes.items():
+        found += _mode(tree, path, status, True, owner, "sa")
+    return found
+
+
+def _manifest_directory(tree):
+    layout = tree.layout
+    found = []
+    unreadable = {error.path for error in layout.problems}
+    by_path = {manifest.path: manifest for manifest in layout.all_manifests}
+    for path in layout.foreign:
+        manifest = by_path.get(path)
+        base = os.path.basename(path)
+        if manifest is None:
+            if path in unreadable and os.path.splitext(base)[0] in profiles.STATIC_PODS and base.endswith((".yaml", ".json")):
+                continue  # a damaged manifest, reported as such
+            found.append(finding(ERROR, "foreign-manifest", path, "lies in the kubelet's manifest directory and is no manifest",
+                                 "Move it out of %s." % layout.manifest_dir))
+            continue
+        rivals = [other.path for other in layout.all_manifests if other is not manifest and
+                  (other.name, other.namespace) == (manifest.name, manifest.namespace)]
+        if rivals:
+            wins = max([path] + rivals, key=os.path.basename)
+            found.append(finding(
+                ERROR, "foreign-manifest", path, "is a second manifest of the pod %s beside %s; the kubelet runs the last by "
+                "name, which is %s" % (manifest.name, ", ".join(os.path.basename(one) for one in rivals), os.path.basename(wins)),
+                "Move the one that is not meant out of %s; whatever it is called, the kubelet reads it." % layout.manifest_dir))
+        elif manifest.component in profiles.STATIC_PODS:
+            found.append(finding(
+                WARNING, "foreign-manifest", path, "is the manifest of %s under a name that kubeadm does not know" %
+                manifest.component, "Rename it to %s.yaml." % manifest.component))
+        else:
+            found.append(finding(
+                INFO, "foreign-manifest", path, "is a static pod of its own (%s), which kubeadm does not manage" % manifest.name,
+                "Nothing, if it is meant to be there."))
+    return found
+
+
+def _fix(item):
+    if item.kind == profiles.KUBELET:
+        return _REISSUE
+    if item.kind == profiles.CA:
+        return "Run the playbook rotate_ca with kubepki_cas=%s." % item.name
+    if item.externally_managed:
+        return "Have it issued again by the external authority, whose key is not on this node."
+    return (_RENEW_FORCED if item.problem is not None or item.key_problem is not None else _RENEW) % item.name
+
+
+def _restart(component):
+    if component == "kubelet":
+        return "systemctl restart kubelet"
+    return "Run the playbook restart_static_pods for %s." % component
+
+
+def _span(seconds):
+    seconds = abs(seconds)
+    for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= 2 * size:
+            return "%d %ss" % (seconds // size, unit)
+    return "%d seconds" % seconds
+

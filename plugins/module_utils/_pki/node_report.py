@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One node's part of the report, made on the node: rows, findings, facts, and the text file for Prometheus."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import os
+import threading
+import time
+
+from . import files, findings, metrics, pki_tree, probe, rows
+from .errors import PkiError
+
+TEXTFILE = "kubepki.prom"
+_WORST = ("expired", "critical", "warning")
+
+
+def read(kubernetes_dir, kubelet_dir, live=True, timeout=3.0, warn_days=30, critical_days=7, controller_clock=None, root=None,
+         owner=0):
+    """Give {"certificates", "endpoints", "findings", "facts"} of this node; paths and days as in the module cert_expiry.
+
+    controller_clock: seconds since 1970, or None. root, owner: as pki_tree.find_layout and findings.check take them.
+    Never raises for anything that is wrong with a file or an endpoint: that becomes a row and a finding.
+    """
+    clock = time.time()
+    layout = pki_tree.find_layout(kubernetes_dir, kubelet_dir, root)
+    endpoints, served, problems = [], {}, []
+    asking = None
+    if live:
+        try:
+            endpoints = probe.endpoints(layout)
+        except PkiError as error:
+            problems.append(findings.finding(findings.ERROR, "unreadable", layout.manifest_dir, error.message, error.fix))
+        # The endpoints answer while the files are read.
+        asking = threading.Thread(target=lambda: served.update(probe.served(layout, timeout=timeout) if endpoints else {}),
+                                  daemon=True)
+        asking.start()
+    tree = pki_tree.read_tree(layout)
+    found = problems + findings.check(tree, None, warn_days, critical_days, owner)
+    if asking is not None:
+        asking.join()
+    found += findings.check_served(tree, endpoints, served, None, critical_days)
+    facts = rows.facts(tree, clock, controller_clock)
+    found += findings.check_clock(facts["clock_offset"])
+    return {"certificates": rows.certificates(tree, served, None, warn_days, critical_days),
+            "endpoints": rows.endpoints(endpoints, served, tree), "findings": findings.ordered(found), "facts": facts}
+
+
+def status(certificates):
+    """Give the worst status of rows: "expired", "critical", "warning" or "ok"; what is missing is the findings' business."""
+    seen = {row["status"] for row in certificates}
+    return next((word for word in _WORST if word in seen), "ok")
+
+
+def below(node, days):
+    """Give the PkiError that says which certificates have fewer than `days` left or cannot be read; None when none, or days is 0.
+    """
+    if days <= 0:
+        return None
+    short = [row for row in node["certificates"] if row["status"] != "missing"
+             and (row["residual_seconds"] is None or row["residual_seconds"] < days * 86400)]
+    if not short:
+        return None
+    first = min(short, key=lambda row: row["residual_seconds"] or 0)
+    return PkiError("%d of %d certificates have less than %g days left: %s" % (
+        len(short), len(node["certificates"]), days, ", ".join(
+            "%s (%s)" % (row["name"], row["not_after"] or row["problem"]) for row in short)), path=first["path"],
+        fix="Run the playbook renew_leaves; for kubelet certificates reissue_kubelets, for authorities rotate_ca.")
+
+
+def write_textfile(node, directory, now, dry=False):
+    """Write the node's metrics for node_exporter. Gives (path, whether anything but the time of writing changed).
+
+    directory: has to exist. The file is replaced atomically, with mode 0644. Raises PkiError.
+    """
+    path = os.path.join(directory, TEXTFILE)
+    if not os.path.isdir(directory):
+        raise PkiError("there is no such directory", path=directory,
+                       fix="Make it, or name the one that node_exporter reads (--collector.textfile.directory).")
+    text = metrics.exposition({node["facts"]["node_name"]: node}, now).encode("utf-8")
+    before = files.read_if_exists(path)
+    if not dry:
+        files.write(path, text, mode=0o644)
+    return path, _lasting(before or b"") != _lasting(text)
+
+
+def _lasting(text):
+    return [line for line in text.splitlines() if not line.startswith(b"kubepki_report_timestamp_seconds{")]
