@@ -1,0 +1,185 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Report and renewal on a real cluster, under clients that count."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+
+import pytest
+
+from tests.lab.lab import Lab
+from tests.lab.playbook import finish, play, start
+
+from .conftest import snapshot, snapshots
+
+#: Clients that must not see one failed request, whatever is renewed or restarted.
+STRICT = ("balancer", "balancer-reread", "pod", "etcd")
+
+
+def report_of(lab: Lab, tmp_path, **variables) -> dict:
+    """Run check_expiry and give report.json."""
+    play(lab, "check_expiry", {"kubepki_report_dir": tmp_path, **variables}).require_success()
+    return json.loads((tmp_path / "report.json").read_text())
+
+
+def rows(report: dict, node: str) -> dict[str, dict]:
+    return {row["name"]: row for row in report["nodes"][node]["certificates"]}
+
+
+def assert_unnoticed(counts: dict) -> None:
+    """No client that must not notice anything has noticed anything, and each of them did ask."""
+    for name in STRICT:
+        assert counts[name]["requests"] > 20, (name, counts[name])
+        assert counts[name]["failures"] == 0, (name, counts[name])
+
+
+def test_report_agrees_with_kubeadm_row_by_row(lab, tmp_path):
+    report = report_of(lab, tmp_path)
+    assert set(report["nodes"]) == set(lab.addresses)
+    for node in lab.control_planes:
+        table = lab.run(node, "kubeadm certs check-expiration 2>/dev/null").stdout
+        ours = rows(report, node)
+        theirs = re.findall(r"^(\S+)\s+(\w{3} \d\d, \d{4} \d\d:\d\d) UTC\s+(\S+)\s+(\S*)\s*(yes|no)\s*$", table, re.MULTILINE)
+        assert len(theirs) >= 13, table
+        for name, ends, _left, _ca, external in theirs:
+            row = ours[name]
+            assert time.strftime("%b %d, %Y %H:%M", time.strptime(row["not_after"], "%Y-%m-%dT%H:%M:%SZ")) == ends, name
+            assert row["externally_managed"] == (external == "yes"), name
+    served = {row["name"] for row in report["nodes"]["cp1"]["certificates"] if row.get("served_sha256")}
+    assert {"apiserver", "etcd-server", "etcd-peer", "kubelet-serving"} <= served
+    for node in report["nodes"].values():
+        for row in node["certificates"]:
+            assert row.get("served_sha256") in (None, row["sha256"]), row
+
+
+def test_check_mode_shows_the_plan_and_changes_nothing(lab):
+    before = snapshots(lab)
+    outcome = play(lab, "renew_leaves", {"kubepki_force": "true"}, "--check", "--diff").require_success()
+    assert snapshots(lab) == before
+    assert "apiserver" in outcome.output and "not_after" in outcome.output
+    assert "PRIVATE KEY" not in outcome.output
+
+
+def test_renewal_of_everything_goes_unnoticed(lab, tmp_path):
+    before = report_of(lab, tmp_path)
+    with lab.watch() as watch:
+        outcome = play(lab, "renew_leaves", {"kubepki_renew_below_days": 366, "kubepki_leaf_days": 500, "kubepki_report_dir": tmp_path})
+    outcome.require_success()
+    counts = watch.counts()
+    after = json.loads((tmp_path / "report.json").read_text())
+    assert_unnoticed(counts)
+    for node in lab.control_planes:
+        old, new = rows(before, node), rows(after, node)
+        for name, row in new.items():
+            if row["kind"] in ("leaf", "kubeconfig"):
+                assert row["serial"] != old[name]["serial"], (node, name)
+                assert (row["subject"], row["sans"]) == (old[name]["subject"], old[name]["sans"])
+                assert row["residual_seconds"] > 499 * 86400
+            assert row.get("served_sha256") in (None, row["sha256"]), (node, row)
+    assert outcome.artifact["state"] == "changed"
+    assert outcome.artifact["renewed"] == 10 * len(lab.control_planes)
+
+    again = play(lab, "renew_leaves", {"kubepki_renew_below_days": 366, "kubepki_leaf_days": 500}).require_success()
+    assert set(again.changed.values()) == {0}, again.output[-3000:]
+    assert again.artifact["state"] == "ok"
+
+
+def test_a_new_client_works_after_renewal(lab):
+    for node in lab.control_planes:
+        assert "Ready" in lab.kubectl("get", "nodes", node=node)
+    # The scheduler and the controller-manager work with their new kubeconfigs: a pod is made, placed and removed.
+    lab.kubectl("delete", "configmap", "kubepki-probe", "--ignore-not-found")
+    lab.kubectl("create", "configmap", "kubepki-probe", "--from-literal=a=b")
+    lab.kubectl("delete", "configmap", "kubepki-probe")
+    leases = json.loads(lab.kubectl("-n", "kube-system", "get", "lease", "kube-scheduler", "kube-controller-manager", "-o", "json"))
+    for lease in leases["items"]:
+        renewed = time.mktime(time.strptime(lease["spec"]["renewTime"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
+        assert abs(time.time() - renewed) < 60, lease
+
+
+def test_unreachable_node_stops_everything_before_anything_is_touched(lab):
+    before = snapshots(lab)
+    lab.unplug("cp2")
+    try:
+        outcome = play(lab, "renew_leaves", {"kubepki_force": "true"})
+    finally:
+        lab.plug("cp2")
+    assert outcome.code != 0
+    assert "cp2" in outcome.output and "Nothing was changed" in outcome.output
+    assert outcome.artifact["state"] == "failed"
+    assert snapshots(lab) == before
+    lab.up()
+
+
+def test_node_lost_on_the_way_stops_the_roll(lab):
+    """cp2 goes away while cp1 is being renewed: cp2 and cp3 stay as they are."""
+    before = {name: snapshot(lab, name) for name in ("cp2", "cp3")}
+    gone = threading.Event()
+
+    def watch_progress(line: str) -> None:
+        # cp1's certificates are being written now; the gate over all nodes is long past.
+        if "Renew what is due" in line and not gone.is_set():
+            gone.set()
+            lab.unplug("cp2")
+
+    try:
+        outcome = play(lab, "renew_leaves", {"kubepki_force": "true", "kubepki_names": "front-proxy-client"}, on_line=watch_progress)
+    finally:
+        lab.plug("cp2")
+    assert gone.is_set()
+    assert outcome.code != 0
+    lab.up()
+    assert {name: snapshot(lab, name) for name in ("cp2", "cp3")} == before
+
+
+@pytest.mark.parametrize("after", [0.3, 1.0, 2.5, 5.0])
+def test_killed_controller_is_healed_by_a_rerun(lab, after, tmp_path):
+    """ansible-playbook dies during the first node's renewal; whatever was begun, a rerun ends it."""
+    process = start(lab, "renew_leaves", {"kubepki_force": "true", "kubepki_leaf_days": 600})
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "Renew what is due" in line:
+            break
+    time.sleep(after)
+    process.kill()
+    finish(process)
+    outcome = play(lab, "renew_leaves", {"kubepki_renew_below_days": 599, "kubepki_leaf_days": 600, "kubepki_report_dir": tmp_path})
+    outcome.require_success()
+    report = json.loads((tmp_path / "report.json").read_text())
+    for node in lab.control_planes:
+        for row in rows(report, node).values():
+            assert row.get("served_sha256") in (None, row["sha256"]), row
+            if row["kind"] in ("leaf", "kubeconfig"):
+                assert row["residual_seconds"] > 598 * 86400, row
+        assert [f for f in report["nodes"][node]["findings"] if f["severity"] == "error"] == []
+        names = sorted(path for path in snapshot(lab, node) if path.startswith("/etc/kubernetes/manifests/"))
+        assert names == ["/etc/kubernetes/manifests/%s.yaml" % name for name in (
+            "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")]
+
+
+def test_restart_of_all_static_pods_goes_unnoticed(lab):
+    with lab.watch() as watch:
+        outcome = play(lab, "restart_static_pods").require_success()
+    assert_unnoticed(watch.counts())
+    assert outcome.artifact["restarted"] == 4 * len(lab.control_planes)
+
+
+def test_restore_puts_the_files_back(lab):
+    before = snapshot(lab, "cp1")
+    play(lab, "renew_leaves", {"kubepki_force": "true", "kubepki_names": "admin.conf,front-proxy-client"}).require_success()
+    assert snapshot(lab, "cp1") != before
+    refused = play(lab, "restore")
+    assert refused.code != 0 and "kubepki_confirm" in refused.output
+    play(lab, "restore", {"kubepki_confirm": "true"}).require_success()
+    assert snapshot(lab, "cp1") == before
+
+
+def test_threshold_fails_the_report_for_a_scheduler(lab):
+    outcome = play(lab, "check_expiry", {"kubepki_fail_below_days": 100000})
+    assert outcome.code != 0
+    assert "days left" in outcome.output
+    assert outcome.artifact["job"] == "check_expiry" and outcome.artifact["state"] != "failed"
