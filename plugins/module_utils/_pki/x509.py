@@ -29,6 +29,11 @@ try:
 except ImportError:  # reported by the module, which can look for another interpreter first
     HAS_CRYPTOGRAPHY = False
 
+if HAS_CRYPTOGRAPHY:
+    # All that reading what somebody else wrote may raise; nothing below lets one of them through.
+    _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, _x509.InvalidVersion, _x509.DuplicateExtension,
+                   _x509.UnsupportedGeneralNameType)
+
 UTC = datetime.timezone.utc
 KEY_TYPES = ("rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384")
 
@@ -41,6 +46,8 @@ _PEM = re.compile(b"-----BEGIN ([A-Z0-9 ]+)-----\\s.*?-----END \\1-----[^\\n]*\\
 _KEY_FIX = "Restore it from a backup, or issue a new certificate with a new key."
 # AlgorithmIdentifier of rsaEncryption with NULL parameters (RFC 3279 2.3.1), DER.
 _RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d0101010500")
+# Attributes of a request that carry extensions: PKCS #9 extensionRequest (RFC 2985 5.4.2) and Microsoft's, as DER.
+_EXTENSION_REQUESTS = (bytes.fromhex("06092a864886f70d01090e"), bytes.fromhex("060a2b06010401823702010e"))
 _USAGES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
            "key_cert_sign", "crl_sign")
 
@@ -79,8 +86,8 @@ class Certificate:
             self.key_sha256 = _key_sha256(public_key)
             self.key_type = _key_type(public_key)
             extensions = {item.oid: item.value for item in raw.extensions}
-        except (ValueError, UnsupportedAlgorithm, _x509.DuplicateExtension, _x509.UnsupportedGeneralNameType) as error:
-            raise PkiError("holds a certificate that cannot be read (%s)" % error, path=path,
+        except _UNREADABLE as error:
+            raise PkiError("holds a certificate that cannot be read (%s)" % _first_line(error), path=path,
                            fix="Restore it from a backup, or issue it again.") from None
         self._read(extensions)
 
@@ -177,7 +184,12 @@ class PublicKey:
 
 
 class Request:
-    """A parsed certificate signing request: subject, common_name, organizations, sans, extended_usages, key_sha256."""
+    """A parsed certificate signing request: subject, common_name, organizations, sans, extended_usages, key_sha256.
+
+    common_names: every CN, in order (Go takes the last one, crypto/x509/pkix: FillFromRDNSequence; common_name is the first).
+    further_attributes: dotted OIDs of subject attributes that are neither CN nor O. wants_ca: it asks to be an authority.
+    ambiguous: another reader might see another name or other extensions in it than this one does.
+    """
 
     def __init__(self, raw, path=None):
         self.raw = raw
@@ -185,14 +197,18 @@ class Request:
         try:
             self.subject = raw.subject.rfc4514_string()
             self.common_name = _one(raw.subject, NameOID.COMMON_NAME)
+            self.common_names = [item.value for item in raw.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
             self.organizations = [item.value for item in raw.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+            self.further_attributes = sorted({item.oid.dotted_string for item in raw.subject}
+                                             - {NameOID.COMMON_NAME.dotted_string, NameOID.ORGANIZATION_NAME.dotted_string})
             public_key = raw.public_key()
             self.key_sha256 = _key_sha256(public_key)
             self.key_type = _key_type(public_key)
             self._extensions = {item.oid: item for item in raw.extensions}
             valid = raw.is_signature_valid
-        except (ValueError, UnsupportedAlgorithm, _x509.DuplicateExtension, _x509.UnsupportedGeneralNameType) as error:
-            raise PkiError("holds a request that cannot be read (%s)" % error, path=path, fix="Make the request again.") from None
+        except _UNREADABLE as error:
+            raise PkiError("holds a request that cannot be read (%s)" % _first_line(error), path=path,
+                           fix="Make the request again.") from None
         if not valid:
             raise PkiError("the request is not signed by the key it carries", path=path,
                            fix="Make the request again; it may have been altered on the way.")
@@ -203,6 +219,8 @@ class Request:
         self.sans = [_san_text(name) for name in names.value] if names else []
         constraints = self._extensions.get(_x509.BasicConstraints.oid)
         self.wants_ca = bool(constraints and constraints.value.ca)
+        der = raw.public_bytes(serialization.Encoding.DER)
+        self.ambiguous = len(self.common_names) > 1 or sum(der.count(oid) for oid in _EXTENSION_REQUESTS) > 1
 
     @property
     def pem(self):
@@ -218,11 +236,14 @@ def parse_certificates(data, path=None):
     blocks = [match.group(0) for match in _PEM.finditer(data) if match.group(1) == b"CERTIFICATE"]
     if not blocks:
         raise PkiError(_why_no_pem(data, "certificate"), path=path, fix="Restore it from a backup, or issue it again.")
+    if len(blocks) < data.count(b"-----BEGIN CERTIFICATE-----"):
+        raise PkiError("is truncated: a certificate in it has a beginning and no end", path=path,
+                       fix="Restore it from a backup, or issue it again.")
     certificates = []
     for block in blocks:
         try:
             raw = _x509.load_pem_x509_certificate(block)
-        except (ValueError, TypeError) as error:
+        except _UNREADABLE as error:
             raise PkiError("holds a damaged certificate (%s)" % _first_line(error), path=path,
                            fix="Restore it from a backup, or issue it again.") from None
         certificates.append(Certificate(raw, path))
@@ -238,7 +259,7 @@ def parse_der_certificate(der, path=None):
     """Give a Certificate from DER, as a TLS handshake delivers it."""
     try:
         return Certificate(_x509.load_der_x509_certificate(der), path)
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise PkiError("serves a certificate that cannot be read (%s)" % _first_line(error), path=path) from None
 
 
@@ -348,7 +369,7 @@ def parse_public_keys(data, path=None):
                 keys.append(PublicKey(serialization.load_pem_private_key(match.group(0), password=None).public_key()))
             elif match.group(1).endswith(b"PUBLIC KEY"):
                 keys.append(PublicKey(serialization.load_pem_public_key(match.group(0))))
-        except (ValueError, TypeError, UnsupportedAlgorithm):
+        except _UNREADABLE:
             raise PkiError("holds a damaged key", path=path, fix="Restore it from a backup.") from None
     if not keys:
         raise PkiError(_why_no_pem(data, "public key"), path=path, fix="Restore it from a backup.")
@@ -362,7 +383,7 @@ def parse_request(data, path=None):
         raise PkiError(_why_no_pem(data, "certificate request"), path=path, fix="Make the request again.")
     try:
         return Request(_x509.load_pem_x509_csr(block), path)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise PkiError("holds a damaged request (%s)" % _first_line(error), path=path, fix="Make the request again.") from None
 
 
@@ -389,8 +410,11 @@ def generate_key(key_type="rsa-2048"):
 def validity(days, backdate_to=None, start=None):
     """Give (not_before, not_after) for something that shall live for `days` (float or int) from now on.
 
-    not_before lies five minutes back, but not before backdate_to (the CA's own beginning).
+    not_before lies five minutes back, but not before backdate_to (the CA's own beginning). Raises PkiError unless days
+    is a number above 0.
     """
+    if not days > 0:
+        raise PkiError("a validity of %s days is not possible" % days, fix="Give a number of days above 0.")
     start = start or now()
     not_before = start - BACKDATE
     if backdate_to is not None:
@@ -407,27 +431,28 @@ class Profile:
 
     common_name: str; organizations: list; sans: list of "DNS:..." and "IP:..."; extended_usages: "server", "client" or
     OIDs; usages as in Certificate (default digital_signature and key_encipherment, as kubeadm).
+    Raises PkiError for a name, SAN or usage that a certificate cannot hold.
     """
 
     def __init__(self, common_name, organizations=(), sans=(), extended_usages=("client",), usages=None):
-        attributes = [_x509.NameAttribute(NameOID.ORGANIZATION_NAME, text) for text in organizations]
-        attributes.append(_x509.NameAttribute(NameOID.COMMON_NAME, common_name))
-        self.subject = _x509.Name(attributes)
+        self.subject = _subject(common_name, organizations)
         self.sans = (_x509.SubjectAlternativeName([_san(text) for text in sans]), False) if sans else None
         names = ("digital_signature", "key_encipherment") if usages is None else usages
         self.usages = (_key_usage(names), True)
-        oids = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
-        values = [oids.get(name) or _x509.ObjectIdentifier(name) for name in extended_usages]
+        values = [_extended_usage(name) for name in extended_usages]
         self.extended_usages = (_x509.ExtendedKeyUsage(values), False) if values else None
 
     @classmethod
     def of(cls, source):
-        """Take everything from an existing Certificate or from a Request, extensions bit by bit."""
+        """Take everything from an existing Certificate or from a Request, extensions bit by bit, but for what makes a CA."""
         profile = cls.__new__(cls)
         profile.subject = source.raw.subject
         found = {item.oid: (item.value, item.critical) for item in source.raw.extensions}
         profile.sans = found.get(_x509.SubjectAlternativeName.oid)
         profile.usages = found.get(_x509.KeyUsage.oid) or (_key_usage(("digital_signature", "key_encipherment")), True)
+        if profile.usages[0].key_cert_sign or profile.usages[0].crl_sign:
+            kept = [name for name in _USAGES if getattr(profile.usages[0], name) and name not in ("key_cert_sign", "crl_sign")]
+            profile.usages = (_key_usage(kept), profile.usages[1])
         profile.extended_usages = found.get(_x509.ExtendedKeyUsage.oid)
         return profile
 
@@ -479,9 +504,8 @@ def build_ca(common_name, key, days, parent=None, parent_key=None, organizations
     key: the CA's PrivateKey. days: validity from now. parent, parent_key: who signs it; itself when missing.
     Gives a Certificate.
     """
-    attributes = [_x509.NameAttribute(NameOID.ORGANIZATION_NAME, text) for text in organizations]
-    subject = _x509.Name(attributes + [_x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-    sans = _x509.SubjectAlternativeName([_x509.DNSName(common_name)])
+    subject = _subject(common_name, organizations)
+    sans = _x509.SubjectAlternativeName([_san("DNS:" + common_name)])
     return _sign_ca(subject, sans, key, days, parent, parent_key, start)
 
 
@@ -611,12 +635,36 @@ def _authority(ca):
     return _x509.AuthorityKeyIdentifier(key_identifier=digest, authority_cert_issuer=None, authority_cert_serial_number=None)
 
 
+def _subject(common_name, organizations):
+    try:
+        attributes = [_x509.NameAttribute(NameOID.ORGANIZATION_NAME, text) for text in organizations]
+        return _x509.Name(attributes + [_x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    except (ValueError, TypeError) as error:
+        raise PkiError("the subject CN=%s, O=%s is not possible (%s)" % (common_name, ", ".join(map(str, organizations)), error),
+                       fix="RFC 5280 allows 1 to 64 characters in each name.") from None
+
+
+def _extended_usage(name):
+    known = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
+    if name in known:
+        return known[name]
+    try:
+        return _x509.ObjectIdentifier(name)
+    except ValueError:
+        raise PkiError("the usage %s is not known" % name, fix="Write server, client or an OID in numbers.") from None
+
+
 def _key_usage(names):
+    unknown = sorted(set(names) - set(_USAGES))
+    if unknown:
+        raise PkiError("the key usage %s is not known" % unknown[0], fix="Choose among %s." % ", ".join(_USAGES))
     return _x509.KeyUsage(encipher_only=False, decipher_only=False, **{name: name in names for name in _USAGES})
 
 
 def _san(text):
     kind, _colon, value = text.partition(":")
+    if not value:
+        raise PkiError("the SAN %s has no value" % text, fix="Write it as DNS:name or IP:address.")
     try:
         if kind == "DNS":
             return _x509.DNSName(value)

@@ -60,7 +60,8 @@ class TestWrite:
         files.write(str(tmp_path / "link"), b"new")
         assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_bytes() == b"new"
 
-    @pytest.mark.parametrize("number, word", [(errno.ENOSPC, "no space left"), (errno.EROFS, "read-only"), (errno.EIO, "input/output")])
+    @pytest.mark.parametrize("number, word", [
+        (errno.ENOSPC, "no space left"), (errno.EROFS, "read-only"), (errno.EIO, "input/output")])
     def test_a_failure_at_any_point_leaves_the_old_file_or_the_new_one(self, tmp_path, number, word):
         path = tmp_path / "d" / "a"
         path.parent.mkdir()

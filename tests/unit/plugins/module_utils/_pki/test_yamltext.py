@@ -100,7 +100,8 @@ def test_a_quoted_string_reads_back(value):
     assert load("%s: 1\n" % quote(value), "f") == {value: 1}
 
 
-@pytest.mark.parametrize("word", ["yes", "Off", "null", "~", ".5", ".inf", "1e3", "0x1f", "-", "---", "a: b", "a #b", "x\n", "", "y"])
+@pytest.mark.parametrize("word", [
+    "yes", "Off", "null", "~", ".5", ".inf", "1e3", "0x1f", "-", "---", "a: b", "a #b", "x\n", "", "y"])
 def test_what_looks_like_something_else_is_quoted(word):
     assert quote(word).startswith('"')
 
@@ -131,10 +132,12 @@ def test_set_changes_one_value(document, style, value, data):
 
 
 @settings(max_examples=150)
-@given(DOCUMENTS, STYLES, st.lists(st.sampled_from(["new", "n/w.x", "deep", "t t"]), min_size=1, max_size=3, unique=True), TEXT, st.data())
+@given(DOCUMENTS, STYLES, st.lists(st.sampled_from(["new", "n/w.x", "deep", "t t"]), min_size=1, max_size=3, unique=True),
+       TEXT, st.data())
 def test_set_adds_a_key(document, style, steps, value, data):
     text = render(document, style)
-    homes = [()] + [place for place, old in places(document) if isinstance(old, dict) or (old is None and isinstance(place[-1], str))]
+    homes = [()] + [place for place, old in places(document)
+                    if isinstance(old, dict) or (old is None and isinstance(place[-1], str))]
     place = data.draw(st.sampled_from(homes)) + tuple(steps)
     edited = YamlText(text, "f")
     edited.set(place, value)
@@ -192,7 +195,8 @@ def test_remove_takes_one_value(document, style, data):
 
 
 @given(st.one_of(st.binary(max_size=60), st.text(max_size=60), st.sampled_from(
-    ["!!bool foo", "!!int ''", "!!timestamp x", "!!float .", "a: *b", "{[a]: b}", "? {a: b}", "2001-99-99", "%", "\x00", "[" * 3000])))
+    ["!!bool foo", "!!int ''", "!!timestamp x", "!!float .", "a: *b", "{[a]: b}", "? {a: b}", "2001-99-99", "%", "\x00",
+     "[" * 3000])))
 def test_any_input_is_data_or_one_error(text):
     try:
         load(text, "/some/file")
