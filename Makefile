@@ -13,6 +13,7 @@ LAB ?= lab
 COLLECTION := .cache/ansible_collections/kubepki/lifecycle
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
+JUNIT = --junitxml=.cache/results/$(1).xml
 LAB_OK = $(PYTHON) -m tests.lab check
 
 help: ## what can be made
@@ -21,7 +22,9 @@ help: ## what can be made
 venv: $(VENV)/.ready collection ## the tool environment, from PyPI
 
 $(VENV)/.ready: requirements-dev.txt
-	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "installing python3-venv"; apt-get update -qq && apt-get install -y -qq python3-venv; }
+	@missing=; $(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="python3-venv"; \
+	command -v openssl >/dev/null || missing="$$missing openssl"; \
+	test -z "$$missing" || { echo "installing $$missing"; apt-get update -qq && apt-get install -y -qq $$missing; }
 	@echo "making the tool environment in $(VENV)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
@@ -37,26 +40,30 @@ collection:
 lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
 lint: export ANSIBLE_HOME := $(CURDIR)/.cache/ansible-home
 lint: venv ## ruff, mypy, antsibull, ansible-lint, ansible-test sanity: no ignores (40 s; the first time 2 min)
-	$(BIN)/ruff check .
-	$(BIN)/mypy
-	$(BIN)/antsibull-changelog lint
-	$(BIN)/antsibull-docs lint-collection-docs --plugin-docs .
-	$(BIN)/ansible-lint
-	$(BIN)/python tools/run_ansible_test.py sanity
+	@failed=; run() { echo "-- $$*"; $(BIN)/"$$@" || failed="$$failed; $$*"; }; \
+	run ruff check .; \
+	run mypy; \
+	run antsibull-changelog lint; \
+	run antsibull-docs lint-collection-docs --plugin-docs .; \
+	run ansible-lint; \
+	run python tools/run_ansible_test.py sanity; \
+	test -z "$$failed" || { echo "lint: failed: $${failed#; }"; exit 1; }
 
 test: lint test-unit test-integration test-lab ## everything CI runs: unit, integration, lab
 
 test-unit: venv ## the library, in seconds, anywhere
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit $(call JUNIT,unit)
 
 test-ansible-units: venv ## the same tests as ansible-test runs them: every test in a process of its own
 	$(BIN)/python tools/run_ansible_test.py units
 
 test-integration: venv ## real modules through ansible-playbook on a throw-away tree
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest tests/integration $(call JUNIT,integration)
 
 test-lab: venv ## the playbooks on a real three-control-plane cluster (root on Debian)
-	@if $(LAB_OK); then $(BIN)/python -m pytest tests/lab; else echo "lab tests are skipped: see the reason above"; fi
+	@if $(LAB_OK); then $(BIN)/python -m pytest tests/lab $(call JUNIT,lab); else \
+		echo "lab tests are skipped: see the reason above"; \
+		mkdir -p .cache/results && echo '<testsuite name="lab" tests="1" skipped="1"/>' > .cache/results/lab.xml; fi
 
 demo: venv ## a cluster, its report, a renewal of everything, and what clients noticed
 	@$(PYTHON) -m tests.lab.demo
