@@ -1,0 +1,868 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Restart static pods by moving their manifests out and back, and prove that the new instance runs.
+
+How the kubelet behaves decides everything here (measured on 1.20 and 1.36; pkg/kubelet/pod_workers.go from 1.22 on):
+- A static pod's UID is a hash of its manifest. The same bytes back mean the same UID, and then the crash back-off grows
+  bounce by bounce; so one annotation changes each time.
+- A kubelet from 1.22 on starts a static pod only when the worker of the one before it has finished, which its housekeeping
+  (every 2 s) drives. A pod it has to turn away is tried again after 10 to 15 s, but a pod with another UID is tried at once:
+  a manifest that was put back too early is therefore written once more, with another annotation.
+- Older kubelets start the new pod at once, beside the old one; so the old process has to be gone first.
+"""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import contextlib
+import datetime
+import errno
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import threading
+import time
+
+from . import files, manifests, probe, yamltext
+from .errors import PkiError
+
+ANNOTATION = "kubepki.io/restartedAt"
+JOURNAL = "static-pods"
+PARKED = "parked"
+
+# The kubelet that serialises static pods by name came with the pod workers of 1.22 (kubernetes#102344).
+SERIALISES = 22
+# After this many seconds of age a kubelet is taken to have settled; before that it has to show it.
+SETTLED_SECONDS = 60
+TICK = 0.02
+
+_CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
+# The kubelet mounts a file of its own as each container's termination log: it names the pod's UID and the container.
+_POD_FILE = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f-]{27})/containers/([^/ ]+)/[^/ ]+ /")
+_FIX_FAILED = ("Its manifest is in its place. See `journalctl -u kubelet` and the container's log in /var/log/pods, correct the "
+               "cause, and run again.")
+
+
+class BounceError(PkiError):
+    """A bounce that did not end well; pods: what is known of each pod, as bounce() gives it."""
+
+    def __init__(self, message, pods, path=None, fix=None):
+        super().__init__(message, path=path, fix=fix)
+        self.pods = pods
+
+    def as_result(self):
+        """As PkiError.as_result(), with "pods" beside it."""
+        return dict(super().as_result(), pods=self.pods)
+
+
+class _Stopped(BaseException):
+    """A signal asked this process to end."""
+
+
+class Instance:
+    """One container process that the kubelet of this node started.
+
+    uid: the pod's UID. container: the container's name. pid: of its first process. started: its start in seconds since boot.
+    container_id: 64 hex digits, or None where the control groups do not tell.
+    """
+
+    def __init__(self, uid, container, pid, started, container_id=None):
+        self.uid, self.container, self.pid, self.started, self.container_id = uid, container, pid, started, container_id
+
+    @property
+    def identity(self):
+        """What a person recognises it by: the container ID, else the process."""
+        return self.container_id or "pid %d" % self.pid
+
+
+class Kubelet:
+    """The kubelet's process. pid: int. age: seconds since it was started. minor: function that gives 1.<minor>, or None."""
+
+    def __init__(self, pid, age, minor):
+        self.pid, self.age, self.minor = pid, age, minor
+
+
+class Runtime:
+    """What this node really runs, from /proc, /var/log/pods and the kubelet's directory; crictl only where it is there.
+
+    A pod's UID is found without any runtime's client: every container has a mount from KUBELET_DIR/pods/UID/containers/NAME
+    (its termination log; /proc/PID/mountinfo shows it under every cgroup driver), and the kubelet names
+    /var/log/pods/NAMESPACE_NAME-NODE_UID after both.
+    """
+
+    def __init__(self, kubelet_dir="/var/lib/kubelet", logs="/var/log/pods", proc="/proc"):
+        self.pods_dir = os.path.join(kubelet_dir, "pods")
+        self.logs, self.proc = logs, proc
+        self._known = {}
+        self._hertz = float(os.sysconf("SC_CLK_TCK"))
+        self._own_mounts = self._link("self/ns/mnt")
+        self._crictl = shutil.which("crictl", path=os.environ.get("PATH", "") + ":/usr/local/bin:/usr/bin:/opt/bin")
+
+    def _link(self, name):
+        try:
+            return os.readlink(os.path.join(self.proc, name))
+        except OSError:
+            return None
+
+    def _text(self, pid, name):
+        try:
+            with open("%s/%s/%s" % (self.proc, pid, name), "rb") as handle:
+                return handle.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def _stat(self, pid):
+        """(state, start in seconds since boot) of a process, or None when it has ended."""
+        fields = self._text(pid, "stat").rpartition(")")[2].split()
+        if len(fields) < 20 or fields[0] in "ZXx":
+            return None
+        return fields[0], int(fields[19]) / self._hertz
+
+    def _uptime(self):
+        return float(self._text("", "uptime").split()[0])
+
+    def _pids(self):
+        return [name for name in os.listdir(self.proc) if name.isdigit()]
+
+    def kubelet(self):
+        """Give the Kubelet, or None where none runs."""
+        for pid in self._pids():
+            if self._text(pid, "comm").strip() == "kubelet":
+                status = self._stat(pid)
+                if status:
+                    return Kubelet(int(pid), self._uptime() - status[1], lambda pid=pid: self._minor(pid))
+        return None
+
+    def settled(self, kubelet):
+        """Tell whether a young kubelet already manages its pods: it is well, and it speaks with an apiserver.
+
+        Until its pod list from the apiserver has arrived it stops no pod whose manifest goes away (pkg/kubelet: deletePod,
+        "skipping delete because sources aren't ready yet").
+        """
+        return kubelet.age > 10 and self._kubelet_well() and self._connected(kubelet.pid)
+
+    @staticmethod
+    def _kubelet_well():
+        try:
+            return probe.http_get("http://127.0.0.1:10248/healthz", timeout=1.0)[0] == 200
+        except PkiError:
+            return False
+
+    def _connected(self, pid):
+        """Whether a process has an established TCP connection that does not end at one of its own ports."""
+        sockets = set()
+        with contextlib.suppress(OSError):
+            for name in os.listdir("%s/%s/fd" % (self.proc, pid)):
+                link = self._link("%s/fd/%s" % (pid, name)) or ""
+                if link.startswith("socket:["):
+                    sockets.add(link[8:-1])
+        for table in ("net/tcp", "net/tcp6"):
+            for line in self._text(pid, table).splitlines()[1:]:
+                fields = line.split()
+                local = int(fields[1].rpartition(":")[2], 16)
+                if fields[3] == "01" and fields[9] in sockets and local not in (10250, 10248, 10255):
+                    return True
+        return False
+
+    def _minor(self, pid):
+        # The program this process runs, which an upgrade may have replaced on disk since.
+        try:
+            text = subprocess.run(["%s/%s/exe" % (self.proc, pid), "--version"], stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL, timeout=10, check=False).stdout.decode("ascii", "replace")
+        except (OSError, subprocess.SubprocessError):
+            return None
+        match = re.search(r"v1\.(\d+)", text)
+        return int(match.group(1)) if match else None
+
+    def instances(self, manifest):
+        """Give the [Instance] of a pod (a manifests.Manifest), one for each container, the oldest process of each."""
+        uids = self.uids(manifest)
+        found = {}
+        for instance in self._containers():
+            if instance.uid in uids or (not os.path.isdir(self.logs) and instance.container == manifest.component):
+                key = (instance.uid, instance.container, instance.container_id)
+                if key not in found or instance.started < found[key].started:
+                    found[key] = instance
+        return list(found.values())
+
+    def _containers(self):
+        pids = self._pids()
+        for pid in set(self._known) - set(pids):
+            del self._known[pid]
+        found = []
+        for pid in pids:
+            if pid not in self._known:
+                self._look_at(pid)
+            instance = self._known.get(pid)
+            if instance and self.alive(instance):
+                found.append(instance)
+        return found
+
+    def _look_at(self, pid):
+        mounts = self._link("%s/ns/mnt" % pid)
+        if mounts is None or mounts == self._own_mounts:
+            self._known[pid] = None
+            return
+        status = self._stat(pid)
+        if status is None:
+            return
+        match = _POD_FILE.search(self._text(pid, "mountinfo"))
+        if match:
+            identity = _CONTAINER_ID.findall(self._text(pid, "cgroup"))
+            self._known[pid] = Instance(match.group(1), match.group(2), int(pid), status[1], identity[-1] if identity else None)
+        elif self._uptime() - status[1] > 5:
+            # Younger ones are looked at again: a container's first process begins with the host's mounts.
+            self._known[pid] = None
+
+    def alive(self, instance):
+        """Tell whether the process of an Instance still is the same and has not ended."""
+        status = self._stat(instance.pid)
+        return status is not None and status[1] == instance.started
+
+    def uids(self, manifest):
+        """Give the UIDs (set of str) under which a pod has run on this node and left something, or is about to run."""
+        found = set()
+        prefix = "%s_%s-" % (manifest.namespace, manifest.name)
+        exact = "%s_%s-%s_" % (manifest.namespace, manifest.name, os.uname().nodename.lower())
+        with contextlib.suppress(OSError):
+            names = [name for name in os.listdir(self.logs) if name.startswith(prefix)]
+            # Without the kubelet's --hostname-override the node is named as its host; "etcd-" also begins "etcd-backup-node".
+            own = [name for name in names if name.startswith(exact)] or names
+            found.update(name.rsplit("_", 1)[1] for name in own)
+        return found
+
+    def has_directory(self, uid):
+        """Tell whether the kubelet still keeps a directory for a pod."""
+        return os.path.isdir(os.path.join(self.pods_dir, uid))
+
+    def remove_sandboxes(self, uid):
+        """Remove what the container runtime keeps of a dead pod, where crictl is there. Gives whether anything was removed."""
+        if not self._crictl:
+            return False
+        try:
+            listed = self._run_crictl("pods", "-q", "--label", "io.kubernetes.pod.uid=" + uid)
+            sandboxes = listed.split()
+            if sandboxes:
+                self._run_crictl("rmp", "-f", *sandboxes)
+            return bool(sandboxes)
+        except (OSError, subprocess.SubprocessError):
+            return False
+
+    def _run_crictl(self, *arguments):
+        return subprocess.run([self._crictl] + list(arguments), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10,
+                              check=True).stdout.decode("utf-8", "replace")
+
+    def last_words(self, manifest):
+        """Say how the pod's newest container stands (state, exit code, reason; never its log), or "" when nobody can tell."""
+        if not self._crictl:
+            return ""
+        try:
+            listed = json.loads(self._run_crictl("ps", "-a", "-o", "json", "--name", "^%s$" % manifest.component))
+            newest = max(listed.get("containers") or [], key=lambda item: int(item.get("createdAt") or 0), default=None)
+            if newest is None:
+                return "no container was made"
+            status = json.loads(self._run_crictl("inspect", newest["id"])).get("status") or {}
+        except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError, AttributeError):
+            return ""
+        text = "its container is %s" % str(status.get("state") or "unknown").replace("CONTAINER_", "").lower()
+        if status.get("state") == "CONTAINER_EXITED":
+            text += " with exit code %s (%s)" % (status.get("exitCode"), status.get("reason") or "no reason")
+        return text
+
+
+class _Pod:
+    """One pod of a bounce: its manifest, and how far it has come."""
+
+    def __init__(self, manifest, endpoints, state_dir):
+        self.manifest = manifest
+        self.path = manifest.path
+        self.name = manifest.component
+        self.token = os.urandom(4).hex()
+        self.parked = os.path.join(state_dir, PARKED, os.path.basename(manifest.path) + "." + self.token)
+        self.endpoints = endpoints
+        self.data = files.read(self.path)
+        status = os.stat(self.path)
+        self.mode, self.owner = stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid)
+        self.before = []
+        self.out = False
+        self.placed = None
+        self.finished = False
+        self.decided = True
+        self.action, self.failure, self.warning = "kept", None, None
+        self.proof = []
+        self.container_before = self.container_after = None
+        self.seconds = self.down_seconds = 0.0
+
+    @property
+    def grace(self):
+        """The seconds a pod's containers get to end (PodSpec: terminationGracePeriodSeconds, 30 by default)."""
+        spec = self.manifest.data.get("spec")
+        value = spec.get("terminationGracePeriodSeconds") if isinstance(spec, dict) else None
+        return value if isinstance(value, int) and 0 <= value < 3600 else 30
+
+    @property
+    def health(self):
+        """The Endpoint that says whether it is well, or None."""
+        return next((endpoint for endpoint in self.endpoints if endpoint.health), None)
+
+    @property
+    def serving(self):
+        """The Endpoints that serve a certificate from a file."""
+        return [endpoint for endpoint in self.endpoints if endpoint.path]
+
+    def record(self):
+        """What the journal keeps."""
+        return {"name": self.name, "path": self.path, "parked": self.parked, "sha256": files.sha256(self.data),
+                "mode": self.mode, "uid": self.owner[0], "gid": self.owner[1], "token": self.token}
+
+    def result(self):
+        """What a caller gets."""
+        return {"name": self.name, "action": self.action, "down_seconds": round(self.down_seconds, 3),
+                "seconds": round(self.seconds, 3), "container_before": self.container_before,
+                "container_after": self.container_after, "proof": list(self.proof)}
+
+
+def annotated(data, path, moment=None):
+    """Give a manifest's bytes with one annotation changed, so that the pod's UID changes; every other byte stays.
+
+    data: bytes. moment: str for the annotation, or None for now. Raises PkiError where the text cannot be edited safely.
+    """
+    document = yamltext.YamlText(data, path)
+    if document.text.encode("utf-8") != data:
+        raise PkiError("is not plain UTF-8", path=path)
+    moment = moment or datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    before = yamltext.load(data, path)
+    document.set(("metadata", "annotations", ANNOTATION), moment)
+    after = yamltext.load(document.text, path)
+    notes = after["metadata"]["annotations"]
+    if notes.get(ANNOTATION) != moment:
+        raise PkiError("cannot be annotated", path=path)
+    # Whatever the editor did, nothing but the annotation may differ: this file is the control plane.
+    for tree in (before, after):
+        notes = tree["metadata"].get("annotations")
+        if isinstance(notes, dict):
+            notes.pop(ANNOTATION, None)
+        if not notes:
+            tree["metadata"].pop("annotations", None)
+    if before != after:
+        raise PkiError("cannot be annotated without changing more", path=path)
+    return bytes(document)
+
+
+def _annotated_or_same(data, path):
+    try:
+        return annotated(data, path), True
+    except (PkiError, KeyError, TypeError, AttributeError):
+        return data, False
+
+
+def put_back(path, data, mode, owner, token):
+    """Place a manifest atomically: written under a hidden name, which the kubelet ignores, then renamed. Raises PkiError."""
+    with contextlib.suppress(OSError):
+        os.unlink(hidden(path, token))  # of a run that ended between the two steps
+    staged = files.stage(path, data, mode, owner, suffix=token)
+    try:
+        os.rename(staged, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(staged)
+        raise files.explain(error, path) from error
+    files.sync_directory(os.path.dirname(path))
+
+
+def hidden(path, token):
+    """Give the name under which files.stage() writes a manifest before it is placed."""
+    return os.path.join(os.path.dirname(path), ".%s.kubepki-%s" % (os.path.basename(path), token))
+
+
+def recover(state_dir=files.STATE_DIR):
+    """Put back every manifest that a killed run left out. Gives [{"name", "path", "action": "restored" or "kept"}].
+
+    A manifest that is in its place already, as it was or as somebody wrote it since, stays as it is. Raises PkiError.
+    """
+    journal = files.Journal(JOURNAL, state_dir)
+    record = journal.load()
+    results = []
+    for entry in (record or {}).get("pods", []):
+        try:
+            path, parked, token = entry["path"], entry["parked"], entry["token"]
+            mode, owner, digest, name = entry["mode"], (entry["uid"], entry["gid"]), entry["sha256"], entry["name"]
+        except (KeyError, TypeError):
+            raise PkiError("the journal of static pods is damaged", path=journal.path,
+                           fix="Compare %s with the manifest directory, put back what is missing, then remove the journal." %
+                           os.path.join(state_dir, PARKED)) from None
+        with contextlib.suppress(OSError):
+            os.unlink(hidden(path, token))
+        action = "kept"
+        if not os.path.lexists(path):
+            data = files.read(parked)
+            if files.sha256(data) != digest:
+                raise PkiError("the parked manifest does not match its checksum", path=parked,
+                               fix="Put %s back from a backup set, then remove %s." % (path, journal.path))
+            put_back(path, _annotated_or_same(data, path)[0], mode, owner, token)
+            action = "restored"
+        results.append({"name": name, "path": path, "action": action})
+    if record is not None:
+        journal.clear()
+    # Only after the journal is gone: a parked copy without a journal is nobody's.
+    shutil.rmtree(os.path.join(state_dir, PARKED), ignore_errors=True)
+    return results
+
+
+def pending(state_dir=files.STATE_DIR):
+    """Give the paths of manifests that a killed run left out and recover() would put back. Raises PkiError."""
+    record = files.Journal(JOURNAL, state_dir).load() or {}
+    return [entry["path"] for entry in record.get("pods", []) if isinstance(entry, dict) and "path" in entry
+            and not os.path.lexists(entry["path"])]
+
+
+def choose(names, manifest_dir):
+    """Give ([Manifest] for the names, all [Manifest], warnings). Raises PkiError: unknown, twice, not readable, a link.
+
+    names: components ("etcd"), pod names or file names without extension; each manifest is given once.
+    """
+    if not os.path.isdir(manifest_dir):
+        raise PkiError("is not a directory", path=manifest_dir,
+                       fix="Name the kubelet's staticPodPath as manifest_dir; a worker has no static pods to restart.")
+    everything, _foreign, problems = manifests.read_manifest_dir(manifest_dir)
+    chosen, warnings = [], []
+    for name in names:
+        found = [item for item in everything if name in (item.component, item.name, _stem(item.path))]
+        broken = [problem for problem in problems if _stem(problem.path or "") == name]
+        if not found and broken:
+            raise broken[0]
+        if not found:
+            raise PkiError("there is no static pod named %s" % name, path=manifest_dir,
+                           fix="There are: %s." % (", ".join(sorted(item.component for item in everything)) or "none at all"))
+        pods = {(item.namespace, item.name) for item in everything if item in found}
+        same = [item for item in everything if (item.namespace, item.name) in pods]
+        if len(same) > 1:
+            raise PkiError("%s is in several files: %s" % (name, ", ".join(os.path.basename(item.path) for item in same)),
+                           path=manifest_dir, fix="The kubelet reads every file here: move the foreign ones elsewhere.")
+        if os.path.islink(found[0].path):
+            raise PkiError("is a symbolic link, and a manifest is moved as a file", path=found[0].path,
+                           fix="Put the file itself here.")
+        if found[0] not in chosen:
+            chosen.append(found[0])
+    warnings += ["%s (the kubelet reads every file in this directory)" % problem for problem in problems]
+    return chosen, everything, warnings
+
+
+def _stem(path):
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def node_endpoints(everything, kubernetes_dir):
+    """Give {component: [Endpoint]} of all static pods; for a pod that is no control-plane component, its own HTTP probe."""
+    view = probe.View({item.component: item.flags for item in everything}, kubernetes_dir)
+    found = {}
+    for endpoint in probe.endpoints(view):
+        found.setdefault(endpoint.component, []).append(endpoint)
+    for item in everything:
+        if item.component not in found:
+            found[item.component] = _probe_endpoint(item)
+    return found
+
+
+def _probe_endpoint(manifest):
+    spec = manifest.data.get("spec") or {}
+    for kind in ("readinessProbe", "livenessProbe", "startupProbe"):
+        settings = manifest.probes.get(kind)
+        if settings and isinstance(settings.get("port"), int) and (spec.get("hostNetwork") or settings.get("host")):
+            host = settings.get("host") or "127.0.0.1"
+            url = "%s://%s/%s" % (str(settings.get("scheme") or "HTTP").lower(), probe.join(host, settings["port"]),
+                                  str(settings.get("path") or "/").lstrip("/"))
+            return [probe.Endpoint(manifest.component, manifest.component, host, settings["port"], health=url)]
+    return []
+
+
+def bounce(names, manifest_dir="/etc/kubernetes/manifests", state_dir=files.STATE_DIR, unless_reloaded=(), reload_timeout=75,
+           timeout=180, runtime=None):
+    """Restart static pods of this node, and return when each is proven to be a new, healthy one.
+
+    names: list of str, see choose(). unless_reloaded: those of them that are restarted only when by reload_timeout (seconds)
+    they do not serve the certificates that are on disk. timeout: seconds for each pod. runtime: who observes the node.
+    First heals what a killed run left. Gives {"pods": [result...], "changed": bool, "warnings": [str]}; a result has name, action
+    ("restarted", "reloaded", "restored"), down_seconds, seconds, container_before, container_after, proof. A signal (TERM, INT,
+    HUP) or an error puts every manifest back first. Raises PkiError before anything is touched, BounceError after.
+    """
+    if os.path.realpath(state_dir).startswith(os.path.realpath(manifest_dir) + os.sep):
+        raise PkiError("lies in the manifest directory, where every file is a manifest", path=state_dir,
+                       fix="Name another state_dir.")
+    runtime = runtime or Runtime()
+    with files.lock(state_dir):
+        restored = recover(state_dir)
+        run = _Run(names, manifest_dir, state_dir, unless_reloaded, reload_timeout, timeout, runtime)
+        run.go()
+    kept = [dict(item, action="restored") for item in restored if item["action"] == "restored"]
+    result = run.result()
+    result["restored"] = [item["path"] for item in kept]
+    return result
+
+
+def restore(state_dir=files.STATE_DIR):
+    """Only put back what a killed run left out, under the node's lock. Gives as recover()."""
+    with files.lock(state_dir):
+        return recover(state_dir)
+
+
+class _Background:
+    """A call in a thread, looked at without waiting."""
+
+    def __init__(self, function):
+        self._function, self.value, self.error = function, None, None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self):
+        try:
+            self.value = self._function()
+        except PkiError as error:
+            self.error = error
+        except Exception as error:
+            self.error = PkiError("could not be observed (%s)" % type(error).__name__)
+
+    @property
+    def done(self):
+        return not self._thread.is_alive()
+
+
+def _refuses(endpoint):
+    """Tell whether nothing listens at an Endpoint."""
+    try:
+        socket.create_connection((endpoint.host, endpoint.port), 0.2).close()
+    except OSError as error:
+        return error.errno == errno.ECONNREFUSED
+    return False
+
+
+def _until_served(endpoint, digest, seconds):
+    return _Background(lambda: probe.wait_digest(endpoint, digest, seconds, 0.05))
+
+
+class _Run:
+    """The state of one bounce. Every pod is a generator that yields while it waits; all run in this one thread."""
+
+    def __init__(self, names, manifest_dir, state_dir, unless_reloaded, reload_timeout, timeout, runtime):
+        self.state_dir, self.timeout, self.reload_timeout, self.runtime = state_dir, timeout, reload_timeout, runtime
+        self.manifest_dir = manifest_dir
+        chosen, everything, self.warnings = choose(list(names) + [name for name in unless_reloaded if name not in names],
+                                                   manifest_dir)
+        endpoints = node_endpoints(everything, os.path.dirname(manifest_dir.rstrip("/")))
+        self.pods = [_Pod(item, endpoints.get(item.component, []), state_dir) for item in chosen]
+        # The apiserver goes first: it needs its whole grace period, and etcd waits until it has stopped listening.
+        self.pods.sort(key=lambda pod: pod.name != "kube-apiserver")
+        maybe = {item for name in unless_reloaded for item in chosen if name in (item.component, item.name, _stem(item.path))}
+        for pod in self.pods:
+            pod.decided = pod.manifest not in maybe or not pod.serving
+        self.journal = files.Journal(JOURNAL, state_dir)
+        self.apiserver = next((pod for pod in self.pods if pod.name == "kube-apiserver"), None)
+        self.etcd = next((pod for pod in self.pods if pod.name == "etcd"), None)
+        self.local_apiserver = next((endpoint for endpoint in endpoints.get("kube-apiserver", [])), None)
+        self.parked = []
+        self._minor = None
+
+    def go(self):
+        """Do it all. Raises PkiError before the first manifest moves, BounceError later."""
+        kubelet = self._check_kubelet()
+        self._minor = _Background(kubelet.minor)
+        with _signals() as stopped:
+            try:
+                self._park([pod for pod in self.pods if pod.decided])
+                running = {pod.name: self._bounce(pod) for pod in self.pods}
+                while running:
+                    for name in list(running):
+                        if next(running[name], "end") == "end":
+                            del running[name]
+                    time.sleep(TICK)
+            except _Stopped as signalled:
+                stopped.append(str(signalled))
+            finally:
+                self._all_back()
+        if stopped:
+            raise BounceError("stopped by %s; every manifest is in its place" % stopped[0], self.results(),
+                              path=self.manifest_dir, fix="Run it again: it restarts what has not been proven.")
+        failed = [pod for pod in self.pods if pod.failure]
+        if failed:
+            raise BounceError("; ".join("%s %s" % (pod.name, pod.failure) for pod in failed), self.results(),
+                              path=self.manifest_dir, fix=_FIX_FAILED)
+
+    def results(self):
+        return [pod.result() for pod in sorted(self.pods, key=lambda pod: pod.name)]
+
+    def result(self):
+        warnings = self.warnings + ["%s: %s" % (pod.name, pod.warning) for pod in self.pods if pod.warning]
+        return {"pods": self.results(), "changed": any(pod.action == "restarted" for pod in self.pods), "warnings": warnings}
+
+    def _check_kubelet(self):
+        """Give the Kubelet once it manages its pods; raise PkiError where none runs."""
+        kubelet = self.runtime.kubelet()
+        if kubelet is None:
+            raise PkiError("the kubelet does not run, so nobody would start the pods again", path=self.manifest_dir,
+                           fix="`systemctl status kubelet` and `journalctl -u kubelet` say why; nothing was moved.")
+        deadline = time.monotonic() + SETTLED_SECONDS
+        while kubelet.age < SETTLED_SECONDS and time.monotonic() < deadline and not self.runtime.settled(kubelet):
+            time.sleep(0.1)
+            kubelet = self.runtime.kubelet() or kubelet
+        return kubelet
+
+    @property
+    def serialises(self):
+        """Whether this kubelet starts a static pod only after the one before it; when unknown, the careful answer."""
+        minor = self._minor.value if self._minor.done else None
+        if minor is None:
+            minor = next((pod.manifest.minor for pod in self.pods if pod.manifest.minor), None)
+        return minor is None or minor >= SERIALISES
+
+    def _park(self, pods):
+        """Keep durable copies of manifests, and say so in the journal, before any of them moves."""
+        if not pods:
+            return
+        files.make_directory(os.path.join(self.state_dir, PARKED))
+        for pod in pods:
+            files.write(pod.parked, pod.data, mode=0o600)
+        self.parked += pods
+        self.journal.save({"pods": [pod.record() for pod in self.parked]})
+
+    def _all_back(self):
+        """Put back whatever is still out, and forget the journal when nothing is."""
+        trouble = None
+        for pod in self.parked:
+            if pod.out:
+                try:
+                    self._place(pod)
+                except (PkiError, OSError) as error:
+                    trouble = error
+        if trouble is not None:
+            raise trouble  # the journal stays: the next run puts it back
+        self.journal.clear()
+        shutil.rmtree(os.path.join(self.state_dir, PARKED), ignore_errors=True)
+
+    def _place(self, pod):
+        if pod.placed is None and os.path.lexists(pod.path):
+            if files.read_if_exists(pod.path) != pod.data:
+                pod.warning = "somebody else wrote %s meanwhile; that one stays" % pod.path
+            pod.out = False
+            return
+        pod.placed, changed = _annotated_or_same(pod.data, pod.path)
+        if not changed and pod.warning is None:
+            pod.warning = "its manifest cannot be annotated, so it was put back unchanged and the kubelet may delay it"
+        put_back(pod.path, pod.placed, pod.mode, pod.owner, pod.token)
+        pod.out = False
+
+    def _bounce(self, pod):
+        """One pod from beginning to end, as a generator."""
+        began = time.monotonic()
+        try:
+            if not pod.decided:
+                yield from self._reloaded(pod)
+            if pod.action != "reloaded":
+                yield from self._restart(pod)
+        except PkiError as error:
+            pod.failure = str(error) if error.path else error.message
+            if pod.out:
+                self._place(pod)
+        pod.finished = True
+        pod.seconds = time.monotonic() - began
+
+    def _reloaded(self, pod):
+        """Wait whether a component takes its new certificates up by itself."""
+        wanted = {endpoint.name: (endpoint, probe.file_sha256(endpoint.path)) for endpoint in pod.serving}
+
+        waits = [_until_served(endpoint, digest, self.reload_timeout) for endpoint, digest in wanted.values()]
+        while not all(wait.done for wait in waits):
+            yield
+        if all(wait.error is None and wait.value[0] for wait in waits):
+            pod.action = "reloaded"
+            pod.proof = ["serves %s (%s) since %.1f s" % (endpoint.path, endpoint.address, wait.value[1])
+                         for (endpoint, _digest), wait in zip(wanted.values(), waits)]
+        else:
+            self._park([pod])
+        pod.decided = True
+
+    def _restart(self, pod):
+        began = time.monotonic()
+        yield from self._gate(pod)
+        runtime = self.runtime
+        pod.before = runtime.instances(pod.manifest)
+        known = runtime.uids(pod.manifest)
+        main = _main(pod, pod.before)
+        pod.container_before = main.identity if main else None
+        self._take_out(pod)
+        moved = time.monotonic()
+        gone = yield from self._wait_gone(pod, moved)
+        forgotten = gone
+        if self.serialises or not pod.before:
+            forgotten = yield from self._wait_forgotten(pod, known, gone)
+        del forgotten
+        self._place(pod)
+        new = yield from self._wait_new(pod, known, began)
+        pod.container_after = new.identity
+        yield from self._wait_healthy(pod, new, began)
+        pod.down_seconds = time.monotonic() - gone
+        yield from self._wait_serving(pod, began)
+        pod.action = "restarted"
+
+    def _gate(self, pod):
+        """Let a pod go out only when no request in flight would fail for it."""
+        if pod is self.apiserver:
+            while self.etcd is not None and not self.etcd.decided:
+                yield
+        if pod is self.etcd and self.apiserver is not None:
+            while not self.apiserver.decided:
+                yield
+            listener = self.local_apiserver
+            # Out, and it has stopped listening: what it still had to answer, it answers while its listener closes.
+            while not self.apiserver.finished and not (self.apiserver.out or self.apiserver.placed):
+                yield
+            while not self.apiserver.finished and listener is not None and not _refuses(listener):
+                yield
+        alone = self.apiserver is None or self.apiserver.action == "reloaded"
+        if pod is self.etcd and alone and self.local_apiserver is not None and not _refuses(self.local_apiserver):
+            pod.warning = ("restarted under a running kube-apiserver, whose requests hang meanwhile; restarted together with "
+                           "kube-apiserver, none would")
+
+    def _take_out(self, pod):
+        """Unlink a manifest that is parked. Raises PkiError when it is no longer the one that was parked."""
+        if files.read(pod.path) != pod.data:
+            raise PkiError("changed while this was running", path=pod.path, fix="Run again when nobody edits it.")
+        pod.action = "restarted"
+        pod.out = True  # before it is: a signal in between must find it
+        try:
+            os.unlink(pod.path)
+        except OSError as error:
+            raise files.explain(error, pod.path) from error
+        files.sync_directory(os.path.dirname(pod.path))
+
+    def _wait_gone(self, pod, moved):
+        """Wait for the end of the old containers. Gives when that was (or when its listener closed, for the outage's length)."""
+        deadline = moved + pod.grace + max(30, self.timeout - pod.grace)
+        closed = None
+        while any(self.runtime.alive(instance) for instance in pod.before):
+            if closed is None and pod.name == "kube-apiserver" and pod.health and _refuses(pod.health):
+                closed = time.monotonic()
+            if time.monotonic() > deadline:
+                raise PkiError("did not end within %d s of its manifest being moved out; the kubelet has not stopped it" %
+                               (deadline - moved))
+            yield
+        ended = time.monotonic()
+        pod.proof.append("%s ended after %.2f s" % (pod.container_before or "nothing that ran", ended - moved))
+        return closed or ended
+
+    def _wait_forgotten(self, pod, known, gone):
+        """Wait until the kubelet has cleaned up the old pod, as far as that can be seen. Gives when that was."""
+        uids = {instance.uid for instance in pod.before} or known
+        # Housekeeping comes every two seconds; what takes longer is not worth waiting for, as a pod that is turned away is
+        # offered again.
+        deadline = time.monotonic() + 5
+        while any(self.runtime.has_directory(uid) for uid in uids) and time.monotonic() < deadline:
+            yield
+        removal = _Background(lambda: [self.runtime.remove_sandboxes(uid) for uid in uids])
+        while not removal.done:
+            yield
+        return time.monotonic()
+
+    def _wait_new(self, pod, known, began):
+        """Wait for the new main container; offer the pod again where the kubelet turned it away. Gives its Instance."""
+        old = {instance.pid for instance in pod.before}
+        offered = time.monotonic()
+        while True:
+            new = _main(pod, [item for item in self.runtime.instances(pod.manifest) if item.pid not in old])
+            if new is not None:
+                pod.proof.append("%s runs (pid %d)" % (new.identity, new.pid))
+                return new
+            now = time.monotonic()
+            if now - began > self.timeout:
+                raise PkiError("has no new container %d s after its manifest was put back%s" %
+                               (now - offered, self._words(pod)))
+            if self.serialises and now - offered > 0.8 and self.runtime.uids(pod.manifest) <= known and self._ours(pod):
+                self._place(pod)
+                offered = now
+            yield
+
+    @staticmethod
+    def _ours(pod):
+        return pod.placed not in (None, pod.data) and files.read_if_exists(pod.path) == pod.placed
+
+    def _words(self, pod):
+        words = self.runtime.last_words(pod.manifest)
+        return " (%s)" % words if words else ""
+
+    def _wait_healthy(self, pod, new, began):
+        """Wait until the component says that it is well, and still is the container that was seen."""
+        endpoint = pod.health
+        seen = "nothing"
+        since = time.monotonic()
+        while True:
+            if endpoint is None:
+                # Nothing can be asked: a container that lives for a second is all that can be seen.
+                if self.runtime.alive(new) and time.monotonic() - since > 1:
+                    pod.proof.append("has no health endpoint; its process lives")
+                    return
+            else:
+                asked = _Background(lambda: probe.health(endpoint, timeout=2.0))
+                while not asked.done:
+                    yield
+                healthy, seen = asked.value or (False, asked.error.message)
+                if healthy and self.runtime.alive(new):
+                    pod.proof.append("%s answers %s" % (endpoint.health, seen))
+                    return
+            if not self.runtime.alive(new):
+                again = _main(pod, [item for item in self.runtime.instances(pod.manifest) if item.pid != new.pid])
+                new, since = again or new, time.monotonic()
+                pod.container_after = new.identity
+            if time.monotonic() - began > self.timeout:
+                raise PkiError("is not healthy %d s after it was begun: %s%s%s" % (
+                    self.timeout, (endpoint.health + " says " + seen) if endpoint else "its process does not stay",
+                    "" if self.runtime.alive(new) else ", and its container has ended", self._words(pod)))
+            yield
+
+    def _wait_serving(self, pod, began):
+        """Wait until every certificate it serves is the one on disk."""
+        for endpoint in pod.serving:
+            digest = probe.file_sha256(endpoint.path)
+            if digest is None:
+                pod.proof.append("%s: no certificate in it to compare with" % endpoint.path)
+                continue
+            left = max(1.0, self.timeout - (time.monotonic() - began))
+            wait = _until_served(endpoint, digest, left)
+            while not wait.done:
+                yield
+            if wait.error is not None or not wait.value[0]:
+                raise PkiError("runs, but %s does not serve the certificate of %s" % (endpoint.address, endpoint.path))
+            pod.proof.append("%s serves %s" % (endpoint.address, endpoint.path))
+
+
+def _main(pod, instances):
+    """Of a pod's instances the newest of its main container, or None."""
+    spec = pod.manifest.data.get("spec") or {}
+    names = [item.get("name") for item in spec.get("containers") or [] if isinstance(item, dict)]
+    wanted = pod.name if pod.name in names else names[0] if names else pod.name
+    return max((item for item in instances if item.container == wanted), key=lambda item: item.started, default=None)
+
+
+@contextlib.contextmanager
+def _signals():
+    """Turn TERM, INT and HUP (a lost connection) into _Stopped, so that manifests are put back before the end."""
+    stopped = []
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+
+    def stop(number, _frame):
+        for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(other, signal.SIG_IGN)
+        raise _Stopped(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
