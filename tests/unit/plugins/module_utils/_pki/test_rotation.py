@@ -1,0 +1,353 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The phase is derived from the facts of nodes alone, wherever a run ended, and its plan leads to the goal."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import rotation
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+NAMES = rotation.AUTHORITIES
+CONFS = ("admin.conf", "controller-manager.conf", "kubelet.conf", "scheduler.conf")
+
+
+def identity(name: str, letter: str) -> str:
+    return ("%s-%s" % (letter, name)).ljust(64, "0")
+
+
+class Cluster:
+    """What the roles do to a cluster, as facts: each operation is one module call, and may be the last one of a run."""
+
+    def __init__(self, control_plane: int = 3, workers: int = 2, extras: bool = False):
+        self.extras = [identity("extra", "X")] if extras else []
+        self.nodes = [self._node("cp%d" % (number + 1), "control-plane") for number in range(control_plane)]
+        self.nodes += [self._node("w%d" % (number + 1), "worker") for number in range(workers)]
+        self.made: dict[str, list[str]] = {name: [identity(name, "A")] for name in NAMES}
+
+    def _node(self, node: str, role: str) -> dict:
+        facts = {"node": node, "role": role, "journal": None, "pending": [], "authorities": {}}
+        for name in NAMES if role == "control-plane" else ("ca",):
+            old = identity(name, "A")
+            extras = self.extras if name == "ca" else []
+            confs = CONFS if role == "control-plane" else ("kubelet.conf",)
+            leaves = {"kubelet-client": old} if name == "ca" else {}
+            if role == "control-plane" and name != "sa":
+                leaves["leaf of " + name] = old
+            facts["authorities"][name] = {
+                "signer": old if role == "control-plane" else None, "bundle": [old] + extras, "next": None, "previous": None,
+                "trust": {conf: [old] + extras for conf in confs} if name == "ca" else {}, "leaves": leaves,
+                "split": False if role == "control-plane" and name == "ca" else None, "signing": None, "problems": []}
+        return facts
+
+    def facts(self, node: str) -> dict:
+        return next(facts for facts in self.nodes if facts["node"] == node)
+
+    def pair(self, name: str) -> tuple:
+        """A and B as a person who knows the history would say."""
+        made = self.made[name]
+        return (made[-2], made[-1]) if len(made) > 1 else (made[-1], None)
+
+    def generate(self, names) -> None:
+        """The first control-plane node makes and stages what has no successor anywhere."""
+        for name in names:
+            if not any(facts["authorities"][name]["next"] for facts in self.nodes if facts["role"] != "worker"):
+                self.made[name].append(identity(name, chr(ord("A") + len(self.made[name]))))
+            self.stage(self.nodes[0]["node"], [name])
+
+    def stage(self, node: str, names) -> None:
+        for name in names:
+            self.facts(node)["authorities"][name]["next"] = self.made[name][-1]
+
+    def files(self, node: str, level: int, names) -> None:
+        """One transaction: everything of one node and one phase, but the kubelet's certificate and the manifests."""
+        facts = self.facts(node)
+        for name in names:
+            old, new = self.pair(name)
+            view = facts["authorities"].get(name)
+            if view is None:
+                continue
+            if new is None:
+                old, new, level = old, old, 0
+            trusted = ([old], [old, new], [new, old], [new])[level] + (self.extras if name == "ca" else [])
+            signer = new if level >= 2 else old
+            if facts["role"] == "control-plane":
+                assert level != 1 or view["next"] == new or view["signer"] == new, "nothing staged on %s" % node
+                assert signer in (view["signer"], view["next"], view["previous"]), "%s has no key to sign with" % node
+                if view["signer"] != signer or view["bundle"] != trusted:
+                    self._pending(facts, name, level)
+                view.update(signer=signer, next=new if level == 1 else None, previous=old if level == 2 else None)
+                if name == "ca":
+                    view["signing"] = [signer] if level in (1, 2) or view["split"] else None
+                view["leaves"] = {leaf: signed if leaf.startswith("kubelet") else signer
+                                  for leaf, signed in view["leaves"].items()}
+            elif view["bundle"] != trusted:
+                facts["pending"] = sorted(set(facts["pending"]) | {"kubelet"})
+            view["bundle"] = trusted
+            view["trust"] = {conf: list(trusted) for conf in view["trust"]}
+
+    def _pending(self, facts: dict, name: str, level: int) -> None:
+        phase = rotation.PHASES[max(level - 1, 0)]
+        facts["pending"] = sorted(set(facts["pending"]) | set(rotation.RESTARTS[name][phase])
+                                  | ({"kubelet"} if name == "ca" else set()))
+
+    def pods(self, node: str, level: int, names, restarts) -> None:
+        facts = self.facts(node)
+        if "ca" in names and "kube-controller-manager" in restarts and facts["role"] == "control-plane":
+            facts["authorities"]["ca"]["split"] = level in (1, 2) and len(self.made["ca"]) > 1
+        facts["pending"] = [component for component in facts["pending"] if component not in restarts]
+
+    def kubelet(self, node: str, level: int, new_client: bool) -> None:
+        facts = self.facts(node)
+        old, new = self.pair("ca")
+        if new_client:
+            facts["authorities"]["ca"]["leaves"]["kubelet-client"] = new if level >= 2 else old
+        facts["pending"] = [component for component in facts["pending"] if component != "kubelet"]
+
+    def operations(self, step: rotation.Step) -> list:
+        """What a role does for one step, call by call."""
+        calls = [lambda: self.stage(step.node, step.stage)] if step.stage else []
+        if step.files:
+            calls.append(lambda: self.files(step.node, step.level, step.authorities))
+        if step.restarts:
+            calls.append(lambda: self.pods(step.node, step.level, step.authorities, step.restarts))
+            calls.append(lambda: self.files(step.node, step.level, step.authorities))
+        if step.kubelet:
+            calls.append(lambda: self.kubelet(step.node, step.level, step.new_client))
+        return calls
+
+    def run(self, steps, until: int | None = None, away: tuple = ()) -> int:
+        """Do a plan, or its first `until` calls. Nodes that are away are passed over. Gives how many calls were made."""
+        done = 0
+        for step in [step for step in steps if step.node not in away]:
+            for call in self.operations(step):
+                if until is not None and done >= until:
+                    return done
+                call()
+                done += 1
+        return done
+
+    def plan(self, target: str, names=NAMES, fresh: bool = False) -> list:
+        return rotation.plan(self.nodes, names, target, fresh)
+
+    def phases(self, names=NAMES) -> dict:
+        return {name: state.phase for name, state in rotation.derive_all(self.nodes, names).items()}
+
+
+def advance(cluster: Cluster, target: str, names=NAMES) -> None:
+    if target == "prepared":
+        cluster.generate(names)
+    cluster.run(cluster.plan(target, names))
+
+
+def test_a_fresh_cluster_is_stable_and_needs_nothing():
+    cluster = Cluster()
+    assert set(cluster.phases().values()) == {"stable"}
+    assert cluster.plan("completed") == []
+    assert cluster.plan("rolled_back") == []
+
+
+@pytest.mark.parametrize("extras", [False, True])
+@pytest.mark.parametrize("names", [NAMES, ("ca",), ("front-proxy-ca",), ("etcd-ca", "sa")])
+def test_three_phases_bring_in_the_successor(names, extras):
+    cluster = Cluster(extras=extras)
+    for target, phase in (("prepared", "prepared"), ("switched", "switched"), ("completed", "stable")):
+        advance(cluster, target, names)
+        assert set(cluster.phases(names).values()) == {phase}
+        assert cluster.plan(target, names) == [] or target == "completed"
+    for name in names:
+        states = rotation.derive(name, cluster.nodes)
+        assert (states.old, states.new) == (identity(name, "B"), None)
+    assert cluster.phases() == {name: "stable" for name in NAMES}
+
+
+def test_a_second_rotation_follows_the_first():
+    cluster = Cluster()
+    for letter in "BC":
+        for target in ("prepared", "switched", "completed"):
+            advance(cluster, target)
+        assert rotation.derive("ca", cluster.nodes).old == identity("ca", letter)
+
+
+@pytest.mark.parametrize("reached", ["prepared", "switched"])
+def test_the_way_back_ends_where_it_began(reached):
+    cluster, before = Cluster(), Cluster().nodes
+    advance(cluster, "prepared")
+    if reached == "switched":
+        advance(cluster, "switched")
+    cluster.run(cluster.plan("rolled_back"))
+    assert cluster.nodes == before
+    assert set(cluster.phases().values()) == {"stable"}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_prefix_of_any_phase_has_a_name_and_a_way_on_and_back(data):
+    names = data.draw(st.sampled_from([NAMES, ("ca",), ("etcd-ca",), ("front-proxy-ca", "sa"), ("sa", "ca")]))
+    cluster = Cluster(data.draw(st.sampled_from([1, 3])), data.draw(st.integers(0, 2)), data.draw(st.booleans()))
+    target = data.draw(st.sampled_from(["prepared", "switched", "completed"]))
+    for earlier in ("prepared", "switched"):
+        if rotation.TARGETS[earlier] < rotation.TARGETS[target]:
+            advance(cluster, earlier, names)
+    if target == "prepared":
+        cluster.generate(names)
+    # A worker may be away (kubepki goes on without it when told so); a control-plane node may not.
+    away = tuple(data.draw(st.sets(st.sampled_from(["w1", "w2"]))))
+    steps = cluster.plan(target, names)
+    total = sum(len(cluster.operations(step)) for step in steps)
+    cluster.run(steps, data.draw(st.integers(0, total)), away)
+
+    states = rotation.derive_all(cluster.nodes, names)
+    allowed = {"prepared": {"stable", "preparing", "prepared"}, "switched": {"prepared", "switching", "switched"},
+               "completed": {"switched", "completing", "stable"}}[target]
+    assert {state.phase for state in states.values()} <= allowed
+    for state in states.values():
+        text = "\n".join(rotation.explain(state))
+        assert state.settled or all(node in text for node, items in state.pending.items() if items)
+
+    made = {name: list(ids) for name, ids in cluster.made.items()}
+    back = data.draw(st.booleans())
+    if back and not any(3 in state.levels.values() or state.new is None for state in states.values()):
+        cluster.run(cluster.plan("rolled_back", names))
+        assert set(cluster.phases(names).values()) == {"stable"}
+        assert {rotation.derive(name, cluster.nodes).old[0] for name in names} == {"A"}
+    else:
+        advance(cluster, target, names)
+        assert set(cluster.phases(names).values()) == {"stable" if target == "completed" else target}
+        assert cluster.made == made, "a third authority was made"
+        for later in ("switched", "completed"):
+            if rotation.TARGETS[later] > rotation.TARGETS[target]:
+                advance(cluster, later, names)
+        assert {rotation.derive(name, cluster.nodes).old[0] for name in names} == {"B"}
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_an_interrupted_way_back_can_be_gone_on_with_and_turned_round(data):
+    cluster = Cluster()
+    advance(cluster, "prepared")
+    if data.draw(st.booleans()):
+        advance(cluster, "switched")
+    steps = cluster.plan("rolled_back")
+    total = sum(len(cluster.operations(step)) for step in steps)
+    cluster.run(steps, data.draw(st.integers(0, total)))
+    states = rotation.derive_all(cluster.nodes)
+    assert not any(state.refused for state in states.values()), [state.evidence for state in states.values()]
+    cluster.run(cluster.plan("rolled_back"))
+    assert cluster.nodes == Cluster().nodes
+
+
+def test_a_worker_that_was_away_is_named_and_brought_along():
+    cluster = Cluster()
+    cluster.generate(NAMES)
+    cluster.run(cluster.plan("prepared"), away=("w2",))
+    state = rotation.derive("ca", cluster.nodes)
+    assert state.phase == "preparing" and set(state.pending) == {"w2"}
+    with pytest.raises(PkiError, match="w2"):
+        cluster.plan("switched")
+
+
+def test_a_worker_that_missed_a_whole_rotation_is_named_and_brought_along():
+    cluster = Cluster()
+    for target in ("prepared", "switched", "completed"):
+        advance(cluster, target)
+    cluster.nodes[-1] = Cluster().nodes[-1]
+    state = rotation.derive("ca", cluster.nodes)
+    assert state.phase == "completing" and state.behind == ["w2"]
+    steps = cluster.plan("completed")
+    assert [step.node for step in steps] == ["w2"] and steps[0].files == ["ca"] and steps[0].new_client
+    assert "was away" in "\n".join(rotation.explain(state))
+
+
+def test_two_successors_are_refused_with_the_evidence():
+    cluster = Cluster()
+    cluster.stage("cp1", [])
+    cluster.facts("cp1")["authorities"]["ca"]["next"] = identity("ca", "B")
+    cluster.facts("cp2")["authorities"]["ca"]["next"] = identity("ca", "C")
+    state = rotation.derive("ca", cluster.nodes)
+    assert state.phase == "impossible"
+    assert any("cp1" in text for text in state.evidence) and any("cp2" in text for text in state.evidence)
+    with pytest.raises(PkiError, match="cp2"):
+        cluster.plan("prepared")
+
+
+def test_two_signers_that_nothing_connects_are_refused():
+    cluster = Cluster()
+    cluster.facts("cp3")["authorities"]["ca"].update(signer=identity("ca", "Z"), bundle=[identity("ca", "Z")])
+    state = rotation.derive("ca", cluster.nodes)
+    assert state.phase == "impossible" and any("cp3" in text for text in state.evidence)
+
+
+def test_a_signer_that_is_not_the_first_of_its_bundle_is_refused_unless_a_run_was_interrupted_there():
+    cluster = Cluster()
+    advance(cluster, "prepared")
+    cluster.facts("cp2")["authorities"]["ca"]["bundle"].reverse()
+    assert rotation.derive("ca", cluster.nodes).phase == "impossible"
+    cluster.facts("cp2")["journal"] = "rotation"
+    assert rotation.derive("ca", cluster.nodes).phase == "switching"
+
+
+def test_keys_kept_elsewhere_are_named():
+    cluster = Cluster()
+    for facts in cluster.nodes[:3]:
+        facts["authorities"]["ca"]["signer"] = None
+    assert rotation.derive("ca", cluster.nodes).phase == "external"
+    with pytest.raises(PkiError, match="kubepki_cas"):
+        cluster.plan("prepared")
+    cluster.facts("cp1")["authorities"]["ca"]["signer"] = identity("ca", "A")
+    state = rotation.derive("ca", cluster.nodes)
+    assert state.phase == "impossible" and any("cp2" in text for text in state.evidence)
+
+
+@pytest.mark.parametrize("reached, target, words", [
+    (None, "switched", "prepare"), ("prepared", "completed", "switch"), ("switched", "prepared", "rollback"),
+    ("switched", "switched", None)])
+def test_a_phase_out_of_turn_is_refused_with_the_right_one(reached, target, words):
+    cluster = Cluster()
+    for earlier in ("prepared", "switched"):
+        if reached and rotation.TARGETS[earlier] <= rotation.TARGETS[reached]:
+            advance(cluster, earlier)
+    if words is None:
+        assert cluster.plan(target) == []
+    else:
+        with pytest.raises(PkiError, match=words):
+            cluster.plan(target)
+
+
+def test_there_is_no_way_back_once_completion_has_begun():
+    cluster = Cluster()
+    for target in ("prepared", "switched"):
+        advance(cluster, target)
+    cluster.run(cluster.plan("completed"), 1)
+    with pytest.raises(PkiError, match="no way back"):
+        cluster.plan("rolled_back")
+
+
+def test_restarts_are_shared_between_authorities():
+    cluster = Cluster()
+    cluster.generate(NAMES)
+    for step in cluster.plan("prepared"):
+        wanted = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"] if step.role == "control-plane" else []
+        assert step.restarts == wanted
+    cluster.run(cluster.plan("prepared"))
+    for step in cluster.plan("switched"):
+        wanted = ["kube-apiserver", "kube-controller-manager", "kube-scheduler"] if step.role == "control-plane" else []
+        assert step.restarts == wanted
+
+
+def test_a_plan_of_the_whole_way_shows_all_phases_of_a_stable_cluster():
+    steps = Cluster().plan("completed", fresh=True)
+    assert [step.phase for step in steps] == ["prepare"] * 5 + ["switch"] * 5 + ["complete"] * 5
+    assert "restart kube-apiserver" in steps[0].text() and "cp1" in steps[0].text()
+
+
+def test_a_kubeconfig_that_kubeadm_renewed_is_found_out():
+    cluster = Cluster()
+    advance(cluster, "prepared")
+    cluster.facts("cp2")["authorities"]["ca"]["trust"]["admin.conf"] = [identity("ca", "A")]
+    state = rotation.derive("ca", cluster.nodes)
+    assert state.phase == "preparing" and "admin.conf" in "".join(state.pending["cp2"])
+    advance(cluster, "prepared")
+    assert rotation.derive("ca", cluster.nodes).phase == "prepared"
