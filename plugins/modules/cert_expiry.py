@@ -81,7 +81,7 @@ seealso:
 EXAMPLES = r"""
 - name: Every certificate of the node
   kubepki.lifecycle.cert_expiry:
-    controller_clock: "{{ now(utc=true).timestamp() }}"
+    controller_clock: "{{ now().timestamp() }}"
   register: expiry
 
 - name: Fail when anything has less than two weeks left

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import os
 from pathlib import Path
@@ -40,7 +41,10 @@ class Cluster:
             sans = profiles.etcd_sans(node, address)
         profile = x509.Profile(entry.common_name.format(node=node), entry.organizations(20), sans, entry.usages)
         ca = entry.ca or "ca"
-        return x509.sign_leaf(profile, leaf_key, self.cas[ca], self.keys[ca], days or self.leaf_days), leaf_key
+        days, start = self.leaf_days if days is None else days, None
+        if days < 0:  # ended that many days ago
+            start, days = x509.now() - datetime.timedelta(days=365), 365 + days
+        return x509.sign_leaf(profile, leaf_key, self.cas[ca], self.keys[ca], days, start), leaf_key
 
 
 class Node:

@@ -113,25 +113,26 @@ def check_nodes(facts):
     for name in profiles.CA_NAMES:
         _compare(found, facts, [node for node in control_planes if name in facts[node].get("cas", {})], "ca-differs",
                  lambda fact, name=name: fact["cas"][name]["signer_key"], lambda fact, name=name: fact["cas"][name]["path"],
-                 "the CA %s has another key than on %%s" % name, name)
+                 "the CA %s has another key than on %%s" % name,
+                 "Copy certificate and key from a node whose pair is the right one (backup sets hold older ones), then renew the "
+                 "leaves that the wrong one signed.", name)
         _compare_trust(found, facts, name, control_planes)
     _compare(found, facts, [node for node in control_planes if (facts[node].get("sa") or {}).get("signer")], "sa-key-differs",
              lambda fact: fact["sa"]["signer"], lambda fact: fact["sa"]["path"],
-             "the key that signs service-account tokens is not the one on %s, so each refuses the other's tokens", None)
+             "the key that signs service-account tokens is not the one on %s, so each refuses the other's tokens",
+             "Copy sa.key and sa.pub from a node whose pair is the right one, then restart kube-apiserver and "
+             "kube-controller-manager here.", "sa")
     _compare_clocks(found, facts)
     return {node: ordered(items) for node, items in found.items() if items}
 
 
-def _compare(found, facts, nodes, code, value, path, message, name):
+def _compare(found, facts, nodes, code, value, path, message, fix, name):
     values = {node: value(facts[node]) for node in nodes}
     usual = _majority(list(values.values()))
     for node in nodes:
         others = [other for other in nodes if values[other] != values[node]]
         if others and values[node] != usual:
-            found[node].append(finding(
-                ERROR, code, path(facts[node]), message % ", ".join(others),
-                "Copy the pair from a node whose key is the right one (backup sets hold older ones), then renew the leaves that "
-                "the wrong one signed.", name))
+            found[node].append(finding(ERROR, code, path(facts[node]), message % ", ".join(others), fix, name))
 
 
 def _compare_trust(found, facts, name, control_planes):
@@ -176,7 +177,8 @@ def _majority(values):
 
 
 def _unreadable(error, name=None):
-    return finding(ERROR, "unreadable", error.path, error.message, error.fix or _RESTORE, name)
+    code = "unreadable-ca" if name in profiles.CA_NAMES else "unreadable"
+    return finding(ERROR, code, error.path, error.message, error.fix or _RESTORE, name)
 
 
 def _presence(tree, item):
@@ -255,7 +257,7 @@ def _ca_expiry(item, now, critical_days):
         if state == "expired":
             # A retired authority at the end of a bundle trusts nobody any more: it is only in the way.
             severity = ERROR if index == 0 else INFO
-            found.append(finding(severity, "expired", item.path,
+            found.append(finding(severity, "ca-expired", item.path,
                                  "the CA %s expired on %s" % (which, x509.timestamp(ca.not_after)), fix, item.name))
         elif state != "ok" and index == 0:
             found.append(finding(
@@ -490,7 +492,7 @@ def _manifest_directory(tree):
                 manifest.component, "Rename it to %s.yaml." % manifest.component))
         else:
             found.append(finding(
-                INFO, "foreign-manifest", path, "is a static pod of its own (%s), which kubeadm does not manage" % manifest.name,
+                INFO, "other-static-pod", path, "is a static pod of its own (%s), which kubeadm does not manage" % manifest.name,
                 "Nothing, if it is meant to be there."))
     return found
 
