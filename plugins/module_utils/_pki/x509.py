@@ -29,10 +29,8 @@ try:
 except ImportError:  # reported by the module, which can look for another interpreter first
     HAS_CRYPTOGRAPHY = False
 
-if HAS_CRYPTOGRAPHY:
-    # All that reading what somebody else wrote may raise; nothing below lets one of them through.
-    _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, _x509.InvalidVersion, _x509.DuplicateExtension,
-                   _x509.UnsupportedGeneralNameType)
+# What reading somebody else's bytes may raise: KeyError and InternalError came out of versions 38 and 3.4, too.
+_UNREADABLE = Exception
 
 UTC = datetime.timezone.utc
 KEY_TYPES = ("rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384")
@@ -85,11 +83,10 @@ class Certificate:
             public_key = raw.public_key()
             self.key_sha256 = _key_sha256(public_key)
             self.key_type = _key_type(public_key)
-            extensions = {item.oid: item.value for item in raw.extensions}
+            self._read({item.oid: item.value for item in raw.extensions})
         except _UNREADABLE as error:
             raise PkiError("holds a certificate that cannot be read (%s)" % _first_line(error), path=path,
                            fix="Restore it from a backup, or issue it again.") from None
-        self._read(extensions)
 
     def _read(self, extensions):
         constraints = extensions.get(_x509.BasicConstraints.oid)
@@ -637,6 +634,8 @@ def _authority(ca):
 
 def _subject(common_name, organizations):
     try:
+        if not 0 < len(common_name) <= 64:  # newer versions of the library check this, older ones do not
+            raise ValueError("%d characters in the common name" % len(common_name))
         attributes = [_x509.NameAttribute(NameOID.ORGANIZATION_NAME, text) for text in organizations]
         return _x509.Name(attributes + [_x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     except (ValueError, TypeError) as error:
