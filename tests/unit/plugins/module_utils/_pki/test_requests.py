@@ -1,0 +1,425 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What certificate requests ask for, and what no policy may grant them."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+
+import pytest
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import requests, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+KEY = x509.generate_key("ecdsa-p256")
+WIDE_OPEN = requests.Policy([requests.Rule("all", requests.APPROVE, {
+    "signer": ["*"], "requester": ["*"], "common_name": ["*"], "organizations": ["*"], "requester_groups": [], "key_types": [],
+    "usages": ["client auth", "server auth", "digital signature", "key encipherment"], "max_days": None, "node_matches": False,
+    "sans": {"dns": ["*", "*.*"], "ip": [], "uri": [], "email": []}})])
+
+
+def pem(common_name="alice", organizations=(), sans=()) -> bytes:
+    return x509.build_request(x509.Profile(common_name, organizations, sans), KEY).pem
+
+
+# One request for the whole run: the length of an ECDSA signature varies.
+DER = base64.b64decode(b"".join(pem("system:node:w1", ["system:nodes"], ["DNS:w1"]).splitlines()[1:-1]))
+
+
+def item(request=None, name="r", signer=requests.CLIENT, requester="alice", groups=("system:authenticated",), usages=None,
+         conditions=(), certificate=None, seconds=None, **subject):
+    spec = {"request": base64.b64encode(request or pem(**subject)).decode(), "signerName": signer, "username": requester,
+            "groups": list(groups), "usages": list(requests.USAGES.get(signer, ()) if usages is None else usages)}
+    if seconds is not None:
+        spec["expirationSeconds"] = seconds
+    status = {"conditions": [dict({"status": "True"}, **entry) for entry in conditions]}
+    if certificate:
+        status["certificate"] = base64.b64encode(certificate).decode()
+    return {"metadata": {"name": name, "uid": "1", "resourceVersion": "7", "creationTimestamp": "2026-11-21T19:00:00Z"},
+            "spec": spec, "status": status}
+
+
+def ask(**arguments):
+    return requests.decode(item(**arguments))
+
+
+def serving(node="w1", sans=("DNS:w1", "IP:10.0.0.5"), **arguments):
+    given_ = {"signer": requests.KUBELET_SERVING, "requester": "system:node:" + node,
+              "groups": ["system:nodes", "system:authenticated"], "common_name": "system:node:" + node,
+              "organizations": ["system:nodes"], "sans": sans}
+    given_.update(arguments)
+    return ask(**given_)
+
+
+def node(name, *addresses, control_plane=False):
+    labels = {"node-role.kubernetes.io/control-plane": ""} if control_plane else {}
+    return {"metadata": {"name": name, "labels": labels},
+            "status": {"addresses": [{"type": "InternalIP", "address": address} for address in addresses]}}
+
+
+NODES = [node("cp1", "10.0.0.1", "cp1", control_plane=True), node("w1", "10.0.0.5", "w1"), node("w2", "10.0.0.6", "w2")]
+INVENTORY = [{"name": "cp1", "addresses": ["10.0.0.1"], "control_plane": True},
+             {"name": "w1.example", "addresses": ["192.0.2.5"], "control_plane": False},
+             {"name": "w2", "addresses": ["10.0.0.6"], "control_plane": False}]
+
+
+def known(items=None, inventory=None, reserved=("10.0.0.100", "api.example")):
+    return requests.Nodes(NODES if items is None else items, INVENTORY if inventory is None else inventory, reserved)
+
+
+def verdict(asked, nodes=None, policy=None, wanted=requests.APPROVE, **arguments):
+    return requests.decide(asked, wanted, policy or requests.built_in_policy(), nodes or known(), **arguments)
+
+
+# --- decoding ----------------------------------------------------------------------------------------------------------------
+
+def test_a_request_is_decoded_as_openssl_decodes_it():
+    asked = ask(common_name="alice", organizations=["dev", "ops"], sans=["DNS:a.example", "IP:192.0.2.1"], seconds=3600)
+    text = subprocess.run(["openssl", "req", "-noout", "-text"], input=asked.request.pem, capture_output=True, check=True).stdout
+    assert b"O = dev, O = ops, CN = alice" in text and b"DNS:a.example, IP Address:192.0.2.1" in text
+    shown = requests.row(asked, x509.now())
+    assert (shown["common_name"], shown["organizations"]) == ("alice", ["dev", "ops"])
+    assert shown["sans"] == ["DNS:a.example", "IP:192.0.2.1"]
+    assert (shown["state"], shown["expiration_seconds"], shown["key_type"]) == ("pending", 3600, "ecdsa-p256")
+
+
+@pytest.mark.parametrize(("conditions", "certificate", "state"), [
+    ([], None, "pending"),
+    ([{"type": "Approved", "reason": "r"}], None, "approved"),
+    ([{"type": "Approved"}], b"pem", "issued"),
+    ([{"type": "Denied"}], None, "denied"),
+    ([{"type": "Approved"}, {"type": "Failed", "message": "no"}], None, "failed"),
+    ([{"type": "Approved", "status": "False"}], None, "pending"),
+    ([{"type": "Approved", "status": ""}], None, "approved"),
+])
+def test_states(conditions, certificate, state):
+    assert ask(conditions=conditions, certificate=certificate).state == state
+
+
+def test_v1beta1_without_a_signer_is_the_legacy_signer():
+    damaged = item()
+    del damaged["spec"]["signerName"]
+    assert requests.decode(damaged).signer == requests.LEGACY
+
+
+@pytest.mark.parametrize("request_bytes", [
+    b"", b"\0", b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
+    b"-----BEGIN CERTIFICATE REQUEST-----\n", pem() + pem("bob"), b"junk\n" + pem(), pem() + b"junk",
+    pem().replace(b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST"),
+])
+def test_what_is_not_exactly_one_readable_request_is_never_approved(request_bytes):
+    damaged = item()
+    damaged["spec"]["request"] = base64.b64encode(request_bytes).decode()
+    asked = requests.decode(damaged)
+    assert asked.request is None and isinstance(asked.problem, PkiError)
+    for named in (True, False):
+        assert verdict(asked, policy=WIDE_OPEN, named=named).action == requests.LEAVE
+
+
+def test_a_request_signed_by_another_key_is_refused():
+    request = x509.build_request(x509.Profile("alice"), KEY)
+    der = bytearray(base64.b64decode(b"".join(request.pem.splitlines()[1:-1])))
+    at = der.index(b"alice")
+    der[at:at + 5] = b"malic"
+    forged = b"-----BEGIN CERTIFICATE REQUEST-----\n%s\n-----END CERTIFICATE REQUEST-----\n" % base64.b64encode(bytes(der))
+    asked = ask(request=forged)
+    assert "not signed by the key" in asked.problem.message
+    assert verdict(asked, policy=WIDE_OPEN, named=True).action == requests.LEAVE
+
+
+keys = st.sampled_from(["metadata", "spec", "status", "conditions", "type", "name", "request", "usages", "username", "groups",
+                        "signerName", "certificate", "creationTimestamp", "labels", "expirationSeconds"])
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=5), max_leaves=25)
+
+
+@settings(max_examples=150, deadline=None)
+@given(json_values, st.sampled_from([requests.APPROVE, requests.DENY]), st.booleans())
+def test_nothing_raises_whatever_an_object_holds(value, wanted, named):
+    asked = requests.decode(value)
+    decision = requests.decide(asked, wanted, requests.built_in_policy(), known(), named)
+    assert decision.action != requests.APPROVE  # none of these is a request
+    lines = requests.table([dict(requests.row(asked, x509.now()), decision=decision.action, why=decision.why)])
+    assert all(line.isprintable() for line in lines)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_a_damaged_request_is_read_or_refused_and_never_raises(data):
+    der = bytearray(DER)
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(der) - 1))
+        der[at:at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
+    text = b"-----BEGIN CERTIFICATE REQUEST-----\n%s\n-----END CERTIFICATE REQUEST-----\n" % base64.b64encode(bytes(der))
+    asked = ask(request=text)
+    assert (asked.request is None) == (asked.problem is not None)
+    decision = verdict(asked, policy=WIDE_OPEN, named=True)
+    assert decision.action == (requests.LEAVE if asked.problem else requests.APPROVE)
+    assert all(line.isprintable() for line in requests.table([requests.row(asked, x509.now())]))
+
+
+def test_control_characters_do_not_reach_the_terminal():
+    asked = ask(common_name="\x1b[31mevil\u202e", requester="x\r\ny")
+    shown = requests.row(asked, x509.now())
+    assert shown["common_name"] == "\\x1b[31mevil\\u202e" and shown["requester"] == "x\\r\\ny"
+
+
+# --- what no policy grants ---------------------------------------------------------------------------------------------------
+
+names = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=20)
+groups = st.lists(st.sampled_from(["dev", "ops", "system:nodes", "system:authenticated"]) | names, max_size=3)
+
+
+@settings(max_examples=100, deadline=None)
+@given(names | st.just("system:node:w1"), groups, st.sampled_from(["system:masters", "kubeadm:cluster-admins"]), names, groups,
+       st.sampled_from([requests.CLIENT, requests.KUBELET_CLIENT, requests.KUBELET_SERVING, "example.com/any"]), st.randoms())
+def test_nobody_becomes_an_administrator_by_a_policy(common_name, others, master, requester, requester_groups, signer, random):
+    organizations = others + [master]
+    random.shuffle(organizations)
+    asked = ask(common_name=common_name, organizations=organizations, requester=requester, groups=requester_groups, signer=signer)
+    for policy in (WIDE_OPEN, None):
+        decision = requests.decide(asked, requests.APPROVE, policy, known())
+        assert decision.action == requests.LEAVE and decision.refused
+    assert requests.decide(asked, requests.APPROVE, None, known(), named=True).action == requests.APPROVE
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(["w1", "w2", "cp1"]), groups, names | st.sampled_from(["system:node:w1", "system:node:w2"]), groups,
+       st.booleans())
+def test_only_a_node_gets_its_identity(name, organizations, requester, requester_groups, nodes_group):
+    common_name = "system:node:" + name
+    if nodes_group:
+        organizations = ["system:nodes"]
+    asked = ask(common_name=common_name, organizations=organizations, requester=requester, groups=requester_groups)
+    itself = requester == common_name and "system:nodes" in requester_groups and organizations == ["system:nodes"]
+    decision = requests.decide(asked, requests.APPROVE, WIDE_OPEN, known())
+    if not itself:
+        assert decision.action == requests.LEAVE and decision.refused
+
+
+@pytest.mark.parametrize(("subject", "words"), [
+    ({"common_name": "bob", "organizations": ["system:nodes"]}, "would be a node"),
+    ({"common_name": "system:kube-controller-manager"}, "keeps for itself"),
+    ({"common_name": "system:serviceaccount:kube-system:admin"}, "keeps for itself"),
+    ({"common_name": "bob", "organizations": ["system:serviceaccounts"]}, "keeps for itself"),
+    ({"common_name": "system:node:w1", "organizations": ["system:nodes"]}, "is not that node"),
+])
+def test_reserved_names_are_refused(subject, words):
+    decision = verdict(ask(**subject), policy=WIDE_OPEN)
+    assert decision.refused and words in decision.why
+
+
+def _openssl_request(tmp_path, configuration: str) -> bytes:
+    (tmp_path / "key.pem").write_bytes(KEY.pem)
+    (tmp_path / "c.cnf").write_text("[req]\nprompt=no\ndistinguished_name=dn\nreq_extensions=ext\n" + configuration)
+    return subprocess.run(["openssl", "req", "-new", "-key", tmp_path / "key.pem", "-config", tmp_path / "c.cnf"],
+                          capture_output=True, check=True).stdout
+
+
+def test_two_common_names_are_refused_because_go_takes_the_last(tmp_path):
+    asked = ask(request=_openssl_request(tmp_path, "[dn]\n0.CN=alice\n1.CN=system:node:w1\n[ext]\nsubjectAltName=DNS:a\n"))
+    assert asked.request.common_names == ["alice", "system:node:w1"]
+    assert verdict(asked, policy=WIDE_OPEN).refused
+
+
+def test_an_authority_is_refused(tmp_path):
+    asked = ask(request=_openssl_request(tmp_path, "[dn]\nCN=alice\n[ext]\nbasicConstraints=critical,CA:TRUE\n"))
+    decision = verdict(asked, policy=WIDE_OPEN)
+    assert decision.refused and "authority" in decision.why
+
+
+def test_further_subject_attributes_need_a_person(tmp_path):
+    asked = ask(request=_openssl_request(tmp_path, "[dn]\nCN=alice\nUID=root\n[ext]\nkeyUsage=digitalSignature\n"))
+    decision = verdict(asked, policy=WIDE_OPEN)
+    assert decision.action == requests.LEAVE and "further attributes" in decision.why
+
+
+# --- the built-in policy -----------------------------------------------------------------------------------------------------
+
+def test_a_kubelet_gets_its_serving_certificate():
+    decision = verdict(serving())
+    assert (decision.action, decision.rule) == (requests.APPROVE, "kubelet-serving")
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    ({"sans": ("DNS:w1", "IP:10.0.0.6")}, "IP:10.0.0.6 is not an address"),
+    ({"sans": ("DNS:w1", "IP:10.0.0.1")}, "IP:10.0.0.1 is not an address"),
+    ({"sans": ("DNS:w2",)}, "DNS:w2 is not an address"),
+    ({"sans": ("DNS:*",)}, "no kubelet serves"),
+    ({"sans": ("DNS:w1", "URI:spiffe://x")}, "no kubelet serves"),
+    ({"sans": ()}, "no address"),
+    ({"sans": ("DNS:kubernetes",)}, "belongs to the API"),
+    ({"sans": ("IP:10.0.0.100",)}, "belongs to the API"),
+    ({"node": "w9"}, "no Node named w9"),
+    ({"usages": ("digital signature", "client auth")}, "client auth"),
+    ({"signer": requests.CLIENT}, "signer"),
+    ({"signer": "example.com/x"}, "signer"),
+])
+def test_what_the_built_in_policy_leaves(arguments, words):
+    decision = verdict(serving(**arguments))
+    assert decision.action == requests.LEAVE and words in decision.why
+
+
+def test_an_address_that_another_node_claims_too_is_left():
+    items = [node("w1", "10.0.0.6"), node("w2", "10.0.0.6")]
+    decision = verdict(serving(sans=("IP:10.0.0.6",)), known(items))
+    assert decision.action == requests.LEAVE and "belongs to the node w2" in decision.why
+
+
+def test_an_address_the_inventory_gives_is_the_nodes_own_whoever_claims_it():
+    items = [node("w1", "10.0.0.6"), node("w2", "10.0.0.6")]
+    assert verdict(serving("w2", sans=("IP:10.0.0.6",)), known(items)).action == requests.APPROVE
+
+
+def test_a_node_that_the_inventory_does_not_know_is_left():
+    items = [*NODES, node("w3", "10.0.0.7")]
+    decision = verdict(serving("w3", sans=("IP:10.0.0.7",)), known(items))
+    assert "not in the inventory" in decision.why
+    assert verdict(serving("w3", sans=("IP:10.0.0.7",)), requests.Nodes(items, (), ())).action == requests.APPROVE
+
+
+def test_a_node_cannot_become_an_inventory_host_by_claiming_its_address():
+    items = [*NODES, node("evil", "192.0.2.5")]
+    assert verdict(serving("evil", sans=("IP:192.0.2.5",)), known(items)).action == requests.LEAVE
+
+
+def test_a_control_plane_node_may_have_the_api_address():
+    items = [node("cp1", "10.0.0.1", "10.0.0.100"), *NODES[1:]]
+    assert verdict(serving("cp1", sans=("IP:10.0.0.100",)), known(items)).action == requests.APPROVE
+    items = [NODES[0], node("w1", "10.0.0.100"), NODES[2]]
+    assert verdict(serving("w1", sans=("IP:10.0.0.100",)), known(items)).action == requests.LEAVE
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sampled_from(["w1", "w2"]), st.lists(st.sampled_from(
+    ["DNS:w1", "DNS:w2", "DNS:cp1", "IP:10.0.0.1", "IP:10.0.0.5", "IP:10.0.0.6", "IP:192.0.2.5", "DNS:kubernetes",
+     "DNS:localhost", "DNS:api.example", "IP:10.0.0.100", "DNS:W1."]), min_size=1, max_size=4, unique=True))
+def test_a_serving_certificate_never_names_somebody_else(name, sans):
+    own = {"w1": {"DNS:w1", "DNS:W1.", "IP:10.0.0.5", "IP:192.0.2.5"}, "w2": {"DNS:w2", "IP:10.0.0.6"}}[name]
+    decision = verdict(serving(name, sans=sans))
+    assert (decision.action == requests.APPROVE) == (set(sans) <= own)
+
+
+# --- policies of the user ----------------------------------------------------------------------------------------------------
+
+POLICY = """
+version: 1
+rules:
+  - name: no-contractors
+    decision: deny
+    signer: "*"
+    common_name: "ext-*"
+  - name: developers
+    signer: kubernetes.io/kube-apiserver-client
+    requester: [alice, "ci-*"]
+    common_name: "dev-*"
+    organizations: [dev, "team-*"]
+    max_days: 1
+  - name: webhooks
+    signer: example.com/webhooks
+    requester: "*"
+    common_name: "*.svc"
+    sans: {dns: ["*.apps.svc", '\\*.wild.svc'], ip: [192.0.2.0/24]}
+    usages: [server auth, digital signature]
+    key_types: [ecdsa-p256]
+"""
+
+
+WEBHOOK = {"signer": "example.com/webhooks", "usages": ["server auth"]}
+
+
+def user_policy(text=POLICY):
+    return requests.parse_policy(text, "policy.yml")
+
+
+@pytest.mark.parametrize(("arguments", "action", "words"), [
+    ({"common_name": "dev-1", "organizations": ["dev", "team-x"], "seconds": 86400}, "approve", "allows"),
+    ({"common_name": "dev-1", "requester": "ci-7", "seconds": 600}, "approve", "allows"),
+    ({"common_name": "dev-1", "seconds": 86401}, "leave", "at most 1 are allowed"),
+    ({"common_name": "dev-1"}, "leave", "does not say how long"),
+    ({"common_name": "dev-1", "organizations": ["ops"], "seconds": 600}, "leave", "organization ops"),
+    ({"common_name": "dev-1", "requester": "bob", "seconds": 600}, "leave", "requester is bob"),
+    ({"common_name": "dev-1", "sans": ["DNS:a"], "seconds": 600}, "leave", "name DNS:a"),
+    ({"common_name": "ext-1", "seconds": 600}, "leave", "policy denies"),
+    ({"common_name": "a.svc", **WEBHOOK, "sans": ["DNS:a.apps.svc", "IP:192.0.2.9"]},
+     "approve", "allows"),
+    ({"common_name": "a.svc", **WEBHOOK, "sans": ["DNS:*.wild.svc"]}, "approve", "allows"),
+    ({"common_name": "a.svc", **WEBHOOK, "sans": ["DNS:*.apps.svc"]}, "leave", "*.apps"),
+    ({"common_name": "a.svc", **WEBHOOK, "sans": ["DNS:b.a.apps.svc"]}, "leave", "b.a"),
+    ({"common_name": "a.svc", **WEBHOOK, "sans": ["IP:192.0.3.9"]}, "leave", "192.0.3"),
+    ({"common_name": "a.svc", **WEBHOOK, "usages": ["client auth"]}, "leave", "usage client auth"),
+])
+def test_a_policy_decides(arguments, action, words):
+    decision = verdict(ask(**arguments), policy=user_policy())
+    assert decision.action == action and words in decision.why
+
+
+def test_denying_needs_a_reason():
+    policy = user_policy()
+    assert verdict(ask(common_name="ext-1"), policy=policy, wanted=requests.DENY).action == requests.DENY
+    assert verdict(ask(common_name="dev-1"), policy=policy, wanted=requests.DENY).action == requests.LEAVE
+    assert verdict(ask(common_name="dev-1"), policy=policy, wanted=requests.DENY, named=True).action == requests.DENY
+    decision = verdict(ask(common_name="x", organizations=["system:masters"]), policy=policy, wanted=requests.DENY)
+    assert decision.action == requests.DENY and decision.refused
+
+
+@pytest.mark.parametrize("state", [[{"type": "Approved"}], [{"type": "Denied"}], [{"type": "Failed"}]])
+def test_what_is_decided_stays_decided(state):
+    for wanted in (requests.APPROVE, requests.DENY):
+        assert verdict(ask(conditions=state), wanted=wanted, named=True).action == requests.LEAVE
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("[]", "not a YAML mapping"), ("version: 2\nrules: [{}]", "version"), ("version: 1\nrules: []", "at least one rule"),
+    ("version: 1\nrules: [3]", "not a mapping"), ("version: 1\nrules: [{signer: a}]", "no name"),
+    ("version: 1\nrules: [{name: a, decision: maybe}]", "approve or deny"),
+    ("version: 1\nrules: [{name: a, decision: deny}]", "deny everything"),
+    ("version: 1\nrules: [{name: a, signer: s, requester: r}]", "common_name"),
+    ("version: 1\nrules: [{name: a, signer: s, requestor: r, common_name: c}]", "requestor"),
+    ("version: 1\nrule: []\nrules: [{name: a}]", "rule"),
+    ("version: 1\nrules: [{name: a, signer: s, requester: r, common_name: c, max_days: soon}]", "max_days"),
+    ("version: 1\nrules: [{name: a, signer: s, requester: r, common_name: c, max_days: true}]", "max_days"),
+    ("version: 1\nrules: [{name: a, signer: s, requester: r, common_name: c, sans: {ip: [10.0.0.300]}}]", "sans: ip"),
+    ("version: 1\nrules: [{name: a, signer: s, requester: r, common_name: c, sans: {dns: a, host: b}}]", "host"),
+    ("version: 1\nrules: [{name: a, signer: s, requester: r, common_name: c, sans: [a]}]", "sans has to be"),
+    ("version: 1\nrules: [{name: a, signer: [1], requester: r, common_name: c}]", "list of strings"),
+    ("version: 1\nrules: [{name: a, signer: s, requester: r, common_name: c, node_matches: yes please}]", "node_matches"),
+])
+def test_a_policy_with_a_mistake_is_refused(text, words):
+    with pytest.raises(PkiError) as caught:
+        user_policy(text)
+    assert words in caught.value.message and caught.value.path == "policy.yml"
+
+
+@settings(max_examples=100, deadline=None)
+@given(json_values)
+def test_a_policy_is_read_or_refused(value):
+    import yaml
+    try:
+        policy = requests.parse_policy(yaml.safe_dump({"version": 1, "rules": value}, allow_unicode=True), "p")
+    except PkiError:
+        return
+    assert policy.rules
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text("ab*.", max_size=6), st.text("ab.", max_size=6))
+def test_a_pattern_without_a_star_matches_itself_alone(pattern, value):
+    matches = requests._any_glob([pattern], value)
+    if "*" not in pattern:
+        assert matches == (pattern == value)
+    elif matches:
+        assert value.startswith(pattern.split("*")[0]) and value.endswith(pattern.split("*")[-1])
+
+
+def test_the_table_says_what_is_asked_for():
+    rows = [dict(requests.row(serving(name="csr-1"), x509.now()), decision="approve", why="the policy allows it"),
+            requests.row(ask(organizations=["system:masters"]), x509.now())]
+    lines = requests.table(rows)
+    assert lines[0].split()[0] == "NAME" and "csr-1" in lines[1] and "DNS:w1,IP:10.0.0.5" in lines[1]
+    assert lines[2].strip() == "approve: the policy allows it" and "system:masters" in lines[4]
+    assert requests.table([]) == ["There are no certificate signing requests."]
+    assert [requests.age(seconds) for seconds in (None, 5, 130, 7300, 200000)] == ["?", "5s", "2m", "2h", "2d"]
