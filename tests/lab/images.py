@@ -59,8 +59,11 @@ def _write_layer(image: Image, path: Path) -> str:
             entry.type = tarfile.SYMTYPE
             entry.linkname = target
             layer.addfile(entry)
+    digest = hashlib.sha256()
     with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+        while chunk := handle.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def write_image(image: Image, target: Path) -> None:

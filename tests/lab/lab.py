@@ -18,7 +18,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import balancer, binaries, cluster, debian, host, inventory, kubeconfig, layer, network, rootfs, state
+from . import balancer, binaries, cluster, debian, host, inventory, kubeconfig, layer, network, rootfs
 from .cache import lock, mounts_below, remove_tree
 from .cgroups import ROOT as CGROUPS
 from .cgroups import NodeCgroup
@@ -38,6 +38,8 @@ from .settings import (
     check_size,
 )
 from .shell import parallel, run, tail, wait_for
+from .state import State
+from .state import load as load_state
 
 if TYPE_CHECKING:
     from .watch import Watch
@@ -93,7 +95,7 @@ class Lab:
         self.directory = self.settings.home / "labs" / self.name
         self._wanted = (control_planes, workers)
         self._guard = threading.RLock()
-        self._state: state.State | None = None
+        self._state: State | None = None
 
     # -- what it is ----------------------------------------------------------------------------------------------
 
@@ -108,11 +110,11 @@ class Lab:
         return self.directory / "logs"
 
     @property
-    def state(self) -> state.State:
+    def state(self) -> State:
         """What the lab remembers; LabError when there is no such lab."""
         with self._guard:
             if self._state is None:
-                self._state = state.load(self.directory)
+                self._state = load_state(self.directory)
             if self._state is None:
                 raise LabError(f"there is no lab {self.name!r}", fix=f"python3 -m tests.lab up --name {self.name}")
             return self._state
@@ -261,14 +263,14 @@ class Lab:
             self._build(existing)
         return self
 
-    def _existing(self) -> state.State | None:
+    def _existing(self) -> State | None:
         try:
-            return state.load(self.directory)
+            return load_state(self.directory)
         except LabError as exc:
             self.progress.step(f"{exc.message}; building anew")
             return None
 
-    def _check_same(self, existing: state.State) -> None:
+    def _check_same(self, existing: State) -> None:
         planes, workers = self._wanted
         if (planes not in (None, existing.control_planes)) or (workers not in (None, existing.workers)):
             raise LabError(
@@ -287,7 +289,7 @@ class Lab:
         if reasons and not running:
             raise LabError("the lab cannot run on this machine: " + "; ".join(reasons), fix="see docs/lab.md")
 
-    def _build(self, existing: state.State | None) -> None:
+    def _build(self, existing: State | None) -> None:
         planes = self._wanted[0] or (existing.control_planes if existing else DEFAULT_CONTROL_PLANES)
         workers = self._wanted[1] if self._wanted[1] is not None else (
             existing.workers if existing else DEFAULT_WORKERS
@@ -319,7 +321,7 @@ class Lab:
             subnet = network.choose(taken)
             self.directory.mkdir(parents=True, mode=0o700)
             self.logs.mkdir()
-            self._state = state.State(
+            self._state = State(
                 name=self.name, control_planes=planes, workers=workers, subnet=str(subnet.network), root=str(root),
                 layer=str(content.directory), version=content.version,
                 token=f"{secrets.token_hex(3)}.{secrets.token_hex(8)}", certificate_key=secrets.token_hex(32),
@@ -458,7 +460,7 @@ class Lab:
         """Remove whatever is there, finished or not, remembered or not: names derive from the lab's alone."""
         self._state = None
         with contextlib.suppress(LabError):
-            self._state = state.load(self.directory)
+            self._state = load_state(self.directory)
         nodes = self._nodes_on_disk()
         parallel({n.name: (lambda n=n: self._remove_node(n)) for n in nodes})  # type: ignore[misc]
         self._stop_balancer()

@@ -169,6 +169,10 @@ class Watch:
         """Failed requests of all clients that are not informational."""
         return failed(self.counts())
 
+    def table(self) -> str:
+        """The counts as a table for a person, with the first failures of each client below it."""
+        return render(self.report())
+
     def report(self) -> dict[str, Any]:
         """All of it as plain data, as ``watch --output`` writes it."""
         counts = self.counts()
@@ -342,17 +346,16 @@ def manifests(run: str, node: str, rate: float) -> dict[str, Any]:
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def render(report: Mapping[str, Any]) -> str:
     """A watch's report as a table for a person."""
     lines = [f"{'client':22} {'requests':>8} {'failed':>6} {'reopened':>8} {'p50 ms':>7} {'max ms':>8} {'outage s':>8}"]
     for name, c in report["clients"].items():
-        lines.append(
-            f"{name:22} {c['requests']:8d} {c['failures']:6d} {c['reopened']:8d} {c['latency_ms']['p50']:7.1f}"
-            f" {c['latency_ms']['max']:8.1f} {c['longest_outage_seconds']:8.2f}{'  (informational)' if c['informational'] else ''}"
-        )
+        line = f"{name:22} {c['requests']:8d} {c['failures']:6d} {c['reopened']:8d} {c['latency_ms']['p50']:7.1f}"
+        line += f" {c['latency_ms']['max']:8.1f} {c['longest_outage_seconds']:8.2f}"
+        lines.append(line + ("  (informational)" if c["informational"] else ""))
     lines.append(f"{report['failures']} failed requests in {report['seconds']:.1f} s, informational clients left out")
     for name, c in report["clients"].items():
         if not c["informational"]:
