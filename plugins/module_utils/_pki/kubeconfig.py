@@ -89,6 +89,18 @@ class Kubeconfig:
         return self._edited([(user + ("client-certificate-data",), base64.b64encode(certificate_pem).decode()),
                              (user + ("client-key-data",), base64.b64encode(key_pem).decode())])
 
+    def with_client_file(self, path):
+        """Give a Kubeconfig whose client certificate and key both lie in one file (str), as the kubelet's do; nothing embedded."""
+        user = ("users", self._user_index, "user")
+        document = YamlText(self._text, self.path)
+        for key in ("client-certificate", "client-key"):
+            document.set(user + (key,), path)
+        for key in ("client-certificate-data", "client-key-data"):
+            # client-go prefers what is embedded over what is named (tools/clientcmd/client_config.go).
+            if document.get(user + (key,), default=document) is not document:
+                document.remove(user + (key,))
+        return Kubeconfig(document.text, self.path)
+
     def with_ca(self, ca_pem):
         """Give a Kubeconfig that trusts another CA bundle (PEM bytes), embedded."""
         place = ("clusters", self._cluster_index, "cluster", "certificate-authority-data")

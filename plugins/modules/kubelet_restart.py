@@ -1,0 +1,115 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: (c) 2026, The kubepki.lifecycle authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+DOCUMENTATION = r"""
+module: kubelet_restart
+short_description: Restarts the kubelet of a node, and returns when it is proven to work
+version_added: 0.1.0
+description:
+  - Restarts the systemd unit C(kubelet), and waits until another process runs, its health endpoint answers and, asked with the
+    kubelet's own credential, the API says that the Node has renewed its lease and is Ready since the restart.
+  - The node's pods keep running meanwhile.
+  - Do not move manifests of static pods at the same time; M(kubepki.lifecycle.static_pod_restart) waits for its own.
+options:
+  due_only:
+    description: Restart only when an earlier run has changed the kubelet's files and has not restarted it.
+    type: bool
+    default: false
+  ready:
+    description:
+      - Wait until the API says that the Node is Ready. Without, for a cluster whose API is down, its own health has to do.
+    type: bool
+    default: true
+  timeout:
+    description: How many seconds the kubelet may take until it is proven.
+    type: int
+    default: 120
+  kubernetes_dir:
+    description: The directory that C(kubeadm) keeps the cluster's files in.
+    type: path
+    default: /etc/kubernetes
+  kubelet_dir:
+    description: The kubelet's own directory.
+    type: path
+    default: /var/lib/kubelet
+  state_dir:
+    description: Where the node keeps what has to survive a run that is killed.
+    type: path
+    default: /var/lib/kubepki
+attributes:
+  check_mode:
+    description: Tells whether the kubelet would be restarted.
+    support: full
+  diff_mode:
+    description: There is nothing to show.
+    support: none
+  idempotent:
+    description: Restarts every time, unless O(due_only=true).
+    support: partial
+    details: With O(due_only=true), a second run does nothing.
+author:
+  - The kubepki.lifecycle authors (@kubepki)
+seealso:
+  - module: kubepki.lifecycle.kubelet_credential
+"""
+
+EXAMPLES = r"""
+- name: Restart the kubelet
+  kubepki.lifecycle.kubelet_restart:
+"""
+
+RETURN = r"""
+node:
+  description: The name that the node has in the API.
+  returned: always
+  type: str
+  sample: worker-1
+proof:
+  description: What was seen of the restarted kubelet - C(pid), C(healthz), C(lease), C(heartbeat), C(ready), C(seconds).
+  returned: when it was restarted
+  type: dict
+seconds:
+  description: How long the module took.
+  returned: always
+  type: float
+  sample: 3.1
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, kubelets, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+
+
+def restart(module):
+    """Restart the kubelet and prove it."""
+    options = module.params
+    with files.lock(options["state_dir"]):
+        if not module.check_mode:
+            files.Transaction.recover(kubelets.JOB, options["state_dir"])
+        layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+        due = not options["due_only"] or files.Journal(kubelets.PENDING, options["state_dir"]).load() is not None
+        result = {"changed": due, "node": layout.node_name}
+        if due and not module.check_mode:
+            result["proof"] = kubelets.restart(layout, options["timeout"], options["ready"], options["state_dir"])
+    return result
+
+
+def main():
+    spec = dict(
+        glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir"),
+        due_only={"type": "bool", "default": False},
+        ready={"type": "bool", "default": True},
+        timeout={"type": "int", "default": 120})
+    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), restart)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,560 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kubelet's credential: what is judged due, what is signed and what is refused, what an installation leaves on the disk."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, kubeconfig, kubelets, pki_tree, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from hypothesis import given
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+import throwaway  # noqa: E402
+
+
+@pytest.fixture
+def cluster():
+    return throwaway.Cluster()
+
+
+class Worker:
+    """A worker's files, found as a module finds them: through the directories it is given."""
+
+    def __init__(self, root, cluster, role="worker", name="w1"):
+        self.node = throwaway.Node(root, cluster, name=name, role=role)
+        self.cluster, self.state = cluster, str(root / "state")
+        self.conf = self.node.kubernetes("kubelet.conf")
+        self.pki = self.node.path("/var/lib/kubelet/pki")
+        self.conf.write_text(self.conf.read_text().replace("/var/lib/kubelet", str(self.node.path("/var/lib/kubelet"))))
+        config = self.node.path("/var/lib/kubelet/config.yaml")
+        config.write_text(config.read_text().replace("/etc/kubernetes", str(self.node.kubernetes(""))))
+
+    @property
+    def layout(self):
+        return pki_tree.find_layout(str(self.node.kubernetes("")).rstrip("/"), str(self.node.path("/var/lib/kubelet")))
+
+    @property
+    def current(self):
+        return self.pki / "kubelet-client-current.pem"
+
+    def examine(self, **options):
+        return kubelets.examine(self.layout, state_dir=self.state, **options)
+
+    def put(self, days=365, name=None, ca="ca", organizations=("system:nodes",), cluster=None):
+        """Replace the credential in place by another one."""
+        cluster = cluster or self.cluster
+        leaf_key = throwaway.key("other kubelet")
+        profile = x509.Profile("system:node:" + (name or self.node.name), list(organizations), (), ("client",))
+        start = x509.now() - x509.datetime.timedelta(days=1)
+        certificate = x509.sign_leaf(profile, leaf_key, cluster.cas[ca], cluster.keys[ca], days + 1, start=start)
+        Path(os.path.realpath(self.current)).write_bytes(certificate.pem + leaf_key.pem)
+
+    def signed(self, cluster=None):
+        """Make a request and have it signed: gives PEM."""
+        cluster = cluster or self.cluster
+        request = kubelets.make_request(self.layout, None, self.state)
+        entry = {"host": "h", "node": self.layout.node_name, "request": request}
+        return kubelets.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 365)["h"].encode()
+
+    def issue(self):
+        """Give (Certificate, PrivateKey) as an installation takes them."""
+        return kubelets.check_issued(self.layout, self.signed(), self.cluster.cas["ca"].pem, self.state)
+
+    def apply(self, installation):
+        return installation.apply(self.state, str(self.node.root / "backups"))
+
+
+@pytest.fixture
+def worker(tmp_path, cluster):
+    found = Worker(tmp_path, cluster)
+    # kubelet.conf of a joined worker names nobody ("default-auth"): the name comes from its certificate.
+    assert found.layout.node_name == "w1"
+    return found
+
+
+def test_a_good_credential_is_kept(worker):
+    verdict = worker.examine()
+    assert (verdict["action"], verdict["reasons"], verdict["node"]) == ("keep", [], "w1")
+    assert verdict["before"]["subject"] == "CN=system:node:w1,O=system:nodes"
+
+
+def test_force_and_fewer_days_than_asked_for_are_reasons(worker):
+    assert worker.examine(force=True)["reasons"] == ["asked for"]
+    assert worker.examine(below_days=364)["action"] == "keep"
+    assert worker.examine(below_days=366)["action"] == "reissue"
+
+
+@pytest.mark.parametrize(("options", "text"), [
+    ({"days": -0.5}, "expired on"), ({"name": "w2"}, "made out to"), ({"organizations": ["system:masters"]}, "made out to"),
+    ({"organizations": ["system:nodes", "system:masters"]}, "made out to"), ({"ca": "etcd-ca"}, "no CA of this node")])
+def test_a_wrong_certificate_is_due(worker, monkeypatch, options, text):
+    worker.put(**options)
+    # The name is the certificate's only where nothing else says it.
+    monkeypatch.setattr(pki_tree, "_node_name", lambda layout: "w1")
+    verdict = worker.examine()
+    assert verdict["action"] == "reissue"
+    assert text in verdict["reasons"][0]
+
+
+def test_a_ca_of_the_same_name_with_another_key_is_no_signer(worker):
+    worker.put(cluster=throwaway.Cluster(label="impostor"))
+    assert "no CA of this node" in worker.examine()["reasons"][0]
+
+
+def _embed(worker):
+    config = kubeconfig.Kubeconfig(worker.conf.read_bytes(), str(worker.conf))
+    pair = kubelets.Credential(config)
+    worker.conf.write_bytes(bytes(config.with_client(pair.certificate.pem, throwaway.key("kubelet-clientw1").pem)))
+
+
+def _dated(worker):
+    worker.conf.write_text(worker.conf.read_text().replace("kubelet-client-current", "kubelet-client-2026-11-21-19-00-00"))
+
+
+def _plain_file(worker):
+    data = worker.current.read_bytes()
+    worker.current.unlink()
+    worker.current.write_bytes(data)
+    worker.current.chmod(0o600)
+
+
+def _broken_link(worker):
+    Path(os.path.realpath(worker.current)).unlink()
+
+
+def _no_link(worker):
+    worker.current.unlink()
+
+
+def _no_conf(worker):
+    worker.conf.unlink()
+
+
+def _damaged_conf(worker):
+    worker.conf.write_text("clusters: [")
+
+
+def _no_key(worker):
+    target = Path(os.path.realpath(worker.current))
+    target.write_bytes(x509.parse_certificate(target.read_bytes()).pem)
+
+
+def _foreign_key(worker):
+    target = Path(os.path.realpath(worker.current))
+    target.write_bytes(x509.parse_certificate(target.read_bytes()).pem + throwaway.key("foreign").pem)
+
+
+def _open_key(worker):
+    Path(os.path.realpath(worker.current)).chmod(0o644)
+
+
+def _dead_ca(worker):
+    key = throwaway.key("dead")
+    dead = x509.build_ca("kubernetes", key, 1, start=x509.now() - x509.datetime.timedelta(days=2))
+    config = kubeconfig.Kubeconfig(worker.conf.read_bytes(), str(worker.conf))
+    worker.conf.write_bytes(bytes(config.with_ca(dead.pem)))
+
+
+def _dead_bootstrap(worker):
+    gone = throwaway.Cluster(label="gone").cas["ca"].pem
+    text = kubeconfig.build("https://api.example:6443", gone, "tls-bootstrap", b"X", b"Y")
+    worker.node.write("/etc/kubernetes/bootstrap-kubelet.conf", text)
+
+
+DAMAGES = [_embed, _dated, _plain_file, _broken_link, _no_link, _no_conf, _damaged_conf, _no_key, _foreign_key, _open_key,
+           _dead_ca, _dead_bootstrap]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_every_damage_is_seen_and_healed_by_one_installation(worker, damage, monkeypatch):
+    monkeypatch.setattr(pki_tree, "_node_name", lambda layout: "w1")  # without a certificate it would be this machine's
+    damage(worker)
+    assert worker.examine()["action"] == "reissue"
+    certificate, key = worker.issue()
+    ca = worker.cluster.cas["ca"].pem
+    installation = kubelets.Installation(worker.layout, certificate, key, None, "https://api.example:6443", ca)
+    worker.apply(installation)
+
+    assert worker.examine()["reasons"] == ["a run that did not end has left the kubelet's restart undone"]
+    config = kubelets.read_config(worker.layout)
+    credential = kubelets.Credential(config)
+    assert credential.problem is None
+    assert credential.certificate.sha256 == certificate.sha256
+    assert (config.certificate_file, config.key_file) == (str(worker.current), str(worker.current))
+    assert config.certificate_data is None and config.key_data is None
+    assert config.ca_data == ca and config.server == "https://api.example:6443"
+    assert worker.current.is_symlink()
+    target = Path(os.readlink(worker.current))
+    assert target.is_absolute() and re.fullmatch(r"kubelet-client-\d{4}(-\d\d){5}\.pem", target.name)
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert stat.S_IMODE(worker.conf.stat().st_mode) == 0o600
+
+
+def test_openssl_takes_the_installed_file_for_a_pair(worker):
+    certificate, key = worker.issue()
+    worker.apply(kubelets.Installation(worker.layout, certificate, key))
+    ask = lambda *arguments: subprocess.run(["openssl", *arguments], check=True, capture_output=True).stdout  # noqa: E731
+    public = ask("x509", "-in", str(worker.current), "-noout", "-pubkey")
+    assert public == ask("pkey", "-in", str(worker.current), "-pubout")
+    ca = worker.node.kubernetes("pki/ca.crt")
+    assert b"OK" in ask("verify", "-CAfile", str(ca), "-purpose", "sslclient", str(worker.current))
+    subject = ask("x509", "-in", str(worker.current), "-noout", "-subject", "-nameopt", "RFC2253")
+    assert subject.strip() == b"subject=CN=system:node:w1,O=system:nodes"
+
+
+def test_an_installation_changes_nothing_else_in_kubelet_conf(worker):
+    before = worker.conf.read_text()
+    certificate, key = worker.issue()
+    worker.apply(kubelets.Installation(worker.layout, certificate, key))
+    assert worker.conf.read_text() == before
+
+
+def test_the_staged_key_is_private_and_gone_after_the_installation(worker):
+    certificate, key = worker.issue()
+    staged = Path(kubelets.staged_key_path(worker.state))
+    assert stat.S_IMODE(staged.stat().st_mode) == 0o600
+    assert stat.S_IMODE(staged.parent.stat().st_mode) == 0o700
+    worker.apply(kubelets.Installation(worker.layout, certificate, key))
+    assert not staged.exists()
+
+
+def test_the_backup_set_brings_the_credential_back(worker):
+    old = worker.current.read_bytes()
+    _embed(worker)
+    conf = worker.conf.read_bytes()
+    certificate, key = worker.issue()
+    backup = worker.apply(kubelets.Installation(worker.layout, certificate, key))
+    assert worker.current.read_bytes() != old
+    files.restore_backup(backup, state_dir=worker.state)
+    assert worker.current.read_bytes() == old
+    assert worker.conf.read_bytes() == conf
+
+
+def test_the_key_keeps_its_type_unless_another_is_asked_for(worker):
+    worker.issue()
+    assert x509.parse_private_key(Path(kubelets.staged_key_path(worker.state)).read_bytes()).key_type == "ecdsa-p256"
+    kubelets.make_request(worker.layout, "rsa-2048", worker.state)
+    assert x509.parse_private_key(Path(kubelets.staged_key_path(worker.state)).read_bytes()).key_type == "rsa-2048"
+
+
+def test_every_request_has_a_new_key(worker):
+    first = kubelets.make_request(worker.layout, None, worker.state)
+    second = kubelets.make_request(worker.layout, None, worker.state)
+    digest = lambda text: x509.parse_request(text.encode()).key_sha256  # noqa: E731
+    assert digest(first) != digest(second)
+
+
+# --- trust -----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_bundle_goes_to_every_place_of_a_worker_and_a_second_time_changes_nothing(worker):
+    _dead_bootstrap(worker)
+    new = throwaway.Cluster(label="successor")
+    bundle = worker.cluster.cas["ca"].pem + new.cas["ca"].pem
+    installation = kubelets.Installation(worker.layout, ca_bundle=bundle)
+    bootstrap = worker.node.kubernetes("bootstrap-kubelet.conf")
+    ca_file = worker.node.kubernetes("pki/ca.crt")
+    assert sorted(installation.paths()) == sorted(map(str, (worker.conf, bootstrap, ca_file)))
+    worker.apply(installation)
+    for path in (worker.conf, bootstrap):
+        assert kubeconfig.Kubeconfig(path.read_bytes(), str(path)).ca_data == bundle
+    assert ca_file.read_bytes() == bundle
+    assert kubelets.Installation(worker.layout, ca_bundle=bundle).changes == []
+
+
+def test_the_ca_file_of_a_control_plane_node_is_left_to_the_rotation(tmp_path, cluster):
+    node = Worker(tmp_path, cluster, role="control-plane", name="cp1")
+    bundle = cluster.cas["ca"].pem + throwaway.Cluster(label="successor").cas["ca"].pem
+    assert kubelets.Installation(node.layout, ca_bundle=bundle).paths() == [str(node.conf)]
+
+
+def test_a_certificate_of_the_successor_is_taken_with_its_bundle_only(worker):
+    new = throwaway.Cluster(label="successor")
+    pem = worker.signed(new)
+    with pytest.raises(PkiError, match="another key than those this node trusts"):
+        kubelets.check_issued(worker.layout, pem, None, worker.state)
+    bundle = new.cas["ca"].pem + worker.cluster.cas["ca"].pem
+    assert kubelets.check_issued(worker.layout, pem, bundle, worker.state)[0].signed_by(new.cas["ca"])
+
+
+# --- what is refused ---------------------------------------------------------------------------------------------------------
+
+
+def _entry(profile, key, host="host-1", node="w1"):
+    return {"host": host, "node": node, "request": x509.build_request(profile, key).pem.decode()}
+
+
+def _refused(cluster, *entries, known=None, days=365):
+    with pytest.raises(PkiError) as caught:
+        kubelets.sign(list(entries), cluster.cas["ca"], cluster.keys["ca"], days, known)
+    return str(caught.value)
+
+
+KEY = throwaway.key("requester")
+FORGED = [
+    x509.Profile("system:node:w2", ["system:nodes"]),
+    x509.Profile("system:node:w1", ["system:masters"]),
+    x509.Profile("system:node:w1", ["system:nodes", "system:masters"]),
+    x509.Profile("system:node:w1", []),
+    x509.Profile("kubernetes-admin", ["system:nodes"]),
+    x509.Profile("system:node:w1", ["system:nodes"], ["DNS:kubernetes"]),
+    x509.Profile("system:node:w1", ["system:nodes"], (), ("client", "server")),
+]
+
+
+@pytest.mark.parametrize("profile", FORGED)
+def test_a_request_for_anything_else_is_refused_and_names_the_host(cluster, profile):
+    message = _refused(cluster, _entry(profile, KEY))
+    assert "host-1" in message and "Nothing was signed" in message
+
+
+def test_one_forged_request_keeps_all_from_being_signed(cluster):
+    good = _entry(x509.Profile("system:node:w1", ["system:nodes"]), KEY)
+    assert "host-2" in _refused(cluster, good, _entry(FORGED[0], KEY, "host-2"))
+
+
+def test_two_hosts_cannot_be_the_same_node(cluster):
+    profile = x509.Profile("system:node:w1", ["system:nodes"])
+    message = _refused(cluster, _entry(profile, KEY), _entry(profile, throwaway.key("two"), "host-2"))
+    assert "host-1 and host-2" in message
+
+
+def test_a_name_that_no_node_has_is_refused(cluster):
+    message = _refused(cluster, _entry(x509.Profile("system:node:w1", ["system:nodes"]), KEY), known={"worker-1", "cp1"})
+    assert "calls itself w1" in message and "cp1, worker-1" in message
+
+
+@given(st.text(max_size=20))
+def test_what_is_signed_is_always_the_name_of_a_node(name):
+    cluster = throwaway.Cluster()
+    valid = bool(re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", name)) and not re.search(r"\.\.|\.-|-\.", name)
+    try:
+        entry = _entry(x509.Profile("system:node:" + name, ["system:nodes"]), KEY, node=name)
+    except ValueError:
+        assert not valid
+        return
+    try:
+        pem = kubelets.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 1)["host-1"]
+    except PkiError:
+        assert not valid
+    else:
+        assert valid and x509.parse_certificate(pem.encode()).common_name == "system:node:" + name
+
+
+def test_the_key_beside_a_ca_has_to_be_its_own(cluster):
+    entry = _entry(x509.Profile("system:node:w1", ["system:nodes"]), KEY)
+    with pytest.raises(PkiError, match="not the key of this CA"):
+        kubelets.sign([entry], cluster.cas["ca"], throwaway.Cluster(label="impostor").keys["ca"], 365)
+
+
+def test_a_certificate_does_not_outlive_its_ca():
+    cluster = throwaway.Cluster(ca_days=10)
+    entry = _entry(x509.Profile("system:node:w1", ["system:nodes"]), KEY)
+    signed = x509.parse_certificate(kubelets.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 365)["host-1"].encode())
+    assert signed.not_after <= cluster.cas["ca"].not_after
+    assert signed.extended_usages == ["client"] and signed.sans == []
+
+
+def test_an_expired_ca_signs_nothing(cluster):
+    key = throwaway.key("expired ca")
+    ca = x509.build_ca("kubernetes", key, 1, start=x509.now() - x509.datetime.timedelta(days=2))
+    with pytest.raises(PkiError, match="the CA expired on"):
+        kubelets.sign([_entry(x509.Profile("system:node:w1", ["system:nodes"]), KEY)], ca, key, 365)
+
+
+def test_a_certificate_for_another_key_is_not_installed(worker):
+    pem = worker.signed()
+    kubelets.make_request(worker.layout, None, worker.state)
+    with pytest.raises(PkiError, match="not for the key that waits here"):
+        kubelets.check_issued(worker.layout, pem, None, worker.state)
+
+
+def test_a_clock_that_is_behind_is_named(worker, monkeypatch):
+    pem = worker.signed()
+    past = x509.now() - x509.datetime.timedelta(hours=1)
+    monkeypatch.setattr(x509, "now", lambda: past)
+    with pytest.raises(PkiError, match="this node's clock says"):
+        kubelets.check_issued(worker.layout, pem, None, worker.state)
+
+
+def test_a_full_disk_leaves_the_old_credential(worker, monkeypatch):
+    certificate, key = worker.issue()
+    before = (worker.current.read_bytes(), worker.conf.read_bytes(), sorted(os.listdir(worker.pki)))
+    real = files.stage
+
+    def full(path, *arguments, **options):
+        if str(path).startswith(str(worker.pki)):
+            raise PkiError("no space left on the file system", path=path)
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(files, "stage", full)
+    with pytest.raises(PkiError, match="no space left"):
+        worker.apply(kubelets.Installation(worker.layout, certificate, key))
+    monkeypatch.undo()
+    assert (worker.current.read_bytes(), worker.conf.read_bytes(), sorted(os.listdir(worker.pki))) == before
+    assert worker.examine()["action"] == "keep"
+
+
+def test_a_host_without_a_kubelet_is_told_so(tmp_path):
+    layout = pki_tree.find_layout(str(tmp_path / "etc"), str(tmp_path / "kubelet"))
+    with pytest.raises(PkiError, match="no kubelet is set up here"):
+        kubelets.examine(layout)
+
+
+# --- old files -----------------------------------------------------------------------------------------------------------------
+
+
+def test_only_dated_files_that_are_not_in_use_count_as_old(worker):
+    for number in range(5):
+        path = worker.pki / ("kubelet-client-2025-01-0%d-00-00-00.pem" % (number + 1))
+        path.write_bytes(b"old")
+        os.utime(path, (number, number))
+    (worker.pki / "kubelet-client.key.tmp").write_bytes(b"not ours")
+    names = [Path(path).name for path in kubelets.expired_files(worker.layout, 2)]
+    assert names == ["kubelet-client-2025-01-0%d-00-00-00.pem" % (number + 1) for number in range(3)]
+    assert len(kubelets.expired_files(worker.layout, 0)) == 5
+    assert kubelets.expired_files(worker.layout, 9) == []
+
+
+# --- the proof -----------------------------------------------------------------------------------------------------------------
+
+
+class Healthz(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"ok")
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def healthz(worker):
+    server = HTTPServer(("127.0.0.1", 0), Healthz)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    config = worker.node.path("/var/lib/kubelet/config.yaml")
+    config.write_text(config.read_text() + "healthzPort: %d\n" % server.server_port)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+class Unit:
+    """A unit that is restarted: process 100 becomes this test's own, which began before, or what the test says."""
+
+    def __init__(self, pid=200, active="active", age=0.0):
+        self.pid, self.active, self.age, self.restarts = 100, active, age, 0
+        self.next = pid
+
+    def state(self):
+        return {"pid": self.pid, "active": self.active, "sub": "running", "result": "success", "load": "loaded"}
+
+    def restart(self, timeout):
+        self.restarts += 1
+        self.pid = self.next
+
+    def started(self, pid):
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.age
+
+    def complaint(self):
+        return "E1121 bad certificate"
+
+
+class Said:
+    def __init__(self, document, status=200):
+        self.document, self.status = document, status
+
+    def json(self):
+        return self.document
+
+
+class Cloud:
+    """An API with one Node. lease, heartbeat: seconds after the restart that it tells."""
+
+    def __init__(self, lease=1.0, heartbeat=1.0, ready="True", status=200):
+        self.offsets, self.ready_status, self.status = (lease, heartbeat), ready, status
+
+    @staticmethod
+    def _at(offset, pattern):
+        return time.strftime(pattern, time.gmtime(time.time() + offset))
+
+    def lease(self, name):
+        return Said({"spec": {"renewTime": self._at(self.offsets[0], "%Y-%m-%dT%H:%M:%S.000000Z")}}, self.status)
+
+    def node(self, name):
+        heartbeat = self._at(self.offsets[1], "%Y-%m-%dT%H:%M:%SZ")
+        ready = {"type": "Ready", "status": self.ready_status, "lastHeartbeatTime": heartbeat, "message": "container runtime is down"}
+        return Said({"status": {"conditions": [{"type": "MemoryPressure", "status": "False"}, ready]}})
+
+
+def _restart(worker, monkeypatch, unit=None, cloud=None, ready=True):
+    monkeypatch.setattr(kubelets.Api, "of", classmethod(lambda cls, config, timeout=5.0: cloud or Cloud()))
+    return kubelets.restart(worker.layout, 0.3, ready, worker.state, unit or Unit())
+
+
+def test_a_restart_returns_what_was_seen(worker, healthz, monkeypatch):
+    unit = Unit()
+    seen = _restart(worker, monkeypatch, unit)
+    assert unit.restarts == 1
+    assert (seen["pid"], seen["healthz"], seen["ready"]) == (200, "ok", True)
+    assert files.Journal(kubelets.PENDING, worker.state).load() is None
+
+
+@pytest.mark.parametrize(("unit", "cloud", "text"), [
+    (Unit(pid=100), None, "the old process 100 still runs"),
+    (Unit(age=60.0), None, "the old process 200 still runs"),
+    (Unit(active="activating"), None, "its unit is activating"),
+    (None, Cloud(lease=-60), "lease was last renewed"),
+    (None, Cloud(heartbeat=-60), "condition was last reported"),
+    (None, Cloud(ready="False"), "not Ready (container runtime is down)"),
+    (None, Cloud(status=401), "HTTP 401 about its lease")])
+def test_without_proof_the_restart_stays_due(worker, healthz, monkeypatch, unit, cloud, text):
+    with pytest.raises(PkiError) as caught:
+        _restart(worker, monkeypatch, unit, cloud)
+    assert text in str(caught.value) and "E1121 bad certificate" in str(caught.value)
+    assert worker.examine()["action"] == "restart"
+
+
+def test_a_kubelet_without_health_is_not_proven(worker, healthz, monkeypatch):
+    healthz.shutdown()
+    healthz.server_close()
+    with pytest.raises(PkiError, match="healthz cannot be asked"):
+        _restart(worker, monkeypatch)
+
+
+def test_without_an_api_process_and_health_have_to_do(worker, healthz, monkeypatch):
+    monkeypatch.setattr(kubelets.Api, "of", classmethod(lambda cls, config, timeout=5.0: pytest.fail("asked")))
+    assert kubelets.restart(worker.layout, 0.3, False, worker.state, Unit())["healthz"] == "ok"
+
+
+@pytest.mark.parametrize(("text", "wanted"), [
+    ("1970-01-01T00:00:10Z", 10.0), ("1970-01-01T00:00:10.250000Z", 10.25), ("yesterday", 0.0), (None, 0.0), ("", 0.0)])
+def test_epoch(text, wanted):
+    assert kubelets.epoch(text) == wanted
+
+
+def test_the_time_at_which_a_process_began_is_its_own():
+    started = kubelets.Service.started(os.getpid())
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    assert 0 <= now - started < 3600
+    child = subprocess.Popen(["sleep", "5"])
+    try:
+        assert kubelets.Service.started(child.pid) >= now - 0.02
+    finally:
+        child.kill()
+        child.wait()
+    assert kubelets.Service.started(child.pid) is None
