@@ -46,7 +46,9 @@ class ActionModule(ActionBase):
             else:
                 nodes, silent = self._nodes(options["result"], task_vars)
                 if options["step"] == "gate":
-                    blocked = job.obstacles(nodes, silent if options["require_all"] else {}, options["blocking_codes"])
+                    # The report's nodes, because some findings show only when nodes are compared.
+                    blocked = job.obstacles(report.build(nodes)["nodes"], silent if options["require_all"] else {},
+                                            options["blocking_codes"])
                     if blocked:
                         result.update(failed=True, msg=blocked)
                     return result

@@ -14,7 +14,7 @@ _WORST = ("expired", "missing", "critical", "warning")
 def obstacles(nodes, silent, codes):
     """Say in one message why a job must not start, or give None.
 
-    nodes: {host: node} as cert_expiry gives it. silent: {host: reason} of hosts that said nothing. codes: of the findings that
+    nodes: {host: node} of a report. silent: {host: reason} of hosts that said nothing. codes: of the findings that
     stand in the way.
     """
     lines = []
