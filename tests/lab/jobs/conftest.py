@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One lab for all jobs: KUBEPKI_TEST_LAB names it (default: test); KUBEPKI_KEEP_LAB=1 leaves it up afterwards."""
+"""One lab for all jobs: LAB names it (default: test); KUBEPKI_KEEP_LAB=1 leaves it up afterwards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ json.dump(found, sys.stdout)
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """A healthy cluster of three control-plane nodes and two workers."""
-    found = Lab(os.environ.get("KUBEPKI_TEST_LAB", "test"))
+    found = Lab(os.environ.get("LAB", "test"))
     found.up()
     yield found
     if not os.environ.get("KUBEPKI_KEEP_LAB"):
