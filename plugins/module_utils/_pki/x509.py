@@ -20,12 +20,14 @@ import re
 from .errors import PkiError
 
 try:
+    from cryptography import __version__ as _version
     from cryptography import x509 as _x509
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
     HAS_CRYPTOGRAPHY = True
+    _CAN_SKIP = int(_version.split(".")[0]) >= 39
 except ImportError:  # reported by the module, which can look for another interpreter first
     HAS_CRYPTOGRAPHY = False
 
@@ -263,9 +265,12 @@ def parse_der_certificate(der, path=None):
 def parse_private_key(data, path=None):
     """Give the private key of a PEM file (PKCS#1, SEC 1 or PKCS#8). Raises PkiError: none, truncated, encrypted."""
     block = _private_block(data, path)
+    numbers = _rsa_numbers(block)
+    # What private_key_digest says of the time. The option came with version 39; older ones test the primes.
+    options = {"unsafe_skip_rsa_key_validation": True} if _CAN_SKIP and numbers and _consistent(numbers) else {}
     try:
-        raw = serialization.load_pem_private_key(block, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raw = serialization.load_pem_private_key(block, password=None, **options)
+    except _UNREADABLE:
         # The library's own text can quote what it read.
         raise PkiError("the private key is damaged or truncated", path=path, fix=_KEY_FIX) from None
     if not isinstance(raw, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
@@ -439,6 +444,17 @@ class Profile:
         values = [_extended_usage(name) for name in extended_usages]
         self.extended_usages = (_x509.ExtendedKeyUsage(values), False) if values else None
 
+    def differences(self, certificate):
+        """Give what a Certificate says otherwise: a list out of "subject", "SANs", "usages". Order does not count."""
+        found = {item.oid: item.value for item in certificate.raw.extensions}
+        different = ["subject"] if certificate.raw.subject != self.subject else []
+        if set(self.sans[0] if self.sans else ()) != set(found.get(_x509.SubjectAlternativeName.oid, ())):
+            different.append("SANs")
+        if (self.usages[0] != found.get(_x509.KeyUsage.oid)
+                or set(self.extended_usages[0] if self.extended_usages else ()) != set(found.get(_x509.ExtendedKeyUsage.oid, ()))):
+            different.append("usages")
+        return different
+
     @classmethod
     def of(cls, source):
         """Take everything from an existing Certificate or from a Request, extensions bit by bit, but for what makes a CA."""
@@ -484,6 +500,32 @@ def check_signer(ca, ca_key):
     if not ca_key.matches(ca):
         raise PkiError("the key beside it is not the key of this CA certificate", path=ca.path,
                        fix="Put back the key that belongs to it (a backup set holds it) before anything is signed.")
+
+
+def forbidden_name(ca, sans):
+    """Give the first of sans ("DNS:...", "IP:...") that a CA's name constraints forbid (RFC 5280 4.2.1.10), or None."""
+    found = next((item.value for item in ca.raw.extensions if item.oid == _x509.NameConstraints.oid), None)
+    if found is None:
+        return None
+    for text in sans:
+        kind, _colon, value = text.partition(":")
+        permitted, excluded = (_constraints(trees, kind) for trees in (found.permitted_subtrees, found.excluded_subtrees))
+        if any(_constrained(value, item) for item in excluded) or (
+                permitted and not any(_constrained(value, item) for item in permitted)):
+            return text
+    return None
+
+
+def _constraints(trees, kind):
+    types = {"DNS": _x509.DNSName, "IP": _x509.IPAddress}
+    return [tree.value for tree in trees or () if kind in types and isinstance(tree, types[kind])]
+
+
+def _constrained(value, constraint):
+    if isinstance(constraint, str):
+        domain = constraint.lstrip(".").lower()
+        return not domain or value.lower() == domain or value.lower().endswith("." + domain)
+    return ipaddress.ip_address(value) in constraint
 
 
 def build_request(profile, key):
