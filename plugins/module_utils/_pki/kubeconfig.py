@@ -90,7 +90,7 @@ class Kubeconfig:
                              (user + ("client-key-data",), base64.b64encode(key_pem).decode())])
 
     def with_client_file(self, path):
-        """Give a Kubeconfig whose client certificate and key both lie in one file (str), as the kubelet's do; nothing embedded."""
+        """Give a Kubeconfig whose client certificate and key lie in one file (str), as the kubelet's do; nothing embedded."""
         user = ("users", self._user_index, "user")
         document = YamlText(self._text, self.path)
         for key in ("client-certificate", "client-key"):

@@ -497,7 +497,8 @@ class Cloud:
 
     def node(self, name):
         heartbeat = self._at(self.offsets[1], "%Y-%m-%dT%H:%M:%SZ")
-        ready = {"type": "Ready", "status": self.ready_status, "lastHeartbeatTime": heartbeat, "message": "container runtime is down"}
+        ready = {"type": "Ready", "status": self.ready_status, "lastHeartbeatTime": heartbeat,
+                 "message": "container runtime is down"}
         return Said({"status": {"conditions": [{"type": "MemoryPressure", "status": "False"}, ready]}})
 
 

@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A reissue over all nodes as a whole, on the controller: who is to be signed for, who did not answer, what came of it."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import time
+
+_SHOWN = 10
+
+
+def why(registered):
+    """Say why a host's registered result is no answer, or give None when it is one."""
+    if registered.get("unreachable"):
+        return "did not answer"
+    if registered.get("failed"):
+        return (registered.get("msg") or "failed").rstrip(".")
+    return None
+
+
+def collect(requests, needed):
+    """Sort what the hosts answered to the request. requests: {host: registered result, empty when it was not asked}.
+
+    needed: hosts that have to answer when they were asked. Gives (signing, absent, obstacle): [{"host", "node", "request"}] in the order of the hosts; {host: why it is left out}; and
+    one message why nothing may be done at all, or None.
+    """
+    requests = asked(requests)
+    absent = {host: why(result) for host, result in requests.items() if why(result)}
+    signing = [result["signing"] for host, result in requests.items() if host not in absent and result.get("signing")]
+    missing = [host for host in needed if host in absent]
+    obstacle = None
+    if missing:
+        obstacle = "Nothing was changed anywhere, because of the control plane: " + " ".join(
+            "%s: %s." % (host, absent[host]) for host in missing)
+    elif requests and len(absent) == len(requests):
+        obstacle = "Nothing was changed anywhere, because no node answered: %s" % listed(absent)
+    return signing, absent, obstacle
+
+
+def asked(requests):
+    """Leave away the hosts that the play was not run on (--limit)."""
+    return {host: result for host, result in requests.items() if result}
+
+
+def listed(absent):
+    """Give "w1: did not answer; w2: ..." for people."""
+    hosts = sorted(absent)
+    text = "; ".join("%s: %s" % (host, absent[host]) for host in hosts[:_SHOWN])
+    return text + (" and %d more" % (len(hosts) - _SHOWN) if len(hosts) > _SHOWN else "")
+
+
+def summarise(name, requests, installs, began=None):
+    """Give (artifact, skipped) of a run that came to its end.
+
+    requests, installs: {host: registered result}. began: epoch seconds or None. artifact: {"job", "state", "changed", "nodes",
+    "reissued", "restarted", "kept", "due", "unreachable": [host], "failed": [host], "seconds"}; "due" counts what check mode
+    would do. skipped: {host: why} of all that were left out or failed.
+    """
+    skipped, counts = {}, {"reissued": 0, "restarted": 0, "kept": 0, "due": 0}
+    unreachable, failed = [], []
+    requests = asked(requests)
+    for host in requests:
+        request, install = requests[host], installs.get(host) or {}
+        reason = why(request) or (why(install) if install else None)
+        if reason:
+            skipped[host] = reason
+            lost = request.get("unreachable") or install.get("unreachable")
+            (unreachable if lost else failed).append(host)
+        elif install.get("action") == "installed":
+            counts["reissued"] += 1
+        elif install.get("action") == "restarted":
+            counts["restarted"] += 1
+        elif request.get("action") == "keep":
+            counts["kept"] += 1
+        else:
+            counts["due"] += 1
+    changed = bool(counts["reissued"] or counts["restarted"])
+    state = "failed" if failed else "warning" if unreachable else "changed" if changed else "ok"
+    artifact = dict(counts, job=name, state=state, changed=changed, nodes=len(requests), unreachable=sorted(unreachable),
+                    failed=sorted(failed), seconds=round(time.time() - began, 1) if began else None)
+    return artifact, skipped
+
+
+def table(requests, installs):
+    """Give what happened on every node as lines of text, the nodes that were kept as one line."""
+    lines, kept = [], 0
+    requests = asked(requests)
+    for host in requests:
+        request, install = requests[host], installs.get(host) or {}
+        reason = why(request) or (why(install) if install else None)
+        if reason:
+            lines.append("%s: NOT DONE: %s" % (host, reason))
+        elif request.get("action") == "keep" and not install.get("changed"):
+            kept += 1
+        else:
+            lines.append("%s: %s" % (host, _what(request, install)))
+    if kept:
+        lines.append("%d kubelets have a credential that is not due." % kept)
+    return "\n".join(lines)
+
+
+def _what(request, install):
+    reasons = ", ".join(request.get("reasons") or [])
+    if not install.get("action"):
+        return "a new credential is due (%s)" % reasons
+    after, proof = install.get("after") or {}, install.get("proof") or {}
+    text = "%s (%s)" % (install["action"], reasons)
+    if install["action"] == "installed" and after:
+        text += ", valid until %s" % after.get("not_after")
+    if proof:
+        text += ", kubelet proven after %.1f s" % proof.get("seconds", 0)
+    return text
+
+
+def sentence(artifact):
+    """Give the summary a person reads at the end."""
+    parts = ["%d kubelets" % artifact["nodes"]]
+    for key, text in (("reissued", "%d got a new credential"), ("restarted", "%d restarted"), ("kept", "%d kept theirs"),
+                      ("due", "%d are due")):
+        if artifact[key]:
+            parts.append(text % artifact[key])
+    for key, text in (("unreachable", "no answer from %s"), ("failed", "failed on %s")):
+        if artifact[key]:
+            parts.append(text % ", ".join(artifact[key]))
+    ending = ", %.0f s" % artifact["seconds"] if artifact["seconds"] is not None else ""
+    return "%s: %s. %s%s." % (artifact["job"], artifact["state"], ", ".join(parts), ending)
