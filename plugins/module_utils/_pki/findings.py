@@ -45,7 +45,8 @@ def check(tree, now=None, warn_days=30, critical_days=7, owner=0):
     now = now or x509.now()
     found = []
     for error in tree.layout.problems:
-        found.append(_unreadable(error))
+        if error.path not in tree.layout.foreign or _is_manifest_name(error.path):
+            found.append(_unreadable(error))
     for item in tree.items.values():
         found += _presence(tree, item)
         if item.certificate is not None:
@@ -467,13 +468,11 @@ def _service_account(tree, owner):
 def _manifest_directory(tree):
     layout = tree.layout
     found = []
-    unreadable = {error.path for error in layout.problems}
     by_path = {manifest.path: manifest for manifest in layout.all_manifests}
     for path in layout.foreign:
         manifest = by_path.get(path)
-        base = os.path.basename(path)
         if manifest is None:
-            if path in unreadable and os.path.splitext(base)[0] in profiles.STATIC_PODS and base.endswith((".yaml", ".json")):
+            if _is_manifest_name(path):
                 continue  # a damaged manifest, reported as such
             found.append(finding(ERROR, "foreign-manifest", path, "lies in the kubelet's manifest directory and is no manifest",
                                  "Move it out of %s." % layout.manifest_dir))
@@ -495,6 +494,11 @@ def _manifest_directory(tree):
                 INFO, "other-static-pod", path, "is a static pod of its own (%s), which kubeadm does not manage" % manifest.name,
                 "Nothing, if it is meant to be there."))
     return found
+
+
+def _is_manifest_name(path):
+    name, extension = os.path.splitext(os.path.basename(path))
+    return name in profiles.STATIC_PODS and extension in (".yaml", ".yml", ".json")
 
 
 def _fix(item):
