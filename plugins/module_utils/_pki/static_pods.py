@@ -41,6 +41,8 @@ SERIALISES = 22
 # After this many seconds of age a kubelet is taken to have settled; before that it has to show it.
 SETTLED_SECONDS = 60
 TICK = 0.02
+# Beside its own grace period, the time the kubelet gets to notice and to stop a pod.
+SHORTEST_STOP = 30
 
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 # The kubelet mounts a file of its own as each container's termination log: it names the pod's UID and the container.
@@ -742,7 +744,7 @@ class _Run:
 
     def _wait_gone(self, pod, moved):
         """Wait for the end of the old containers. Gives when that was (or when its listener closed, for the outage's length)."""
-        deadline = moved + pod.grace + max(30, self.timeout - pod.grace)
+        deadline = moved + pod.grace + max(SHORTEST_STOP, self.timeout - pod.grace)
         closed = None
         while any(self.runtime.alive(instance) for instance in pod.before):
             if closed is None and pod.name == "kube-apiserver" and pod.health and _refuses(pod.health):

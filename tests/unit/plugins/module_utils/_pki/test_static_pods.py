@@ -1,0 +1,389 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""static_pods against a fake kubelet: what moves, when, and what is left after a kill at every step."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+import yaml
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, static_pods, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from fakekubelet import KILLER, FakeKubelet, FakeRuntime, Node
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+ALL = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"]
+
+
+def bounce(node, names, runtime=None, **options):
+    options.setdefault("timeout", 20)
+    return static_pods.bounce(names, str(node.manifests), str(node.state), runtime=runtime or FakeRuntime(node.root, node.minor),
+                              **options)
+
+
+def stripped(data):
+    """A manifest's bytes without the restart annotation, as lines."""
+    lines = data.decode().splitlines()
+    kept = [line for line in lines if static_pods.ANNOTATION not in line]
+    return [line for line in kept if line.strip() != "annotations:"]
+
+
+def assert_whole(node):
+    """Every manifest is there once, with its own bytes but for the annotation, its mode, and nothing is left beside it."""
+    assert sorted(path.name for path in node.manifests.iterdir()) == sorted(name + ".yaml" for name in node.original)
+    for name, original in node.original.items():
+        path = node.manifests / (name + ".yaml")
+        assert stripped(path.read_bytes()) == stripped(original)
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert not (node.state / "parked").exists()
+    assert not (node.state / "journal" / "static-pods.json").exists()
+
+
+@pytest.fixture(params=[20, 36])
+def node(request, tmp_path):
+    return Node(tmp_path, request.param)
+
+
+def test_a_pod_comes_back_new_healthy_and_annotated(node):
+    node.add("kube-scheduler")
+    with FakeKubelet(node) as kubelet:
+        before = node.containers()[0]
+        result = bounce(node, ["kube-scheduler"])
+        after = node.containers()
+    assert [item["id"] for item in after] != [before["id"]] and len(after) == 1
+    pod = result["pods"][0]
+    assert (pod["name"], pod["action"], result["changed"]) == ("kube-scheduler", "restarted", True)
+    assert (pod["container_before"], pod["container_after"]) == (before["id"], after[0]["id"])
+    assert pod["proof"][0].startswith(before["id"] + " ended") and pod["proof"][-1].endswith("/healthz answers 200")
+    assert kubelet.wrong == [] and kubelet.starts == 2
+    assert static_pods.ANNOTATION in (node.manifests / "kube-scheduler.yaml").read_text()
+    assert_whole(node)
+
+
+def test_the_tenth_bounce_is_as_fast_as_the_first(node):
+    node.add("kube-scheduler")
+    seconds = []
+    with FakeKubelet(node, backoff=30) as kubelet:
+        for _count in range(10):
+            seconds.append(bounce(node, ["kube-scheduler"])["pods"][0]["seconds"])
+    assert kubelet.starts == 11 and max(seconds) < 2.5, seconds
+    assert (node.manifests / "kube-scheduler.yaml").read_text().count(static_pods.ANNOTATION) == 1
+    assert_whole(node)
+
+
+def test_a_pod_that_a_newer_kubelet_turns_away_is_offered_again(tmp_path):
+    node = Node(tmp_path, 36)
+    node.add("kube-scheduler")
+
+    class Hasty(FakeRuntime):
+        def has_directory(self, uid):
+            return False
+
+    with FakeKubelet(node, housekeeping=1.5, requeue=15) as kubelet:
+        result = bounce(node, ["kube-scheduler"], Hasty(node.root, 36))
+    assert "away" in [event for _moment, event, _name in kubelet.events]
+    assert result["pods"][0]["seconds"] < 5
+    assert_whole(node)
+
+
+def test_all_four_overlap_and_etcd_waits_for_the_listener(node):
+    for name in ALL:
+        node.add(name)
+    key, ca_key = x509.generate_key("ecdsa-p256"), x509.generate_key("ecdsa-p256")
+    ca = x509.build_ca("kubernetes", ca_key, 10)
+    leaf = x509.sign_leaf(x509.Profile("kube-apiserver", extended_usages=("server",)), key, ca, ca_key, 5)
+    pair = [str(node.root / "a.crt"), str(node.root / "a.key")]
+    (node.root / "a.crt").write_bytes(leaf.pem)
+    (node.root / "a.key").write_bytes(key.pem)
+    with FakeKubelet(node, stop_seconds=0.6, pair=pair) as kubelet:
+        result = bounce(node, ["etcd", "kube-scheduler", "kube-controller-manager", "kube-apiserver"])
+    assert {pod["name"]: pod["action"] for pod in result["pods"]} == dict.fromkeys(ALL, "restarted")
+    first = {}
+    for moment, event, name in kubelet.events:
+        first.setdefault((event, name), moment) if moment > kubelet.events[3][0] else None
+    stops = {name: moment for (event, name), moment in first.items() if event == "stop"}
+    assert stops["kube-apiserver"] < stops["etcd"]
+    # Overlap: together they take less than two of them one after the other.
+    alone = max(pod["seconds"] for pod in result["pods"])
+    assert max(stops.values()) - min(stops.values()) < 0.6 < alone
+    assert kubelet.wrong == []
+    assert result["warnings"] == []
+    assert_whole(node)
+
+
+def test_etcd_under_a_running_apiserver_is_done_and_said(node):
+    for name in ("kube-apiserver", "etcd"):
+        node.add(name)
+    with FakeKubelet(node):
+        result = bounce(node, ["etcd"])
+    assert [pod["name"] for pod in result["pods"]] == ["etcd"]
+    assert "under a running kube-apiserver" in result["warnings"][0]
+    assert_whole(node)
+
+
+def test_no_kubelet_moves_nothing(node):
+    node.add("kube-scheduler")
+    with pytest.raises(PkiError) as error:
+        bounce(node, ["kube-scheduler"], FakeRuntime(node.root, running=False))
+    assert "kubelet does not run" in str(error.value) and "nothing was moved" in str(error.value)
+    assert (node.manifests / "kube-scheduler.yaml").read_bytes() == node.original["kube-scheduler"]
+
+
+def test_a_kubelet_that_was_just_restarted_is_waited_for(node):
+    node.add("kube-scheduler")
+
+    class Young(FakeRuntime):
+        asked = 0
+
+        def settled(self, kubelet):
+            self.asked += 1
+            assert (node.manifests / "kube-scheduler.yaml").read_bytes() == node.original["kube-scheduler"]
+            return self.asked >= 3
+
+    runtime = Young(node.root, node.minor, age=2.0)
+    with FakeKubelet(node):
+        assert bounce(node, ["kube-scheduler"], runtime)["changed"]
+    assert runtime.asked == 3
+
+
+def test_a_deaf_kubelet_is_a_failure_and_the_manifest_is_back(node):
+    node.add("kube-scheduler", grace=0)
+    with FakeKubelet(node, deaf=True), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(static_pods, "SHORTEST_STOP", 0.3)
+        with pytest.raises(static_pods.BounceError) as error:
+            bounce(node, ["kube-scheduler"], timeout=0.3)
+    assert "has not stopped it" in str(error.value)
+    assert error.value.as_result()["pods"][0]["name"] == "kube-scheduler"
+    assert_whole(node)
+
+
+def test_a_pod_that_stays_ill_is_a_failure_with_what_was_seen_and_the_others_finish(node):
+    for name in ("kube-scheduler", "kube-controller-manager"):
+        node.add(name)
+    with FakeKubelet(node) as kubelet:
+        kubelet.broken.add("kube-scheduler")
+        with pytest.raises(static_pods.BounceError) as error:
+            bounce(node, ["kube-scheduler", "kube-controller-manager"], timeout=2.5)
+    text = str(error.value)
+    assert "kube-scheduler is not healthy" in text and "connection refused" in text and "kube-controller-manager is" not in text
+    assert {pod["name"]: pod["proof"][-1:] for pod in error.value.pods}["kube-controller-manager"][0].endswith("answers 200")
+    assert_whole(node)
+
+
+def served_node(tmp_path):
+    """A node whose apiserver serves a certificate from a file: gives (node, new(), path of the certificate)."""
+    node = Node(tmp_path, 20)
+    ca_key = x509.generate_key("ecdsa-p256")
+    ca = x509.build_ca("kubernetes", ca_key, 10)
+
+    def new():
+        key = x509.generate_key("ecdsa-p256")
+        leaf = x509.sign_leaf(x509.Profile("kube-apiserver", extended_usages=("server",)), key, ca, ca_key, 5)
+        (tmp_path / "apiserver.crt").write_bytes(leaf.pem)
+        (tmp_path / "apiserver.key").write_bytes(key.pem)
+
+    new()
+    path = node.add("kube-apiserver")
+    text = path.read_text().replace("--secure-port", "--tls-cert-file=%s/apiserver.crt, --secure-port" % tmp_path)
+    path.write_text(text)
+    node.original["kube-apiserver"] = text.encode()
+    return node, new, (str(tmp_path / "apiserver.crt"), str(tmp_path / "apiserver.key"))
+
+
+def test_unless_reloaded_keeps_what_serves_its_file_and_restarts_what_does_not(tmp_path):
+    node, new, pair = served_node(tmp_path)
+    node.add("kube-scheduler")
+    with FakeKubelet(node, pair=pair) as kubelet:
+        result = bounce(node, ["kube-scheduler"], unless_reloaded=["kube-apiserver"], reload_timeout=3)
+        assert {pod["name"]: pod["action"] for pod in result["pods"]} == {"kube-apiserver": "reloaded", "kube-scheduler": "restarted"}
+        assert (node.manifests / "kube-apiserver.yaml").read_bytes() == node.original["kube-apiserver"]
+        assert "apiserver.crt" in result["pods"][0]["proof"][0]
+        new()
+        result = bounce(node, [], unless_reloaded=["kube-apiserver"], reload_timeout=0.5)
+    assert [(pod["name"], pod["action"]) for pod in result["pods"]] == [("kube-apiserver", "restarted")]
+    assert "serves" in result["pods"][0]["proof"][-1]
+    assert kubelet.starts == 4
+    assert_whole(node)
+
+
+def test_a_new_container_that_serves_another_certificate_is_no_success(tmp_path):
+    node, new, pair = served_node(tmp_path)
+    with FakeKubelet(node, pair=pair) as kubelet:
+        other = tmp_path / "other"
+        other.mkdir()
+        for name in ("apiserver.crt", "apiserver.key"):
+            (other / name).write_bytes((tmp_path / name).read_bytes())
+        kubelet.pair = (str(other / "apiserver.crt"), str(other / "apiserver.key"))
+        new()
+        with pytest.raises(static_pods.BounceError) as error:
+            bounce(node, ["kube-apiserver"], timeout=2)
+    assert "does not serve the certificate of" in str(error.value)
+    assert_whole(node)
+
+
+@pytest.mark.parametrize("point", range(1, 60))
+def test_killed_at_any_step_and_run_again(tmp_path, point):
+    """SIGKILL before the point-th change to the file system; what is there then is whole after the next run."""
+    node = Node(tmp_path, 36 if point % 2 else 20)
+    for name in ("kube-scheduler", "etcd"):
+        node.add(name)
+    with FakeKubelet(node, housekeeping=0.1) as kubelet:
+        done = subprocess.run([sys.executable, "-c", KILLER, str(tmp_path), "kube-scheduler,etcd", str(point), str(node.minor)],
+                              capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        if point <= 20:
+            assert done.returncode == -signal.SIGKILL  # the test would prove nothing if nothing were killed
+        if point % 3:
+            again = bounce(node, ["kube-scheduler", "etcd"])
+            assert again["changed"]
+        else:
+            static_pods.restore(str(node.state))
+            assert static_pods.restore(str(node.state)) == []
+    assert kubelet.wrong == []
+    assert_whole(node)
+
+
+def test_check_finds_what_a_killed_run_left_out(tmp_path):
+    node = Node(tmp_path)
+    path = node.add("kube-scheduler")
+    parked = node.state / "parked" / "kube-scheduler.yaml.x"
+    parked.parent.mkdir(parents=True)
+    parked.write_bytes(path.read_bytes())
+    journal = files.Journal("static-pods", str(node.state))
+    entry = {"name": "kube-scheduler", "path": str(path), "parked": str(parked), "sha256": files.sha256(path.read_bytes()),
+             "mode": 0o600, "uid": os.getuid(), "gid": os.getgid(), "token": "x"}
+    journal.save({"pods": [entry]})
+    assert static_pods.pending(str(node.state)) == []
+    path.unlink()
+    assert static_pods.pending(str(node.state)) == [str(path)]
+    parked.write_bytes(b"something else")
+    with pytest.raises(PkiError) as error:
+        static_pods.recover(str(node.state))
+    assert "checksum" in str(error.value) and not path.exists()
+    parked.write_bytes(node.original["kube-scheduler"])
+    assert [item["action"] for item in static_pods.recover(str(node.state))] == ["restored"]
+    assert_whole(node)
+
+
+def test_recovery_leaves_a_manifest_that_somebody_wrote_since(tmp_path):
+    node = Node(tmp_path)
+    path = node.add("kube-scheduler")
+    parked = node.state / "parked" / "x"
+    parked.parent.mkdir(parents=True)
+    parked.write_bytes(path.read_bytes())
+    files.Journal("static-pods", str(node.state)).save({"pods": [
+        {"name": "kube-scheduler", "path": str(path), "parked": str(parked), "sha256": files.sha256(path.read_bytes()),
+         "mode": 0o600, "uid": 0, "gid": 0, "token": "x"}]})
+    path.write_text("# written by an upgrade\n" + path.read_text())
+    assert [item["action"] for item in static_pods.recover(str(node.state))] == ["kept"]
+    assert path.read_text().startswith("# written by an upgrade")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_puts_the_manifest_back_first(tmp_path, number):
+    node = Node(tmp_path)
+    path = node.add("kube-scheduler")
+    with FakeKubelet(node, stop_seconds=3):
+        process = subprocess.Popen([sys.executable, "-c", KILLER, str(tmp_path), "kube-scheduler", "0", "20"],
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + 10
+        while path.exists() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        process.send_signal(number)
+        _out, err = process.communicate(timeout=10)
+        assert process.returncode != 0 and "stopped by %s" % signal.Signals(number).name in err
+        assert_whole(node)
+
+
+def test_a_manifest_that_changes_meanwhile_is_not_lost(tmp_path):
+    node = Node(tmp_path)
+    path = node.add("kube-scheduler")
+    with FakeKubelet(node, stop_seconds=0.5):
+        def intrude():
+            while path.exists():
+                time.sleep(0.002)
+            path.write_text("# by hand\n" + node.original["kube-scheduler"].decode())
+
+        thread = threading.Thread(target=intrude)
+        thread.start()
+        result = bounce(node, ["kube-scheduler"])
+        thread.join()
+    assert path.read_text().startswith("# by hand") and "somebody else wrote" in result["warnings"][0]
+
+
+def test_unknown_names_duplicates_links_and_damage_are_refused_before_anything_moves(tmp_path):
+    node = Node(tmp_path)
+    path = node.add("kube-scheduler")
+    runtime = FakeRuntime(tmp_path)
+    with pytest.raises(PkiError) as error:
+        bounce(node, ["kube-schedule"], runtime)
+    assert "no static pod named kube-schedule" in str(error.value) and "kube-scheduler" in error.value.fix
+    backup = node.manifests / "kube-scheduler.yaml.bak"
+    backup.write_bytes(path.read_bytes())
+    with pytest.raises(PkiError) as error:
+        bounce(node, ["kube-scheduler"], runtime)
+    assert "kube-scheduler.yaml.bak" in str(error.value) and "foreign" in str(error.value)
+    backup.unlink()
+    path.write_text("kind: Pod\nmetadata: [")
+    with pytest.raises(PkiError) as error:
+        bounce(node, ["kube-scheduler"], runtime)
+    assert str(path) in str(error.value)
+    path.unlink()
+    (tmp_path / "elsewhere.yaml").write_bytes(node.original["kube-scheduler"])
+    path.symlink_to(tmp_path / "elsewhere.yaml")
+    with pytest.raises(PkiError) as error:
+        bounce(node, ["kube-scheduler"], runtime)
+    assert "symbolic link" in str(error.value)
+    with pytest.raises(PkiError) as error:
+        static_pods.bounce(["x"], str(tmp_path / "none"), str(node.state), runtime=runtime)
+    assert str(tmp_path / "none") in str(error.value)
+    with pytest.raises(PkiError) as error:
+        static_pods.bounce(["x"], str(node.manifests), str(node.manifests / "state"), runtime=runtime)
+    assert "every file is a manifest" in str(error.value) and not (node.manifests / "state").exists()
+
+
+def test_a_json_manifest_is_annotated_or_bounced_unchanged(node):
+    path = node.add("kube-scheduler")
+    document = yaml.safe_load(path.read_text())
+    path.write_text(json.dumps(document, indent=2))
+    node.original["kube-scheduler"] = path.read_bytes()
+    with FakeKubelet(node, backoff=0.1):
+        result = bounce(node, ["kube-scheduler"])
+    after = yaml.safe_load(path.read_text())
+    assert result["pods"][0]["action"] == "restarted"
+    after["metadata"].pop("annotations", None)
+    assert after == document
+
+
+names = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FF, exclude_characters="\x7f"), max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(notes=st.one_of(st.none(), st.dictionaries(names, names, max_size=3)), style=st.sampled_from([None, True, False]),
+       comment=st.booleans(), moments=st.lists(st.datetimes().map(str), min_size=1, max_size=2, unique=True))
+def test_the_annotation_is_all_that_changes(notes, style, comment, moments):
+    document = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": "kube-system"},
+                "spec": {"containers": [{"name": "x", "command": ["x", "--a=b: c"]}]}}
+    if notes is not None:
+        document["metadata"]["annotations"] = notes
+    data = (("# first\n" if comment else "") + yaml.safe_dump(document, default_flow_style=style, allow_unicode=True)).encode()
+    for moment in moments:
+        try:
+            result = static_pods.annotated(data, "x.yaml", moment)
+        except PkiError:
+            return  # bounced unchanged
+        loaded = yaml.safe_load(result)
+        assert loaded["metadata"]["annotations"][static_pods.ANNOTATION] == moment
+        loaded["metadata"]["annotations"].pop(static_pods.ANNOTATION)
+        before = {key: value for key, value in (notes or {}).items() if key != static_pods.ANNOTATION}
+        assert loaded["metadata"].pop("annotations") == before
+        assert loaded["spec"] == document["spec"] and result.startswith(b"# first") is comment
+        data = result
