@@ -52,6 +52,14 @@ options:
     description: With O(state=requested), also ask the API server whether it takes the present credential.
     type: bool
     default: true
+  method:
+    description:
+      - With O(state=requested), who signs. V(ca) is the key of the cluster's CA, on a control-plane node (O(state=signed)).
+      - V(api) is the cluster itself, through the Certificates API, in the same call; the present credential has to be valid.
+        Of use where the CA's key is not on the nodes.
+    type: str
+    choices: [ca, api]
+    default: ca
   requests:
     description: With O(state=signed), what the nodes returned as RV(signing).
     type: list
@@ -71,7 +79,7 @@ options:
         type: str
         required: true
   days:
-    description: With O(state=signed), the validity in days. It is cut to that of the CA.
+    description: The validity in days. It is cut to that of the CA; through the Certificates API, the cluster decides.
     type: float
     default: 365
   check_nodes:
@@ -191,9 +199,13 @@ reasons:
   elements: str
   sample: ["12.5 of the 90 days are left"]
 signing:
-  description: What a control-plane node needs for signing - C(host), C(node) and C(request). Empty when nothing is due.
+  description: What a control-plane node needs for signing - C(host), C(node) and C(request). Empty when nothing is to be signed.
   returned: with O(state=requested)
   type: dict
+certificate:
+  description: The certificate in PEM that the cluster signed; empty when none is due.
+  returned: with O(state=requested) and O(method=api)
+  type: str
 certificates:
   description: The signed certificates in PEM, by host.
   returned: with O(state=signed)
@@ -264,7 +276,10 @@ def requested(module):
         if result["action"] == kubelets.REISSUE:
             if not module.check_mode:
                 request = kubelets.make_request(layout, options["key_type"], options["state_dir"])
-                result["signing"] = {"host": options["host"] or layout.node_name, "node": layout.node_name, "request": request}
+                if options["method"] == "api":
+                    result["certificate"] = kubelets.certify(kubelets.read_config(layout), request, options["days"])
+                else:
+                    result["signing"] = {"host": options["host"] or result["node"], "node": result["node"], "request": request}
             after = {"subject": "CN=system:node:%s,O=system:nodes" % layout.node_name, "reasons": result["reasons"]}
             result["diff"] = {"before": result["before"] or {}, "after": after}
     return result
@@ -362,6 +377,7 @@ def main():
         force={"type": "bool", "default": False},
         key_type={"type": "str", "no_log": False, "choices": ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]},
         ask_server={"type": "bool", "default": True},
+        method={"type": "str", "choices": ["ca", "api"], "default": "ca"},
         requests={"type": "list", "elements": "dict", "default": [], "options": suboptions},
         days={"type": "float", "default": 365},
         check_nodes={"type": "bool", "default": True},

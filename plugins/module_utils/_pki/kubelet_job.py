@@ -23,8 +23,8 @@ def why(registered):
 def collect(requests, needed):
     """Sort what the hosts answered to the request. requests: {host: registered result, empty when it was not asked}.
 
-    needed: hosts that have to answer when they were asked. Gives (signing, absent, obstacle): [{"host", "node", "request"}] in the order of the hosts; {host: why it is left out}; and
-    one message why nothing may be done at all, or None.
+    needed: hosts that have to answer when they were asked. Gives (signing, absent, obstacle): [{"host", "node", "request"}] in
+    the order of the hosts; {host: why it is left out}; and one message why nothing may be done at all, or None.
     """
     requests = asked(requests)
     absent = {host: why(result) for host, result in requests.items() if why(result)}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+import base64
 import calendar
 import contextlib
 import json
@@ -34,6 +35,8 @@ BACKUP_JOB = "kubelet"
 
 # What the kubelet itself makes (pkg/kubelet/certificate/kubelet.go: ECDSA P-256), where nothing tells the key type.
 DEFAULT_KEY_TYPE = "ecdsa-p256"
+CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
+_CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 _CURRENT = "kubelet-client-current.pem"
 _DATED = re.compile(r"^kubelet-client-\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d\.pem$")
 # RFC 1123 subdomain, as the API server takes it for the name of a Node (apimachinery util/validation).
@@ -366,6 +369,44 @@ def refusal(config, pair, node, timeout=3.0):
     except PkiError as error:
         return "kubelet.conf does not trust the API server: it %s" % error.message if untrusted(error) else None
     return "the API server does not take it (HTTP 401)" if answer.status == 401 else None
+
+
+def certify(config, request, days, timeout=60.0):
+    """Let the cluster sign a request through the Certificates API, as the kubelet does when it rotates by itself.
+
+    config: the node's kubelet.conf, whose credential has to be valid still: with it the node asks for itself, which kubeadm's
+    clusters approve (ClusterRole system:certificates.k8s.io:certificatesigningrequests:selfnodeclient). request: PEM (str). days:
+    the validity that is asked for (from 1.22 on; the cluster may give less). timeout: seconds until it is signed.
+    Gives the certificate's PEM (str). Raises PkiError: denied, not approved, not signed.
+    """
+    api = Api.of(config)
+    spec = {"request": base64.b64encode(request.encode("ascii")).decode("ascii"), "signerName": CLIENT_SIGNER,
+            # All three: before 1.27 the signer took nothing else (pkg/controller/certificates/signer).
+            "usages": ["digital signature", "key encipherment", "client auth"], "expirationSeconds": max(600, int(days * _DAY))}
+    document = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+                "metadata": {"generateName": "kubepki-"}, "spec": spec}
+    answer = api.call(_CSRS, document)
+    if answer.status not in (200, 201):
+        raise PkiError("the API server takes no request from this node (HTTP %d%s)" % (answer.status, _said(answer)),
+                       path=api.server, fix="Without a valid credential the node cannot ask for itself: use kubepki_kubelet_method=ca.")
+    name = answer.json()["metadata"]["name"]
+    deadline = time.monotonic() + timeout
+    while True:
+        status = api.call("%s/%s" % (_CSRS, name)).json().get("status") or {}
+        if status.get("certificate"):
+            return base64.b64decode(status["certificate"]).decode("ascii")
+        conditions = {item.get("type"): item for item in status.get("conditions") or []}
+        for kind in ("Denied", "Failed"):
+            if kind in conditions:
+                raise PkiError("the cluster has not signed it: %s (%s)" % (kind, str(conditions[kind].get("message"))[:160]),
+                               path="CertificateSigningRequest " + name, fix="Use kubepki_kubelet_method=ca.")
+        if time.monotonic() > deadline:
+            raise PkiError("was made %d s ago, and is %s" % (
+                timeout, "approved, and not signed" if "Approved" in conditions else "not approved"),
+                path="CertificateSigningRequest " + name,
+                fix="See whether kube-controller-manager runs, and whether it approves nodes' requests for themselves "
+                    "(ClusterRoleBinding kubeadm:node-autoapprove-certificate-rotation); or use kubepki_kubelet_method=ca.")
+        time.sleep(0.2)
 
 
 # --- installing, on the node --------------------------------------------------------------------------------------------------

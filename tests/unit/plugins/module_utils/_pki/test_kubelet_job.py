@@ -77,6 +77,7 @@ def test_a_long_list_is_cut():
 
 
 def test_the_sentence_names_the_hosts_that_are_not_done():
-    artifact, _skipped = kubelet_job.summarise("reissue_kubelets", {"w1": _due("w1"), "w2": AWAY, "w3": BROKEN}, {"w1": _installed()})
+    requests = {"w1": _due("w1"), "w2": AWAY, "w3": BROKEN}
+    artifact, _skipped = kubelet_job.summarise("reissue_kubelets", requests, {"w1": _installed()})
     assert kubelet_job.sentence(artifact) == (
         "reissue_kubelets: failed. 3 kubelets, 1 got a new credential, no answer from w2, failed on w3.")

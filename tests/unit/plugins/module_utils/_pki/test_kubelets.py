@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import stat
@@ -412,6 +413,56 @@ def test_a_host_without_a_kubelet_is_told_so(tmp_path):
     layout = pki_tree.find_layout(str(tmp_path / "etc"), str(tmp_path / "kubelet"))
     with pytest.raises(PkiError, match="no kubelet is set up here"):
         kubelets.examine(layout)
+
+
+# --- the Certificates API ---------------------------------------------------------------------------------------------------
+
+
+class Cluster:
+    """An API that takes requests and, after two looks, says what the test wants."""
+
+    def __init__(self, status, created=201):
+        self.status, self.created, self.looks, self.posted = status, created, 0, None
+
+    server = "https://api.example:6443"
+
+    def call(self, path, document=None):
+        assert path.startswith("/apis/certificates.k8s.io/v1/certificatesigningrequests")
+        if document is not None:
+            self.posted = document
+            return Said({"metadata": {"name": "kubepki-x7k2p"}, "message": "Unauthorized"}, self.created)
+        assert path.endswith("/kubepki-x7k2p")
+        self.looks += 1
+        return Said({"status": self.status if self.looks > 2 else {}}, 200)
+
+
+def _certify(worker, monkeypatch, cloud, timeout=5.0):
+    monkeypatch.setattr(kubelets.Api, "of", classmethod(lambda cls, config, timeout=5.0: cloud))
+    monkeypatch.setattr(kubelets.time, "sleep", lambda seconds: None)
+    request = kubelets.make_request(worker.layout, None, worker.state)
+    return kubelets.certify(kubelets.read_config(worker.layout), request, 30, timeout), request
+
+
+def test_the_cluster_signs_what_the_node_asks_for_itself(worker, monkeypatch):
+    cloud = Cluster({"certificate": base64.b64encode(b"PEM").decode(), "conditions": [{"type": "Approved"}]})
+    pem, request = _certify(worker, monkeypatch, cloud)
+    assert pem == "PEM"
+    spec = cloud.posted["spec"]
+    assert base64.b64decode(spec["request"]).decode() == request
+    assert spec["signerName"] == "kubernetes.io/kube-apiserver-client-kubelet"
+    assert spec["expirationSeconds"] == 30 * 86400
+    assert sorted(spec["usages"]) == ["client auth", "digital signature", "key encipherment"]
+
+
+@pytest.mark.parametrize(("cloud", "text"), [
+    (Cluster({"conditions": [{"type": "Denied", "message": "by hand"}]}), "Denied (by hand)"),
+    (Cluster({"conditions": [{"type": "Approved"}, {"type": "Failed", "message": "bad usages"}]}), "Failed (bad usages)"),
+    (Cluster({}, created=401), "HTTP 401 (Unauthorized)"),
+    (Cluster({"conditions": [{"type": "Approved"}]}), "approved, and not signed"), (Cluster({}), "not approved")])
+def test_a_request_that_is_not_signed_says_why(worker, monkeypatch, cloud, text):
+    with pytest.raises(PkiError) as caught:
+        _certify(worker, monkeypatch, cloud, timeout=0.05)
+    assert text in str(caught.value)
 
 
 # --- old files -----------------------------------------------------------------------------------------------------------------
