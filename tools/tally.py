@@ -8,8 +8,8 @@ The exit code of what was run counts too: a checker or a tier that left no file,
 from __future__ import annotations
 
 import sys
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from xml.etree import ElementTree
 
 
 def tally(folder: Path) -> dict[str, tuple[int, int, int]]:
