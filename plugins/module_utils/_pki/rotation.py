@@ -270,9 +270,8 @@ def _compare_trust(state, facts, view, level):
     if foreign:
         state._add(node, "files", "still trusts %s" % ", ".join(short(digest) for digest in foreign))
     for name, digests in sorted(view["trust"].items()):
-        if _unique(digests) != wanted + state.extras:
-            state._add(node, "files", "%s trusts %s, where %s is right" % (
-                name, _names(digests), _names(wanted + state.extras)))
+        if [digest for digest in _unique(digests) if digest in (state.old, state.new)] != wanted:
+            state._add(node, "files", "%s trusts %s, where %s is right" % (name, _names(digests), _names(wanted)))
 
 
 def _unique(digests):

@@ -450,8 +450,8 @@ class Profile:
         different = ["subject"] if certificate.raw.subject != self.subject else []
         if set(self.sans[0] if self.sans else ()) != set(found.get(_x509.SubjectAlternativeName.oid, ())):
             different.append("SANs")
-        if (self.usages[0] != found.get(_x509.KeyUsage.oid)
-                or set(self.extended_usages[0] if self.extended_usages else ()) != set(found.get(_x509.ExtendedKeyUsage.oid, ()))):
+        extended = set(self.extended_usages[0] if self.extended_usages else ())
+        if self.usages[0] != found.get(_x509.KeyUsage.oid) or extended != set(found.get(_x509.ExtendedKeyUsage.oid, ())):
             different.append("usages")
         return different
 

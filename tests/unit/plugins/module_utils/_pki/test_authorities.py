@@ -1,0 +1,426 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a phase declares on a node is complete, is applied in one piece, and can be taken back byte for byte."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    authorities,
+    files,
+    kubeconfig,
+    pki_tree,
+    rotation,
+    x509,
+)
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from throwaway import Cluster, Node, key
+
+PKI = "/etc/kubernetes/pki"
+PREPARED, SWITCHED, COMPLETED, ROLLED_BACK = 1, 2, 3, 0
+
+
+class Host:
+    """A control-plane node in a directory, and the module calls a role makes on it."""
+
+    def __init__(self, root: Path, cluster: Cluster | None = None, name: str = "cp1", role: str = "control-plane"):
+        self.node = Node(root, cluster, name, role=role)
+        self.root, self.name = root, name
+        self.state, self.backups = str(root / "state"), str(root / "backups")
+        if role == "control-plane":
+            self.node.manifest("kube-controller-manager", [
+                "--kubeconfig=/etc/kubernetes/controller-manager.conf", "--root-ca-file=%s/ca.crt" % PKI,
+                "--cluster-signing-cert-file=%s/ca.crt" % PKI, "--cluster-signing-key-file=%s/ca.key" % PKI,
+                "--service-account-private-key-file=%s/sa.key" % PKI])
+
+    def tree(self):
+        return pki_tree.read_tree(pki_tree.find_layout(root=str(self.root)))
+
+    def facts(self) -> dict:
+        return authorities.facts(self.tree(), self.state)
+
+    def stage(self, names=rotation.AUTHORITIES, material=None):
+        declaration, staged = authorities.declare_staged(self.tree(), names, material, key_type="ecdsa-p256")
+        self.apply(declaration, "staged")
+        return staged
+
+    def apply(self, declaration, job="rotate"):
+        return authorities.apply(self.tree().layout, declaration, job, self.state, self.backups)
+
+    def level(self, level: int, names=rotation.AUTHORITIES):
+        """Files, then the manifest's flags as the restart changes them, then what is no longer needed."""
+        authorities.recover(self.tree().layout, self.state)
+        declaration = authorities.declare(self.tree(), names, level)
+        self.apply(declaration)
+        self.edit(declaration.edits)
+        rest = authorities.declare(self.tree(), names, level)
+        self.apply(rest)
+        return declaration
+
+    def edit(self, edits) -> None:
+        for component, flags in edits.items():
+            path = self.node.kubernetes("manifests/%s.yaml" % component)
+            lines = []
+            for line in path.read_text().splitlines(keepends=True):
+                for flag, value in flags.items():
+                    if line.strip().startswith("- %s=" % flag):
+                        line = line[:line.index("=")] + "=" + value + "\n"
+                lines.append(line)
+            path.write_text("".join(lines))
+
+    def snapshot(self) -> dict:
+        found = {}
+        for folder, _folders, names in os.walk(self.root / "etc"):
+            for name in names:
+                path = os.path.join(folder, name)
+                found[path[len(str(self.root)):]] = (os.readlink(path) if os.path.islink(path) else Path(path).read_bytes(),
+                                                     os.lstat(path).st_mode)
+        return found
+
+    def phases(self) -> set:
+        return {state.phase for state in rotation.derive_all([self.facts()]).values()}
+
+
+STARTED = authorities.started
+
+
+@pytest.fixture(autouse=True)
+def no_processes(monkeypatch):
+    """The tree under test is nobody's: what runs on this machine has nothing to do with it."""
+    monkeypatch.setattr(authorities, "started", lambda component: -1)
+
+
+@pytest.fixture
+def host(tmp_path):
+    return Host(tmp_path)
+
+
+def ids(data: bytes) -> list:
+    return [item.key_sha256 for item in x509.parse_certificates(data)]
+
+
+def test_the_three_phases_on_one_node(host):
+    a = {name: held.current.id for name, held in authorities.held_here(host.tree().layout).items()}
+    b = {name: signer.id for name, signer in host.stage().items()}
+    assert set(a) == set(b) == set(rotation.AUTHORITIES)
+    assert host.phases() == {"preparing"}
+    for level, name in ((PREPARED, "prepared"), (SWITCHED, "switched"), (COMPLETED, "stable")):
+        declaration = host.level(level)
+        # The kubelet's own certificate is another role's job.
+        states = rotation.derive_all([facts_without_kubelet(host)])
+        assert {state.phase for state in states.values()} == {name}, rotation.explain(states["ca"])
+        if level != SWITCHED:
+            assert declaration.restarts >= {"kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler", "kubelet"}
+        else:
+            assert declaration.restarts == {"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"}
+            assert declaration.reloads == {"kube-apiserver", "etcd"}
+    assert {name: held.current.id for name, held in authorities.held_here(host.tree().layout).items()} == b
+    assert not host.node.kubernetes("pki.next").exists() and not host.node.kubernetes("pki.previous").exists()
+    assert not host.node.kubernetes("pki/ca-signing.crt").exists()
+
+
+def facts_without_kubelet(host) -> dict:
+    facts = host.facts()
+    facts["authorities"]["ca"]["leaves"].pop("kubelet-client")
+    return facts
+
+
+def test_prepared_has_two_certificates_where_trust_is_and_one_where_it_is_signed(host):
+    staged = host.stage()
+    old = ids(host.node.kubernetes("pki/ca.crt").read_bytes())[0]
+    host.level(PREPARED)
+    both = [old, staged["ca"].id]
+    for name in ("admin.conf", "controller-manager.conf", "scheduler.conf", "kubelet.conf"):
+        config = kubeconfig.Kubeconfig(host.node.kubernetes(name).read_bytes(), name)
+        assert ids(config.ca_data) == both
+    assert ids(host.node.kubernetes("pki/ca.crt").read_bytes()) == both
+    assert ids(host.node.kubernetes("pki/ca-signing.crt").read_bytes()) == [old]
+    manifest = host.node.kubernetes("manifests/kube-controller-manager.yaml").read_text()
+    assert "--cluster-signing-cert-file=/etc/kubernetes/pki/ca-signing.crt\n" in manifest
+    assert len(x509.parse_public_keys(host.node.kubernetes("pki/sa.pub").read_bytes())) == 2
+
+
+def test_switched_leaves_verify_with_openssl_under_the_new_authority_alone(host, tmp_path):
+    host.stage()
+    host.level(PREPARED)
+    before = {item.name: item.certificate for item in host.tree().items.values()}
+    host.level(SWITCHED)
+    for ca, leaves in (("ca", ["apiserver", "apiserver-kubelet-client"]), ("front-proxy-ca", ["front-proxy-client"]),
+                       ("etcd/ca", ["etcd/server", "etcd/peer", "etcd/healthcheck-client", "apiserver-etcd-client"])):
+        only_new = tmp_path / "only-new.crt"
+        only_new.write_bytes(x509.parse_certificate(host.node.kubernetes("pki/%s.crt" % ca).read_bytes()).pem)
+        for leaf in leaves:
+            path = host.node.kubernetes("pki/%s.crt" % leaf)
+            done = subprocess.run(["openssl", "verify", "-no-CApath", "-CAfile", str(only_new), str(path)], capture_output=True,
+                                  text=True)
+            assert done.returncode == 0, done.stderr
+    for item in host.tree().items.values():
+        if item.kind in ("leaf", "kubeconfig"):
+            old = before[item.name]
+            assert (item.certificate.subject, item.certificate.sans, item.certificate.extended_usages) == (
+                old.subject, old.sans, old.extended_usages)
+            assert item.key_sha256 == item.certificate.key_sha256 != old.key_sha256
+
+
+@pytest.mark.parametrize("far", [PREPARED, SWITCHED])
+@pytest.mark.parametrize("names", [rotation.AUTHORITIES, ("ca",), ("etcd-ca",), ("front-proxy-ca", "sa")])
+def test_the_way_back_restores_every_byte(host, far, names):
+    before = host.snapshot()
+    host.stage(names)
+    host.level(PREPARED, names)
+    if far == SWITCHED:
+        host.level(SWITCHED, names)
+        assert host.snapshot() != before
+        host.level(PREPARED, names)
+    host.level(ROLLED_BACK, names)
+    assert host.snapshot() == before
+
+
+def test_a_comment_in_the_bundle_survives_the_way_there_and_back(host):
+    path = host.node.kubernetes("pki/ca.crt")
+    path.write_bytes(b"# our own authority, see the safe\n" + path.read_bytes())
+    before = host.snapshot()
+    host.stage()
+    for level in (PREPARED, SWITCHED, PREPARED, ROLLED_BACK):
+        host.level(level)
+    assert host.snapshot() == before
+
+
+@pytest.mark.parametrize("level", [PREPARED, SWITCHED, COMPLETED])
+def test_a_second_application_changes_nothing(host, level):
+    host.stage()
+    for step in range(PREPARED, level + 1):
+        host.level(step)
+    before = host.snapshot()
+    declaration = authorities.declare(host.tree(), rotation.AUTHORITIES, level)
+    assert not declaration.changed and not declaration.edits and not declaration.restarts
+    assert host.apply(declaration) is None
+    assert host.snapshot() == before
+
+
+def test_staging_twice_uses_what_is_staged(host):
+    first = host.stage()
+    assert {name: signer.id for name, signer in host.stage().items()} == {name: signer.id for name, signer in first.items()}
+
+
+def test_material_moves_to_another_node_and_a_third_authority_is_refused(tmp_path):
+    cluster = Cluster()
+    one, two = Host(tmp_path / "1", cluster, "cp1"), Host(tmp_path / "2", cluster, "cp2")
+    staged = one.stage()
+    material = {name: (signer.certificate_pem, signer.key_pem) for name, signer in staged.items()}
+    two.stage(material=material)
+    for host in (one, two):
+        host.level(PREPARED)
+    assert one.node.kubernetes("pki/ca.crt").read_bytes() == two.node.kubernetes("pki/ca.crt").read_bytes()
+    other = Host(tmp_path / "3", cluster, "cp3")
+    other.stage()
+    with pytest.raises(PkiError, match="another successor"):
+        other.stage(material=material)
+
+
+def test_staged_keys_are_for_root_alone(host):
+    host.stage()
+    for folder, _folders, names in os.walk(host.node.kubernetes("pki.next")):
+        assert os.stat(folder).st_mode & 0o777 == 0o700
+        assert all(os.stat(os.path.join(folder, name)).st_mode & 0o777 == 0o600 for name in names)
+
+
+def test_a_worker_follows_the_bundle(tmp_path):
+    cluster = Cluster()
+    control, worker = Host(tmp_path / "1", cluster), Host(tmp_path / "2", cluster, "w1", "worker")
+    control.stage()
+    control.level(PREPARED)
+    bundle = control.node.kubernetes("pki/ca.crt").read_bytes()
+    declaration = authorities.declare_trust(worker.tree(), bundle)
+    assert declaration.restarts == {"kubelet"}
+    worker.apply(declaration)
+    assert worker.node.kubernetes("pki/ca.crt").read_bytes() == bundle
+    states = rotation.derive("ca", [control.facts(), worker.facts()])
+    assert states.phase == "prepared", rotation.explain(states)
+    assert not authorities.declare_trust(worker.tree(), bundle).changed
+
+
+def test_phases_out_of_turn_are_refused(host):
+    for level in (PREPARED, SWITCHED):
+        with pytest.raises(PkiError, match="no successor"):
+            authorities.declare(host.tree(), ("ca",), level)
+    host.stage()
+    with pytest.raises(PkiError, match="does not sign yet"):
+        authorities.declare(host.tree(), ("ca",), COMPLETED)
+    host.level(PREPARED)
+    host.level(SWITCHED)
+    with pytest.raises(PkiError, match="Go back to prepared first"):
+        authorities.declare(host.tree(), ("ca",), ROLLED_BACK)
+
+
+def test_an_authority_whose_key_is_elsewhere_is_refused(host):
+    host.node.kubernetes("pki/ca.key").unlink()
+    assert rotation.derive("ca", [host.facts()]).phase == "external"
+    with pytest.raises(PkiError, match="not on this node"):
+        host.stage(("ca",))
+
+
+def test_a_key_that_does_not_belong_to_its_certificate_is_named(host):
+    host.node.kubernetes("pki/ca.key").write_bytes(key("stranger").pem)
+    state = rotation.derive("ca", [host.facts()])
+    assert state.phase == "impossible" and "ca.key" in state.evidence[0]
+    with pytest.raises(PkiError, match="does not belong"):
+        host.stage(("ca",))
+
+
+def test_a_leaf_of_the_users_own_stays(host):
+    stranger_key = key("stranger")
+    stranger = x509.build_ca("public authority", stranger_key, 100)
+    leaf = x509.sign_leaf(x509.Profile("api", sans=["DNS:api.example"], extended_usages=("server",)), key("cp-own"), stranger,
+                          stranger_key, 90)
+    host.node.kubernetes("pki/apiserver.crt").write_bytes(leaf.pem)
+    host.node.kubernetes("pki/apiserver.key").write_bytes(key("cp-own").pem)
+    host.stage()
+    host.level(PREPARED)
+    host.level(SWITCHED)
+    assert x509.parse_certificate(host.node.kubernetes("pki/apiserver.crt").read_bytes()).sha256 == leaf.sha256
+
+
+def _pair(days=365.0, label="brought", **changes):
+    ca_key = key(label)
+    return x509.build_ca("brought", ca_key, days), ca_key
+
+
+def test_an_authority_brought_by_the_user_is_taken_or_refused(host, tmp_path):
+    ca, ca_key = _pair()
+    taken = authorities.take_successor("ca", ca.pem, ca_key.pem)
+    assert taken.id == ca.key_sha256
+    with pytest.raises(PkiError, match="not the key"):
+        authorities.take_successor("ca", ca.pem, key("stranger").pem)
+    leaf = x509.sign_leaf(x509.Profile("leaf"), key("stranger"), ca, ca_key, 1)
+    with pytest.raises(PkiError, match="not a certificate authority"):
+        authorities.take_successor("ca", leaf.pem, key("stranger").pem)
+    expired = x509.build_ca("old", ca_key, 1, start=x509.now() - 3 * (x509.LATEST - x509.LATEST.replace(day=30)))
+    with pytest.raises(PkiError, match="expired"):
+        authorities.take_successor("ca", expired.pem, ca_key.pem)
+    for extension, words in (("nameConstraints=critical,permitted;DNS:.example.org", "name constraints"),
+                             ("nameConstraints=critical,excluded;IP:10.0.0.0/255.0.0.0", "name constraints")):
+        made = _openssl_ca(tmp_path, ca_key, "basicConstraints=critical,CA:TRUE", extension)
+        with pytest.raises(PkiError, match=words):
+            authorities.take_successor("ca", made, ca_key.pem, authorities.leaf_names(host.tree(), "ca"))
+    short = x509.parse_certificate(_openssl_ca(tmp_path, ca_key, "basicConstraints=critical,CA:TRUE,pathlen:0"))
+    authorities.check_ca(short, ca_key)
+    with pytest.raises(PkiError, match="path length"):
+        authorities.check_ca(short, ca_key, signs_authorities=True)
+
+
+def _openssl_ca(folder: Path, ca_key, *extensions: str) -> bytes:
+    (folder / "ca.key").write_bytes(ca_key.pem)
+    command = ["openssl", "req", "-x509", "-new", "-key", str(folder / "ca.key"), "-subj", "/CN=brought", "-days", "30"]
+    for extension in ("keyUsage=critical,keyCertSign",) + extensions:
+        command += ["-addext", extension]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+class Killed(BaseException):
+    """What a kill looks like from inside: no except clause of the code under test takes it."""
+
+
+def kill_at(monkeypatch, number: int) -> list:
+    """Let the process die at its n-th change of the file system. Gives the list of calls so far."""
+    calls: list[str] = []
+
+    def wrap(module, name):
+        real = getattr(module, name)
+
+        def dying(*arguments, **options):
+            calls.append(name)
+            if len(calls) == number:
+                raise Killed
+            return real(*arguments, **options)
+        monkeypatch.setattr(module, name, dying)
+
+    for name in ("rename", "unlink", "rmdir", "mkdir", "fsync"):
+        wrap(os, name)
+    return calls
+
+
+@pytest.mark.parametrize("level", [PREPARED, SWITCHED, COMPLETED, "back from switched", "back from prepared", "stage"])
+def test_a_kill_at_any_write_converges(tmp_path, monkeypatch, level):
+    """Every write point of every phase: what is found afterwards is derivable, and a second run ends in the same state."""
+    cluster = Cluster()
+    total = None
+    points: list = [None]
+    seed = random.Random(7)
+    for number in points:
+        host = Host(tmp_path / ("run%s" % number), cluster)
+        ready(host, level)
+        with monkeypatch.context() as patch:
+            calls = kill_at(patch, number or 10 ** 9)
+            with contextlib.suppress(Killed):
+                go(host, level)
+        if number is None:
+            total = len(calls)
+            assert total > 10
+            # All of them in the integration suite; here enough to meet each kind.
+            points.extend(sorted(seed.sample(range(1, total + 1), min(total, 5))))
+        authorities.recover(host.tree().layout, host.state)
+        states = rotation.derive_all([facts_without_kubelet(host)])
+        assert not any(state.refused for state in states.values()), [state.evidence for state in states.values()]
+        go(host, level)
+        wanted = {PREPARED: {"prepared"}, SWITCHED: {"switched"}, COMPLETED: {"stable"}, "back from switched": {"prepared"},
+                  "back from prepared": {"stable"}, "stage": {"preparing"}}[level]
+        states = rotation.derive_all([facts_without_kubelet(host)])
+        assert {state.phase for state in states.values()} == wanted
+        litter = [path for path in host.snapshot() if ".kubepki-" in path]
+        assert litter == []
+
+
+def ready(host: Host, level) -> None:
+    if level == "stage":
+        return
+    host.stage()
+    for step in {SWITCHED: [1], COMPLETED: [1, 2], "back from switched": [1, 2], "back from prepared": [1]}.get(level, []):
+        host.level(step)
+
+
+def go(host: Host, level) -> None:
+    if level == "stage":
+        authorities.recover(host.tree().layout, host.state)
+        host.stage()
+    else:
+        host.level({"back from switched": PREPARED, "back from prepared": ROLLED_BACK}.get(level, level))
+
+
+def test_a_full_disk_leaves_the_node_as_it_was(host, monkeypatch):
+    host.stage()
+    before = host.snapshot()
+
+    def full(*_arguments, **_options):
+        raise OSError(28, "No space left on device")
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        with pytest.raises(PkiError, match="no space left"):
+            host.level(PREPARED)
+    assert host.snapshot() == before
+
+
+def test_what_runs_since_before_the_change_is_known(host, monkeypatch):
+    boot, now = authorities.uptime()
+    assert boot and now > 0
+    begun = {"kube-apiserver": now - 10, "etcd": now + 10}
+    monkeypatch.setattr(authorities, "started", lambda component: begun.get(component, -1))
+    record = {"boot": boot, "pending": {"kube-apiserver": now, "etcd": now, "kube-scheduler": now}}
+    assert authorities.stale(record) == ["kube-apiserver"]
+    assert authorities.stale(dict(record, boot="another")) == []
+
+
+def test_the_start_of_a_process_is_seen():
+    before = authorities.uptime()[1]
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            assert before - 1 <= STARTED("sleep") <= authorities.uptime()[1] + 1
+        finally:
+            process.kill()
+    assert STARTED("no-such-program") == -1
