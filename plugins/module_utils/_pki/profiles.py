@@ -144,6 +144,11 @@ def etcd_sans(node_name, advertise_address, extra=()):
     return _sans([node_name, "localhost", advertise_address, "127.0.0.1", "::1"] + list(extra))
 
 
+def node_sans(node_name, address):
+    """Give the SANs of a kubelet's serving certificate: what the API server and metrics collectors dial."""
+    return _sans([node_name, address])
+
+
 def _sans(values):
     found = []
     for value in filter(None, values):  # what is not known is left out

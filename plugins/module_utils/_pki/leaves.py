@@ -1,0 +1,730 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which leaves are due, and how they are made anew without a moment in which a node holds half of them.
+
+What kubeadm made is the model: the existing certificate is the source of subject, SANs and usages, the catalogue serves
+for what is missing.
+"""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import collections
+import datetime
+import errno
+import ipaddress
+import os
+import threading
+
+from . import files, kubeconfig, processes, profiles, x509
+from .errors import PkiError
+from .pki_tree import split_host_port
+
+KEEP, RENEW, CREATE, REFUSE = "keep", "renew", "create", "refuse"
+# What the rows of a result say of them.
+DONE = {KEEP: "kept", RENEW: "renewed", CREATE: "created", REFUSE: "refused"}
+PAIR, KUBECONFIG, COMBINED = "pair", "kubeconfig", "combined"
+
+JOB = "leaves"
+# A client that has read its files before this much time before their end may meet it with the old ones (client-go
+# re-reads them every five minutes).
+LATE = datetime.timedelta(minutes=10)
+
+# All that the decision looks at. missing: there is no certificate. named: named one by one. optional: not on every node.
+# outside: its CA is by its nature not on this node (an external etcd's). foreign: signed by a CA this node does not know.
+# unreadable: certificate or key cannot be read. key: "ok", "missing" or "mismatch". signed: by the CA that signs now.
+# residual: days left (float). unfit: what an explicit specification demands otherwise (str), or None. signer: whether
+# the CA can sign.
+State = collections.namedtuple(
+    "State", "missing named optional outside foreign unreadable key signed residual unfit signer")
+
+
+def decide(state, below_days=0, force=False):
+    """Give (action, reason) for one leaf: the whole policy, without looking at anything but a State.
+
+    below_days: a certificate with fewer days left is due (float). force: all are due.
+    KEEP and REFUSE change nothing; REFUSE means that it is due and cannot or must not be made here.
+    """
+    if state.optional and state.missing and not (state.named and force):
+        return KEEP, "kubeadm makes it on one node only, and it is not on this one"
+    if state.unreadable and not state.named:
+        return REFUSE, "unreadable"
+    due = _due(state, below_days, force)
+    if due is None:
+        return KEEP, "%d days left" % int(state.residual)
+    if state.outside and not state.named:
+        return REFUSE, "outside"
+    if state.foreign and not state.named:
+        return REFUSE, "foreign"
+    if not state.signer:
+        return REFUSE, "signer"
+    return (CREATE if state.missing else RENEW), due
+
+
+def _due(state, below_days, force):
+    if state.missing:
+        return "there is none"
+    if state.unreadable:
+        return "it cannot be read, and it was named"
+    if state.key == "missing":
+        return "its key is missing"
+    if state.key == "mismatch":
+        return "its key does not belong to it"
+    if state.residual <= 0:
+        return "it expired %d days ago" % int(-state.residual)
+    if state.unfit:
+        return state.unfit
+    if not state.signed and not (state.foreign or state.outside):
+        return "another CA than the one on this node signed it"
+    if state.residual < below_days:
+        return "it has %d days left" % int(state.residual)
+    return "all are renewed, whatever they have left" if force else None
+
+
+class Settings:
+    """What a run is asked for.
+
+    below_days, leaf_days: float. force, new_key: bool. key_type: one of x509.KEY_TYPES, or None to keep what is there.
+    embed_ca: bool, whether renewed kubeconfigs also get the CA bundle on disk. now: datetime in UTC.
+    Raises PkiError for what cannot be.
+    """
+
+    def __init__(self, below_days=90.0, leaf_days=365.0, force=False, new_key=True, key_type=None, embed_ca=False, now=None):
+        if key_type and key_type not in x509.KEY_TYPES:
+            raise PkiError("the key type %s is not one of %s" % (key_type, ", ".join(x509.KEY_TYPES)))
+        x509.validity(leaf_days)
+        self.below_days, self.leaf_days, self.force = below_days, leaf_days, force
+        self.new_key, self.key_type, self.embed_ca = new_key, key_type or None, embed_ca
+        self.now = now or x509.now()
+
+
+class Signer:
+    """A CA that signs, or why it cannot. certificate: Certificate or None; bundle: [Certificate]; problem: PkiError or None."""
+
+    def __init__(self, name, certificate, key_path, bundle=(), problem=None):
+        self.name, self.certificate, self.key_path = name, certificate, key_path
+        self.bundle, self.problem = list(bundle), problem
+        self._key = None
+
+    @classmethod
+    def of_item(cls, item, now):
+        """Take a CA's Item of a Tree."""
+        problem = item.problem
+        if problem is not None and item.missing:
+            problem = PkiError("there is no certificate of the authority %s" % item.name, path=item.path,
+                               fix="Put it back; a backup set or another control-plane node has it.")
+        elif problem is None and item.key_missing:
+            problem = PkiError(
+                "the authority %s is managed elsewhere: its certificate is on this node, and its key is not" % item.name,
+                path=item.key_path, fix="Have the certificates issued where the key is, or put it back. To renew the others, "
+                "name them one by one.")
+        elif problem is None and item.key_problem is not None:
+            problem = item.key_problem
+        signer = cls(item.name, item.certificate, item.key_path, item.bundle, problem)
+        if problem is None:
+            signer.problem = signer._trouble(item.key_sha256, now)
+        return signer
+
+    @classmethod
+    def of_files(cls, path, key_path, now):
+        """Take a CA's certificate (or bundle, whose first signs) and key from files."""
+        bundle, problem = [], None
+        try:
+            bundle = x509.parse_certificates(files.read(path), path)
+            digest = x509.private_key_digest(files.read(key_path), key_path)
+        except PkiError as error:
+            problem = error
+        signer = cls(path, bundle[0] if bundle else None, key_path, bundle, problem)
+        if problem is None:
+            signer.problem = signer._trouble(digest, now)
+        return signer
+
+    def _trouble(self, key_sha256, now):
+        ca = self.certificate
+        if key_sha256 != ca.key_sha256:
+            return PkiError("the key %s is not the key of this CA certificate" % self.key_path, path=ca.path,
+                            fix="Put back the key that belongs to it (a backup set holds it); of a bundle, the first "
+                                "certificate signs.")
+        if not ca.is_ca:
+            return PkiError("%s is not a certificate authority" % ca.subject, path=ca.path, fix="Name a CA certificate.")
+        if ca.not_after <= now:
+            return PkiError("the authority %s expired at %s, so nothing it signs would be accepted" % (
+                ca.subject, x509.timestamp(ca.not_after)), path=ca.path,
+                fix="Replace the authority first: the playbook recover does it for a cluster that no longer answers.")
+        if ca.not_before > now:
+            return PkiError("the authority %s is not valid before %s" % (ca.subject, x509.timestamp(ca.not_before)),
+                            path=ca.path, fix="Set this node's clock right (`timedatectl`), then run again.")
+        return None
+
+    def key(self):
+        """Give the CA's PrivateKey, read once."""
+        if self._key is None:
+            self._key = x509.parse_private_key(files.read(self.key_path), self.key_path)
+        return self._key
+
+
+class Leaf:
+    """One leaf as the work sees it, wherever it was described: in the catalogue or by an explicit specification.
+
+    name; form: "pair", "kubeconfig" or "combined". path: certificate, kubeconfig or combined file. certificate_path,
+    key_path: where the two PEMs go (for a kubeconfig with embedded data, None). certificate, bundle, key_sha256,
+    kubeconfig: what is there. problem: PkiError or None. signer: Signer. profile: function that gives (Profile, what was
+    assumed as str or None) where there is nothing to take it from. days: float or None for the run's.
+    consumer, takes_up: the catalogue's. unfit, request, server, mode, owner, key_type: of explicit ones. below_days: or None.
+    """
+
+    def __init__(self, name, form, path, signer, certificate_path=None, key_path=None):
+        self.name, self.form, self.path, self.signer = name, form, path, signer
+        self.certificate_path, self.key_path = certificate_path, key_path
+        self.certificate, self.bundle, self.key_sha256, self.kubeconfig = None, [], None, None
+        self.problem = None
+        self.missing = self.key_missing = False
+        self.named = True
+        self.optional = self.outside = False
+        self.profile = None
+        self.days = self.below_days = self.unfit = self.request = self.server = None
+        self.mode = self.owner = self.key_type = None
+        self.consumer, self.takes_up = None, profiles.NOBODY
+
+    def state(self, now):
+        """Give the State that the decision is made on."""
+        certificate = self.certificate
+        known = certificate is not None and any(certificate.signed_by(ca) for ca in self.signer.bundle)
+        signed = known and certificate.signed_by(self.signer.certificate)
+        same_name = (certificate is not None and self.signer.certificate is not None
+                     and certificate.issuer == self.signer.certificate.subject)
+        if self.request is not None:
+            key = "ok" if certificate is not None and certificate.key_sha256 == self.request.key_sha256 else "mismatch"
+        elif certificate is None or self.key_sha256 == certificate.key_sha256:
+            key = "ok"
+        else:
+            key = "missing" if self.key_missing else "mismatch"
+        return State(
+            missing=self.missing, named=self.named, optional=self.optional, outside=self.outside,
+            foreign=certificate is not None and self.signer.certificate is not None and not known and not same_name,
+            unreadable=self.problem is not None and not self.missing, key=key, signed=signed,
+            residual=(certificate.not_after - now).total_seconds() / 86400.0 if certificate is not None else 0.0,
+            unfit=self.unfit, signer=self.signer.problem is None)
+
+
+class Decision:
+    """What shall happen to a Leaf: action, reason (str); error (PkiError) for a REFUSE that has to end the run."""
+
+    def __init__(self, leaf, action, reason, error=None, warning=None):
+        self.leaf, self.action, self.reason, self.error, self.warning = leaf, action, reason, error, warning
+        self.certificate = self.key = None  # the new ones
+        self.new_key = False
+
+
+def catalogue_leaves(tree, names, settings):
+    """Give the Leaf of every name, in the catalogue's order. names: of the catalogue, or "all".
+
+    Raises PkiError that lists the valid names for one that is not known or not on a node of this role.
+    """
+    wanted = {name.strip() for name in names}
+    known = [entry.name for entry in profiles.CATALOGUE if entry.kind != profiles.CA]
+    for name in sorted(wanted - set(known) - {"all"}):
+        if name in profiles.CA_NAMES:
+            raise PkiError("%s is an authority and no leaf" % name, fix="The playbook rotate_ca replaces authorities.")
+        raise PkiError("%r is not the name of a certificate" % name, fix="Choose among: all, %s." % ", ".join(known))
+    for name in sorted(wanted - {"all"}):
+        if name not in tree.items and not profiles.BY_NAME[name].optional:
+            here = [each for each in known if each in tree.items]
+            raise PkiError("%s does not belong to this node (%s, role %s)" % (name, tree.layout.node_name, tree.layout.role),
+                           fix="Its certificates are: %s." % (", ".join(here) or "none"))
+    if "all" in wanted:
+        wanted.update(profiles.RENEWABLE)
+    signers = {}
+    found = []
+    for entry in profiles.CATALOGUE:
+        if entry.name in wanted and entry.kind != profiles.CA and entry.name in tree.items:
+            ca = entry.ca or "ca"
+            if ca not in signers:
+                signers[ca] = _signer(tree, ca, settings.now)
+            found.append(_catalogue_leaf(tree, tree.items[entry.name], signers[ca], entry.name in names))
+    return found
+
+
+def _signer(tree, name, now):
+    if name in tree.items:
+        return Signer.of_item(tree.items[name], now)
+    return Signer(name, None, None, problem=PkiError("the authority %s is not on this node" % name,
+                                                     fix="Have the certificate issued where it is."))
+
+
+def _catalogue_leaf(tree, item, signer, named):
+    entry = item.entry
+    form = KUBECONFIG if item.kubeconfig is not None or item.kind == profiles.KUBECONFIG else PAIR if item.key_path else COMBINED
+    leaf = Leaf(item.name, form, item.path, signer)
+    leaf.named, leaf.optional = named, entry.optional
+    # An external etcd's CA has no key on a control-plane node by the nature of it.
+    leaf.outside = entry.ca == "etcd-ca" and "etcd" not in tree.layout.parsed and signer.problem is not None
+    leaf.certificate, leaf.bundle, leaf.key_sha256 = item.certificate, item.bundle, item.key_sha256
+    leaf.kubeconfig = item.kubeconfig
+    leaf.problem = item.problem or item.key_problem
+    leaf.missing, leaf.key_missing = item.missing, item.key_missing
+    leaf.consumer, leaf.takes_up = entry.consumer, entry.takes_up
+    leaf.profile = lambda: _from_catalogue(tree.layout, entry)
+    if form == PAIR:
+        leaf.certificate_path, leaf.key_path = item.path, item.key_path
+    elif form == COMBINED:
+        leaf.certificate_path = leaf.key_path = item.path
+    elif item.kubeconfig is not None and item.kubeconfig.certificate_file and not item.kubeconfig.certificate_data:
+        leaf.certificate_path = tree.layout.at(item.kubeconfig.certificate_file)
+        leaf.key_path = tree.layout.at(item.kubeconfig.key_file or item.kubeconfig.certificate_file)
+    if form == KUBECONFIG and item.kubeconfig is None:
+        leaf.server = _server(tree.layout, entry)
+    return leaf
+
+
+def _server(layout, entry):
+    """The URL kubeadm gives a kubeconfig: kube-controller-manager and kube-scheduler speak to their own node's apiserver."""
+    if entry.consumer in ("kube-controller-manager", "kube-scheduler") and layout.advertise_address:
+        address = layout.advertise_address
+        port = layout.flags.get("kube-apiserver", {}).get("--secure-port", "6443")
+        return "https://%s:%s" % ("[%s]" % address if ":" in address else address, port)
+    return "https://%s" % layout.control_plane_endpoint if layout.control_plane_endpoint else None
+
+
+def _from_catalogue(layout, entry):
+    """Give (Profile, what was assumed) for a certificate that is not there."""
+    assumed = []
+    minor = layout.minor
+    if minor is None:
+        minor = 29
+        assumed.append("Kubernetes 1.29 or newer")
+    sans = []
+    if entry.name == "apiserver":
+        services = layout.flags.get("kube-apiserver", {}).get("--service-cluster-ip-range")
+        service_ip = _first_address(services)
+        if service_ip is None:
+            service_ip = "10.96.0.1"
+            assumed.append("the service address 10.96.0.1")
+        config = layout.kubelet.get("config") or {}
+        domain = config.get("clusterDomain") if isinstance(config.get("clusterDomain"), str) else None
+        if not domain:
+            domain = "cluster.local"
+            assumed.append("the domain cluster.local")
+        host = split_host_port(layout.control_plane_endpoint)[0] if layout.control_plane_endpoint else None
+        sans = profiles.apiserver_sans(layout.node_name, layout.advertise_address, service_ip, host, domain)
+        assumed.append("no further names (certSANs)")
+    elif entry.name in ("etcd-server", "etcd-peer"):
+        sans = profiles.etcd_sans(layout.node_name, layout.advertise_address)
+        assumed.append("no further names (serverCertSANs, peerCertSANs)")
+    elif entry.name == "kubelet-serving":
+        sans = profiles.node_sans(layout.node_name, layout.advertise_address)
+    common_name = entry.common_name.format(node=layout.node_name)
+    profile = x509.Profile(common_name, entry.organizations(minor), sans, entry.usages)
+    return profile, "assumed: " + ", ".join(assumed) if assumed else None
+
+
+def _first_address(ranges):
+    """The address of the service "kubernetes": the first of the (first) service range."""
+    try:
+        return str(ipaddress.ip_network(ranges.split(",")[0].strip(), strict=False)[1])
+    except (AttributeError, ValueError, IndexError):
+        return None
+
+
+def plan(leaves, settings):
+    """Decide on every Leaf. Gives [Decision]; nothing is raised here, see obstacle()."""
+    decisions = []
+    for leaf in leaves:
+        below = settings.below_days if leaf.below_days is None else leaf.below_days
+        action, reason = decide(leaf.state(settings.now), below, settings.force)
+        if action == REFUSE:
+            decisions.append(_refused(leaf, reason))
+        else:
+            decisions.append(Decision(leaf, action, reason))
+    return decisions
+
+
+def _refused(leaf, why):
+    if why == "unreadable":
+        problem = leaf.problem
+        return Decision(leaf, REFUSE, problem.message, error=PkiError(
+            problem.message, path=problem.path, fix="%s Or name %s one by one, and it is made anew." % (
+                problem.fix or "Restore it from a backup.", leaf.name)))
+    if why == "outside":
+        text = "%s: it is due, and the external etcd's authority signs it, whose key is not on this node" % leaf.name
+        return Decision(leaf, REFUSE, "the external etcd's authority signs it", warning=text)
+    if why == "foreign":
+        text = "%s: it is due, and was brought by the user (issuer %s); only when it is named one by one is it replaced" % (
+            leaf.name, leaf.certificate.issuer)
+        return Decision(leaf, REFUSE, "brought by the user: its issuer is %s" % leaf.certificate.issuer, warning=text)
+    return Decision(leaf, REFUSE, leaf.signer.problem.message, error=leaf.signer.problem)
+
+
+def obstacle(decisions):
+    """Give the one PkiError that ends a run before anything changes, or None. One error covers all leaves it concerns."""
+    refused = [decision for decision in decisions if decision.error is not None]
+    if not refused:
+        return None
+    first = refused[0].error
+    same = [decision.leaf.name for decision in refused if str(decision.error) == str(first)]
+    others = [decision.leaf.name for decision in refused if decision.leaf.name not in same]
+    message = "%s; so %s cannot be renewed" % (first.message, _listed(same))
+    if others:
+        message += ", nor, for other reasons, %s" % _listed(others)
+    return PkiError(message + ". Nothing was changed", path=first.path, fix=first.fix)
+
+
+def _listed(names):
+    return names[0] if len(names) == 1 else "%s and %s" % (", ".join(names[:-1]), names[-1])
+
+
+def warnings(decisions, settings):
+    """Give what a person should know about a plan: [str]."""
+    found = [decision.warning for decision in decisions if decision.warning]
+    made = [decision for decision in decisions if decision.action in (RENEW, CREATE)]
+    end = x509.validity(settings.leaf_days, start=settings.now)[1]
+    outliving = {}
+    for decision in made:
+        ca = decision.leaf.signer.certificate
+        if decision.leaf.days is None and end > ca.not_after + datetime.timedelta(minutes=1):
+            outliving.setdefault((decision.leaf.signer.name, ca.not_after), []).append(decision.leaf.name)
+    for (name, moment), leaves in sorted(outliving.items()):
+        found.append("The authority %s ends at %s, before %s; nobody will accept them after that." % (
+            name, x509.timestamp(moment), _listed(leaves)))
+    if made and any(decision.leaf.days is None for decision in made) and settings.leaf_days <= settings.below_days:
+        found.append("Certificates are issued for %g days and renewed below %g: every run will renew them." % (
+            settings.leaf_days, settings.below_days))
+    return found
+
+
+def issue(decisions, settings, rehearse=False):
+    """Make the keys and certificates of all that is due, in memory, and check each as a client would.
+
+    rehearse: for check mode: one throw-away key stands for all new ones, so that all but the keys is real.
+    Sets certificate and key of each Decision. Raises PkiError; nothing is written here.
+    """
+    due = [decision for decision in decisions if decision.action in (RENEW, CREATE)]
+    for decision in due:
+        decision.key = None if _wants_new_key(decision, settings) else _old_key(decision)
+        decision.new_key = decision.key is None and decision.leaf.request is None
+    fresh = [decision for decision in due if decision.new_key]
+    if rehearse:
+        stand_in = x509.generate_key("ecdsa-p256") if fresh else None
+        keys = [stand_in] * len(fresh)
+    else:
+        keys = _generate([_key_type(decision.leaf, settings) for decision in fresh])
+    for decision, key in zip(fresh, keys):
+        decision.key = key
+    for decision in due:
+        _sign(decision, settings)
+
+
+def _wants_new_key(decision, settings):
+    leaf = decision.leaf
+    if leaf.request is not None:
+        return False
+    if settings.new_key or leaf.key_sha256 is None:
+        return True
+    wanted = leaf.key_type or settings.key_type
+    if wanted and leaf.certificate is not None and leaf.certificate.key_type != wanted:
+        raise PkiError("its key is to be kept (new_key: false) and to become %s, and is %s" % (
+            wanted, leaf.certificate.key_type), path=leaf.key_path or leaf.path, fix="Leave out key_type or new_key.")
+    return False
+
+
+def _old_key(decision):
+    leaf = decision.leaf
+    if leaf.request is not None:
+        return None
+    if leaf.key_path is None:
+        return x509.parse_private_key(leaf.kubeconfig.key_data, leaf.path)
+    return x509.parse_private_key(files.read(leaf.key_path), leaf.key_path)
+
+
+def _key_type(leaf, settings):
+    wanted = leaf.key_type or settings.key_type
+    if wanted:
+        return wanted
+    current = leaf.certificate.key_type if leaf.certificate is not None else "rsa-2048"
+    # What is there and cannot be made here (a weak RSA key, Ed25519) becomes the nearest that every component takes.
+    nearest = {"ecdsa-p521": "ecdsa-p384", "ed25519": "ecdsa-p256"}.get(current, "rsa-2048")
+    return current if current in x509.KEY_TYPES else nearest
+
+
+def _generate(key_types):
+    """Make keys on all processors at a time: OpenSSL works without the interpreter's lock, and RSA takes a tenth second each."""
+    keys, errors = [None] * len(key_types), []
+    jobs = collections.deque(enumerate(key_types))
+
+    def work():
+        while jobs:
+            try:
+                index, key_type = jobs.popleft()
+                keys[index] = x509.generate_key(key_type)
+            except IndexError:
+                return
+            except Exception as error:
+                errors.append(error)
+    count = min(len(os.sched_getaffinity(0)), len(key_types))
+    threads = [threading.Thread(target=work) for _number in range(count - 1)]
+    for thread in threads:
+        thread.start()
+    work()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return keys
+
+
+def _sign(decision, settings):
+    leaf = decision.leaf
+    if leaf.certificate is not None and leaf.unfit is None and leaf.request is None:
+        profile, assumed = x509.Profile.of(leaf.certificate), None
+    else:
+        profile, assumed = leaf.profile()
+    if assumed:
+        decision.reason = "%s; %s" % (decision.reason, assumed)
+    days = settings.leaf_days if leaf.days is None else leaf.days
+    public = leaf.request if leaf.request is not None else decision.key
+    certificate = x509.sign_leaf(profile, public, leaf.signer.certificate, leaf.signer.key(), days, start=settings.now)
+    if certificate.key_sha256 != public.key_sha256 or not certificate.signed_by(leaf.signer.certificate) \
+            or not certificate.not_before <= settings.now < certificate.not_after or certificate.is_ca \
+            or profile.differences(certificate):
+        raise PkiError("the certificate made for %s failed its check, so nothing was changed" % leaf.name, path=leaf.path,
+                       fix="Please report this.")
+    decision.certificate = certificate
+
+
+def changes(decision, settings):
+    """Give the files a Decision writes: [(path, bytes, mode or None to keep it, owner or None)], and [(link, target)]."""
+    leaf = decision.leaf
+    chain = decision.certificate.pem + b"".join(extra.pem for extra in leaf.bundle[1:])
+    key = decision.key.pem if decision.key is not None else None
+    if leaf.form == KUBECONFIG and leaf.certificate_path is None:
+        config = leaf.kubeconfig
+        if config is None:
+            text = kubeconfig.build(_need_server(leaf), x509.bundle(leaf.signer.bundle), _user(decision), chain, key)
+            return [(leaf.path, text.encode("utf-8"), leaf.mode or 0o600, leaf.owner)], []
+        config = config.with_client(chain, key)
+        if settings.embed_ca:
+            config = config.with_ca(x509.bundle(leaf.signer.bundle))
+        return [(leaf.path, bytes(config), leaf.mode, leaf.owner)], []
+    if leaf.certificate_path == leaf.key_path:
+        path, links = _combined_target(leaf, settings.now)
+        new = not os.path.exists(leaf.certificate_path)
+        return [(path, chain + key, leaf.mode or (0o600 if new or links else None), leaf.owner or _owner(leaf.key_path))], links
+    written = [(leaf.certificate_path, chain, None if os.path.exists(leaf.certificate_path) else 0o644, leaf.owner)]
+    if key is not None and (decision.new_key or leaf.mode):
+        new = not os.path.exists(leaf.key_path)
+        written.append((leaf.key_path, key, leaf.mode or (0o600 if new else None), leaf.owner))
+    return written, []
+
+
+def _owner(path):
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_uid, status.st_gid
+
+
+def _combined_target(leaf, now):
+    """The kubelet keeps a dated file behind a link (client-go certificate_store.go); any other combined file is itself."""
+    path = leaf.certificate_path
+    directory, name = os.path.split(path)
+    if not name.endswith("-current.pem") or not (os.path.islink(path) or leaf.missing):
+        return path, []
+    moment = now
+    while True:
+        dated = os.path.join(directory, name.replace("current", moment.strftime("%Y-%m-%d-%H-%M-%S")))
+        if not os.path.lexists(dated):
+            return dated, [(path, dated)]
+        moment += datetime.timedelta(seconds=1)
+
+
+def _need_server(leaf):
+    if leaf.server is None:
+        raise PkiError("there is none, and the address of the API server that it has to name is not known", path=leaf.path,
+                       fix="Restore it from a backup, or put a kubeconfig with the right server in its place.")
+    return leaf.server
+
+
+def _user(decision):
+    # kubeadm names the user as the certificate does (cmd/kubeadm/app/phases/kubeconfig).
+    return decision.certificate.common_name
+
+
+class Writes:
+    """All that a run writes: files {path: (bytes, mode or None, owner or None)}, by their real paths; links {link: target}."""
+
+    def __init__(self, decisions, settings):
+        self.files, self.links, self.named = {}, {}, set()
+        for decision in decisions:
+            if decision.certificate is not None:
+                written, links = changes(decision, settings)
+                for path, data, mode, owner in written:
+                    self._add(path, data, mode, owner)
+                self.links.update(links)
+
+    def _add(self, path, data, mode, owner):
+        real = os.path.realpath(path)
+        if real in self.files and self.files[real][0] != data:
+            raise PkiError("two certificates are to be written to this file", path=path, fix="Give each a file of its own.")
+        self.files[real] = (data, mode, owner)
+        self.named.add(path)
+
+    def concerned(self):
+        """Give every path whose present content a backup has to hold: files, links, and what links lead to."""
+        return set(self.files) | self.named | set(self.links) | {os.path.realpath(path) for path in self.links}
+
+    def check_room(self, state_dir, backup_dir):
+        """Raise PkiError unless there is space, and permission, for all of it. Writes nothing."""
+        needed = {}
+        for path, (data, _mode, _owner) in self.files.items():
+            directory = os.path.dirname(path)
+            if not os.path.isdir(directory):
+                raise PkiError("the directory %s does not exist" % directory, path=path, fix="Create it, or correct the path.")
+            needed[directory] = needed.get(directory, 0) + _blocks(len(data))
+        # The backup holds the old versions, about as large; the journal is small.
+        needed[backup_dir] = needed.get(backup_dir, 0) + sum(needed.values()) + 16384
+        needed[state_dir] = needed.get(state_dir, 0) + 16384
+        devices = {}
+        for directory, size in needed.items():
+            existing = _existing(directory)
+            _check_access(existing)
+            devices.setdefault(os.stat(existing).st_dev, [existing, 0])[1] += size
+        for directory, size in devices.values():
+            free = files.free_bytes(directory)
+            if free < size:
+                raise PkiError("no space left on the file system: %d KiB are needed and %d are free" % (
+                    -(-size // 1024), free // 1024), path=directory, fix="Free some space and run again; nothing was changed.")
+
+
+def apply(writes, state_dir=files.STATE_DIR, backup_dir=files.BACKUP_DIR, keep=5):
+    """Write all that was issued: a backup set first, then one transaction, then read back and compared.
+
+    writes: a Writes. Gives the directory of the backup set, or None where there was nothing to do. Raises PkiError; the files
+    are then as they were, but for a disk that fails in the middle of the renames, which the next run heals.
+    """
+    if not writes.files:
+        return None
+    transaction = files.Transaction(JOB, state_dir)
+    for path, (data, mode, owner) in writes.files.items():
+        transaction.write(path, data, mode, owner)
+    for path, target in writes.links.items():
+        transaction.symlink(path, target)
+    backup = files.create_backup(writes.concerned(), "cert-leaf", backup_dir, keep)
+    transaction.commit()
+    for path, (data, _mode, _owner) in writes.files.items():
+        if files.read(path) != data:
+            raise PkiError("does not hold what was just written to it", path=path,
+                           fix="Something else writes it, or the disk fails (see `dmesg`); the backup set %s has what was "
+                               "there before." % backup)
+    return backup
+
+
+def _blocks(size):
+    return -(-size // 4096) * 4096
+
+
+def _existing(path):
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _check_access(directory):
+    # Root is denied nothing by access(2) but what a read-only file system denies.
+    if os.statvfs(directory).f_flag & os.ST_RDONLY:
+        raise files.explain(OSError(errno.EROFS, ""), directory)
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise files.explain(OSError(errno.EACCES, ""), directory)
+
+
+def restarts(decisions, now):
+    """Give (restart, reload): the components that only a restart makes take up what changed, and those that do it themselves.
+
+    A client of its own certificate (client-go, etcd's client) reads it afresh at a later handshake, which is soon enough
+    unless the old one has ended or does so within ten minutes, or was not usable at all. A component that runs since before
+    its kubeconfig was written is among the first, too: a run that was interrupted, or kubeadm, renewed that one.
+    """
+    restart, reload = set(), set()
+    for decision in decisions:
+        leaf = decision.leaf
+        if leaf.consumer is None:
+            continue
+        if decision.certificate is None:
+            if leaf.takes_up == profiles.RESTARTS and processes.older_than(leaf.consumer, leaf.path):
+                restart.add(leaf.consumer)
+                decision.reason += "; %s runs since before it was written" % leaf.consumer
+            continue
+        usable = leaf.certificate is not None and leaf.certificate.not_after > now + LATE \
+            and leaf.key_sha256 == leaf.certificate.key_sha256
+        if leaf.takes_up == profiles.RESTARTS or (leaf.takes_up == profiles.CLIENT and not usable):
+            restart.add(leaf.consumer)
+        elif leaf.takes_up == profiles.RELOADS:
+            reload.add(leaf.consumer)
+    return sorted(restart), sorted(reload - restart)
+
+
+def rows(decisions, settings, rehearse=False):
+    """Give one row per leaf for the module's result, without any key material."""
+    found = []
+    for decision in decisions:
+        leaf = decision.leaf
+        before = leaf.certificate.describe() if leaf.certificate is not None else None
+        after = before
+        if decision.certificate is not None:
+            after = decision.certificate.describe()
+            if rehearse:
+                # Neither is known before the real run.
+                del after["serial"], after["sha256"]
+                if decision.new_key:
+                    after["key_type"] = _key_type(leaf, settings)
+        found.append({
+            "name": leaf.name, "path": leaf.path, "action": DONE[decision.action], "reason": decision.reason,
+            "before": before, "after": after, "consumer": leaf.consumer, "takes_up": leaf.takes_up,
+            "ca": leaf.signer.name, "new_key": decision.new_key})
+    return found
+
+
+def diff(found):
+    """Give Ansible's diff for rows(): parsed certificates before and after, never key material."""
+    return [{"before_header": "%s (%s)" % (row["path"], row["name"]), "after_header": "%s (%s)" % (row["path"], row["name"]),
+             "before": row["before"] or {}, "after": row["after"] or {}}
+            for row in found if row["action"] in (DONE[RENEW], DONE[CREATE])]
+
+
+def run(settings, find, check=False, state_dir=files.STATE_DIR, backup_dir=files.BACKUP_DIR, keep=5):
+    """Do the whole job: heal, read, decide, issue, write. Gives the module's result mapping.
+
+    find: function that reads the node and gives [Leaf]; called when what a killed run left is healed and the node is
+    locked. check: nothing is written, and the result is what a run would give but for serials and fingerprints.
+    """
+    if check:
+        interrupted = files.Journal(JOB, state_dir).load() is not None
+        result = _work(settings, find, True, state_dir, backup_dir, keep)
+        if interrupted:
+            result["warnings"].append("A run on this node was interrupted; the next one that is not a check finishes or "
+                                      "undoes it first.")
+        return result
+    with files.lock(state_dir):
+        healed = files.Transaction.recover(JOB, state_dir)
+        result = _work(settings, find, False, state_dir, backup_dir, keep)
+    if healed != "nothing":
+        result["changed"] = result["changed"] or healed == "finished"
+        result["warnings"].append("An interrupted run on this node was %s first." % healed)
+    return result
+
+
+def _work(settings, find, check, state_dir, backup_dir, keep):
+    decisions = plan(find(), settings)
+    error = obstacle(decisions)
+    if error:
+        raise error
+    issue(decisions, settings, rehearse=check)
+    writes = Writes(decisions, settings)
+    if writes.files:
+        writes.check_room(state_dir, backup_dir)
+    backup = None if check else apply(writes, state_dir, backup_dir, keep)
+    restart, reload = restarts(decisions, settings.now)
+    found = rows(decisions, settings, rehearse=check)
+    return {"changed": bool(writes.files), "leaves": found, "restart": restart, "reload": reload, "backup": backup,
+            "diff": diff(found), "warnings": warnings(decisions, settings)}
