@@ -11,7 +11,7 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, job, report
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, job, report, report_html
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
 display = Display()
@@ -80,7 +80,7 @@ class ActionModule(ActionBase):
         directory = os.path.abspath(os.path.expanduser(directory))
         files.make_directory(directory, 0o755)
         written = []
-        for name, render in (("report.json", report.as_json), ("report.html", report.html), ("report.txt", report.text)):
+        for name, render in (("report.json", report.as_json), ("report.html", report_html.page), ("report.txt", report.text)):
             path = os.path.join(directory, name)
             files.write(path, render(document).encode("utf-8"), mode=0o644)
             written.append(path)

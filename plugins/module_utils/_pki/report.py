@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The report of a whole cluster, made on the controller from what every node said: data, table, JSON, metrics.
 
-The HTML page is a room of its own (report_html); html() here leads to it.
+The HTML page is a room of its own (report_html).
 """
 
 from __future__ import annotations
@@ -60,12 +60,6 @@ def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=Non
 def as_json(document):
     """Give report.json's text."""
     return json.dumps(document, indent=1, sort_keys=False) + "\n"
-
-
-def html(document):
-    """Give report.html's text: one self-contained page."""
-    from . import report_html  # the node's modules have no use for it
-    return report_html.page(document)
 
 
 def prometheus(document):
