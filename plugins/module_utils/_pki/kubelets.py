@@ -388,7 +388,8 @@ def certify(config, request, days, timeout=60.0):
     answer = api.call(_CSRS, document)
     if answer.status not in (200, 201):
         raise PkiError("the API server takes no request from this node (HTTP %d%s)" % (answer.status, _said(answer)),
-                       path=api.server, fix="Without a valid credential the node cannot ask for itself: use kubepki_kubelet_method=ca.")
+                       path=api.server,
+                       fix="Without a valid credential the node cannot ask for itself: use kubepki_kubelet_method=ca.")
     name = answer.json()["metadata"]["name"]
     deadline = time.monotonic() + timeout
     while True:
