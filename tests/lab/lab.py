@@ -438,8 +438,7 @@ class Lab:
             self.progress.step("waiting for the cluster")
             cluster.wait_healthy(self, seconds)
         except (LabError, OSError) as exc:
-            self.progress.step(f"it cannot be repaired ({exc.message if isinstance(exc, LabError) else exc});"
-                               " building it anew")
+            self.progress.step(f"it cannot be repaired, so it is built anew; the reason was:\n{exc}")
             return False
         self.progress.step(f"lab {self.name} is up again ({self.state.version})")
         return True

@@ -160,6 +160,10 @@ class Network:
         run(["ip", "link", "set", self.interface(node), "up" if connected else "down"], node=node,
             what="its network link cannot be switched", fix="start the node first")
 
+    def forget(self, node: str) -> None:
+        """Remove the interface of a node that no longer runs; the kernel takes its time with a dead namespace."""
+        run(["ip", "link", "del", self.interface(node)], check=False)
+
     def attached(self, node: str) -> bool:
         """Whether the node's host-side link is administratively up."""
         out = run(["ip", "-json", "link", "show", self.interface(node)], check=False)

@@ -158,6 +158,7 @@ class Node:
             raise LabError(f"processes of its last run do not end: {sorted(left)}", node=self.name,
                            fix="a process that cannot be killed waits for the kernel; reboot this machine")
         self.cgroup.remove()
+        self.network.forget(self.name)
         env = {
             "PATH": os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
             "SYSTEMD_NSPAWN_API_VFS_WRITABLE": "1",
