@@ -67,6 +67,13 @@ options:
     description: Where the journal and the parked manifests are kept. Must not lie in O(manifest_dir).
     type: path
     default: /var/lib/kubepki
+  edits:
+    description:
+      - Flags of the components' commands to change in the manifests that are put back, as a mapping of component to a mapping of
+        flag (with its dashes) to value. Null takes a flag away. Every other byte of the manifest stays.
+      - Only components that are restarted in the same call get them.
+    type: dict
+    default: {}
   timeout:
     description: Seconds that each pod may take until it is proven.
     type: int
@@ -138,7 +145,7 @@ pods:
       description: The same of the new one.
       type: str
     proof:
-      description: What was observed, one line each.
+      description: What was observed, one line each, with the seconds since the manifest was moved out.
       type: list
       elements: str
   sample:
@@ -148,7 +155,10 @@ pods:
       seconds: 1.4
       container_before: aa625919d3bfa4473b5e27782b2fff86aca6032dfaffa55828cd610080c95ef2
       container_after: 02df5d80e8363f3a5a5dfc6f03c8d8a0cbb9eb2497e9e4e23898e498ce440f35
-      proof: ["aa625919d3bf ended after 0.05 s", "02df5d80e836 runs (pid 4711)", "https://127.0.0.1:10259/healthz answers 200"]
+      proof:
+        - "0.05 s: aa625919d3bfa4473b5e27782b2fff86aca6032dfaffa55828cd610080c95ef2 has ended"
+        - "0.94 s: 02df5d80e8363f3a5a5dfc6f03c8d8a0cbb9eb2497e9e4e23898e498ce440f35 runs (pid 4711)"
+        - "1.38 s: https://127.0.0.1:10259/healthz answers 200"
 restored:
   description: Manifests that an earlier run had left out and that were put back.
   returned: success
@@ -182,7 +192,7 @@ def restart(module):
         return _plan(names, options)
     result = static_pods.bounce(
         options["names"], options["manifest_dir"], options["state_dir"], options["unless_reloaded"], options["reload_timeout"],
-        options["timeout"], static_pods.Runtime(options["kubelet_dir"]))
+        options["timeout"], static_pods.Runtime(options["kubelet_dir"]), options["edits"])
     result["changed"] = result["changed"] or bool(result["restored"])
     if module._diff:
         result["diff"] = {"before": {pod["name"]: pod["container_before"] for pod in result["pods"]},
@@ -221,6 +231,7 @@ def main():
         reload_timeout={"type": "int", "default": 75},
         state={"type": "str", "choices": ["restarted", "restored"], "default": "restarted"},
         manifest_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
+        edits={"type": "dict", "default": {}},
         timeout={"type": "int", "default": 180},
     )
     glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), restart, needs=("yaml",))

@@ -4,7 +4,8 @@
 
 The files of a phase are a function of what lies on the node and of the level asked for (rotation.LEVELS), so a second
 application changes nothing and a half-applied one converges. Beside the tree lie pki.next (the staged successor) and
-pki.previous (the former authority, and what it signed, for the way back), both 0700 with files of 0600.
+pki.previous (the former authority, and what it signed, for the way back), both 0700 with files of 0600. What the kubelet
+reads is not here but in kubelets, for all nodes alike.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import os
 import re
 
-from . import files, kubeconfig, pki_tree, profiles, rotation, x509
+from . import files, kubeconfig, kubelets, pki_tree, profiles, rotation, x509
 from .errors import PkiError
 
 JOB = "rotation"  # the name of its transaction and of its record in the state directory
@@ -154,9 +155,10 @@ def facts(tree, state_dir=files.STATE_DIR, names=rotation.AUTHORITIES):
     """
     layout = tree.layout
     record = read_record(state_dir)
-    result = {"node": layout.node_name, "role": "etcd" if layout.role == pki_tree.ETCD else layout.role,
+    pending = stale(record) + (["kubelet"] if files.Journal(kubelets.PENDING, state_dir).load() else [])
+    result = {"node": layout.node_name, "role": layout.role,
               "journal": JOB if files.Journal(JOB, state_dir).load() else None,
-              "pending": stale(record), "seconds": record.get("seconds", {}), "authorities": {}, "certificates": {}}
+              "pending": pending, "seconds": record.get("seconds", {}), "authorities": {}, "certificates": {}}
     for name, held in held_here(layout, names, with_keys=False).items():
         result["authorities"][name] = _view(tree, held)
         for item in held.known():
@@ -195,13 +197,14 @@ def _signed_by(certificate, candidates):
     return None
 
 
-def trust_kubeconfigs(layout):
-    """Give the paths of the kubeconfigs on this node that carry the cluster CA."""
+def trust_kubeconfigs(layout, kubelet=True):
+    """Give the paths of the kubeconfigs on this node that carry the cluster CA. kubelet: also the kubelet's own two."""
     paths = []
     for entry in profiles.CATALOGUE:
         if entry.kind == profiles.KUBECONFIG:
             paths.append(layout.paths.get(entry.name, (os.path.join(layout.kubernetes_dir, entry.path), None))[0])
-    paths += [layout.kubelet.get("kubeconfig_path"), layout.kubelet.get("bootstrap_kubeconfig_path")]
+    if kubelet:
+        paths += [layout.kubelet.get("kubeconfig_path"), layout.kubelet.get("bootstrap_kubeconfig_path")]
     return [path for path in dict.fromkeys(paths) if path and os.path.lexists(path)]
 
 
@@ -461,7 +464,7 @@ class Declarer:
 
     def _kubeconfigs(self, held, old, new, signer):
         leaf_paths = {item.path: item for item in self.tree.items.values() if item.kind == profiles.KUBECONFIG}
-        for path in trust_kubeconfigs(self.layout):
+        for path in trust_kubeconfigs(self.layout, kubelet=False):
             config = kubeconfig.Kubeconfig(files.read(path), path)
             item = leaf_paths.get(path)
             if item is not None and item.certificate is not None:
@@ -475,8 +478,7 @@ class Declarer:
     def _write_kubeconfig(self, path, data):
         if self.result.write(path, data, _SECRET):
             component = {self.layout.paths.get("controller-manager.conf", ("",))[0]: _MANAGER,
-                         self.layout.paths.get("scheduler.conf", ("",))[0]: _SCHEDULER,
-                         self.layout.kubelet.get("kubeconfig_path"): "kubelet"}.get(path)
+                         self.layout.paths.get("scheduler.conf", ("",))[0]: _SCHEDULER}.get(path)
             if component:
                 self.result.restarts.add(component)
 
@@ -585,28 +587,6 @@ def declare(tree, names, level, days=365.0, key_type=None):
     for held in held_here(tree.layout, names).values():
         declarer.authority(held)
     return declarer.result
-
-
-def declare_trust(tree, bundle):
-    """Give the Declaration of a node that only trusts (a worker): ca.crt and the kubelet's kubeconfigs.
-
-    bundle: PEM bytes of the cluster CA's bundle as the control plane has it.
-    """
-    layout, result = tree.layout, Declaration()
-    x509.parse_certificates(bundle, "the trust bundle")
-    paths = [layout.paths["ca"][0]] if "ca" in layout.paths else [os.path.join(layout.pki_dir, "ca.crt")]
-    if layout.kubelet.get("ca_file"):
-        paths.append(layout.kubelet["ca_file"])
-    for path in dict.fromkeys(paths):
-        result.write(path, bundle, _PUBLIC)
-    for path in (layout.kubelet.get("kubeconfig_path"), layout.kubelet.get("bootstrap_kubeconfig_path")):
-        if path and os.path.lexists(path):
-            config = kubeconfig.Kubeconfig(files.read(path), path)
-            if config.ca_data and result.write(path, bytes(config.with_ca(bundle)), _SECRET) \
-                    and path == layout.kubelet.get("kubeconfig_path"):
-                result.restarts.add("kubelet")
-    result.trust["ca"] = bundle
-    return result
 
 
 def apply(layout, declaration, job, state_dir=files.STATE_DIR, backup_dir=files.BACKUP_DIR, backup_keep=5):

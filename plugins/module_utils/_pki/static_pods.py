@@ -281,14 +281,16 @@ class Runtime:
 class _Pod:
     """One pod of a bounce: its manifest, and how far it has come."""
 
-    def __init__(self, manifest, endpoints, state_dir):
+    def __init__(self, manifest, endpoints, state_dir, flags=None):
         self.manifest = manifest
+        self.flags = flags or {}
         self.path = manifest.path
         self.name = manifest.component
         self.token = os.urandom(4).hex()
         self.parked = os.path.join(state_dir, PARKED, os.path.basename(manifest.path) + "." + self.token)
         self.endpoints = endpoints
         self.data = files.read(self.path)
+        with_flags(self.data, self.path, self.name, self.flags)  # refused before anything moves
         status = os.stat(self.path)
         self.mode, self.owner = stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid)
         self.before = []
@@ -354,6 +356,35 @@ def annotated(data, path, moment=None):
             tree["metadata"].pop("annotations", None)
     if before != after:
         raise PkiError("cannot be annotated without changing more", path=path)
+    return bytes(document)
+
+
+def with_flags(data, path, component, flags):
+    """Give a manifest's bytes with flags of the component's command changed; every other byte stays.
+
+    flags: {"--flag": value, or None to take it away}. A flag that is not there is put behind the last word of the command.
+    Raises PkiError where the text cannot be edited safely.
+    """
+    if not flags:
+        return data
+    document = yamltext.YamlText(data, path)
+    containers = document.get(("spec", "containers"), [])
+    index = next((number for number, item in enumerate(containers) if item.get("name") == component), 0)
+    for flag, value in flags.items():
+        places = [("spec", "containers", index, key, number) for key in ("command", "args")
+                  for number, word in enumerate(document.get(("spec", "containers", index, key)) or [])
+                  if str(word).split("=", 1)[0] == flag]
+        if any("=" not in document.get(place) for place in places):
+            raise PkiError("%s and its value are two words" % flag, path=path, fix="Write it as %s=VALUE, then run again." % flag)
+        for place in reversed(places):
+            if value is None:
+                document.remove(place)
+            else:
+                document.set(place, "%s=%s" % (flag, value))
+        if value is not None and not places:
+            key = "command" if document.get(("spec", "containers", index, "command")) else "args"
+            words = document.get(("spec", "containers", index, key)) or []
+            document.insert(("spec", "containers", index, key, len(words)), "%s=%s" % (flag, value))
     return bytes(document)
 
 
@@ -485,11 +516,12 @@ def _probe_endpoint(manifest):
 
 
 def bounce(names, manifest_dir="/etc/kubernetes/manifests", state_dir=files.STATE_DIR, unless_reloaded=(), reload_timeout=75,
-           timeout=180, runtime=None):
+           timeout=180, runtime=None, edits=None):
     """Restart static pods of this node, and return when each is proven to be a new, healthy one.
 
     names: list of str, see choose(). unless_reloaded: those of them that are restarted only when by reload_timeout (seconds)
     they do not serve the certificates that are on disk. timeout: seconds for each pod. runtime: who observes the node.
+    edits: {component: {"--flag": value or None}} that the manifests get when they are put back, as in with_flags().
     First heals what a killed run left. Gives {"pods": [result...], "changed": bool, "warnings": [str]}; a result has name, action
     ("restarted", "reloaded", "restored"), down_seconds, seconds, container_before, container_after, proof. A signal (TERM, INT,
     HUP) or an error puts every manifest back first. Raises PkiError before anything is touched, BounceError after.
@@ -500,7 +532,7 @@ def bounce(names, manifest_dir="/etc/kubernetes/manifests", state_dir=files.STAT
     runtime = runtime or Runtime()
     with files.lock(state_dir):
         restored = recover(state_dir)
-        run = _Run(names, manifest_dir, state_dir, unless_reloaded, reload_timeout, timeout, runtime)
+        run = _Run(names, manifest_dir, state_dir, unless_reloaded, reload_timeout, timeout, runtime, edits)
         run.go()
     kept = [dict(item, action="restored") for item in restored if item["action"] == "restored"]
     result = run.result()
@@ -551,13 +583,14 @@ def _until_served(endpoint, digest, seconds):
 class _Run:
     """The state of one bounce. Every pod is a generator that yields while it waits; all run in this one thread."""
 
-    def __init__(self, names, manifest_dir, state_dir, unless_reloaded, reload_timeout, timeout, runtime):
+    def __init__(self, names, manifest_dir, state_dir, unless_reloaded, reload_timeout, timeout, runtime, edits=None):
         self.state_dir, self.timeout, self.reload_timeout, self.runtime = state_dir, timeout, reload_timeout, runtime
         self.manifest_dir = manifest_dir
         chosen, everything, self.warnings = choose(list(names) + [name for name in unless_reloaded if name not in names],
                                                    manifest_dir)
         endpoints = node_endpoints(everything, os.path.dirname(manifest_dir.rstrip("/")))
-        self.pods = [_Pod(item, endpoints.get(item.component, []), state_dir) for item in chosen]
+        self.pods = [_Pod(item, endpoints.get(item.component, []), state_dir, (edits or {}).get(item.component))
+                     for item in chosen]
         # The apiserver goes first: it needs its whole grace period, and etcd waits until it has stopped listening.
         self.pods.sort(key=lambda pod: pod.name != "kube-apiserver")
         maybe = {item for name in unless_reloaded for item in chosen if name in (item.component, item.name, _stem(item.path))}
@@ -652,7 +685,7 @@ class _Run:
                 pod.warning = "somebody else wrote %s meanwhile; that one stays" % pod.path
             pod.out = False
             return
-        pod.placed, changed = _annotated_or_same(pod.data, pod.path)
+        pod.placed, changed = _annotated_or_same(with_flags(pod.data, pod.path, pod.name, pod.flags), pod.path)
         if not changed and pod.warning is None:
             pod.warning = "its manifest cannot be annotated, so it was put back unchanged and the kubelet may delay it"
         put_back(pod.path, pod.placed, pod.mode, pod.owner, pod.token)

@@ -59,9 +59,17 @@ class Host:
         declaration = authorities.declare(self.tree(), names, level)
         self.apply(declaration)
         self.edit(declaration.edits)
+        self.kubelet()
         rest = authorities.declare(self.tree(), names, level)
         self.apply(rest)
         return declaration
+
+    def kubelet(self) -> None:
+        """What the role kubelet_credentials does to the files of trust."""
+        path = self.node.kubernetes("kubelet.conf")
+        config = kubeconfig.Kubeconfig(path.read_bytes(), str(path))
+        path.write_bytes(bytes(config.with_ca(x509.bundle(x509.parse_certificates(
+            self.node.kubernetes("pki/ca.crt").read_bytes())))))
 
     def edit(self, edits) -> None:
         for component, flags in edits.items():
@@ -116,9 +124,9 @@ def test_the_three_phases_on_one_node(host):
         states = rotation.derive_all([facts_without_kubelet(host)])
         assert {state.phase for state in states.values()} == {name}, rotation.explain(states["ca"])
         if level != SWITCHED:
-            assert declaration.restarts >= {"kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler", "kubelet"}
+            assert declaration.restarts >= {"kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler"}
         else:
-            assert declaration.restarts == {"kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet"}
+            assert declaration.restarts == {"kube-apiserver", "kube-controller-manager", "kube-scheduler"}
             assert declaration.reloads == {"kube-apiserver", "etcd"}
     assert {name: held.current.id for name, held in authorities.held_here(host.tree().layout).items()} == b
     assert not host.node.kubernetes("pki.next").exists() and not host.node.kubernetes("pki.previous").exists()
@@ -231,19 +239,17 @@ def test_staged_keys_are_for_root_alone(host):
         assert all(os.stat(os.path.join(folder, name)).st_mode & 0o777 == 0o600 for name in names)
 
 
-def test_a_worker_follows_the_bundle(tmp_path):
+def test_a_worker_that_follows_is_prepared(tmp_path):
     cluster = Cluster()
     control, worker = Host(tmp_path / "1", cluster), Host(tmp_path / "2", cluster, "w1", "worker")
     control.stage()
     control.level(PREPARED)
-    bundle = control.node.kubernetes("pki/ca.crt").read_bytes()
-    declaration = authorities.declare_trust(worker.tree(), bundle)
-    assert declaration.restarts == {"kubelet"}
-    worker.apply(declaration)
-    assert worker.node.kubernetes("pki/ca.crt").read_bytes() == bundle
-    states = rotation.derive("ca", [control.facts(), worker.facts()])
-    assert states.phase == "prepared", rotation.explain(states)
-    assert not authorities.declare_trust(worker.tree(), bundle).changed
+    state = rotation.derive("ca", [control.facts(), worker.facts()])
+    assert state.phase == "preparing" and set(state.pending) == {"w1"}
+    worker.node.kubernetes("pki/ca.crt").write_bytes(control.node.kubernetes("pki/ca.crt").read_bytes())
+    worker.kubelet()
+    state = rotation.derive("ca", [control.facts(), worker.facts()])
+    assert state.phase == "prepared", rotation.explain(state)
 
 
 def test_phases_out_of_turn_are_refused(host):

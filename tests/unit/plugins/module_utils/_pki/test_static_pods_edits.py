@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Flags of a manifest change while it is out, and nothing else does."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import static_pods
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from fakekubelet import FakeKubelet, FakeRuntime, Node
+
+MANIFEST = b"""apiVersion: v1
+kind: Pod
+metadata:
+  name: kube-controller-manager  # ours
+spec:
+  containers:
+  - command:
+    - kube-controller-manager
+    - --cluster-signing-cert-file=/etc/kubernetes/pki/ca.crt   # the signer
+    - --leader-elect=true
+    image: x
+    name: kube-controller-manager
+"""
+FLAG = "--cluster-signing-cert-file"
+
+
+def edit(flags, data=MANIFEST):
+    return static_pods.with_flags(data, "m.yaml", "kube-controller-manager", flags)
+
+
+def test_there_and_back_is_the_same_file():
+    there = edit({FLAG: "/etc/kubernetes/pki/ca-signing.crt"})
+    assert there == MANIFEST.replace(b"pki/ca.crt", b"pki/ca-signing.crt")
+    assert edit({FLAG: "/etc/kubernetes/pki/ca.crt"}, there) == MANIFEST
+    assert edit({}) == MANIFEST
+
+
+def test_a_flag_is_added_and_taken_away():
+    added = edit({"--feature-gates": "X=true"})
+    assert added == MANIFEST.replace(b"    - --leader-elect=true\n", b"    - --leader-elect=true\n    - --feature-gates=X=true\n")
+    assert edit({"--feature-gates": None}, added) == MANIFEST
+
+
+def test_a_flag_in_two_words_is_refused_before_anything_moves():
+    with pytest.raises(PkiError, match="two words"):
+        edit({FLAG: "x"}, MANIFEST.replace(FLAG.encode() + b"=", FLAG.encode() + b"\n    - "))
+
+
+def test_a_bounce_puts_the_edited_manifest_back(tmp_path):
+    node = Node(tmp_path, 36)
+    node.add("kube-scheduler")
+    with FakeKubelet(node):
+        static_pods.bounce(["kube-scheduler"], str(node.manifests), str(node.state), timeout=20,
+                           runtime=FakeRuntime(node.root, node.minor), edits={"kube-scheduler": {"--v": "2"}})
+    before = yaml.safe_load(node.original["kube-scheduler"])
+    after = yaml.safe_load((node.manifests / "kube-scheduler.yaml").read_text())
+    before["spec"]["containers"][0]["command"].append("--v=2")
+    assert after["spec"] == before["spec"]
