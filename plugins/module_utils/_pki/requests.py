@@ -555,7 +555,7 @@ def table(rows):
         entry = rows[number - 1] if number else {}
         if entry.get("decision"):
             text.append("    %s: %s" % (entry["decision"], entry["why"]))
-        elif entry.get("problem") or entry.get("dangers"):
+        elif entry.get("state") == PENDING and (entry["problem"] or entry["dangers"]):
             text.append("    %s" % (entry["problem"] or "; ".join(entry["dangers"])))
     return text
 

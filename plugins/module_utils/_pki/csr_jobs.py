@@ -1,0 +1,533 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the modules of the Certificates API do: one request, many requests, a person's credential."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import datetime
+import os
+import re
+from urllib.parse import urlsplit
+
+from . import cluster_api, files, issuing, kubeconfig, requests, x509
+from .errors import PkiError
+
+_EXTENDED = {"client auth": "client", "server auth": "server"}
+_OWN_REASON = "KubepkiDecision"
+_USER_LABEL = {"kubepki.io/kind": "user"}
+
+
+def _days(number):
+    return None if number is None else datetime.timedelta(days=number)
+
+
+def _slug(text, longest=40):
+    return re.sub(r"[^a-z0-9.-]+", "-", text.lower()).strip("-.")[:longest].rstrip("-.") or "user"
+
+
+# --- cert_csr ----------------------------------------------------------------------------------------------------------------
+
+def one_request(params, check):
+    """Bring one CertificateSigningRequest to a state, and what was issued to a file: gives cert_csr's result."""
+    api = cluster_api.connect(params)
+    return _OneRequest(api, params, check).run()
+
+
+class _OneRequest:
+    def __init__(self, api, params, check):
+        self.api, self.params, self.check = api, params, check
+        self.actions, self.warnings = [], []
+        self.before = self.ask = self.wanted = self.certificate = None
+
+    def run(self):
+        state, params = self.params["state"], self.params
+        if state in ("absent", "denied"):
+            self._existing(must_be=state == "denied")
+            self._absent() if state == "absent" else self._deny()
+            return self._result()
+        if self._has_material():
+            self._load()
+            if not params["force"] and self._file_serves():
+                return self._result()
+            self._present()
+        else:
+            self._existing(must_be=True)
+        if state == "approved":
+            self._approve()
+        wait = params["wait"] if params["wait"] is not None else state == "approved"
+        if wait and not self.check:
+            self.ask = issuing.wait(self.api, self.ask, params["wait_timeout"])
+        self._take_certificate()
+        return self._result()
+
+    def _has_material(self):
+        params = self.params
+        return bool(params["request"] or params["request_path"] or params["privatekey_path"])
+
+    def _existing(self, must_be=False):
+        self.ask = issuing.find(self.api, self.params["name"])
+        self.before = self.ask
+        if self.ask is None and must_be:
+            raise PkiError("there is no such request", path="CertificateSigningRequest %s" % self.params["name"],
+                           fix="Make it first with state present, or correct the name.")
+
+    def _load(self):
+        """Set self.wanted from what the parameters say; makes the private key where it is missing."""
+        params = self.params
+        if params["request"] or params["request_path"]:
+            data = params["request"].encode("utf-8") if params["request"] else files.read(params["request_path"])
+            request = x509.parse_request(data, params["request_path"] or "request")
+        else:
+            request = self._own_request(params["privatekey_path"])
+        self.wanted = issuing.Wanted(params["name"], request, params["signer_name"], params["usages"],
+                                     params["expiration_seconds"], params["labels"])
+
+    def _own_request(self, path):
+        params = self.params
+        if not params["common_name"]:
+            raise PkiError("a request from %s needs a common name" % path, fix="Give common_name, or a finished request.")
+        data = files.read_if_exists(path)
+        if data is None:
+            key = x509.generate_key(params["key_type"])
+            self.actions.append("key made")
+            if not self.check:
+                files.write(path, key.pem, mode=0o600)
+        else:
+            key = x509.parse_private_key(data, path)
+        usages = params["usages"] or requests.USAGES.get(params["signer_name"]) or ()
+        extended = [_EXTENDED[usage] for usage in usages if usage in _EXTENDED]
+        profile = x509.Profile(params["common_name"], params["organizations"] or (), params["sans"] or (), extended)
+        return x509.build_request(profile, key)
+
+    def _file_serves(self):
+        """Tell whether the certificate file already is what is wanted; the API is not asked then."""
+        path = self.params["path"]
+        data = files.read_if_exists(path) if path else None
+        if data is None:
+            return False
+        try:
+            certificate = x509.parse_certificate(data, path)
+        except PkiError as error:
+            self.warnings.append("%s It is replaced." % error)
+            return False
+        if issuing.certificate_fault(certificate, self.wanted.request, _days(self.params["renew_below_days"]), x509.now()):
+            return False
+        self.certificate = certificate
+        return True
+
+    def _present(self):
+        self._existing()
+        why = self._why_again()
+        if self.ask is not None and why is None:
+            return
+        if self.ask is not None:
+            self.actions.append("deleted: %s" % why)
+            if not self.check:
+                issuing.delete(self.api, self.ask)
+        self.actions.append("created")
+        if self.wanted.expiration_seconds is not None and self.api.minor < 22:
+            self.warnings.append("Kubernetes 1.%d knows no expirationSeconds: the signer's own validity counts "
+                                 "(--cluster-signing-duration of kube-controller-manager)." % self.api.minor)
+        if self.check:
+            self.ask = requests.decode(self.wanted.body(self.api))
+        else:
+            self.ask = issuing.create(self.api, self.wanted)
+
+    def _why_again(self):
+        ask = self.ask
+        if ask is None:
+            return None
+        if self.params["force"]:
+            return "force"
+        if ask.state in (requests.DENIED, requests.FAILED):
+            return "it was denied" if ask.state == requests.DENIED else "its signer refused it"
+        why = issuing.difference(ask, self.wanted, self.api.minor)
+        if why or ask.state != requests.ISSUED:
+            return why
+        try:
+            certificate = issuing.check_issued(ask, self.wanted.request)
+        except PkiError as error:
+            return error.message
+        return issuing.due(certificate, _days(self.params["renew_below_days"]), x509.now())
+
+    def _approve(self):
+        if not self._has_material():
+            self._expected()
+        found = requests.dangers(self.ask)
+        if self.ask.problem:
+            raise self.ask.problem
+        if found:
+            self.warnings.append("%s: %s. It is approved because it was named." % (self.ask.path, "; ".join(found)))
+        if self.ask.state == requests.PENDING:
+            self.actions.append("approved")
+            if self.check:
+                return
+        elif self.check and self.ask.state in (requests.APPROVED, requests.ISSUED):
+            return
+        self.ask = issuing.decide(self.api, self.ask, "Approved", self.params["reason"] or _OWN_REASON,
+                                  self.params["message"] or "Approved with kubepki.lifecycle.cert_csr")
+
+    def _expected(self):
+        """Refuse to approve something else than the parameters describe."""
+        request, params = self.ask.request, self.params
+        if request is None:
+            return
+        for option, have in (("organizations", request.organizations), ("sans", request.sans)):
+            if params[option] is not None and sorted(params[option]) != sorted(have):
+                raise self._other(option, ", ".join(have))
+        if params["common_name"] and request.common_names != [params["common_name"]]:
+            raise self._other("common_name", ", ".join(request.common_names))
+
+    def _other(self, option, have):
+        have = requests.printable(have) or "(none)"
+        return PkiError("it asks for %s %s, which is not what was to be approved" % (option, have), path=self.ask.path,
+                        fix="Deny it, or correct the task.")
+
+    def _deny(self):
+        if self.ask.state == requests.DENIED:
+            return
+        self.actions.append("denied")
+        if not self.check:
+            self.ask = issuing.decide(self.api, self.ask, "Denied", self.params["reason"] or _OWN_REASON,
+                                      self.params["message"] or "Denied with kubepki.lifecycle.cert_csr")
+
+    def _absent(self):
+        if self.ask is None:
+            return
+        self.actions.append("deleted")
+        if not self.check:
+            issuing.delete(self.api, self.ask)
+        self.ask = None
+
+    def _take_certificate(self):
+        if self.ask is None or self.ask.state != requests.ISSUED:
+            return
+        request = self.wanted.request if self.wanted else self.ask.request
+        if request is None:
+            return
+        self.certificate = issuing.check_issued(self.ask, request)
+        path = self.params["path"]
+        if not path:
+            return
+        # What the signer issued, chain included where it gives one.
+        data = self.ask.certificate.strip() + b"\n"
+        if files.read_if_exists(path) != data:
+            self.actions.append("written")
+            if not self.check:
+                files.write(path, data, mode=0o644 if not os.path.exists(path) else None)
+
+    def _result(self):
+        moment = x509.now()
+        shown = [requests.row(ask, moment) if ask is not None else {} for ask in (self.before, self.ask)]
+        pem = None
+        if self.ask is not None and self.ask.certificate and self.certificate is not None:
+            pem = self.ask.certificate.decode("ascii", "replace")
+        elif self.certificate is not None:
+            pem = self.certificate.pem.decode("ascii")
+        return {"changed": bool(self.actions), "actions": self.actions, "warnings": self.warnings,
+                "csr": shown[1] or None, "certificate": pem,
+                "certificate_info": self.certificate.describe() if self.certificate is not None else None,
+                "diff": {"before": _for_diff(shown[0]), "after": _for_diff(shown[1])}}
+
+
+def _for_diff(shown):
+    return {key: value for key, value in shown.items() if key not in ("age_seconds", "dangers")}
+
+
+# --- csr_review --------------------------------------------------------------------------------------------------------------
+
+def many_requests(params, check):
+    """List requests and decide the pending ones by name, label or policy: gives csr_review's result."""
+    api = cluster_api.connect(params)
+    policy = _policy(params)
+    asks = issuing.every(api, params["selector"])
+    names = [name for name in params["names"] or [] if name]
+    missing = sorted(set(names) - {ask.name for ask in asks})
+    if missing:
+        raise PkiError("there is no CertificateSigningRequest named %s" % ", ".join(missing), path=api.server,
+                       fix="Correct the names; without names all pending requests are meant.")
+    action = params["action"]
+    if action == "list":
+        shown = [ask for ask in asks if not names or ask.name in names]
+        return _review(api, shown, [], x509.now())
+    meant = [ask for ask in asks if (ask.name in names if names else ask.state == requests.PENDING)]
+    nodes = _nodes(api, params, meant) if action == requests.APPROVE and not names else None
+    decisions = [requests.decide(ask, action, policy, nodes, named=bool(names)) for ask in meant]
+    return _review(api, [], [_Done(api, decision, params, check) for decision in decisions], x509.now())
+
+
+def _policy(params):
+    if params["policy"]:
+        return requests.parse_policy(params["policy"], params["policy_path"] or "the policy")
+    if params["policy_path"]:
+        return requests.parse_policy(files.read(params["policy_path"]), params["policy_path"])
+    # A label says which requests are meant; without one, only the policy does.
+    return None if params["selector"] else requests.built_in_policy()
+
+
+def _nodes(api, params, asks):
+    if not any(ask.signer == requests.KUBELET_SERVING for ask in asks):
+        return None
+    service = api.get("/api/v1/namespaces/default/services/kubernetes") or {}
+    spec = service.get("spec") or {}
+    reserved = [urlsplit(api.server).hostname, spec.get("clusterIP")] + list(spec.get("clusterIPs") or [])
+    masters = set(params["control_plane_hosts"] or [])
+    inventory = [{"name": name, "addresses": [address] if address else [], "control_plane": name in masters}
+                 for name, address in sorted((params["hosts"] or {}).items())]
+    return requests.Nodes(api.list("/api/v1/nodes"), inventory, reserved)
+
+
+class _Done:
+    """A decision, carried out (unless in check mode). error: PkiError or None."""
+
+    def __init__(self, api, decision, params, check):
+        self.decision, self.error, self.ask = decision, None, decision.ask
+        if decision.action == requests.LEAVE or check:
+            return
+        kind = "Approved" if decision.action == requests.APPROVE else "Denied"
+        message = params["message"] or "%s with kubepki.lifecycle: %s%s" % (
+            kind, decision.why, " (rule %s)" % decision.rule if decision.rule else "")
+        try:
+            self.ask = issuing.decide(api, decision.ask, kind, params["reason"] or _OWN_REASON, message[:1024])
+        except PkiError as error:
+            self.error = error
+
+
+def _review(api, asks, done, moment):
+    rows = [dict(requests.row(ask, moment), decision=None, why=None, rule=None, refused=False, error=None) for ask in asks]
+    for entry in done:
+        decision = entry.decision
+        rows.append(dict(requests.row(entry.ask, moment), decision=decision.action, why=decision.why, rule=decision.rule,
+                         refused=decision.refused, error=str(entry.error) if entry.error else None))
+    states = [row["state"] for row in rows]
+    carried = [row["decision"] for row in rows if row["error"] is None]
+    errors = [row["error"] for row in rows if row["error"]]
+    counts = {state: states.count(state) for state in (requests.PENDING, requests.APPROVED, requests.ISSUED, requests.DENIED,
+                                                       requests.FAILED)}
+    counts.update(total=len(rows), approved_now=carried.count(requests.APPROVE), denied_now=carried.count(requests.DENY),
+                  left=carried.count(requests.LEAVE), refused=sum(1 for row in rows if row["refused"]), errors=len(errors))
+    result = {"changed": bool(counts["approved_now"] or counts["denied_now"]), "requests": rows, "table": requests.table(rows),
+              "counts": counts, "api_calls": api.calls}
+    if errors:
+        result.update(failed=True, msg="%d of %d could not be decided. The first: %s" % (len(errors), len(rows), errors[0]))
+    return result
+
+
+# --- user_access -------------------------------------------------------------------------------------------------------------
+
+def user_access(params, check):
+    """What a person's credential needs of the cluster: gives user_access's result."""
+    api = cluster_api.connect(params)
+    if params["state"] == "absent":
+        return _revoke(api, params, check)
+    result = {"changed": False, "actions": [], "server": params["server"] or api.server, "minor": api.minor, "warnings": [],
+              "ca": api.ca_pem.decode("ascii", "replace") if api.ca_pem else None, "certificate": None}
+    if params["state"] == "queried":
+        return result
+    for binding in _bindings(params):
+        if issuing.bind(api, binding, check):
+            result["actions"].append("bound %s %s" % (binding.kind, binding.role))
+    if params["request"]:
+        _issue(api, params, check, result)
+    result["changed"] = bool(result["actions"])
+    return result
+
+
+def _bindings(params):
+    found = []
+    for role in params["cluster_roles"] or []:
+        found.append(issuing.Binding(params["user"], "ClusterRole", role, params["namespace"]))
+    for role in params["roles"] or []:
+        found.append(issuing.Binding(params["user"], "Role", role, params["namespace"]))
+    return found
+
+
+def _issue(api, params, check, result):
+    request = x509.parse_request(params["request"].encode("utf-8"), "the request for %s" % params["user"])
+    if request.common_names != [params["user"]] or sorted(request.organizations) != sorted(params["groups"] or []):
+        raise PkiError("the request is for %s and not for the user" % request.subject, path=params["user"],
+                       fix="Make it with user_kubeconfig, for the same user and groups.")
+    seconds = int(params["days"] * 86400)
+    name = "kubepki-user-%s-%s" % (_slug(params["user"]), request.key_sha256[:8])
+    wanted = issuing.Wanted(name, request, requests.CLIENT, None, seconds, dict(issuing.MANAGED_BY, **_USER_LABEL))
+    found = requests.dangers(requests.decode(wanted.body(api)))
+    if found:
+        raise PkiError("; ".join(found), path=params["user"], fix="Give people names and groups of their own. What the system "
+                       "needs is made by kubeadm; for anything else there is cert_csr, where the request is named.")
+    if api.minor < 22:
+        result["warnings"].append("Kubernetes 1.%d issues for as long as its controller manager says (one year, unless "
+                                  "--cluster-signing-duration is set), not for %g days." % (api.minor, params["days"]))
+    result["actions"].append("issued")
+    if check:
+        return
+    ask = issuing.find(api, name)
+    if ask is not None and (ask.state in (requests.DENIED, requests.FAILED) or issuing.difference(ask, wanted, api.minor)):
+        issuing.delete(api, ask)
+        ask = None
+    ask = ask or issuing.create(api, wanted)
+    ask = issuing.decide(api, ask, "Approved", "KubepkiIssueUser", "Approved with the playbook issue_user of kubepki.lifecycle")
+    ask = issuing.wait(api, ask, params["wait_timeout"])
+    result["certificate"] = issuing.check_issued(ask, request).pem.decode("ascii")
+
+
+def _revoke(api, params, check):
+    own, foreign = issuing.bindings_of(api, params["user"], params["groups"] or ())
+    labels = ",".join("%s=%s" % entry for entry in sorted(dict(issuing.MANAGED_BY, **_USER_LABEL).items()))
+    asks = [ask for ask in issuing.every(api, labels) if ask.request and ask.request.common_names == [params["user"]]]
+    actions = ["removed %s %s" % (entry["kind"], entry["name"]) for entry in own] + ["deleted %s" % ask.path for ask in asks]
+    if not check:
+        for entry in own:
+            api.call("DELETE", entry["path"])
+        for ask in asks:
+            issuing.delete(api, ask)
+    shown = ("kind", "namespace", "name", "role", "subject")
+    return {"changed": bool(actions), "actions": actions, "server": api.server, "minor": api.minor, "ca": None,
+            "certificate": None, "warnings": [], "remaining": [{key: entry[key] for key in shown} for entry in foreign]}
+
+
+# --- user_kubeconfig ---------------------------------------------------------------------------------------------------------
+
+def user_kubeconfig(params, check):
+    """A person's kubeconfig where it lives: its key and request, then the file itself: gives user_kubeconfig's result."""
+    job = _UserKubeconfig(params, check)
+    if params["state"] == "absent":
+        return job.absent()
+    return job.requested() if params["state"] == "requested" else job.present()
+
+
+class _UserKubeconfig:
+    def __init__(self, params, check):
+        self.params, self.check = params, check
+        self.path, self.user, self.groups = params["path"], params["user"], params["groups"] or []
+        directory, name = os.path.split(self.path)
+        self.pending = os.path.join(directory, ".%s.kubepki-key" % name)
+        self.bundle = x509.parse_certificates(params["ca"].encode("utf-8"), "the cluster's CA") if params["ca"] else []
+
+    def _current(self):
+        """Give (Kubeconfig, x509.Certificate) of the file, or (None, None). Raises PkiError when it is somebody else's."""
+        data = files.read_if_exists(self.path)
+        if data is None:
+            return None, None
+        config = kubeconfig.Kubeconfig(data, self.path)
+        certificate = x509.parse_certificate(config.certificate_data, self.path) if config.certificate_data else None
+        if certificate is None or certificate.common_name != self.user or config.key_data is None:
+            whose = requests.printable(certificate.common_name or "nobody") if certificate else "a user without a certificate"
+            raise PkiError("is a kubeconfig of %s, not of %s" % (whose, self.user), path=self.path,
+                           fix="Name another path (kubepki_user_kubeconfig), or move the file away.")
+        return config, certificate
+
+    def _why(self, config, certificate):
+        if config is None:
+            return "there is no kubeconfig yet"
+        if self.params["force"]:
+            return "asked for"
+        if sorted(certificate.organizations) != sorted(self.groups):
+            return "the groups differ"
+        if x509.private_key_digest(config.key_data, self.path) != certificate.key_sha256:
+            return "its key is not its certificate's"
+        return self._old_authority(certificate) or issuing.due(certificate, _days(self.params["renew_below_days"]), x509.now())
+
+    def _old_authority(self, certificate):
+        # The first certificate of the bundle signs; a later one, or one of the same name with another key, is on its way out.
+        if not self.bundle or certificate.signed_by(self.bundle[0]):
+            return None
+        if any(certificate.issuer == ca.subject for ca in self.bundle):
+            return "the cluster's authority was replaced"
+        return None
+
+    def requested(self):
+        config, certificate = self._current()
+        why = self._why(config, certificate)
+        result = {"changed": False, "path": self.path, "needed": why is not None, "why": why, "request": None, "warnings": [],
+                  "proof": None, "certificate_info": certificate.describe() if certificate else None}
+        if why is None:
+            return result
+        profile = x509.Profile(self.user, self.groups, (), ("client",))
+        data = files.read_if_exists(self.pending)
+        try:
+            key = x509.parse_private_key(data, self.pending) if data else None
+        except PkiError:
+            key = None  # a key nobody has a certificate for yet
+        if key is None:
+            key = x509.generate_key(self.params["key_type"])
+            if not self.check:
+                files.make_directory(os.path.dirname(self.pending) or ".")
+                files.write(self.pending, key.pem, mode=0o600)
+        result.update(changed=True, request=x509.build_request(profile, key).pem.decode("ascii"))
+        return result
+
+    def present(self):
+        config, before = self._current()
+        certificate, old = before, bytes(config) if config else b""
+        if self.params["certificate"]:
+            certificate, key = self._issued()
+            if config is None:
+                config = kubeconfig.Kubeconfig(kubeconfig.build(self._need("server"), self._need("ca").encode("ascii"), self.user,
+                                                                certificate.pem, key.pem), self.path)
+            else:
+                config = config.with_client(certificate.pem, key.pem)
+        elif config is None:
+            if self.check:
+                return self._result(True, None, None)
+            raise PkiError("there is no kubeconfig, and no certificate was given", path=self.path,
+                           fix="Run state requested first and have its request signed.")
+        if self.params["ca"] and config.ca_data != self.params["ca"].encode("ascii"):
+            config = config.with_ca(self.params["ca"].encode("ascii"))
+        if self.params["server"] and config.server != self.params["server"]:
+            config = config.with_server(self.params["server"])
+        changed = bytes(config) != old or self._mode() != 0o600
+        if changed and not self.check:
+            files.write(self.path, bytes(config), mode=0o600)
+        if not self.check:
+            files.remove(self.pending)
+        return self._result(changed, before, certificate)
+
+    def _need(self, name):
+        if not self.params[name]:
+            raise PkiError("the %s of the cluster is needed for a new kubeconfig" % name, path=self.path,
+                           fix="Pass what user_access gave (%s)." % name)
+        return self.params[name]
+
+    def _mode(self):
+        return os.stat(self.path).st_mode & 0o777 if os.path.exists(self.path) else None
+
+    def _issued(self):
+        certificate = x509.parse_certificate(self.params["certificate"].encode("utf-8"), "the issued certificate")
+        key = x509.parse_private_key(files.read(self.pending), self.pending)
+        if not key.matches(certificate):
+            raise PkiError("the key is not the issued certificate's", path=self.pending,
+                           fix="Run again from the beginning: another request was made in between.")
+        if certificate.common_name != self.user or sorted(certificate.organizations) != sorted(self.groups):
+            raise PkiError("was issued for %s, not as asked for" % requests.printable(certificate.subject), path=self.path,
+                           fix="Find out what the signer does to subjects.")
+        return certificate, key
+
+    def _result(self, changed, before, certificate):
+        result = {"changed": changed, "path": self.path, "needed": False, "why": None, "request": None, "warnings": [],
+                  "proof": None, "certificate_info": certificate.describe() if certificate else None,
+                  "diff": {"before": before.describe() if before else {}, "after": certificate.describe() if certificate else {}}}
+        if self.check or self.params["prove"] == "no" or certificate is None:
+            return result
+        api = cluster_api.from_kubeconfig(self.path, timeout=self.params["api_timeout"])
+        try:
+            result["proof"] = issuing.prove(api, self.user, self.groups)
+        except cluster_api.ApiError:
+            raise
+        except PkiError as error:
+            if self.params["prove"] == "yes":
+                raise
+            result["warnings"].append("The kubeconfig is complete and was not tried, because from here %s" % error)
+        return result
+
+    def absent(self):
+        """Remove the file, if it is this user's."""
+        config, _certificate = self._current()
+        if not self.check:
+            files.remove(self.pending)
+            files.remove(self.path)
+        return {"changed": config is not None, "path": self.path, "needed": False, "why": None, "request": None, "warnings": [],
+                "proof": None, "certificate_info": None}
+
+
