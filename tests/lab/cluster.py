@@ -8,6 +8,7 @@ import base64
 import hashlib
 import http.client
 import ssl
+import threading
 from typing import TYPE_CHECKING
 
 from .client import Endpoint, Identity, Request, fetch
@@ -23,7 +24,7 @@ _CONFIG = "/etc/kubepki-lab/kubeadm.yaml"
 
 
 def form(lab: Lab, content: Layer) -> None:
-    """``kubeadm init`` on cp1, then all joins: workers at once, control planes one after the other (etcd wants that)."""
+    """``kubeadm init`` on cp1, then all joins: workers at once, each control plane when the last one's etcd serves."""
     state = lab.state
     boot = Bootstrap(content.version, content.registry, content.etcd_tag, state.token, state.certificate_key)
     _write(lab, "cp1", init_config(boot, "cp1", lab.control_planes["cp1"]))
@@ -37,13 +38,48 @@ def form(lab: Lab, content: Layer) -> None:
         lab.progress.step(f"{name} has joined")
 
     def join_planes() -> None:
-        for name in list(lab.control_planes)[1:]:
-            join(name)
+        joining: dict[str, threading.Thread] = {}
+        errors: list[BaseException] = []
 
+        def guarded(name: str) -> None:
+            try:
+                join(name)
+            except BaseException as exc:
+                errors.append(exc)
+
+        for name in list(lab.control_planes)[1:]:
+            joining[name] = threading.Thread(target=guarded, args=(name,), name=f"join-{name}", daemon=True)
+            joining[name].start()
+            # etcd takes one new member at a time; what comes after that overlaps with the next node's join.
+            while joining[name].is_alive() and not etcd_member_serves(lab, name):
+                joining[name].join(0.5)
+            if errors:
+                break
+        for thread in joining.values():
+            thread.join()
+        if errors:
+            raise errors[0]
+
+    _wait_for_token(lab)
     lab.progress.step(f"kubeadm join on {', '.join(list(lab.addresses)[1:]) or 'no other node'}")
     parallel({"control planes": join_planes, **{w: (lambda w=w: join(w)) for w in lab.workers}})  # type: ignore[misc]
     lab.progress.step("waiting until every node is Ready")
     wait_healthy(lab, 120)
+
+
+def _wait_for_token(lab: Lab) -> None:
+    """Wait until cluster-info is signed with the join token; kubeadm join would look again only every five seconds."""
+    key = f"jws-kubeconfig-{lab.state.token.split('.')[0]}"
+
+    def missing() -> str | None:
+        try:
+            status, answer = lab.api("/api/v1/namespaces/kube-public/configmaps/cluster-info")
+        except (OSError, ValueError) as exc:
+            return str(exc)
+        return None if status == 200 and key in answer.get("data", {}) else "cluster-info is not signed yet"
+
+    wait_for(missing, seconds=120, failure=lambda seen: LabError(
+        f"the controller manager does not sign the join token: {seen}", node="cp1"))
 
 
 def _write(lab: Lab, name: str, text: str) -> None:
@@ -107,14 +143,16 @@ def ready_nodes(lab: Lab) -> dict[str, bool] | None:
 
 def etcd_members(lab: Lab) -> dict[str, bool]:
     """Control-plane node -> whether its etcd member answers a linearizable read (so has quorum)."""
-    found: dict[str, bool] = {}
-    for name, address in lab.control_planes.items():
-        try:
-            status, _ = fetch(Endpoint(address, 2379, address), etcd_identity(lab, name), ETCD_READ, 3)
-            found[name] = status == 200
-        except (OSError, ValueError, http.client.HTTPException):
-            found[name] = False
-    return found
+    return {name: etcd_member_serves(lab, name) for name in lab.control_planes}
+
+
+def etcd_member_serves(lab: Lab, name: str) -> bool:
+    """Whether the etcd member of this control plane answers a linearizable read."""
+    address = lab.control_planes[name]
+    try:
+        return fetch(Endpoint(address, 2379, address), etcd_identity(lab, name), ETCD_READ, 3)[0] == 200
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
 
 
 #: A linearizable read of a key that need not exist, through etcd's JSON gateway.
