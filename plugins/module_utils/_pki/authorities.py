@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+import glob
 import json
 import os
 import re
@@ -19,6 +20,7 @@ import re
 from . import files, kubeconfig, kubelets, pki_tree, profiles, rotation, x509
 from .errors import PkiError
 
+OWN_JOB = "own-ca"
 JOB = "rotation"  # the name of its transaction and of its record in the state directory
 CURRENT, NEXT, PREVIOUS = "pki", "pki.next", "pki.previous"
 SIGNING = "ca-signing.crt"
@@ -296,6 +298,26 @@ def started(component):
         except (OSError, ValueError, IndexError):
             continue
     return newest
+
+
+def mounted(layout, bundle):
+    """Give (how many, [those that lag]) of the ca.crt files that pods on this node have mounted.
+
+    They lag while they lack a certificate of `bundle` (PEM bytes, the cluster's trust): the kubelet updates mounted volumes
+    within about a minute and a half. A list of paths below the kubelet's directory.
+    """
+    wanted = {item.key_sha256 for item in x509.parse_certificates(bundle, "the trust bundle")}
+    pattern = os.path.join(layout.kubelet_dir, "pods", "*", "volumes", "kubernetes.io~*", "*", "ca.crt")
+    found, lagging = glob.glob(pattern), []
+    for path in found:
+        try:
+            there = {item.key_sha256 for item in x509.parse_certificates(files.read(path), path)}
+        except PkiError:
+            continue  # the pod ended meanwhile, or its ca.crt is somebody else's file
+        # A volume with none of ours belongs to another authority (a webhook's own, say).
+        if there & wanted and not wanted <= there:
+            lagging.append(os.path.relpath(path, layout.kubelet_dir))
+    return len(found), sorted(lagging)
 
 
 def _depth(pid):
@@ -737,3 +759,119 @@ def declare_staged(tree, names, material=None, days=3650.0, key_type=None):
             result.write(key_path, staged[name].key_pem, _SECRET)
             result.notes.append("%s: successor %s staged" % (name, rotation.short(staged[name].id)))
     return result, staged
+
+
+def cross_signed(layout, name):
+    """Give the successor's certificate (x509.Certificate) signed by the former authority, while both keys are on the node."""
+    held = held_here(layout, [name]).get(name)
+    if held is None or held.current is None or not (held.next or held.previous):
+        raise PkiError("there are no two authorities of %s on this node" % name,
+                       fix="Cross-sign between prepare and complete, on a control-plane node.")
+    old, new = (held.current, held.next) if held.next else (held.previous, held.current)
+    return x509.cross_sign(new.certificate, old.certificate, old.key)
+
+
+def same_cross(data, certificate):
+    """Whether PEM bytes hold a certificate for the same name and key, from the same issuer, that lives as long."""
+    try:
+        existing = x509.parse_certificate(data)
+    except PkiError:
+        return False
+    return (existing.key_sha256 == certificate.key_sha256 and existing.issuer == certificate.issuer
+            and existing.subject == certificate.subject and existing.not_after >= certificate.not_after)
+
+
+# ------------------------------------------------------------------------------------------------- an authority of one's own
+
+class OwnAuthority:
+    """A CA that is no cluster's: its two files, and those of the CA above it. before: the certificate there is, described."""
+
+    def __init__(self, path, key_path, parent_path=None, parent_key_path=None):
+        self.path, self.key_path = path, key_path
+        self.parent = self.parent_key = None
+        if parent_path:
+            self.parent = x509.parse_certificate(files.read(parent_path), parent_path)
+            self.parent_key = x509.parse_private_key(files.read(parent_key_path), parent_key_path)
+            check_ca(self.parent, self.parent_key, path=parent_path, signs_authorities=True)
+        data, key_data = files.read_if_exists(path), files.read_if_exists(key_path)
+        self.certificate = x509.parse_certificate(data, path) if data is not None else None
+        self.key = x509.parse_private_key(key_data, key_path) if key_data is not None else None
+        self.before = self.certificate.describe() if self.certificate else None
+
+    def ensure(self, common_name, organizations, days, key_type, below_days, force):
+        """Give (action, Certificate, {path: bytes} to write). action: "kept", "renewed" or "created". Raises PkiError."""
+        if self.certificate is None:
+            key = self.key or x509.generate_key(key_type or "rsa-2048")
+            certificate = x509.build_ca(common_name or "kubernetes", key, days, self.parent, self.parent_key, organizations)
+            return "created", certificate, {self.path: certificate.pem, self.key_path: key.pem}
+        if self.key is None:
+            raise PkiError("the key of this CA is not there, so it is kept elsewhere", path=self.key_path,
+                           fix="Renew it where its key is, or name another path.")
+        x509.check_signer(self.certificate, self.key)
+        left = (self.certificate.not_after - x509.now()).total_seconds() / 86400.0
+        if not force and left >= below_days and left > 0:
+            return "kept", self.certificate, {}
+        if self.parent:
+            certificate = x509.build_ca(self.certificate.common_name, self.key, days, self.parent, self.parent_key,
+                                        self.certificate.organizations)
+        elif not self.certificate.self_issued:
+            raise PkiError("this CA is signed by %s" % self.certificate.issuer, path=self.path,
+                           fix="Give parent_path and parent_key_path.")
+        else:
+            certificate = x509.renew_ca(self.certificate, self.key, days)
+        return "renewed", certificate, {self.path: certificate.pem}
+
+
+def write_own(own, writes, state_dir, backup_dir, backup_keep):
+    """Write an OwnAuthority's files in one transaction after a backup set, whose directory it gives."""
+    backup = files.create_backup(list(writes), "cert-ca-present", backup_dir, backup_keep)
+    transaction = files.Transaction(OWN_JOB, state_dir)
+    for path, data in writes.items():
+        files.make_directory(os.path.dirname(path), 0o755)
+        transaction.write(path, data, _SECRET if path == own.key_path else _PUBLIC)
+    transaction.commit()
+    return backup
+
+
+# ------------------------------------------------------------------------------------------------ who depends on the former
+
+_ELSEWHERE = ("/etc/cni/net.d/*kubeconfig*", "/etc/cni/net.d/*/*kubeconfig*", "/root/.kube/config", "/home/*/.kube/config")
+
+
+def dependents(tree):
+    """Give what on this node still depends on another authority than the one that signs: [{"what", "path", "why"}].
+
+    Kubeconfigs of kubeadm, of CNI plugins and in home directories, and leaves. Changes nothing.
+    """
+    layout, found = tree.layout, []
+    held = held_here(layout, with_keys=False)
+    cluster = held.get("ca")
+    if cluster and cluster.bundle:
+        signer = cluster.current.id if cluster.current else cluster.bundle[0].key_sha256
+        paths = trust_kubeconfigs(layout) + [path for pattern in _ELSEWHERE for path in sorted(glob.glob(layout.at(pattern)))]
+        for path in paths:
+            why = _depends(path, signer, cluster.known())
+            if why:
+                found.append({"what": "kubeconfig", "path": path, "why": why})
+    for name, view in facts(tree)["authorities"].items():
+        signer = view["signer"] or (view["bundle"] or [None])[0]
+        for leaf, signed in sorted(view["leaves"].items()):
+            if signed and signed != signer:
+                found.append({"what": "leaf", "path": tree.items[leaf].path, "why": "signed by %s of %s" % (
+                    rotation.short(signed), name)})
+    return found
+
+
+def _depends(path, signer, known):
+    try:
+        config = kubeconfig.Kubeconfig(files.read(path), path)
+        trusts = x509.parse_certificates(config.ca_data, path) if config.ca_data else []
+        shown = x509.parse_certificate(config.certificate_data, path) if config.certificate_data else None
+    except PkiError:
+        return "cannot be read"
+    if trusts and signer not in [item.key_sha256 for item in trusts]:
+        return "does not trust the authority that signs"
+    signed = _signed_by(shown, known) if shown else None
+    if signed and signed != signer:
+        return "its client certificate is signed by %s" % rotation.short(signed)
+    return None

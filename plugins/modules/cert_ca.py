@@ -1,0 +1,382 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: (c) 2026, The kubepki.lifecycle authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+DOCUMENTATION = r"""
+module: cert_ca
+short_description: Certificate authorities - made, renewed, and replaced in phases
+version_added: 0.1.0
+description:
+  - On a node of a kubeadm cluster, declares what a phase of a CA rotation asks for - who signs, who is trusted, and which leaves
+    follow - and makes the node so, in one transaction after one backup set. A second run changes nothing, and a run that was
+    killed at any point is finished or undone by the next one.
+  - Anywhere, makes a CA with its key (O(state=present)), self-signed or below another one, and renews it with the same key.
+  - Restarts nothing. RV(restart), RV(reload) and RV(edits) say what has to happen next, also when an earlier run was
+    interrupted before it happened. What the kubelet reads is the job of M(kubepki.lifecycle.kubelet_credential).
+  - One phase has to be complete on all control-plane nodes before the next begins; M(kubepki.lifecycle.cluster_pki) derives it.
+options:
+  state:
+    description:
+      - V(staged) makes a successor beside each authority, C(/etc/kubernetes/pki.next), or takes that of O(material). What is
+        staged already is used; there is never a third.
+      - V(prepared) trusts both, and signs with the former one. On a node that is switched it is the way back, and puts back what
+        the former authority had signed.
+      - V(switched) signs with the successor, and trusts both. The former authority is kept in C(/etc/kubernetes/pki.previous).
+      - V(completed) trusts the successor alone. What is removed stays in the backup set.
+      - V(rolled_back) is as before the rotation. From V(switched), go back to V(prepared) first, on all control-plane nodes.
+      - V(cross_signed) writes the successor's certificate, signed by the former authority, to O(path), for clients that cannot be
+        given the successor in time. Append it to a server's certificate.
+      - V(present) makes the CA at O(path) where it is missing, and renews it with the same key when it is due.
+    type: str
+    required: true
+    choices: [staged, prepared, switched, completed, rolled_back, cross_signed, present]
+  names:
+    description: The authorities of the cluster. Those that the node does not have are passed over.
+    type: list
+    elements: str
+    choices: [ca, front-proxy-ca, etcd-ca, sa]
+    default: [ca, front-proxy-ca, etcd-ca, sa]
+  material:
+    description:
+      - With O(state=staged), successors that were made elsewhere, as RV(material) of another node or by the user. A mapping of
+        the authority's name to C(certificate) and C(key), both in PEM. Checked before they are taken - an expired CA, a
+        certificate that is none, a key that does not match and name constraints that forbid what must be signed are refused.
+      - Use it under C(no_log) only.
+    type: dict
+  export:
+    description: With O(state=staged), return the staged pairs as RV(material). Use it under C(no_log) only.
+    type: bool
+    default: false
+  ca_days:
+    description: For how many days a CA is made or renewed. 73,000 is possible.
+    type: float
+    default: 3650
+  key_type:
+    description: The type of a new CA's key. Without it, that of the present one, or rsa-2048. A service-account key is RSA-2048.
+    type: str
+    choices: [rsa-2048, rsa-3072, rsa-4096, ecdsa-p256, ecdsa-p384]
+  leaf_days:
+    description: For how many days the leaves are issued that change their signer.
+    type: float
+    default: 365
+  leaf_key_type:
+    description: The type of their new keys. Without it each is of the type it has today.
+    type: str
+    choices: [rsa-2048, rsa-3072, rsa-4096, ecdsa-p256, ecdsa-p384]
+  path:
+    description: With O(state=present) and O(state=cross_signed), the certificate.
+    type: path
+  key_path:
+    description: With O(state=present), its private key. Made, 0600, where it is missing.
+    type: path
+  common_name:
+    description: With O(state=present), the name of a CA that is made. Without it, C(kubernetes).
+    type: str
+  organizations:
+    description: With O(state=present), the organizations in its subject.
+    type: list
+    elements: str
+    default: []
+  parent_path:
+    description: With O(state=present), the certificate of the CA that signs this one. Without it, the CA signs itself.
+    type: path
+  parent_key_path:
+    description: The private key of O(parent_path).
+    type: path
+  renew_below_days:
+    description: With O(state=present), a CA with fewer days left is renewed with the same key.
+    type: float
+    default: 0
+  force:
+    description: With O(state=present), renew it whatever it has left.
+    type: bool
+    default: false
+  kubernetes_dir:
+    description: The directory that C(kubeadm) keeps the cluster's files in.
+    type: path
+    default: /etc/kubernetes
+  kubelet_dir:
+    description: The kubelet's own directory.
+    type: path
+    default: /var/lib/kubelet
+  state_dir:
+    description: Where the node keeps what has to survive a run that is killed.
+    type: path
+    default: /var/lib/kubepki
+  backup_dir:
+    description: Where the node keeps its backup sets, with the mode 0700.
+    type: path
+    default: /var/lib/kubepki/backups
+  backup_keep:
+    description: How many backup sets stay.
+    type: int
+    default: 5
+attributes:
+  check_mode:
+    description: Tells what would change; nothing is made or written.
+    support: full
+  diff_mode:
+    description: Shows who signs, who is trusted and the leaves before and after, and never a key.
+    support: full
+  idempotent:
+    description: A node that is as declared is left alone.
+    support: full
+author:
+  - The kubepki.lifecycle authors (@kubepki)
+seealso:
+  - module: kubepki.lifecycle.cluster_pki
+  - module: kubepki.lifecycle.static_pod_restart
+  - module: kubepki.lifecycle.kubelet_credential
+"""
+
+EXAMPLES = r"""
+- name: A successor for every authority, made once
+  kubepki.lifecycle.cert_ca:
+    state: staged
+    export: true
+  register: staged
+  no_log: true
+  run_once: true
+
+- name: The same on all control-plane nodes
+  kubepki.lifecycle.cert_ca:
+    state: staged
+    material: "{{ staged.material }}"
+  no_log: true
+
+- name: Trust both
+  kubepki.lifecycle.cert_ca:
+    state: prepared
+  register: prepared
+
+- name: Whoever cannot take that up is restarted
+  kubepki.lifecycle.static_pod_restart:
+    names: "{{ prepared.restart }}"
+    edits: "{{ prepared.edits }}"
+  when: prepared.restart | length > 0
+
+- name: An authority of one's own, for two hundred years
+  kubepki.lifecycle.cert_ca:
+    state: present
+    path: /etc/pki/site/ca.crt
+    key_path: /etc/pki/site/ca.key
+    common_name: site
+    ca_days: 73000
+    key_type: ecdsa-p384
+"""
+
+RETURN = r"""
+authorities:
+  description: What the node holds now, by name - C(signer), C(next), C(previous) and C(bundle), as digests of the public keys.
+  returned: for the authorities of a cluster
+  type: dict
+notes:
+  description: What changed, as sentences.
+  returned: always
+  type: list
+  elements: str
+leaves:
+  description: The leaves that changed their signer, before and after.
+  returned: for the authorities of a cluster
+  type: list
+  elements: dict
+restart:
+  description: The static pods that have to be restarted, because they do not take these files up by themselves, or an earlier run
+    ended before they were.
+  returned: for the authorities of a cluster
+  type: list
+  elements: str
+reload:
+  description: The static pods that take a new leaf up by themselves, which can be proven.
+  returned: for the authorities of a cluster
+  type: list
+  elements: str
+edits:
+  description: The flags that have to change in the manifests, as M(kubepki.lifecycle.static_pod_restart) takes them.
+  returned: for the authorities of a cluster
+  type: dict
+ca_bundle:
+  description: The certificates of the cluster CA in PEM that every client has to trust now.
+  returned: for the authorities of a cluster, where the node has a cluster CA
+  type: str
+recovered:
+  description: What became of a run that was killed - C(nothing), C(undone) or C(finished).
+  returned: for the authorities of a cluster
+  type: str
+material:
+  description: The staged pairs, secret.
+  returned: with O(export=true)
+  type: dict
+certificate:
+  description: The certificate, described.
+  returned: with O(state=present) and O(state=cross_signed)
+  type: dict
+backup:
+  description: The backup set that was made first.
+  returned: when files were changed
+  type: str
+seconds:
+  description: How long the module took.
+  returned: always
+  type: float
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import authorities, files, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+
+KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
+LEVELS = {"prepared": 1, "switched": 2, "completed": 3, "rolled_back": 0}
+
+
+def ensure(module):
+    """Do what the options say and give the module's result. Raises PkiError."""
+    options = module.params
+    with files.lock(options["state_dir"]):
+        if options["state"] == "present":
+            return _present(module, options)
+        return _cluster(module, options)
+
+
+def _cluster(module, options):
+    recovered = "nothing"
+    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    if not module.check_mode:
+        recovered = authorities.recover(layout, options["state_dir"])
+        if recovered != "nothing":
+            layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    if layout.role not in (pki_tree.CONTROL_PLANE, pki_tree.ETCD):
+        raise PkiError("is no control-plane node: there is no authority on it", path=options["kubernetes_dir"],
+                       fix="Run this on the hosts of the group kube_control_plane; workers follow with kubelet_credential.")
+    tree = pki_tree.read_tree(layout)
+    if options["state"] == "cross_signed":
+        return _cross_signed(module, options, layout)
+    material = None
+    if options["state"] == "staged":
+        declaration, staged = authorities.declare_staged(tree, options["names"], _material(options), options["ca_days"],
+                                                         options["key_type"])
+        if options["export"]:
+            material = {name: {"certificate": signer.certificate_pem.decode("ascii"), "key": signer.key_pem.decode("ascii")}
+                        for name, signer in staged.items()}
+    else:
+        declaration = authorities.declare(tree, options["names"], LEVELS[options["state"]], options["leaf_days"],
+                                          options["leaf_key_type"])
+    result = {"recovered": recovered, "notes": declaration.notes, "leaves": declaration.leaves, "edits": declaration.edits,
+              "reload": sorted(declaration.reloads - declaration.restarts),
+              "changed": declaration.changed or recovered != "nothing"}
+    before = authorities.facts(tree, options["state_dir"])
+    waiting = set(declaration.restarts) | set(before["pending"])
+    if not module.check_mode:
+        backup = authorities.apply(layout, declaration, "cert-ca-" + options["state"].replace("_", "-"), options["state_dir"],
+                                   options["backup_dir"], options["backup_keep"])
+        if backup:
+            result["backup"] = backup
+            after = authorities.facts(pki_tree.read_tree(pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])),
+                                      options["state_dir"])
+        else:
+            after = before
+        waiting = set(declaration.edits) | set(after["pending"])
+        result["authorities"] = _shown(after)
+    else:
+        result["authorities"] = _shown(before)
+    result["restart"] = sorted(waiting & set(layout.manifests))
+    bundle = declaration.trust.get("ca") or files.read_if_exists(authorities.places(layout, "ca", authorities.CURRENT)[0])
+    if bundle:
+        result["ca_bundle"] = bundle.decode("utf-8")
+    if material is not None:
+        result["material"] = material
+    if module._diff and (declaration.notes or declaration.leaves):
+        result["diff"] = _diff(declaration)
+    return result
+
+
+def _shown(facts):
+    return {name: {key: view[key] for key in ("signer", "next", "previous", "bundle")}
+            for name, view in facts["authorities"].items()}
+
+
+def _diff(declaration):
+    before = ["%s: %s" % (leaf["name"], _leaf_line(leaf["before"])) for leaf in declaration.leaves]
+    after = ["%s: %s" % (leaf["name"], _leaf_line(leaf["after"])) for leaf in declaration.leaves]
+    return {"before": "\n".join(before) + "\n", "after": "\n".join(after + declaration.notes) + "\n"}
+
+
+def _leaf_line(leaf):
+    return "%s, until %s, sha256 %s" % (leaf["subject"], leaf["not_after"], leaf["sha256"][:16])
+
+
+def _material(options):
+    given = options["material"]
+    if given is None:
+        return None
+    pairs = {}
+    for name, pair in given.items():
+        if not isinstance(pair, dict) or not isinstance(pair.get("key"), str):
+            raise PkiError("material has to give each authority a certificate and a key", path=name)
+        pairs[name] = (pair.get("certificate", "").encode("ascii", "replace"), pair["key"].encode("ascii", "replace"))
+    return pairs
+
+
+def _cross_signed(module, options, layout):
+    if not options["path"] or len(options["names"]) != 1 or options["names"] == ["sa"]:
+        raise PkiError("a cross-signed certificate needs a path and one name of a CA", fix="Give path, and names with one CA.")
+    certificate = authorities.cross_signed(layout, options["names"][0])
+    existing = files.read_if_exists(options["path"])
+    if existing is not None and authorities.same_cross(existing, certificate):
+        return {"changed": False, "notes": [], "certificate": certificate.describe()}
+    if not module.check_mode:
+        files.write(options["path"], certificate.pem, mode=0o644)
+    return {"changed": True, "notes": ["%s written" % options["path"]], "certificate": certificate.describe()}
+
+
+def _present(module, options):
+    for name in ("path", "key_path"):
+        if not options[name]:
+            raise PkiError("%s is missing" % name, fix="Name the files of the CA.")
+    if bool(options["parent_path"]) != bool(options["parent_key_path"]):
+        raise PkiError("parent_path and parent_key_path belong together", fix="Give both, or neither.")
+    if not module.check_mode:
+        files.Transaction.recover(authorities.OWN_JOB, options["state_dir"])
+    wanted = authorities.OwnAuthority(options["path"], options["key_path"], options["parent_path"], options["parent_key_path"])
+    action, certificate, write = wanted.ensure(
+        options["common_name"], options["organizations"], options["ca_days"], options["key_type"], options["renew_below_days"],
+        options["force"])
+    result = {"changed": action != "kept", "action": action, "notes": ["%s %s" % (options["path"], action)],
+              "certificate": certificate.describe()}
+    if module._diff and action != "kept":
+        result["diff"] = {"before": wanted.before or {}, "after": certificate.describe()}
+    if write and not module.check_mode:
+        result["backup"] = authorities.write_own(wanted, write, options["state_dir"], options["backup_dir"],
+                                                 options["backup_keep"])
+    return result
+
+
+def main():
+    """Run the module."""
+    spec = glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep")
+    spec.update(
+        state={"type": "str", "required": True, "choices": ["staged", "prepared", "switched", "completed", "rolled_back",
+                                                            "cross_signed", "present"]},
+        names={"type": "list", "elements": "str", "choices": ["ca", "front-proxy-ca", "etcd-ca", "sa"],
+               "default": ["ca", "front-proxy-ca", "etcd-ca", "sa"]},
+        material={"type": "dict", "no_log": True}, export={"type": "bool", "default": False},
+        ca_days={"type": "float", "default": 3650}, key_type={"type": "str", "choices": KEY_TYPES, "no_log": False},
+        leaf_days={"type": "float", "default": 365}, leaf_key_type={"type": "str", "choices": KEY_TYPES, "no_log": False},
+        path={"type": "path"}, key_path={"type": "path", "no_log": False}, common_name={"type": "str"},
+        organizations={"type": "list", "elements": "str", "default": []}, parent_path={"type": "path"},
+        parent_key_path={"type": "path", "no_log": False}, renew_below_days={"type": "float", "default": 0},
+        force={"type": "bool", "default": False},
+    )
+    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), ensure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: (c) 2026, The kubepki.lifecycle authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+DOCUMENTATION = r"""
+module: cluster_pki
+short_description: The phase of a CA rotation, derived from all nodes, and the plan to the next
+version_added: 0.1.0
+description:
+  - Without O(nodes), reads the authorities of the node it runs on and returns RV(node), the facts that a phase is derived from -
+    digests and names, no key material.
+  - With O(nodes), the facts of all nodes, derives the phase of each authority, explains it, and plans the way to O(target). That
+    needs nothing of the node it runs on.
+  - The phase is stored nowhere, so that any run on any controller knows where an interrupted one stopped. A state that cannot be
+    explained is named and refused with the evidence.
+  - Reads only.
+options:
+  nodes:
+    description: RV(node) of every node of the cluster.
+    type: list
+    elements: dict
+  names:
+    description: The authorities to look at.
+    type: list
+    elements: str
+    choices: [ca, front-proxy-ca, etcd-ca, sa]
+    default: [ca, front-proxy-ca, etcd-ca, sa]
+  target:
+    description:
+      - With O(nodes), where to plan to. V(status) plans nothing.
+      - V(all) goes on with what is under way until it is complete; where nothing is, it plans all three phases.
+    type: str
+    choices: [status, prepare, switch, complete, rollback, all]
+    default: status
+  dependents:
+    description: Without O(nodes), also say what on this node still depends on an authority other than the one that signs.
+    type: bool
+    default: false
+  mounted_timeout:
+    description:
+      - Without O(nodes), wait up to so many seconds until every pod of the node has its whole cluster trust in its mounted
+        C(ca.crt), which the kubelet updates within about a minute and a half. 0 only looks.
+    type: int
+    default: 0
+  mounted:
+    description: Without O(nodes), look at the mounted C(ca.crt) files at all.
+    type: bool
+    default: false
+  kubernetes_dir:
+    description: The directory that C(kubeadm) keeps the cluster's files in.
+    type: path
+    default: /etc/kubernetes
+  kubelet_dir:
+    description: The kubelet's own directory.
+    type: path
+    default: /var/lib/kubelet
+  state_dir:
+    description: Where the node keeps what has to survive a run that is killed.
+    type: path
+    default: /var/lib/kubepki
+attributes:
+  check_mode:
+    description: Changes nothing in any mode.
+    support: full
+  diff_mode:
+    description: There is nothing to show.
+    support: none
+  idempotent:
+    description: Changes nothing.
+    support: full
+author:
+  - The kubepki.lifecycle authors (@kubepki)
+seealso:
+  - module: kubepki.lifecycle.cert_ca
+"""
+
+EXAMPLES = r"""
+- name: Read every node
+  kubepki.lifecycle.cluster_pki:
+  register: read
+
+- name: Where the cluster stands, and what a whole rotation would do
+  kubepki.lifecycle.cluster_pki:
+    nodes: "{{ ansible_play_hosts | map('extract', hostvars, ['read', 'node']) | list }}"
+    target: all
+  run_once: true
+  register: cluster
+"""
+
+RETURN = r"""
+node:
+  description: The facts of the node.
+  returned: without O(nodes)
+  type: dict
+mounted:
+  description: C(files), how many pods' C(ca.crt) there are on the node, and C(lagging), those that lack part of the trust.
+  returned: with O(mounted)
+  type: dict
+dependents:
+  description: What on the node still depends on another authority than the one that signs - C(what), C(path), C(why).
+  returned: with O(dependents)
+  type: list
+  elements: dict
+phase:
+  description: The phase of each authority.
+  returned: with O(nodes)
+  type: dict
+  sample: {"ca": "prepared", "etcd-ca": "stable"}
+names:
+  description: The authorities that the plan is for.
+  returned: with O(nodes)
+  type: list
+  elements: str
+authorities:
+  description: The whole derivation of each authority - C(phase), C(old), C(new), C(levels), C(pending), C(behind), C(evidence).
+  returned: with O(nodes)
+  type: dict
+explanation:
+  description: The same for people, line by line.
+  returned: with O(nodes)
+  type: list
+  elements: str
+plan:
+  description: The steps to O(target), in order.
+  returned: with O(nodes)
+  type: list
+  elements: dict
+plan_text:
+  description: The same for people, line by line.
+  returned: with O(nodes)
+  type: list
+  elements: str
+phases:
+  description: The phases that the plan goes through, in order.
+  returned: with O(nodes)
+  type: list
+  elements: str
+new_clients:
+  description: The nodes whose kubelets get a new client certificate in the first of these phases.
+  returned: with O(nodes)
+  type: list
+  elements: str
+seconds:
+  description: How long the module took.
+  returned: always
+  type: float
+"""
+
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import authorities, files, pki_tree, rotation
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+
+TARGETS = {"prepare": "prepared", "switch": "switched", "complete": "completed", "rollback": "rolled_back", "all": "completed"}
+
+
+def look(module):
+    """Do what the options say and give the module's result. Raises PkiError."""
+    options = module.params
+    if options["nodes"] is not None:
+        return derived(options["nodes"], options["names"], options["target"])
+    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    tree = pki_tree.read_tree(layout)
+    result = {"changed": False, "node": authorities.facts(tree, options["state_dir"])}
+    if options["dependents"]:
+        result["dependents"] = authorities.dependents(tree)
+    if options["mounted"] or options["mounted_timeout"]:
+        result["mounted"] = _mounted(layout, options["mounted_timeout"])
+    return result
+
+
+def _mounted(layout, seconds):
+    deadline = time.monotonic() + seconds
+    path = layout.paths["ca"][0] if "ca" in layout.paths else authorities.places(layout, "ca", authorities.CURRENT)[0]
+    bundle = files.read(path)
+    while True:
+        count, lagging = authorities.mounted(layout, bundle)
+        if not lagging or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    if lagging and seconds:
+        raise PkiError("%d of %d pods still have another ca.crt mounted after %d s" % (len(lagging), count, seconds),
+                       path=lagging[0], fix="See whether the kubelet works and kube-root-ca.crt of its namespace follows.")
+    return {"files": count, "lagging": lagging}
+
+
+def derived(nodes, names, target):
+    """Give the result for the facts of all nodes: the phases, their explanation and the plan. Raises PkiError."""
+    for facts in nodes:
+        if not isinstance(facts, dict) or not {"node", "role", "authorities", "pending", "journal"} <= set(facts):
+            raise PkiError("nodes holds something that is not the node of this module's result",
+                           fix="Pass the registered results' node of every host.")
+    states = rotation.derive_all(nodes, names)
+    lines = [line for name in names for line in rotation.explain(states[name])]
+    result = {"changed": False, "phase": {name: state.phase for name, state in states.items()},
+              "authorities": {name: state.as_dict() for name, state in states.items()}, "explanation": lines,
+              "plan": [], "plan_text": [], "phases": [], "new_clients": [], "names": list(names)}
+    if target == "status":
+        return result
+    chosen = _chosen(states, names, target)
+    steps = rotation.plan(nodes, chosen, TARGETS[target], fresh=target == "all") if chosen else []
+    phases = list(dict.fromkeys(step.phase for step in steps))
+    result.update(names=chosen, plan=[step.as_dict() for step in steps], plan_text=_text(steps, phases, nodes), phases=phases,
+                  new_clients=[step.node for step in steps if step.new_client and step.phase == phases[0]])
+    return result
+
+
+def _chosen(states, names, target):
+    """Whoever is in a rotation goes on; a successor is only made where nothing is under way, or where prepare is asked for."""
+    for name in names:
+        if states[name].refused and states[name].phase != rotation.ABSENT:
+            return names
+    there = [name for name in names if states[name].phase != rotation.ABSENT]
+    going = rotation.under_way({name: states[name] for name in there})
+    if target == "prepare" or (target in ("all", "switch") and not going):
+        return there
+    return going
+
+
+def _text(steps, phases, nodes):
+    took = {facts["node"]: facts.get("seconds", {}) for facts in nodes}
+    lines = []
+    for phase in phases:
+        lines.append("%s:" % phase)
+        for step in steps:
+            if step.phase == phase:
+                last = took.get(step.node, {}).get(phase)
+                lines.append("  %s%s" % (step.text(), " (%.0f s last time)" % last if last else ""))
+    return lines
+
+
+def main():
+    """Run the module."""
+    spec = glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir")
+    names = ["ca", "front-proxy-ca", "etcd-ca", "sa"]
+    spec.update(
+        nodes={"type": "list", "elements": "dict"},
+        names={"type": "list", "elements": "str", "choices": names, "default": list(names)},
+        target={"type": "str", "choices": ["status", "prepare", "switch", "complete", "rollback", "all"], "default": "status"},
+        dependents={"type": "bool", "default": False},
+        mounted_timeout={"type": "int", "default": 0},
+        mounted={"type": "bool", "default": False},
+    )
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    glue.run(module, look, needs=() if module.params["nodes"] is not None else ("cryptography", "yaml"))
+
+
+if __name__ == "__main__":
+    main()
