@@ -369,7 +369,24 @@ def _issue(api, params, check, result):
     ask = ask or issuing.create(api, wanted)
     ask = issuing.decide(api, ask, "Approved", "KubepkiIssueUser", "Approved with the playbook issue_user of kubepki.lifecycle")
     ask = issuing.wait(api, ask, params["wait_timeout"])
-    result["certificate"] = issuing.check_issued(ask, request).pem.decode("ascii")
+    certificate = issuing.check_issued(ask, request)
+    _check_accepted(api, certificate)
+    result["certificate"] = certificate.pem.decode("ascii")
+
+
+def _check_accepted(api, certificate):
+    """Make sure that the API servers let in what was issued: their client CA bundle is in a ConfigMap of kube-system."""
+    item = api.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication") or {}
+    bundle = (item.get("data") or {}).get("client-ca-file")
+    if not bundle:
+        return
+    trusted = x509.parse_certificates(bundle.encode("utf-8"), "extension-apiserver-authentication")
+    # An intermediate that signs is trusted through a chain, which the proof with a request will show.
+    names = [ca.subject for ca in trusted]
+    if certificate.issuer in names and not any(certificate.signed_by(ca) for ca in trusted):
+        raise PkiError("what was issued is signed by an authority that the API servers do not trust",
+                       path=api.server,
+                       fix="kube-controller-manager signs with another key than the cluster's CA: see its signing flags.")
 
 
 def _revoke(api, params, check):

@@ -1,0 +1,560 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One request, many requests, a person's credential: against a server with the API's own conflicts and refusals."""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+import time
+
+import pytest
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    cluster_api,
+    csr_jobs,
+    issuing,
+    kubeconfig,
+    requests,
+    x509,
+)
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from fake_api import CA, CA_KEY, FakeApi
+
+KEY = x509.generate_key("ecdsa-p256")
+CSR = {"name": "r", "state": "present", "request": None, "request_path": None, "privatekey_path": None, "key_type": "ecdsa-p256",
+       "common_name": None, "organizations": None, "sans": None, "signer_name": requests.CLIENT, "usages": None,
+       "expiration_seconds": None, "labels": {}, "path": None, "renew_below_days": None, "force": False, "wait": None,
+       "wait_timeout": 2, "reason": None, "message": None}
+REVIEW = {"action": "list", "names": [], "selector": None, "policy": None, "policy_path": None, "hosts": {},
+          "control_plane_hosts": [], "reason": None, "message": None}
+ACCESS = {"user": "alice", "groups": ["dev"], "state": "present", "request": None, "days": 1.0, "cluster_roles": [], "roles": [],
+          "namespace": None, "server": None, "wait_timeout": 2}
+CONFIG = {"user": "alice", "groups": ["dev"], "state": "present", "certificate": None, "ca": None, "server": None,
+          "key_type": "ecdsa-p256", "renew_below_days": None, "force": False, "prove": "auto", "api_timeout": 2}
+
+
+@pytest.fixture
+def api():
+    fake = FakeApi()
+    yield fake
+    fake.stop()
+
+
+def call(function, defaults, api, check=False, **given):
+    connection = {"client": "builtin", "host": api.url, "api_timeout": 5}
+    return function(dict(defaults, **connection, **given), check)
+
+
+def one(api, check=False, **given):
+    return call(csr_jobs.one_request, CSR, api, check, **given)
+
+
+def robot(tmp_path, **given):
+    return dict({"privatekey_path": str(tmp_path / "key"), "path": str(tmp_path / "crt"), "common_name": "robot",
+                 "organizations": ["robots"]}, **given)
+
+
+def pem(common_name="alice", organizations=("dev",), key=KEY, sans=()):
+    return x509.build_request(x509.Profile(common_name, organizations, sans), key).pem
+
+
+def put(api, name, request=None, signer=requests.CLIENT, requester="alice", groups=("system:authenticated",), labels=None,
+        usages=None):
+    spec = {"request": base64.b64encode(request or pem()).decode(), "signerName": signer, "username": requester,
+            "groups": list(groups), "usages": list(usages or requests.USAGES.get(signer) or ["server auth"])}
+    return api.put(api.csr_path(name), {"metadata": {"labels": labels or {}}, "spec": spec, "status": {}})
+
+
+# --- one request -------------------------------------------------------------------------------------------------------------
+
+def test_key_request_approval_and_certificate_in_one_step_and_nothing_in_the_second(api, tmp_path):
+    result = one(api, state="approved", **robot(tmp_path))
+    assert result["actions"] == ["key made", "created", "approved", "written"] and result["csr"]["state"] == "issued"
+    certificate = x509.parse_certificate((tmp_path / "crt").read_bytes())
+    assert (certificate.common_name, certificate.organizations) == ("robot", ["robots"])
+    assert os.stat(tmp_path / "key").st_mode & 0o777 == 0o600 and os.stat(tmp_path / "crt").st_mode & 0o777 == 0o644
+    assert x509.parse_private_key((tmp_path / "key").read_bytes()).matches(certificate)
+    calls = len(api.calls)
+    again = one(api, state="approved", **robot(tmp_path))
+    assert not again["changed"] and again["certificate"] == result["certificate"] and len(api.calls) == calls
+
+
+def test_check_mode_changes_nothing_and_says_the_same(api, tmp_path):
+    result = one(api, check=True, state="approved", **robot(tmp_path))
+    assert result["actions"] == ["key made", "created", "approved"]
+    assert os.listdir(tmp_path) == [] and api.objects == {}
+
+
+def test_two_people(api, tmp_path):
+    first = one(api, **robot(tmp_path))
+    assert first["actions"] == ["key made", "created"] and first["csr"]["state"] == "pending"
+    assert not one(api, **robot(tmp_path))["changed"]
+    with pytest.raises(PkiError, match="not what was to be approved"):
+        one(api, state="approved", common_name="robot", organizations=["admins"])
+    assert api.csr("r")["status"] == {}
+    second = one(api, state="approved", common_name="robot", organizations=["robots"], message="as agreed")
+    assert second["actions"] == ["approved"] and second["csr"]["message"] == "as agreed"
+    third = one(api, **robot(tmp_path))
+    assert third["actions"] == ["written"] and (tmp_path / "crt").exists()
+
+
+def test_a_finished_request_is_taken_as_it_is(api, tmp_path):
+    result = one(api, state="approved", request=pem("bob", ()).decode(), path=str(tmp_path / "crt"))
+    assert result["certificate_info"]["subject"] == "CN=bob"
+    (tmp_path / "r.csr").write_bytes(pem("bob", ()))
+    assert not one(api, request_path=str(tmp_path / "r.csr"), path=str(tmp_path / "crt"))["changed"]
+
+
+@pytest.mark.parametrize(("change", "action"), [
+    ({"organizations": ["others"]}, "deleted: its organizations differ"), ({"sans": ["DNS:a"]}, "deleted: its names differ"),
+    ({"usages": ["client auth"]}, "deleted: its usages differ"), ({"expiration_seconds": 7200}, "deleted: its validity differs"),
+    ({"signer_name": "example.com/x", "usages": ["client auth"]}, "deleted: its signer differs"),
+    ({"force": True}, "deleted: force")])
+def test_a_request_that_differs_is_made_again(api, tmp_path, change, action):
+    one(api, **robot(tmp_path))
+    result = one(api, **robot(tmp_path, **change))
+    assert result["actions"] == [action, "created"]
+
+
+def test_another_key_is_another_request(api, tmp_path):
+    one(api, state="approved", **robot(tmp_path))
+    os.unlink(tmp_path / "key")
+    result = one(api, state="approved", **robot(tmp_path))
+    assert result["actions"] == ["key made", "deleted: its key differs", "created", "approved", "written"]
+
+
+@pytest.mark.parametrize(("condition", "why"), [("Denied", "it was denied"), ("Failed", "its signer refused it")])
+def test_what_was_denied_or_failed_is_asked_for_again(api, tmp_path, condition, why):
+    one(api, **robot(tmp_path))
+    api.csr("r")["status"] = {"conditions": [{"type": condition, "status": "True", "message": "no"}]}
+    with pytest.raises(PkiError, match="already"):
+        one(api, state="approved")
+    assert one(api, state="approved", **robot(tmp_path))["actions"][0] == "deleted: " + why
+
+
+def test_an_expiring_certificate_is_renewed(api, tmp_path):
+    api.days = 0.0001
+    one(api, state="approved", **robot(tmp_path))
+    deadline = time.monotonic() + 20
+    # Backdated five minutes: of what is left after issuing, a fifth of the whole is more.
+    result = one(api, state="approved", **robot(tmp_path))
+    assert time.monotonic() < deadline and result["actions"][0].startswith("deleted: it ")
+    api.days = 1.0
+    assert one(api, state="approved", **robot(tmp_path))["changed"]
+    assert not one(api, state="approved", **robot(tmp_path))["changed"]
+    assert one(api, state="approved", **robot(tmp_path, renew_below_days=2))["actions"][0] == "deleted: it is about to expire"
+
+
+def test_a_damaged_certificate_file_is_replaced_and_said(api, tmp_path):
+    one(api, state="approved", **robot(tmp_path))
+    (tmp_path / "crt").write_text("rubbish")
+    result = one(api, state="approved", **robot(tmp_path))
+    assert result["actions"] == ["written"] and "is not PEM" in result["warnings"][0]
+
+
+def test_deny_with_reason_and_message(api):
+    put(api, "r")
+    result = one(api, state="denied", reason="NotAgreed", message="nobody knows her")
+    shown = result["csr"]
+    assert (shown["state"], shown["reason"], shown["message"]) == ("denied", "NotAgreed", "nobody knows her")
+    assert not one(api, state="denied")["changed"]
+    with pytest.raises(PkiError, match="denied already .nobody knows her"):
+        one(api, state="approved")
+
+
+def test_what_is_approved_is_not_denied(api):
+    put(api, "r")
+    one(api, state="approved")
+    with pytest.raises(PkiError, match="called back"):
+        one(api, state="denied")
+
+
+def test_absent(api):
+    put(api, "r")
+    assert one(api, check=True, state="absent")["changed"] and api.objects
+    assert one(api, state="absent")["actions"] == ["deleted"] and not api.objects
+    assert not one(api, state="absent")["changed"]
+
+
+@pytest.mark.parametrize("state", ["approved", "denied"])
+def test_deciding_what_is_not_there_fails(api, state):
+    with pytest.raises(PkiError, match="no such request"):
+        one(api, state=state)
+
+
+def test_waiting_ends_with_what_was_seen(api, tmp_path):
+    with pytest.raises(PkiError, match="nobody approved it within 0.3 seconds"):
+        one(api, wait=True, wait_timeout=0.3, **robot(tmp_path))
+    api.signs = False
+    with pytest.raises(PkiError, match="no certificate was issued") as caught:
+        one(api, state="approved", wait_timeout=0.3, **robot(tmp_path))
+    assert "kube-controller-manager" in caught.value.fix
+    with pytest.raises(PkiError) as caught:
+        one(api, state="approved", wait_timeout=0.3, **robot(tmp_path, signer_name="example.com/s", usages=["client auth"]))
+    assert "signs for example.com/s" in caught.value.fix
+
+
+def test_a_signer_of_ones_own(api, tmp_path):
+    api.signs = False
+
+    def sign():
+        while api.csr_path("r") not in api.objects or not api.csr("r")["status"].get("conditions"):
+            time.sleep(0.02)
+        api.issue(api.csr("r"), subject="shaped by the signer")
+
+    thread = threading.Thread(target=sign)
+    thread.start()
+    result = one(api, state="approved", wait_timeout=10, **robot(tmp_path, signer_name="example.com/s", usages=["client auth"]))
+    thread.join()
+    assert result["certificate_info"]["subject"].startswith("CN=shaped by the signer")
+
+
+def test_a_certificate_for_another_key_is_not_written(api, tmp_path):
+    api.signs = False
+    one(api, **robot(tmp_path))
+    one(api, state="approved", wait=False)
+    api.issue(api.csr("r"), key=KEY)
+    with pytest.raises(PkiError, match="another key"):
+        one(api, state="approved", path=str(tmp_path / "other.crt"))
+    assert not (tmp_path / "other.crt").exists()
+
+
+def test_an_older_server_drops_the_validity_and_the_module_says_so(api, tmp_path):
+    api.minor, api.versions = 18, ("v1beta1",)
+    result = one(api, state="approved", expiration_seconds=3600, **robot(tmp_path))
+    assert "no expirationSeconds" in result["warnings"][0] and result["csr"]["state"] == "issued"
+    assert not one(api, expiration_seconds=3600, **robot(tmp_path, path=None))["changed"]
+
+
+def test_a_newer_server_keeps_the_validity(api, tmp_path):
+    result = one(api, state="approved", expiration_seconds=3600, **robot(tmp_path))
+    certificate = x509.parse_certificate(result["certificate"].encode())
+    assert 3590 < (certificate.not_after - x509.now()).total_seconds() <= 3600 and result["warnings"] == []
+
+
+@pytest.mark.parametrize(("given", "words"), [
+    ({"expiration_seconds": 60, "request": pem().decode()}, "600 seconds"),
+    ({"signer_name": "example.com/s", "request": pem().decode()}, "which usages"),
+    ({"privatekey_path": "/nonexistent/key"}, "needs a common name"),
+    ({"request": "rubbish"}, "not PEM"), ({"request_path": "/nonexistent"}, "does not exist")])
+def test_mistakes_are_said_before_anything_is_sent(api, given, words):
+    with pytest.raises(PkiError, match=words):
+        one(api, **given)
+    assert [entry for entry in api.calls if entry[0] != "GET"] == []
+
+
+def test_approving_what_no_policy_grants_is_said_aloud(api):
+    put(api, "r", pem("root", ["system:masters"]))
+    result = one(api, state="approved")
+    assert result["csr"]["state"] == "issued" and "system:masters" in result["warnings"][0]
+
+
+def test_a_conflict_is_tried_again_and_a_replaced_request_is_not_approved(api):
+    put(api, "r")
+    seen = []
+
+    def touch(method, path):
+        if method == "PUT" and not seen:
+            seen.append(path)
+            api.put(api.csr_path("r"), api.csr("r"))
+
+    api.before = touch
+    assert one(api, state="approved")["csr"]["state"] == "issued"
+    put(api, "r")
+    seen.clear()
+
+    def replace(method, path):
+        if method == "PUT" and not seen:
+            seen.append(path)
+            put(api, "r", pem("mallory", ["admins"]))
+
+    api.before = replace
+    with pytest.raises(PkiError, match="took its name"):
+        one(api, state="approved")
+    assert api.csr("r")["status"] == {}
+
+
+def test_an_unreachable_api_leaves_files_as_they_are(tmp_path):
+    fake = FakeApi()
+    fake.stop()
+    (tmp_path / "crt").write_text("old")
+    with pytest.raises(PkiError, match="cannot be reached"):
+        one(fake, state="approved", **robot(tmp_path))
+    assert (tmp_path / "crt").read_text() == "old"
+
+
+# --- many requests -----------------------------------------------------------------------------------------------------------
+
+def review(api, check=False, **given):
+    return call(csr_jobs.many_requests, REVIEW, api, check, **given)
+
+
+def kubelet(api, name, node, address):
+    request = pem("system:node:" + node, ["system:nodes"], sans=["DNS:" + node, "IP:" + address])
+    put(api, name, request, requests.KUBELET_SERVING, "system:node:" + node, ("system:nodes", "system:authenticated"))
+
+
+def cluster(api, count):
+    for number in range(count):
+        address = "10.0.%d.%d" % (number // 250, number % 250 + 1)
+        api.put("/api/v1/nodes/n%d" % number, {"status": {"addresses": [{"type": "InternalIP", "address": address}]}})
+        kubelet(api, "csr-%03d" % number, "n%d" % number, address)
+
+
+def test_two_hundred_requests_are_listed_in_one_call_and_decided_in_one_call_each(api):
+    cluster(api, 200)
+    put(api, "evil", pem("root", ["system:masters"]))
+    put(api, "person", pem("bob", ["dev"]))
+    listed = review(api)
+    assert listed["counts"]["pending"] == 202 and listed["api_calls"] == 2 and not listed["changed"]
+    api.calls.clear()
+    planned = review(api, check=True, action="approve")
+    assert planned["counts"]["approved_now"] == 200 and planned["api_calls"] == 4
+    decided = review(api, action="approve")
+    assert decided["counts"]["approved_now"] == 200 and decided["counts"]["left"] == 2 and decided["counts"]["refused"] == 1
+    assert decided["api_calls"] == 204 and decided["counts"]["pending"] == 2
+    again = review(api, action="approve")
+    assert not again["changed"] and again["counts"]["total"] == 2
+    rows = {row["name"]: row for row in again["requests"]}
+    assert rows["evil"]["refused"] and "no rule allows it" in rows["person"]["why"]
+
+
+def test_the_inventory_limits_the_built_in_policy(api):
+    cluster(api, 3)
+    decided = review(api, action="approve", hosts={"n0": "10.0.0.1", "n1.example": ""}, control_plane_hosts=["n0"])
+    assert {row["name"]: row["decision"] for row in decided["requests"]} == {
+        "csr-000": "approve", "csr-001": "approve", "csr-002": "leave"}
+
+
+def test_the_address_of_the_api_is_for_the_control_plane(api):
+    api.put("/api/v1/namespaces/default/services/kubernetes", {"spec": {"clusterIP": "10.0.0.1"}})
+    cluster(api, 1)
+    assert review(api, action="approve")["counts"]["left"] == 1
+
+
+def test_by_name_and_by_label(api):
+    put(api, "a", pem("root", ["system:masters"]), labels={"team": "x"})
+    put(api, "b", labels={"team": "x"})
+    put(api, "c")
+    with pytest.raises(PkiError, match="named nope"):
+        review(api, action="approve", names=["a", "nope"])
+    by_label = review(api, action="approve", selector="team=x")
+    assert {row["name"]: row["decision"] for row in by_label["requests"]} == {"a": "leave", "b": "approve"}
+    by_name = review(api, action="approve", names=["a"])
+    assert by_name["requests"][0]["state"] == "issued"
+    denied = review(api, action="deny", names=["c"], message="not agreed")
+    assert denied["requests"][0]["state"] == "denied" and denied["requests"][0]["message"] == "not agreed"
+
+
+def test_a_policy_of_the_user(api):
+    put(api, "a", pem("dev-1", ()))
+    put(api, "b", pem("ops-1", ()))
+    policy = "version: 1\nrules: [{name: d, signer: '*', requester: alice, common_name: 'dev-*'}]"
+    decided = review(api, action="approve", policy=policy)
+    found = {row["name"]: (row["decision"], row["rule"]) for row in decided["requests"]}
+    assert found == {"a": ("approve", "d"), "b": ("leave", None)}
+    with pytest.raises(PkiError, match="mine.yml"):
+        review(api, policy="version: 9", policy_path="mine.yml")
+
+
+def test_denying_without_names_denies_only_what_could_never_be_granted(api):
+    put(api, "a", pem("root", ["system:masters"]))
+    put(api, "b")
+    decided = review(api, action="deny")
+    assert {row["name"]: row["decision"] for row in decided["requests"]} == {"a": "deny", "b": "leave"}
+
+
+def test_one_that_cannot_be_decided_does_not_stop_the_others(api):
+    for name in "abc":
+        put(api, name, labels={"t": "x"})
+    api.refuse[("PUT", api.csr_path("b"))] = (403, "may not approve")
+    result = review(api, action="approve", selector="t=x")
+    assert result["failed"] and "1 of 3" in result["msg"] and "may not approve" in result["msg"]
+    assert [row["state"] for row in result["requests"]] == ["issued", "pending", "issued"]
+
+
+def test_forged_objects_are_shown_and_left(api):
+    empty = b"-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"
+    for name, request in (("a", b"rubbish"), ("b", empty)):
+        put(api, name, request)
+    result = review(api, action="approve", names=["a", "b"])
+    assert [row["decision"] for row in result["requests"]] == ["leave", "leave"]
+    assert all(row["problem"] for row in result["requests"])
+
+
+# --- a person's credential ---------------------------------------------------------------------------------------------------
+
+def access(api, check=False, **given):
+    return call(csr_jobs.user_access, ACCESS, api, check, **given)
+
+
+def config(tmp_path, check=False, **given):
+    return csr_jobs.user_kubeconfig(dict(CONFIG, path=str(tmp_path / "alice.conf"), **given), check)
+
+
+def issue(api, tmp_path, **given):
+    common = {key: given[key] for key in ("user", "groups") if key in given}
+    asked = config(tmp_path, state="requested", ca=CA.pem.decode(), force=given.pop("force", False), **common)
+    signed = access(api, request=asked["request"], **common)
+    return asked, config(tmp_path, certificate=signed["certificate"], ca=CA.pem.decode(), server=api.url, prove="no", **common)
+
+
+@pytest.fixture
+def people():
+    fake = FakeApi(requester="alice")
+    for name in ("view", "edit"):
+        fake.put("/apis/rbac.authorization.k8s.io/v1/clusterroles/" + name, {})
+    yield fake
+    fake.stop()
+
+
+def test_a_person_gets_a_kubeconfig_and_renewing_is_the_same(people, tmp_path):
+    asked, made = issue(people, tmp_path)
+    assert asked["why"] == "there is no kubeconfig yet" and made["changed"]
+    path = tmp_path / "alice.conf"
+    assert os.stat(path).st_mode & 0o777 == 0o600 and os.listdir(tmp_path) == ["alice.conf"]
+    written = kubeconfig.Kubeconfig(path.read_bytes(), str(path))
+    certificate = x509.parse_certificate(written.certificate_data)
+    assert (certificate.common_name, certificate.organizations) == ("alice", ["dev"]) and certificate.signed_by(CA)
+    assert x509.parse_private_key(written.key_data).matches(certificate) and written.ca_data == CA.pem
+    asked, made = issue(people, tmp_path)
+    assert not asked["needed"] and not made["changed"]
+    asked, made = issue(people, tmp_path, force=True)
+    assert made["changed"] and made["certificate_info"]["sha256"] != certificate.sha256
+    assert kubeconfig.Kubeconfig(path.read_bytes(), str(path)).key_data != written.key_data
+
+
+@pytest.mark.parametrize(("given", "why"), [
+    ({"groups": ["ops"]}, "groups differ"), ({"renew_below_days": 5}, "about to expire"),
+    ({"ca": "other"}, "authority was replaced")])
+def test_why_a_credential_is_renewed(people, tmp_path, given, why):
+    issue(people, tmp_path)
+    if given.get("ca"):
+        key = x509.generate_key("ecdsa-p256")
+        given = {"ca": (x509.build_ca("kubernetes", key, 1).pem + CA.pem).decode()}
+    result = config(tmp_path, state="requested", **dict({"ca": CA.pem.decode()}, **given))
+    assert result["needed"] and why in result["why"]
+
+
+def test_an_interrupted_run_goes_on_with_the_same_key(tmp_path):
+    first = config(tmp_path, state="requested")
+    second = config(tmp_path, state="requested")
+    one_, two = (x509.parse_request(result["request"].encode()) for result in (first, second))
+    assert one_.key_sha256 == two.key_sha256
+    assert os.stat(tmp_path / ".alice.conf.kubepki-key").st_mode & 0o777 == 0o600
+    (tmp_path / ".alice.conf.kubepki-key").write_text("")
+    assert x509.parse_request(config(tmp_path, state="requested")["request"].encode()).key_sha256 != two.key_sha256
+
+
+def test_somebody_elses_kubeconfig_is_never_overwritten(people, tmp_path):
+    issue(people, tmp_path)
+    before = (tmp_path / "alice.conf").read_bytes()
+    for state in ("requested", "present", "absent"):
+        with pytest.raises(PkiError, match="is a kubeconfig of alice, not of bob"):
+            config(tmp_path, user="bob", state=state)
+    (tmp_path / "alice.conf").write_text("rubbish")
+    with pytest.raises(PkiError):
+        config(tmp_path, state="requested")
+    assert (tmp_path / "alice.conf").read_text() == "rubbish" and before
+
+
+def test_a_certificate_that_is_not_for_this_key_or_name_is_not_taken(tmp_path):
+    config(tmp_path, state="requested")
+    leaf = x509.sign_leaf(x509.Profile("alice", ["dev"]), KEY, CA, CA_KEY, 1)
+    with pytest.raises(PkiError, match="not the issued certificate"):
+        config(tmp_path, certificate=leaf.pem.decode(), ca=CA.pem.decode(), server="https://a:1", prove="no")
+    key = x509.parse_private_key((tmp_path / ".alice.conf.kubepki-key").read_bytes())
+    leaf = x509.sign_leaf(x509.Profile("alice", ["admins"]), key, CA, CA_KEY, 1)
+    with pytest.raises(PkiError, match="not as asked for"):
+        config(tmp_path, certificate=leaf.pem.decode(), ca=CA.pem.decode(), server="https://a:1", prove="no")
+    assert not (tmp_path / "alice.conf").exists()
+
+
+def test_check_mode_makes_no_key_and_issues_nothing(people, tmp_path):
+    asked = config(tmp_path, check=True, state="requested")
+    assert asked["needed"] and asked["request"] and os.listdir(tmp_path) == []
+    signed = access(people, check=True, request=asked["request"], cluster_roles=["view"])
+    assert signed["actions"] == ["bound ClusterRole view", "issued"] and signed["certificate"] is None
+    made = config(tmp_path, check=True)
+    assert made["changed"] and os.listdir(tmp_path) == []
+    assert not [path for path in people.objects if "bindings" in path or "signing" in path]
+
+
+@pytest.mark.parametrize(("user", "groups"), [
+    ("alice", ["system:masters"]), ("system:node:w1", ["system:nodes"]), ("system:admin", ["dev"]),
+    ("alice", ["kubeadm:cluster-admins"])])
+def test_people_are_not_made_into_the_system(people, user, groups):
+    with pytest.raises(PkiError, match="people names"):
+        access(people, user=user, groups=groups, request=pem(user, groups).decode())
+    assert not [path for path in people.objects if "signing" in path]
+
+
+def test_a_request_for_somebody_else_is_not_signed(people):
+    with pytest.raises(PkiError, match="not for the user"):
+        access(people, request=pem("bob").decode())
+
+
+def test_roles_are_given_once_and_taken_away(people):
+    first = access(people, cluster_roles=["view", "edit"], namespace="default")
+    assert first["actions"] == ["bound ClusterRole view", "bound ClusterRole edit"]
+    assert not access(people, cluster_roles=["view", "edit"], namespace="default")["changed"]
+    with pytest.raises(PkiError, match="no such ClusterRole"):
+        access(people, cluster_roles=["nope"])
+    with pytest.raises(PkiError, match="needs a namespace"):
+        access(people, roles=["reader"])
+    people.put("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/team", {
+        "roleRef": {"name": "admin"}, "subjects": [{"kind": "Group", "name": "dev"}]})
+    put(people, "kubepki-user-alice-1", labels=dict(issuing.MANAGED_BY, **{"kubepki.io/kind": "user"}))
+    put(people, "kubepki-user-bob-1", pem("bob"), labels=dict(issuing.MANAGED_BY, **{"kubepki.io/kind": "user"}))
+    taken = access(people, state="absent")
+    assert len(taken["actions"]) == 3 and [entry["name"] for entry in taken["remaining"]] == ["team"]
+    assert people.csr("kubepki-user-bob-1") and not access(people, state="absent")["changed"]
+
+
+def test_a_binding_that_was_changed_by_hand_is_made_again(people):
+    access(people, cluster_roles=["view"])
+    path = next(path for path in people.objects if "bindings" in path)
+    people.objects[path]["subjects"] = []
+    assert access(people, cluster_roles=["view"])["changed"] and people.objects[path]["subjects"][0]["name"] == "alice"
+
+
+def test_an_authority_the_api_does_not_trust_is_noticed(people):
+    other = x509.build_ca("kubernetes", KEY, 1)
+    people.put("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication",
+               {"data": {"client-ca-file": other.pem.decode()}})
+    with pytest.raises(PkiError, match="do not trust"):
+        access(people, request=pem().decode())
+
+
+@pytest.mark.parametrize("minor", [20, 28])
+def test_the_kubeconfig_is_proven(tmp_path, minor):
+    fake = FakeApi(minor=minor, requester="alice", tls=tmp_path)
+    try:
+        folder = tmp_path / "home"
+        folder.mkdir()
+        asked = config(folder, state="requested")
+        leaf = x509.sign_leaf(x509.Profile("alice", ["dev"]), x509.parse_request(asked["request"].encode()), CA, CA_KEY, 1)
+        given = {"ca": CA.pem.decode(), "server": fake.url, "prove": "yes"}
+        proof = config(folder, certificate=leaf.pem.decode(), **given)["proof"]
+        assert proof["how"] == ("SelfSubjectReview" if minor == 28 else "SelfSubjectAccessReview")
+        fake.requester = "somebody"
+        if minor == 28:
+            with pytest.raises(PkiError, match="for somebody, not for alice"):
+                config(folder, **given)
+        fake.token = "only tokens"
+        with pytest.raises(cluster_api.ApiError, match="401"):
+            config(folder, **dict(given, prove="auto"))
+    finally:
+        fake.stop()
+    result = config(folder, **dict(given, prove="auto"))
+    assert result["proof"] is None and "was not tried" in result["warnings"][0]
+    with pytest.raises(PkiError, match="cannot be reached"):
+        config(folder, **given)
+
+
+def test_absent_removes_the_file(people, tmp_path):
+    issue(people, tmp_path)
+    assert config(tmp_path, check=True, state="absent")["changed"] and (tmp_path / "alice.conf").exists()
+    assert config(tmp_path, state="absent")["changed"] and os.listdir(tmp_path) == []
+    assert not config(tmp_path, state="absent")["changed"]
