@@ -148,7 +148,8 @@ def load(directory: Path) -> Layer:
 
 
 def _version_of(root: Path, binary: str, pattern: str) -> str:
-    out = run(["chroot", root, "/" + binary, "--version"], what=f"{binary} of {root} does not run").stdout
+    out = run(["chroot", root, "/" + binary, "--version"], what=f"{binary} of {root} does not run",
+              fix="LAB_CONTAINERD_FROM has to be a whole root directory, libraries included").stdout
     match = re.search(pattern, out)
     if not match:
         raise LabError(f"{binary} of {root} does not tell its version", log=out)
