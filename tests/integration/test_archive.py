@@ -24,12 +24,18 @@ MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml") if not path.name.startswith("_"))
 
 
-def run(command, folder, collections):
-    """Run a command as a user without a checkout would: nothing of this one is on any path. Returns its output."""
+def attempt(command, folder, collections, tools=BIN):
+    """Run a command as a user without a checkout would: nothing of this one is on any path."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    environment.update(ANSIBLE_COLLECTIONS_PATH=str(collections), ANSIBLE_HOME=str(folder / "home"), NO_COLOR="1")
-    done = subprocess.run([str(BIN / command[0]), *command[1:]], cwd=folder, env=environment, capture_output=True, text=True,
+    environment.update(ANSIBLE_COLLECTIONS_PATH=str(collections), ANSIBLE_HOME=str(folder / "home"), NO_COLOR="1",
+                       PATH=f"{tools}:{os.environ['PATH']}")
+    return subprocess.run([str(tools / command[0]), *command[1:]], cwd=folder, env=environment, capture_output=True, text=True,
                           stdin=subprocess.DEVNULL, check=False)
+
+
+def run(command, folder, collections, tools=BIN):
+    """The same, for a command that has to succeed. Returns its output."""
+    done = attempt(command, folder, collections, tools)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -71,8 +77,34 @@ def test_every_module_explains_itself_by_its_full_name(installed):
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_every_playbook_is_found_by_its_full_name(installed, playbook):
-    inventory = "[kube_control_plane]\ncp1\n[kube_node]\nw1\n"
-    (installed / "inventory").write_text(inventory)
+    (installed / "inventory").write_text("[kube_control_plane]\ncp1\n[kube_node]\nw1\n")
     said = run(["ansible-playbook", "-i", "inventory", "--list-tasks", f"kubepki.lifecycle.{playbook}"], installed,
                installed / "collections")
     assert "kube_control_plane" in said
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_an_inventory_without_the_groups_ends_with_the_remedy(installed, playbook):
+    (installed / "empty").write_text("[webservers]\nwww1\n")
+    done = attempt(["ansible-playbook", "-i", "empty", f"kubepki.lifecycle.{playbook}"], installed, installed / "collections")
+    assert done.returncode == 2
+    assert "Put the control-plane nodes in that group" in done.stdout
+    assert "www1" not in done.stdout
+
+
+@pytest.mark.timeout(900)
+def test_the_requirements_of_an_execution_environment_are_enough(installed):
+    """A new environment with ansible-core and what meta/execution-environment.yml names runs a playbook by its full name."""
+    collection = installed / "collections" / "ansible_collections" / "kubepki" / "lifecycle"
+    named = yaml.safe_load((collection / "meta" / "execution-environment.yml").read_text())["dependencies"]["python"]
+    subprocess.run([sys.executable, "-m", "venv", str(installed / "venv")], check=True)
+    tools = installed / "venv" / "bin"
+    core = run(["python", "-c", "from ansible.release import __version__; print(__version__)"], installed, installed)
+    run(["python", "-m", "pip", "install", "-q", f"ansible-core=={core.strip()}", "-r", str(collection / named)], installed,
+        installed, tools)
+    (installed / "local").write_text(f"[kube_control_plane]\nlocalhost ansible_connection=local ansible_python_interpreter={tools}/python\n")
+    run(["ansible-playbook", "-i", "local", "kubepki.lifecycle.check_expiry", "-e", "kubepki_live=false",
+         "-e", f"kubepki_report_dir={installed}/reports"], installed, installed / "collections", tools)
+    report = json.loads((installed / "reports" / "report.json").read_text())
+    assert list(report["nodes"]) == ["localhost"]
+    run(["python", "-c", "import jmespath, kubernetes"], installed, installed, tools)
