@@ -1,0 +1,160 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a control plane can lose one of its nodes for a moment: every apiserver is ready, etcd has all its members."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import os
+import time
+
+from . import pki_tree, probe
+from .errors import PkiError
+
+_FIX = "Bring it back before a node is touched; `journalctl -u kubelet` and /var/log/pods on that node say why it is down."
+
+
+def look(layout, addresses=(), skip=(), timeout=3.0):
+    """Look once at the control plane from one of its nodes (or from a node of an external etcd).
+
+    layout: pki_tree.Layout. addresses: of the apiservers; none means the hosts of etcd's members, or only this node's own where
+    etcd is elsewhere. skip: addresses that are not asked. Gives {"healthy": bool, "problems": [str],
+    "apiservers": [{"address", "ready", "seen"}], "etcd": {"healthy": int, "quorum": int, "members": [{"name", "url", "healthy",
+    "seen", "leader", "learner"}]} or None}. Changes nothing and raises no PkiError: what cannot be asked is a problem.
+    """
+    result = {"apiservers": [], "etcd": None, "problems": []}
+    members = _members(layout, result["problems"], timeout)
+    if layout.role == pki_tree.CONTROL_PLANE:
+        hosts = list(addresses)
+        if not hosts and "etcd" in layout.parsed:
+            hosts = sorted({pki_tree.split_host_port(url)[0] for item in members for url in item["client_urls"][:1]})
+        hosts = hosts or [layout.advertise_address or "127.0.0.1"]
+        _apiservers(layout, [host for host in hosts if host not in skip], result, timeout)
+    if members:
+        _etcd(layout, [item for item in members if not _skipped(item, skip)], len(members), result, timeout)
+    result["healthy"] = not result["problems"]
+    return result
+
+
+def wait(layout, seconds, expect=0, addresses=(), skip=(), timeout=3.0):
+    """Look until all is well, for at most `seconds`. Gives the last look, with "waited" (seconds).
+
+    expect: how many apiservers and members of a stacked etcd there have to be; 0 does not count.
+    """
+    began = time.monotonic()
+    while True:
+        result = look(layout, addresses, skip, timeout)
+        _count(layout, result, expect - len(skip))
+        result["waited"] = round(time.monotonic() - began, 2)
+        if result["healthy"] or result["waited"] >= seconds:
+            return result
+        time.sleep(0.3)
+
+
+def require(result):
+    """Raise PkiError that names every problem of a look, unless there is none."""
+    if not result["healthy"]:
+        raise PkiError("the control plane is not healthy (waited %.0f s): %s" % (result["waited"], "; ".join(result["problems"])),
+                       fix=_FIX)
+
+
+def _count(layout, result, expect):
+    if expect <= 0:
+        return
+    if layout.role == pki_tree.CONTROL_PLANE and len(result["apiservers"]) < expect:
+        result["problems"].append("%d apiservers are known, where %d control-plane nodes are expected" % (
+            len(result["apiservers"]), expect))
+    if result["etcd"] and "etcd" in layout.parsed and layout.role == pki_tree.CONTROL_PLANE \
+            and len(result["etcd"]["members"]) < expect:
+        result["problems"].append("etcd has %d members, where %d control-plane nodes are expected" % (
+            len(result["etcd"]["members"]), expect))
+    result["healthy"] = not result["problems"]
+
+
+def _skipped(member, skip):
+    return any(pki_tree.split_host_port(url)[0] in skip for url in member["client_urls"])
+
+
+def _client(layout, *names):
+    """The first of the named certificates that this node has with its key, as (certificate path, key path)."""
+    for name in names:
+        certificate, key = layout.paths.get(name) or (None, None)
+        if certificate and key and os.path.exists(certificate) and os.path.exists(key):
+            return certificate, key
+    return None
+
+
+def _ca(layout, name):
+    path = (layout.paths.get(name) or (None,))[0]
+    return path if path and os.path.exists(path) else None
+
+
+def _members(layout, problems, timeout):
+    urls, own = _etcd_urls(layout)
+    if not urls:
+        return []
+    client = _client(layout, "etcd-healthcheck-client", "apiserver-etcd-client", "etcd-server")
+    peer = (layout.flags.get("etcd", {}).get("--initial-advertise-peer-urls") or "").split(",")[0]
+    trouble = None
+    for url in urls:
+        try:
+            return probe.etcd_members(url, ca_path=_ca(layout, "etcd-ca"), client=client, peer_url=peer if own and peer else None,
+                                      peer_client=_client(layout, "etcd-peer"), timeout=timeout)
+        except PkiError as error:
+            trouble = error
+    problems.append("etcd's members are unknown: %s" % trouble)
+    return []
+
+
+def _etcd_urls(layout):
+    """(client URLs of etcd to ask, whether that etcd runs on this node)."""
+    own = layout.flags.get("etcd", {}).get("--listen-client-urls") or layout.flags.get("etcd", {}).get("--advertise-client-urls")
+    if own:
+        return own.split(","), True
+    return (layout.flags.get("kube-apiserver", {}).get("--etcd-servers") or "").split(",") if layout.flags.get(
+        "kube-apiserver", {}).get("--etcd-servers") else [], False
+
+
+def _apiservers(layout, hosts, result, timeout):
+    flags = layout.flags.get("kube-apiserver", {})
+    port = int(flags["--secure-port"]) if flags.get("--secure-port", "").isdigit() else 6443
+    client, ca = _client(layout, "apiserver-kubelet-client"), _ca(layout, "ca")
+
+    def call(host):
+        return lambda: probe.apiserver_ready(host, port, ca_path=ca, client=client, timeout=timeout)
+
+    answers = probe.together({host: call(host) for host in hosts})
+    for host in hosts:
+        answer = answers[host]
+        if isinstance(answer, PkiError):
+            ready, seen = False, answer.message
+        elif answer.expired:
+            ready, seen = False, "serves an expired certificate"
+        else:
+            # An apiserver that lets nobody anonymous in still serves: 401 and 403 come from a running one.
+            ready = answer.status in (200, 401, 403)
+            seen = "HTTP %d%s" % (answer.status, "" if ready else probe.failed_checks(answer))
+        result["apiservers"].append({"address": probe.join(host, port), "ready": ready, "seen": seen})
+        if not ready:
+            result["problems"].append("the apiserver at %s is not ready: %s" % (probe.join(host, port), seen))
+
+
+def _etcd(layout, members, total, result, timeout):
+    client, ca = _client(layout, "etcd-healthcheck-client", "apiserver-etcd-client", "etcd-server"), _ca(layout, "etcd-ca")
+    urls = {item["id"]: item["client_urls"][0] for item in members if item["client_urls"]}
+    seen = probe.together({key: (lambda url=url: probe.etcd_health(url, ca_path=ca, client=client, timeout=timeout))
+                           for key, url in urls.items()})
+    leader = next(filter(None, (probe.etcd_leader(url, ca, client, timeout) for key, url in urls.items() if seen[key][0])), None)
+    described = []
+    for item in members:
+        healthy, text = seen.get(item["id"], (False, "has never started"))
+        described.append({"name": item["name"], "url": urls.get(item["id"]), "healthy": healthy, "seen": text,
+                          "leader": item["id"] == leader, "learner": item["learner"]})
+        if not healthy:
+            result["problems"].append("etcd's member %s (%s) is not healthy: %s" % (
+                item["name"] or item["id"], urls.get(item["id"]) or ", ".join(item["peer_urls"]), text))
+    voters = total - sum(1 for item in members if item["learner"])
+    result["etcd"] = {"members": described, "healthy": sum(1 for item in described if item["healthy"]), "quorum": voters // 2 + 1}
+    if urls and leader is None and not result["problems"]:
+        result["problems"].append("etcd has no leader")
