@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from .shell import run
+
 ROOT = Path("/sys/fs/cgroup")
 
 
@@ -49,6 +51,8 @@ class NodeCgroup:
         Makes the directories first, where systemd does not.
         """
         if unified() and systemd_host():
+            # A scope of the last run that systemd has not yet noticed to be empty would be in the way.
+            run(["systemctl", "stop", f"{self.label}.scope"], check=False)
             return ["systemd-run", "--quiet", "--scope", "--collect", f"--unit={self.label}", "--slice=system.slice",
                     "-p", "Delegate=yes"]
         for directory in self.directories():
