@@ -65,7 +65,7 @@ class ActionModule(ActionBase):
         document = report.build(nodes, silent, warn_below_days=options["warn_below_days"],
                                 critical_below_days=options["critical_below_days"])
         done = {host: [self._registered(task_vars, host, name) for name in options["results"]] for host in nodes}
-        artifact = job.summarise(options["job"], document, done, began=options["began"])
+        artifact = job.summarise(options["job"], document, done, began=options["began"], check=self._task.check_mode)
         result["report"] = document
         result["files"] = self._write(options["report_dir"], document, result)
         display.display(report.text(document))

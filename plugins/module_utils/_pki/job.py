@@ -8,7 +8,7 @@ __metaclass__ = type
 
 import time
 
-_WORST = ("expired", "missing", "critical", "warning")
+from . import profiles
 
 
 def obstacles(nodes, silent, codes):
@@ -31,12 +31,13 @@ def obstacles(nodes, silent, codes):
     return "Nothing was changed anywhere, because: " + " ".join(line.strip() for line in lines)
 
 
-def summarise(name, document, done, began=None):
+def summarise(name, document, done, began=None, check=False):
     """Give the run-level artifact of a job that came to its end.
 
     document: the report. done: {host: [result mappings of the modules that worked on it]}. began: epoch seconds or None.
-    Gives {"job", "state", "status", "phase", "nodes", "unreachable", "certificates", "findings", "renewed", "restarted",
-    "reloaded", "restored", "seconds"}: flat counts, no names of files, nothing secret.
+    check: nothing was done, and the counts say what would be. Gives {"job", "check", "state", "status", "phase", "nodes",
+    "unreachable", "certificates", "findings", "renewed", "restarted", "reloaded", "restored", "seconds"}: flat counts, no names of
+    files, nothing secret.
     """
     results = [result for host in done for result in done[host] if result]
     certificates = [row for node in document["nodes"].values() for row in node.get("certificates", [])]
@@ -48,15 +49,23 @@ def summarise(name, document, done, began=None):
     if state == "ok" and changed:
         state = "changed"
     return {
-        "job": name, "state": state, "status": document["status"], "changed": changed, "phase": document["cluster"]["phase"],
+        "job": name, "check": check, "state": state, "status": document["status"], "changed": changed, "phase": document["cluster"]["phase"],
         "nodes": len(document["nodes"]), "unreachable": sorted(document.get("unreachable", {})),
         "certificates": len(certificates),
         "findings": sum(len(node.get("findings", [])) for node in document["nodes"].values()),
         "renewed": count(leaves, "renewed", "created"), "restarted": count(pods, "restarted"),
-        "reloaded": count(pods, "reloaded"),
+        "reloaded": sum(_reloaded(done[host]) for host in done),
         "restored": sum(len(result.get("restored", [])) for result in results),
         "seconds": round(time.time() - began, 1) if began else None,
     }
+
+
+def _reloaded(results):
+    """How many components of one node use a renewed certificate without having been restarted."""
+    renewed = {leaf.get("consumer") for result in results if result for leaf in result.get("leaves", [])
+               if leaf.get("action") in ("renewed", "created") and leaf.get("takes_up") == profiles.RELOADS}
+    return len({pod["name"] for result in results if result for pod in result.get("pods", [])
+                if pod.get("action") in ("kept", "reloaded")} & renewed)
 
 
 def sentence(artifact, written=()):
@@ -70,6 +79,8 @@ def sentence(artifact, written=()):
     if artifact["unreachable"]:
         parts.append("no answer from %s" % ", ".join(artifact["unreachable"]))
     text = "%s: %s. %s" % (artifact["job"], artifact["state"], ", ".join(parts))
+    if artifact["check"]:
+        text = "%s, check mode, nothing was changed: %s" % (artifact["job"], ", ".join(parts))
     if artifact["seconds"] is not None:
         text += ", %.0f s" % artifact["seconds"]
     text += "."
