@@ -401,7 +401,10 @@ class Lab:
             if not self._running(node):
                 raise LabError("it stopped while booting", node=name, log=node.console_tail(),
                                fix=f"read {node.console}")
-            done = self.run(name, probe, check=False, timeout=20)
+            try:
+                done = self.run(name, probe, check=False, timeout=20)
+            except LabError as exc:
+                return exc.message
             return None if done.returncode == 0 else (tail(done.stderr, 1) or "containerd is not up yet")
 
         wait_for(missing, seconds=seconds, failure=lambda seen: LabError(
@@ -562,7 +565,7 @@ class Lab:
 
         def look(node: Node) -> None:
             running = self._running(node)
-            answers = running and self.run(node.name, "true", check=False, timeout=10).returncode == 0
+            answers = running and self._answers(node.name)
             row = NodeStatus(
                 name=node.name, address=node.address, role="control-plane" if node.control_plane else "worker",
                 running=running, plugged=running and self.network.attached(node.name), ssh=answers,
@@ -581,6 +584,12 @@ class Lab:
             api=f"https://{self.balancer_address}:{API_PORT}", balancer=bool(process and process.alive()), nodes=rows,
             problems=self._quick_problems(),
         )
+
+    def _answers(self, name: str) -> bool:
+        try:
+            return self.run(name, "true", check=False, timeout=10).returncode == 0
+        except LabError:
+            return False
 
     def watch(self, **options: Any) -> Watch:
         """Clients that count what they see while something happens: ``with lab.watch() as w: ...; w.counts()``."""
