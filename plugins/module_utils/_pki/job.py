@@ -36,8 +36,8 @@ def summarise(name, document, done, began=None, check=False):
 
     document: the report. done: {host: [result mappings of the modules that worked on it]}. began: epoch seconds or None.
     check: nothing was done, and the counts say what would be. Gives {"job", "check", "state", "status", "phase", "nodes",
-    "unreachable", "certificates", "findings", "renewed", "restarted", "reloaded", "restored", "seconds"}: flat counts, no names of
-    files, nothing secret.
+    "unreachable", "certificates", "findings", "renewed", "restarted", "reloaded", "restored", "seconds"}: flat counts, no names
+    of files, nothing secret.
     """
     results = [result for host in done for result in done[host] if result]
     certificates = [row for node in document["nodes"].values() for row in node.get("certificates", [])]
@@ -49,7 +49,8 @@ def summarise(name, document, done, began=None, check=False):
     if state == "ok" and changed:
         state = "changed"
     return {
-        "job": name, "check": check, "state": state, "status": document["status"], "changed": changed, "phase": document["cluster"]["phase"],
+        "job": name, "check": check, "state": state, "status": document["status"], "changed": changed,
+        "phase": document["cluster"]["phase"],
         "nodes": len(document["nodes"]), "unreachable": sorted(document.get("unreachable", {})),
         "certificates": len(certificates),
         "findings": sum(len(node.get("findings", [])) for node in document["nodes"].values()),
