@@ -149,7 +149,7 @@ class Client:
         self.timeout = timeout
         self.reopened = 0
         self._open: dict[Endpoint, tuple[Connection, Identity]] = {}
-        self._contexts: dict[int, tuple[Identity, ssl.SSLContext]] = {}
+        self._last: tuple[Identity, ssl.SSLContext] | None = None
         self._turn = 0
 
     def attempt(self) -> None:
@@ -168,12 +168,10 @@ class Client:
         raise Failure("; ".join(reasons))
 
     def _context(self, identity: Identity) -> ssl.SSLContext:
-        known = self._contexts.get(id(identity))
-        if known and known[0] is identity:
-            return known[1]
-        context = identity.context()
-        self._contexts = {id(identity): (identity, context)}
-        return context
+        # Parsing keys is most of a small client's work; the same bytes give the same context.
+        if self._last is None or self._last[0] != identity:
+            self._last = (identity, identity.context())
+        return self._last[1]
 
     def _connect(self, endpoint: Endpoint) -> tuple[Connection, Identity]:
         identity = self.source()
