@@ -173,8 +173,8 @@ class Lab:
     def ssh_command(self, node: str, *, tty: bool = False) -> list[str]:
         """The ssh command line that logs in to a node; append a command to it."""
         return [
-            "ssh", "-F", "/dev/null", "-i", str(self.key), *inventory.SSH_OPTIONS, "-o", "ConnectTimeout=5", "-o", "IdentitiesOnly=yes",
-            "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=6",
+            "ssh", "-F", "/dev/null", "-i", str(self.key), *inventory.SSH_OPTIONS,
+            "-o", "ConnectTimeout=5", "-o", "IdentitiesOnly=yes", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=6",
             *(["-t"] if tty else ["-o", "BatchMode=yes"]), f"root@{self.node(node).address}",
         ]
 
