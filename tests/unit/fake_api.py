@@ -104,7 +104,7 @@ class FakeApi:
     def _review(self, path):
         if path.endswith("selfsubjectreviews"):
             if self.minor < 28:
-                return _status(404, "NotFound", "the server could not find the requested resource")
+                return _status(403, "Forbidden", "User alice cannot create resource selfsubjectreviews")  # as 1.20.2 says it
             return 201, {"status": {"userInfo": {"username": self.requester, "groups": ["dev", "system:authenticated"]}}}
         return 201, {"status": {"allowed": False}}
 

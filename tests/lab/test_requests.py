@@ -1,0 +1,308 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The Certificates API of a real cluster: real kubelets, real people, a signer of one's own, and who must not get what."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .lab import Lab
+from .playbook import CHECKOUT, environment, play, tool
+
+sys.path.insert(0, str(CHECKOUT / ".cache"))
+
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509  # noqa: E402
+
+KEY = x509.generate_key("ecdsa-p256")
+CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+ADMIN = "/etc/kubernetes/admin.conf"
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    return Lab(os.environ.get("LAB", "lab")).up()
+
+
+@pytest.fixture(autouse=True)
+def clean(request):
+    """No test sees another one's requests."""
+    if "cluster" in request.fixturenames:
+        lab = request.getfixturevalue("cluster")
+        lab.kubectl("delete", "csr", "--all")
+        lab.kubectl("delete", "clusterrolebinding,rolebinding", "-A", "-l", "app.kubernetes.io/managed-by=kubepki.lifecycle")
+
+
+def ask(lab: Lab, name: str, common_name: str, organizations=(), sans=(), signer="kubernetes.io/kube-apiserver-client",
+        usages=None, node="cp1", identity=ADMIN, labels=None) -> None:
+    """Create a CertificateSigningRequest as whoever a kubeconfig of a node says."""
+    pem = x509.build_request(x509.Profile(common_name, organizations, sans), KEY).pem
+    default = "server auth" if signer.endswith("serving") else "client auth"
+    item = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+            "metadata": {"name": name, "labels": labels or {}}, "spec": {
+                "request": base64.b64encode(pem).decode(), "signerName": signer,
+                "usages": usages or ["digital signature", "key encipherment", default]}}
+    lab.run(node, ["kubectl", "--kubeconfig", identity, "create", "-f", "-"], stdin=json.dumps(item))
+
+
+def state(lab: Lab, name: str) -> str:
+    """What `kubectl get csr` would show."""
+    status = json.loads(lab.kubectl("get", "csr", name, "-o", "json")).get("status", {})
+    kinds = [condition["type"] for condition in status.get("conditions", [])]
+    return "Issued" if status.get("certificate") else kinds[0] if kinds else "Pending"
+
+
+def start_module(lab: Lab, host: str, name: str, variables: dict | None = None, **options) -> subprocess.Popen[str]:
+    """Start one module on one host of the inventory, or on localhost."""
+    inventory = lab.directory / "inventory.ini"
+    inventory.write_text(lab.inventory())
+    command = [tool("ansible"), host, "-i", str(inventory), "-m", "kubepki.lifecycle." + name, "-a", json.dumps(options)]
+    env = {**environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", **(variables or {})}
+    return subprocess.Popen(command, cwd=CHECKOUT, env=env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL)
+
+
+def result(process: subprocess.Popen[str]) -> dict:
+    """What a started module returned; "failed" in it when it failed."""
+    output, _none = process.communicate(timeout=300)
+    assert "=> {" in output, output
+    found = json.loads(output[output.index("=> {") + 3:])
+    return dict(found, failed="FAILED!" in output)
+
+
+def module(lab: Lab, host: str, name: str, variables: dict | None = None, **options) -> dict:
+    """Run one module to its end."""
+    return result(start_module(lab, host, name, variables, **options))
+
+
+def wait_for(what, seconds: float = 60):
+    """Poll until `what` gives something true, and give that."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = what()
+        if found:
+            return found
+        assert time.monotonic() < deadline, "nothing was seen within %g seconds" % seconds
+        time.sleep(0.2)
+
+
+def own_kubeconfig(lab: Lab, directory: Path) -> Path:
+    """The cluster's admin.conf for this machine, which cannot resolve the balancer's name."""
+    text = lab.run("cp1", ["cat", ADMIN]).stdout
+    server = next(line for line in text.splitlines() if "server:" in line).split("server:")[1].strip()
+    path = directory / "admin.conf"
+    path.write_text(text.replace(server, "https://%s:6443" % lab.control_planes["cp1"]))
+    path.chmod(0o600)
+    return path
+
+
+# --- many requests -----------------------------------------------------------------------------------------------------------
+
+def test_a_real_kubelet_gets_its_serving_certificate(cluster):
+    """serverTLSBootstrap leaves the request pending for ever, unless somebody looks at it."""
+    config = "/var/lib/kubelet/config.yaml"
+    before = cluster.run("w1", ["cat", config]).stdout
+    try:
+        cluster.run("w1", "echo 'serverTLSBootstrap: true' >> %s && systemctl restart kubelet" % config)
+        def pending():
+            return [line.split()[0] for line in cluster.kubectl("get", "csr", "--no-headers").splitlines() if "Pending" in line]
+        name = wait_for(pending, 90)[0]
+        listed = play(cluster, "manage_csrs").require_success()
+        assert name in listed.output and "CN=system:node:w1" in listed.output and listed.artifact["state"] == "ok"
+        planned = play(cluster, "manage_csrs", {"kubepki_csr_action": "approve"}, "--check").require_success()
+        assert planned.artifact["approved_now"] == 1 and state(cluster, name) == "Pending"
+        done = play(cluster, "manage_csrs", {"kubepki_csr_action": "approve"}).require_success()
+        assert done.artifact["approved_now"] == 1 and done.artifact["state"] == "changed"
+        wait_for(lambda: state(cluster, name) == "Issued")
+        served = wait_for(lambda: _served_issuer(cluster, "w1") == "CN = kubernetes")
+        assert served
+        again = play(cluster, "manage_csrs", {"kubepki_csr_action": "approve"}).require_success()
+        assert again.artifact["state"] == "ok" and set(again.changed.values()) == {0}
+    finally:
+        cluster.run("w1", ["tee", config], stdin=before)
+        cluster.run("w1", "rm -f /var/lib/kubelet/pki/kubelet-server-* && systemctl restart kubelet")
+
+
+def _served_issuer(lab: Lab, node: str) -> str:
+    text = lab.run("cp1", "openssl s_client -connect %s:10250 </dev/null 2>/dev/null | openssl x509 -noout -issuer" %
+                   lab.addresses[node], check=False).stdout
+    return text.strip().partition("issuer=")[2]
+
+
+def test_who_must_not_get_what_does_not(cluster):
+    kubelet = {"node": "w1", "identity": "/etc/kubernetes/kubelet.conf", "signer": "kubernetes.io/kubelet-serving",
+               "organizations": ["system:nodes"]}
+    ask(cluster, "stolen-address", "system:node:w1", sans=["IP:" + cluster.addresses["cp1"]], **kubelet)
+    ask(cluster, "api-name", "system:node:w1", sans=["DNS:kubernetes"], **kubelet)
+    ask(cluster, "own", "system:node:w1", sans=["DNS:w1", "IP:" + cluster.addresses["w1"]], **kubelet)
+    # Of the kubelets' own signer, kube-controller-manager itself approves it when an administrator asks.
+    ask(cluster, "not-that-node", "system:node:cp1", ["system:nodes"])
+    # The API itself refuses system:masters of its own client signer; any other signer takes it.
+    ask(cluster, "master", "root", ["system:masters"], signer="example.com/any")
+    ask(cluster, "person", "bob", ["dev"])
+    wide_open = cluster.directory / "wide-open.yml"
+    wide_open.write_text("version: 1\nrules:\n  - {name: all, signer: '*', requester: '*', common_name: '*', "
+                         "organizations: ['*'], usages: [client auth, server auth, digital signature, key encipherment]}\n")
+    done = play(cluster, "manage_csrs", {"kubepki_csr_action": "approve"}).require_success()
+    found = {name: state(cluster, name) for name in ("stolen-address", "api-name", "not-that-node", "master", "person")}
+    assert set(found.values()) == {"Pending"} and done.artifact["approved_now"] == 1 and done.artifact["refused"] == 2
+    assert done.artifact["state"] == "warning"
+    wait_for(lambda: state(cluster, "own") == "Issued")
+    done = play(cluster, "manage_csrs", {"kubepki_csr_action": "approve", "kubepki_csr_policy": wide_open}).require_success()
+    assert done.artifact["approved_now"] == 1 and wait_for(lambda: state(cluster, "person") == "Issued")
+    assert {state(cluster, name) for name in ("not-that-node", "master")} == {"Pending"}
+    play(cluster, "manage_csrs", {"kubepki_csr_action": "approve", "kubepki_csr_names": "not-that-node"}).require_success()
+    assert wait_for(lambda: state(cluster, "not-that-node") == "Issued") and state(cluster, "master") == "Pending"
+    denied = play(cluster, "manage_csrs", {"kubepki_csr_action": "deny"}).require_success()
+    assert state(cluster, "master") == "Denied" and denied.artifact["denied_now"] == 1
+
+
+def test_by_label_and_with_a_message(cluster):
+    ask(cluster, "a", "a", labels={"team": "x"})
+    ask(cluster, "b", "b")
+    play(cluster, "manage_csrs", {"kubepki_csr_action": "deny", "kubepki_csr_selector": "team=x",
+                                  "kubepki_csr_message": "not agreed on"}).require_success()
+    assert (state(cluster, "a"), state(cluster, "b")) == ("Denied", "Pending")
+    assert "not agreed on" in cluster.kubectl("get", "csr", "a", "-o", "yaml")
+
+
+def test_a_mistake_in_a_name_or_a_policy_changes_nothing(cluster):
+    ask(cluster, "a", "a")
+    wrong = play(cluster, "manage_csrs", {"kubepki_csr_action": "approve", "kubepki_csr_names": "a,nope"})
+    assert wrong.code != 0 and "no CertificateSigningRequest named nope" in wrong.output and wrong.artifact["state"] == "failed"
+    policy = cluster.directory / "wrong.yml"
+    policy.write_text("version: 1\nrules: [{name: x, signr: a}]\n")
+    wrong = play(cluster, "manage_csrs", {"kubepki_csr_action": "approve", "kubepki_csr_policy": policy})
+    assert wrong.code != 0 and "signr" in wrong.output and state(cluster, "a") == "Pending"
+
+
+# --- people ------------------------------------------------------------------------------------------------------------------
+
+def test_a_person_gets_access_keeps_it_and_loses_it(cluster, tmp_path):
+    path = tmp_path / "carol.conf"
+    variables = {"kubepki_user_name": "carol@example.com", "kubepki_user_groups": "dev,ops", "kubepki_user_kubeconfig": path,
+                 "kubepki_user_cluster_roles": "view", "kubepki_user_server": "https://%s:6443" % cluster.control_planes["cp1"],
+                 "kubepki_user_prove": "yes", "kubepki_user_days": "30"}
+    planned = play(cluster, "issue_user", variables, "--check").require_success()
+    assert planned.artifact["changed"] and not list(tmp_path.iterdir())
+    made = play(cluster, "issue_user", variables).require_success()
+    assert made.artifact["proven"] and path.stat().st_mode & 0o777 == 0o600 and os.listdir(tmp_path) == ["carol.conf"]
+    kubectl = [str(cluster.path("cp1", "/usr/bin/kubectl")), "--kubeconfig", str(path)]
+    assert subprocess.run([*kubectl, "get", "namespaces"], check=False, capture_output=True).returncode == 0
+    assert subprocess.run([*kubectl, "get", "secrets", "-A"], check=False, capture_output=True).returncode != 0
+    first = path.read_bytes()
+    again = play(cluster, "issue_user", variables).require_success()
+    assert again.artifact["state"] == "ok" and path.read_bytes() == first and set(again.changed.values()) == {0}
+    renewed = play(cluster, "issue_user", {**variables, "kubepki_user_force": "true"}).require_success()
+    assert renewed.artifact["proven"] and path.read_bytes() != first
+    other = play(cluster, "issue_user", {**variables, "kubepki_user_name": "dave"})
+    assert other.code != 0 and "is a kubeconfig of carol@example.com, not of dave" in other.output
+    kept = tmp_path / "kept.conf"
+    kept.write_bytes(path.read_bytes())
+    gone = play(cluster, "issue_user", {**variables, "kubepki_user_state": "absent"}).require_success()
+    assert not path.exists() and "revocation list" in gone.output
+    kubectl[-1] = str(kept)
+    refused = subprocess.run([*kubectl, "get", "namespaces"], check=False, capture_output=True, text=True)
+    assert refused.returncode != 0 and 'User "carol@example.com" cannot list' in refused.stderr
+
+
+def test_a_person_is_not_made_an_administrator(cluster, tmp_path):
+    outcome = play(cluster, "issue_user", {"kubepki_user_name": "eve", "kubepki_user_groups": "system:masters",
+                                           "kubepki_user_kubeconfig": tmp_path / "eve.conf"})
+    assert outcome.code != 0 and "system:masters, which may do everything" in outcome.output
+    assert not (tmp_path / "eve.conf").exists() and "eve" not in cluster.kubectl("get", "csr")
+
+
+# --- one request -------------------------------------------------------------------------------------------------------------
+
+def test_the_module_on_the_controller_with_the_library(cluster, tmp_path):
+    login = {"K8S_AUTH_KUBECONFIG": str(own_kubeconfig(cluster, tmp_path))}
+    options = {"name": "robot", "client": "kubernetes", "privatekey_path": str(tmp_path / "key"), "common_name": "robot",
+               "organizations": ["robots"], "path": str(tmp_path / "crt")}
+    first = module(cluster, "localhost", "cert_csr", login, **options)
+    assert first["changed"] and first["csr"]["state"] == "pending"
+    second = module(cluster, "localhost", "cert_csr", login, name="robot", state="approved", client="kubernetes")
+    assert second["changed"] and second["csr"]["state"] == "issued"
+    third = module(cluster, "localhost", "cert_csr", login, **options)
+    assert third["actions"] == ["written"]
+    assert not module(cluster, "localhost", "cert_csr", login, **options)["changed"]
+    certificate = x509.parse_certificate((tmp_path / "crt").read_bytes())
+    assert certificate.common_name == "robot" and certificate.signed_by(x509.parse_certificate(
+        cluster.run("cp1", ["cat", "/etc/kubernetes/pki/ca.crt"]).stdout.encode()))
+    assert module(cluster, "localhost", "cert_csr", login, name="robot", state="absent")["changed"]
+
+
+def test_a_denied_request_is_said_and_made_again(cluster):
+    options = {"name": "r", "client": "builtin", "privatekey_path": "/root/r.key", "common_name": "r", "kubeconfig": ADMIN}
+    module(cluster, "cp1", "cert_csr", **options)
+    denied = module(cluster, "cp1", "cert_csr", name="r", client="builtin", state="denied", message="nobody knows r")
+    assert denied["csr"]["state"] == "denied" and denied["csr"]["message"] == "nobody knows r"
+    waiting = module(cluster, "cp1", "cert_csr", name="r", client="builtin", state="approved")
+    assert waiting["failed"] and "denied already (nobody knows r)" in waiting["msg"]
+    again = module(cluster, "cp1", "cert_csr", **dict(options, state="approved"))
+    assert again["csr"]["state"] == "issued"
+
+
+def test_a_signer_of_ones_own_and_the_renewal_of_what_expired(cluster, tmp_path):
+    """Short-lived certificates, from a signer that this test is."""
+    ca_key = x509.generate_key("ecdsa-p256")
+    ca = x509.build_ca("own signer", ca_key, 1)
+    login = {"K8S_AUTH_KUBECONFIG": str(own_kubeconfig(cluster, tmp_path))}
+    options = {"name": "hook", "state": "approved", "signer_name": "example.com/own",
+               "usages": ["server auth", "digital signature"], "privatekey_path": str(tmp_path / "key"),
+               "common_name": "hook.default.svc", "sans": ["DNS:hook.default.svc"],
+               "path": str(tmp_path / "crt"), "renew_below_days": 0}
+
+    def issue(seconds: float) -> dict:
+        process = start_module(cluster, "localhost", "cert_csr", login, **options)
+        found = wait_for(lambda: _approved(cluster, "hook"), 120)
+        request = x509.parse_request(base64.b64decode(found["spec"]["request"]))
+        profile = x509.Profile(request.common_name, (), request.sans, ("server",))
+        leaf = x509.sign_leaf(profile, request, ca, ca_key, seconds / 86400)
+        found["status"]["certificate"] = base64.b64encode(leaf.pem).decode()
+        cluster.kubectl("replace", "--raw", CSRS + "/hook/status", "-f", "-", stdin=json.dumps(found))
+        return result(process)
+
+    first = issue(20)
+    assert first["csr"]["state"] == "issued" and first["certificate_info"]["issuer"] == "CN=own signer"
+    expires = x509.parse_certificate((tmp_path / "crt").read_bytes()).not_after
+    wait_for(lambda: x509.now() > expires)
+    second = issue(86400)
+    assert second["actions"] == ["deleted: it has expired", "created", "approved", "written"]
+    assert not module(cluster, "localhost", "cert_csr", login, **options)["changed"]
+
+
+def _approved(lab: Lab, name: str) -> dict | None:
+    text = lab.kubectl("get", "csr", name, "-o", "json", "--ignore-not-found")
+    item = json.loads(text) if text.strip() else {}
+    kinds = [condition["type"] for condition in item.get("status", {}).get("conditions", [])]
+    return item if "Approved" in kinds and not item["status"].get("certificate") else None
+
+
+def test_an_unreachable_api_is_said_in_time_and_nothing_is_changed(cluster, tmp_path):
+    (tmp_path / "crt").write_text("old")
+    nobody = "https://%s.99:6443" % cluster.balancer_address.rsplit(".", 1)[0]
+    outcome = module(cluster, "localhost", "cert_csr", name="x", host=nobody, api_key="t", api_timeout=3, common_name="x",
+                     privatekey_path=str(tmp_path / "key"), path=str(tmp_path / "crt"))
+    assert outcome["failed"] and "cannot be reached" in outcome["msg"] and outcome["seconds"] < 15
+    assert (tmp_path / "crt").read_text() == "old"
+
+
+def test_the_validity_that_was_asked_for(cluster, tmp_path):
+    login = {"K8S_AUTH_KUBECONFIG": str(own_kubeconfig(cluster, tmp_path))}
+    options = {"name": "short", "state": "approved", "privatekey_path": str(tmp_path / "key"), "common_name": "short",
+               "expiration_seconds": 900, "path": str(tmp_path / "crt")}
+    issued = module(cluster, "localhost", "cert_csr", login, **options)
+    left = (x509.parse_certificate((tmp_path / "crt").read_bytes()).not_after - x509.now()).total_seconds()
+    if int(cluster.version.split(".")[1]) >= 22:
+        assert left <= 900 and not issued.get("warnings")
+    else:
+        assert left > 900 and "no expirationSeconds" in issued["warnings"][0]
+    assert not module(cluster, "localhost", "cert_csr", login, **options)["changed"]
