@@ -31,13 +31,13 @@ JOB = "leaves"
 # re-reads them every five minutes).
 LATE = datetime.timedelta(minutes=10)
 
-# All that the decision looks at. missing: there is no certificate. named: named one by one. optional: not on every node.
-# outside: its CA is by its nature not on this node (an external etcd's). foreign: signed by a CA this node does not know.
-# unreadable: certificate or key cannot be read. key: "ok", "missing" or "mismatch". signed: by the CA that signs now.
-# residual: days left (float). unfit: what an explicit specification demands otherwise (str), or None. signer: whether
-# the CA can sign.
+# All that the decision looks at. missing: there is no certificate. named: named one by one. remake: what cannot be read may
+# be made anew. optional: not on every node. outside: its CA is by its nature not on this node (an external etcd's).
+# foreign: signed by a CA this node does not know. unreadable: certificate or key cannot be read. key: "ok", "missing" or
+# "mismatch". signed: by the CA that signs now. residual: days left (float). unfit: what an explicit specification demands
+# otherwise (str), or None. signer: whether the CA can sign.
 State = collections.namedtuple(
-    "State", "missing named optional outside foreign unreadable key signed residual unfit signer")
+    "State", "missing named remake optional outside foreign unreadable key signed residual unfit signer")
 
 
 def decide(state, below_days=0, force=False):
@@ -48,7 +48,7 @@ def decide(state, below_days=0, force=False):
     """
     if state.optional and state.missing and not (state.named and force):
         return KEEP, "kubeadm makes it on one node only, and it is not on this one"
-    if state.unreadable and not state.named:
+    if state.unreadable and not state.remake:
         return REFUSE, "unreadable"
     due = _due(state, below_days, force)
     if due is None:
@@ -66,15 +66,15 @@ def _due(state, below_days, force):
     if state.missing:
         return "there is none"
     if state.unreadable:
-        return "it cannot be read, and it was named"
+        return "it cannot be read, and was to be made anew"
     if state.key == "missing":
         return "its key is missing"
     if state.key == "mismatch":
         return "its key does not belong to it"
-    if state.residual <= 0:
-        return "it expired %d days ago" % int(-state.residual)
     if state.unfit:
         return state.unfit
+    if state.residual <= 0:
+        return "it expired %d days ago" % int(-state.residual)
     if not state.signed and not (state.foreign or state.outside):
         return "another CA than the one on this node signed it"
     if state.residual < below_days:
@@ -180,7 +180,7 @@ class Leaf:
         self.certificate, self.bundle, self.key_sha256, self.kubeconfig = None, [], None, None
         self.problem = None
         self.missing = self.key_missing = False
-        self.named = True
+        self.named = self.remake = True
         self.optional = self.outside = False
         self.profile = None
         self.days = self.below_days = self.unfit = self.request = self.server = None
@@ -201,9 +201,9 @@ class Leaf:
         else:
             key = "missing" if self.key_missing else "mismatch"
         return State(
-            missing=self.missing, named=self.named, optional=self.optional, outside=self.outside,
+            missing=self.missing, named=self.named, remake=self.remake, optional=self.optional, outside=self.outside,
             foreign=certificate is not None and self.signer.certificate is not None and not known and not same_name,
-            unreadable=self.problem is not None and not self.missing, key=key, signed=signed,
+            unreadable=self.problem is not None, key=key, signed=signed,
             residual=(certificate.not_after - now).total_seconds() / 86400.0 if certificate is not None else 0.0,
             unfit=self.unfit, signer=self.signer.problem is None)
 
@@ -233,6 +233,10 @@ def catalogue_leaves(tree, names, settings):
             here = [each for each in known if each in tree.items]
             raise PkiError("%s does not belong to this node (%s, role %s)" % (name, tree.layout.node_name, tree.layout.role),
                            fix="Its certificates are: %s." % (", ".join(here) or "none"))
+    if tree.layout.problems:
+        problem = tree.layout.problems[0]
+        raise PkiError("%s, so where this node keeps its certificates is not certain. Nothing was changed" % problem.message,
+                       path=problem.path, fix=problem.fix)
     if "all" in wanted:
         wanted.update(profiles.RENEWABLE)
     signers = {}
@@ -257,12 +261,13 @@ def _catalogue_leaf(tree, item, signer, named):
     entry = item.entry
     form = KUBECONFIG if item.kubeconfig is not None or item.kind == profiles.KUBECONFIG else PAIR if item.key_path else COMBINED
     leaf = Leaf(item.name, form, item.path, signer)
-    leaf.named, leaf.optional = named, entry.optional
+    leaf.named = leaf.remake = named
+    leaf.optional = entry.optional
     # An external etcd's CA has no key on a control-plane node by the nature of it.
     leaf.outside = entry.ca == "etcd-ca" and "etcd" not in tree.layout.parsed and signer.problem is not None
     leaf.certificate, leaf.bundle, leaf.key_sha256 = item.certificate, item.bundle, item.key_sha256
     leaf.kubeconfig = item.kubeconfig
-    leaf.problem = item.problem or item.key_problem
+    leaf.problem = item.key_problem if item.missing else item.problem or item.key_problem
     leaf.missing, leaf.key_missing = item.missing, item.key_missing
     leaf.consumer, leaf.takes_up = entry.consumer, entry.takes_up
     leaf.profile = lambda: _from_catalogue(tree.layout, entry)
@@ -344,8 +349,9 @@ def _refused(leaf, why):
     if why == "unreadable":
         problem = leaf.problem
         return Decision(leaf, REFUSE, problem.message, error=PkiError(
-            problem.message, path=problem.path, fix="%s Or name %s one by one, and it is made anew." % (
-                problem.fix or "Restore it from a backup.", leaf.name)))
+            problem.message, path=problem.path, fix="%s Or %s, and it is made anew." % (
+                problem.fix or "Restore it from a backup.",
+                "set force: true" if leaf.named else "name %s one by one" % leaf.name)))
     if why == "outside":
         text = "%s: it is due, and the external etcd's authority signs it, whose key is not on this node" % leaf.name
         return Decision(leaf, REFUSE, "the external etcd's authority signs it", warning=text)
@@ -495,7 +501,9 @@ def _sign(decision, settings):
 def changes(decision, settings):
     """Give the files a Decision writes: [(path, bytes, mode or None to keep it, owner or None)], and [(link, target)]."""
     leaf = decision.leaf
-    chain = decision.certificate.pem + b"".join(extra.pem for extra in leaf.bundle[1:])
+    # What follows the certificate in its file (an intermediate, a cross-signed authority) goes with the CA that signed it.
+    follow = leaf.bundle[1:] if leaf.bundle and any(leaf.bundle[0].signed_by(ca) for ca in leaf.signer.bundle) else []
+    chain = decision.certificate.pem + b"".join(extra.pem for extra in follow)
     key = decision.key.pem if decision.key is not None else None
     if leaf.form == KUBECONFIG and leaf.certificate_path is None:
         config = leaf.kubeconfig
@@ -503,6 +511,8 @@ def changes(decision, settings):
             text = kubeconfig.build(_need_server(leaf), x509.bundle(leaf.signer.bundle), _user(decision), chain, key)
             return [(leaf.path, text.encode("utf-8"), leaf.mode or 0o600, leaf.owner)], []
         config = config.with_client(chain, key)
+        if leaf.server and config.server != leaf.server:
+            config = config.with_server(leaf.server)
         if settings.embed_ca:
             config = config.with_ca(x509.bundle(leaf.signer.bundle))
         return [(leaf.path, bytes(config), leaf.mode, leaf.owner)], []
@@ -567,6 +577,9 @@ class Writes:
         real = os.path.realpath(path)
         if real in self.files and self.files[real][0] != data:
             raise PkiError("two certificates are to be written to this file", path=path, fix="Give each a file of its own.")
+        if owner is not None and -1 in owner:
+            present = _owner(real) or (os.geteuid(), os.getegid())
+            owner = tuple(old if new == -1 else new for new, old in zip(owner, present))
         self.files[real] = (data, mode, owner)
         self.named.add(path)
 
@@ -618,6 +631,32 @@ def apply(writes, state_dir=files.STATE_DIR, backup_dir=files.BACKUP_DIR, keep=5
                            fix="Something else writes it, or the disk fails (see `dmesg`); the backup set %s has what was "
                                "there before." % backup)
     return backup
+
+
+def adjust(found, check):
+    """Give Leaves the owner and mode that was asked for. Gives the paths that had others; with check nothing changes."""
+    changed = []
+    for leaf in found:
+        if leaf.mode is None and leaf.owner is None:
+            continue
+        paths = {path for path in (leaf.certificate_path, leaf.key_path, leaf.path) if path and os.path.exists(path)}
+        for path in sorted(paths):
+            status = os.stat(path)
+            # The mode is that of what holds the key.
+            holds_key = path == leaf.key_path or leaf.form != PAIR
+            mode = leaf.mode if holds_key and leaf.mode is not None else status.st_mode & 0o7777
+            owner = leaf.owner or (-1, -1)
+            wrong = (mode != status.st_mode & 0o7777 or owner[0] not in (-1, status.st_uid)
+                     or owner[1] not in (-1, status.st_gid))
+            if wrong:
+                changed.append(path)
+            if wrong and not check:
+                try:
+                    os.chown(path, owner[0], owner[1])
+                    os.chmod(path, mode)
+                except OSError as error:
+                    raise files.explain(error, path) from error
+    return changed
 
 
 def _blocks(size):
@@ -724,7 +763,8 @@ def _work(settings, find, check, state_dir, backup_dir, keep):
     if writes.files:
         writes.check_room(state_dir, backup_dir)
     backup = None if check else apply(writes, state_dir, backup_dir, keep)
+    adjusted = adjust([decision.leaf for decision in decisions], check)
     restart, reload = restarts(decisions, settings.now)
     found = rows(decisions, settings, rehearse=check)
-    return {"changed": bool(writes.files), "leaves": found, "restart": restart, "reload": reload, "backup": backup,
-            "diff": diff(found), "warnings": warnings(decisions, settings)}
+    return {"changed": bool(writes.files or adjusted), "adjusted": adjusted, "leaves": found, "restart": restart,
+            "reload": reload, "backup": backup, "diff": diff(found), "warnings": warnings(decisions, settings)}
