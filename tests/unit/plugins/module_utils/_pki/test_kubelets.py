@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -23,7 +25,10 @@ from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+import faults  # noqa: E402
 import throwaway  # noqa: E402
+
+POINTS = 400
 
 
 @pytest.fixture
@@ -413,6 +418,82 @@ def test_a_host_without_a_kubelet_is_told_so(tmp_path):
     layout = pki_tree.find_layout(str(tmp_path / "etc"), str(tmp_path / "kubelet"))
     with pytest.raises(PkiError, match="no kubelet is set up here"):
         kubelets.examine(layout)
+
+
+# --- killed, and full disks ---------------------------------------------------------------------------------------------------
+
+
+class Again:
+    """One node's files, put back before every try. change(): a run of the installation, from the recovery on."""
+
+    def __init__(self, worker, home):
+        self.worker, self.home, self.clean = worker, home, home.parent / "clean"
+        _embed(worker)
+        self.old = kubelets.Credential(kubelets.read_config(worker.layout)).certificate.sha256
+        self.pem = worker.signed()
+        shutil.copytree(home, self.clean, symlinks=True)
+
+    def reset(self):
+        shutil.rmtree(self.home)
+        shutil.copytree(self.clean, self.home, symlinks=True)
+
+    def change(self):
+        files.Transaction.recover(kubelets.JOB, self.worker.state)
+        layout = self.worker.layout
+        certificate, key = kubelets.check_issued(layout, self.pem, None, self.worker.state)
+        self.worker.apply(kubelets.Installation(layout, certificate, key))
+
+    def settle(self):
+        """What the next run begins with. Gives the credential's digest."""
+        files.Transaction.recover(kubelets.JOB, self.worker.state)
+        credential = kubelets.Credential(kubelets.read_config(self.worker.layout))
+        assert credential.problem is None
+        return credential.certificate.sha256
+
+    def litter(self):
+        """Temporary files where the kubelet looks."""
+        return [path for folder in ("etc", "var") for path in (self.home / folder).rglob("*.kubepki-*")]
+
+
+@pytest.fixture
+def again(tmp_path, cluster, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # counted all the same; a power cut is not what is tried here
+    home = tmp_path / "home"
+    home.mkdir()
+    return Again(Worker(home, cluster), home)
+
+
+def test_a_kill_at_any_write_leaves_one_whole_credential_and_the_next_run_knows(again):
+    new = x509.parse_certificate(again.pem).sha256
+    seen = set()
+    for point in range(1, POINTS):
+        again.reset()
+        if not faults.kill_at(point, again.change):
+            break
+        settled = again.settle()
+        verdict = again.worker.examine()
+        assert settled in (again.old, new), "point %d" % point
+        # Embedded is a reason in itself; a new credential that no restart has followed has to be known as one.
+        assert verdict["action"] == ("reissue" if settled == again.old else "restart"), "point %d" % point
+        seen.add(verdict["action"])
+        assert again.litter() == [], "point %d" % point
+        if settled == again.old:
+            again.change()
+            assert again.settle() == new
+    assert seen == {"reissue", "restart"} and 40 < point < POINTS - 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_failing_disk_is_named_and_leaves_one_whole_credential(again, number):
+    new = x509.parse_certificate(again.pem).sha256
+    for point in range(1, POINTS, 3):
+        again.reset()
+        reached, error = faults.fail_at(point, again.change, number)
+        if not reached:
+            break
+        assert error is None or isinstance(error, PkiError), "point %d" % point
+        assert again.settle() in ((again.old, new) if error else (new,)), "point %d" % point
+    assert 40 < point < POINTS - 1
 
 
 # --- the Certificates API ---------------------------------------------------------------------------------------------------
