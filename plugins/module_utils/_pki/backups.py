@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Backup sets as a person uses them: what belongs in one, which one is meant, and putting one back."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import os
+
+from . import files
+from .errors import PkiError
+
+# A set of what a restore replaced; "latest" never means one, or two restores in a row would undo each other.
+BEFORE_RESTORE = "before-restore"
+
+
+def default_paths(kubernetes_dir="/etc/kubernetes", kubelet_dir="/var/lib/kubelet"):
+    """Give every file and link that makes the node what it is: certificates, keys, kubeconfigs, manifests, the kubelet's."""
+    found = []
+    for directory in (os.path.join(kubernetes_dir, "pki"), os.path.join(kubernetes_dir, "manifests"),
+                      os.path.join(kubelet_dir, "pki")):
+        found.extend(below(directory))
+    if os.path.isdir(kubernetes_dir):
+        found.extend(os.path.join(kubernetes_dir, name) for name in os.listdir(kubernetes_dir) if name.endswith(".conf"))
+    for name in ("config.yaml", "kubeadm-flags.env"):
+        if os.path.lexists(os.path.join(kubelet_dir, name)):
+            found.append(os.path.join(kubelet_dir, name))
+    return sorted(found)
+
+
+def below(directory):
+    """Give the files and links below a directory, not through links to other directories. Temporary files are left out."""
+    found = []
+    for home, directories, names in os.walk(directory):
+        links = [name for name in directories if os.path.islink(os.path.join(home, name))]
+        found.extend(os.path.join(home, name) for name in names + links if ".kubepki-" not in name)
+    return found
+
+
+def expand(paths):
+    """Give files for a list of files and directories. Raises PkiError for one that does not exist or is not absolute."""
+    found = []
+    for path in paths:
+        if not os.path.isabs(path):
+            raise PkiError("is not an absolute path", path=path, fix="Write it from the root.")
+        if not os.path.lexists(path):
+            raise PkiError("does not exist", path=path, fix="Correct the path, or leave it out.")
+        found.extend(below(path) if os.path.isdir(path) and not os.path.islink(path) else [path])
+    return sorted(set(found))
+
+
+def same(directory, paths):
+    """Tell whether a set holds exactly these paths as they are now."""
+    plan = files.plan_restore(directory)
+    return sorted(entry["path"] for entry, _differs in plan) == sorted(paths) and not any(differs for _entry, differs in plan)
+
+
+def create(paths, job="backup", backup_dir=files.BACKUP_DIR, keep=5, check=False):
+    """Make a set, unless the newest one holds the same. Gives (directory or None in a check, changed, number of entries)."""
+    if not paths:
+        raise PkiError("there is nothing to back up", path=backup_dir,
+                       fix="Name the paths, or the directory that holds the cluster's files.")
+    sets = files.list_backups(backup_dir)
+    if sets:
+        try:
+            if same(sets[-1], paths):
+                return sets[-1], False, len(paths)
+        except PkiError:
+            pass  # a damaged set is no reason not to make a good one
+    return (None if check else files.create_backup(paths, job, backup_dir, keep)), True, len(paths)
+
+
+def listing(backup_dir=files.BACKUP_DIR):
+    """Give [{"name", "path", "job", "created_at", "entries", "usable", "problem"}], the newest first."""
+    found = []
+    for directory in reversed(files.list_backups(backup_dir)):
+        row = {"name": os.path.basename(directory), "path": directory, "job": None, "created_at": None, "entries": 0,
+               "usable": True, "problem": None}
+        try:
+            document = files.read_backup(directory)
+            row.update(job=document.get("job"), created_at=document.get("created_at"), entries=len(document["entries"]))
+        except PkiError as error:
+            row.update(usable=False, problem=str(error))
+        found.append(row)
+    return found
+
+
+def find(name, backup_dir=files.BACKUP_DIR):
+    """Give the directory of a set: by its name, by its path, or "latest". Raises PkiError that lists what there is."""
+    sets = files.list_backups(backup_dir)
+    if name == "latest":
+        candidates = [each for each in sets if not each.endswith("-" + BEFORE_RESTORE)]
+        if candidates:
+            return candidates[-1]
+        raise PkiError("there is no backup set", path=backup_dir, fix="Make one, or name the directory that holds them.")
+    for directory in sets:
+        if name in (directory, os.path.basename(directory)):
+            return directory
+    raise PkiError("there is no backup set %s" % name, path=backup_dir,
+                   fix="There are: %s." % (", ".join(os.path.basename(each) for each in sets) or "none"))
+
+
+def restore(directory, paths=None, backup_dir=files.BACKUP_DIR, state_dir=files.STATE_DIR, check=False):
+    """Put a set back, or only what lies at or below paths, after a set was made of what that replaces.
+
+    Gives (changed paths, directory of the new set or None, entries considered). Raises PkiError with nothing changed: the
+    set is damaged, or holds none of the paths.
+    """
+    plan = files.plan_restore(directory)
+    if paths:
+        plan = [(entry, differs) for entry, differs in plan if any(_at_or_below(entry["path"], path) for path in paths)]
+        if not plan:
+            raise PkiError("the set holds none of: %s" % ", ".join(paths), path=directory,
+                           fix="Choose another set or other paths.")
+    changing = [entry["path"] for entry, differs in plan if differs]
+    if check or not changing:
+        return changing, None, len(plan)
+    # keep=0: the set that is being restored may be the oldest one.
+    before = files.create_backup(changing, BEFORE_RESTORE, backup_dir, keep=0)
+    return files.restore_backup(directory, set(changing), state_dir), before, len(plan)
+
+
+def _at_or_below(path, parent):
+    return path == parent.rstrip("/") or path.startswith(parent.rstrip("/") + "/")

@@ -1,0 +1,174 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: (c) 2026, The kubepki.lifecycle authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+DOCUMENTATION = r"""
+module: file_backup
+short_description: Backup sets of a node's certificates, kubeconfigs and manifests
+version_added: 0.1.0
+description:
+  - Makes, lists and restores backup sets. A set holds files with mode, owner and checksum, and where symbolic links point to; its
+    directories have the mode 0700 and its files 0600.
+  - A set appears under its name only when it is complete. A restore checks every checksum before the first file changes, makes a
+    set of what it replaces, and changes all files together; one that was killed is finished or undone by the next.
+  - Restarts nothing.
+options:
+  state:
+    description:
+      - V(created) makes a set, unless the newest one holds the same files with the same content.
+      - V(listed) lists the sets and checks them against their checksums.
+      - V(restored) puts a set back.
+    type: str
+    choices: [created, listed, restored]
+    default: created
+  paths:
+    description:
+      - For V(created), the files and directories, absolute; without them everything that O(kubernetes_dir) and
+        O(kubelet_dir) hold of certificates, keys, kubeconfigs, manifests and the kubelet's configuration.
+      - For V(restored), the files and directories that are put back; without them the whole set.
+    type: list
+    elements: path
+  set:
+    description: The set to restore, by its name, or V(latest) for the newest that no restore made.
+    type: str
+    default: latest
+  keep:
+    description: How many sets stay, the newest. V(0) keeps all.
+    type: int
+    default: 5
+  backup_dir:
+    description: Where the sets lie.
+    type: path
+    default: /var/lib/kubepki/backups
+  kubernetes_dir:
+    description: The directory that C(kubeadm) keeps the cluster's files in.
+    type: path
+    default: /etc/kubernetes
+  kubelet_dir:
+    description: The kubelet's own directory.
+    type: path
+    default: /var/lib/kubelet
+  state_dir:
+    description: Where lock and journal lie.
+    type: path
+    default: /var/lib/kubepki
+attributes:
+  check_mode:
+    description: Says what would be done, and checks the set that would be restored.
+    support: full
+  diff_mode:
+    description: Lists the files that a restore changes, not what is in them.
+    support: full
+  idempotent:
+    description: A second run changes nothing.
+    support: full
+author:
+  - The kubepki.lifecycle authors (@kubepki)
+seealso:
+  - module: kubepki.lifecycle.cert_leaf
+"""
+
+EXAMPLES = r"""
+- name: A backup of everything that makes the node a member of its cluster
+  kubepki.lifecycle.file_backup:
+
+- name: Which sets there are
+  kubepki.lifecycle.file_backup:
+    state: listed
+  register: backups
+
+- name: Put the certificates back as they were before the last change
+  kubepki.lifecycle.file_backup:
+    state: restored
+    set: latest
+    paths: [/etc/kubernetes/pki]
+"""
+
+RETURN = r"""
+set:
+  description: The directory of the set that was made, found to hold the same, or restored; null in a check that would make one.
+  returned: when O(state) is V(created) or V(restored)
+  type: str
+  sample: /var/lib/kubepki/backups/20261121T190000.000000Z-backup
+entries:
+  description: How many files and links the set holds, or how many of it were looked at for the restore.
+  returned: when O(state) is V(created) or V(restored)
+  type: int
+  sample: 34
+restored:
+  description: The paths that were put back, or taken away because they were not there when the set was made.
+  returned: when O(state) is V(restored)
+  type: list
+  elements: str
+before:
+  description: The set that was made of what the restore replaced; null where nothing was.
+  returned: when O(state) is V(restored)
+  type: str
+sets:
+  description: The sets, the newest first, with C(name), C(path), C(job), C(created_at), C(entries), C(usable) and C(problem).
+  returned: when O(state) is V(listed)
+  type: list
+  elements: dict
+seconds:
+  description: How long the module took.
+  returned: always
+  type: float
+  sample: 0.1
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+
+
+def work(module):
+    """Make, list or restore, and give the module's result."""
+    options = module.params
+    if options["state"] == "listed":
+        return {"changed": False, "sets": backups.listing(options["backup_dir"])}
+    act = _create if options["state"] == "created" else _restore
+    if module.check_mode:
+        return act(options, True)
+    with files.lock(options["state_dir"]):
+        # A renewal that was killed while it wrote: what it would finish later must not undo this.
+        for job in ("leaves", "restore"):
+            files.Transaction.recover(job, options["state_dir"])
+        return act(options, False)
+
+
+def _create(options, check):
+    if options["paths"]:
+        paths = backups.expand(options["paths"])
+    else:
+        paths = backups.default_paths(options["kubernetes_dir"], options["kubelet_dir"])
+    directory, changed, entries = backups.create(paths, "backup", options["backup_dir"], options["keep"], check)
+    return {"changed": changed, "set": directory, "entries": entries}
+
+
+def _restore(options, check):
+    directory = backups.find(options["set"], options["backup_dir"])
+    changed, before, entries = backups.restore(directory, options["paths"], options["backup_dir"], options["state_dir"], check)
+    shown = "".join(path + "\n" for path in sorted(changed))
+    return {"changed": bool(changed), "set": directory, "entries": entries, "restored": sorted(changed), "before": before,
+            "diff": {"before": "", "after": shown, "before_header": "unchanged", "after_header": "put back from " + directory}}
+
+
+def main():
+    spec = dict(
+        glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir"),
+        state={"type": "str", "choices": ["created", "listed", "restored"], "default": "created"},
+        paths={"type": "list", "elements": "path"},
+        set={"type": "str", "default": "latest"},
+        keep={"type": "int", "default": 5})
+    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work, needs=())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which files belong in a set, which set is meant, and what a restore puts back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
+import throwaway  # noqa: E402
+
+CLUSTER = throwaway.Cluster()
+
+
+@pytest.fixture
+def node(tmp_path):
+    return throwaway.Node(tmp_path / "root", CLUSTER)
+
+
+def paths(node):
+    return backups.default_paths(str(node.path("/etc/kubernetes")), str(node.path("/var/lib/kubelet")))
+
+
+def make(node, check=False, keep=5):
+    return backups.create(paths(node), "backup", str(node.root.parent / "sets"), keep, check)
+
+
+def restore(node, name="latest", chosen=None, check=False):
+    sets = str(node.root.parent / "sets")
+    return backups.restore(backups.find(name, sets), chosen, sets, str(node.root.parent / "state"), check)
+
+
+def test_the_default_set_is_everything_kubeadm_and_the_kubelet_keep(node):
+    node.write("/etc/kubernetes/manifests/.etcd.yaml.kubepki-1234", b"a temporary file")
+    node.write("/etc/kubernetes/notes.txt", b"")
+    found = {os.path.relpath(path, str(node.root)) for path in paths(node)}
+    everything = {str(path.relative_to(node.root)) for path in node.root.rglob("*") if path.is_symlink() or path.is_file()}
+    assert everything - found == {"etc/kubernetes/manifests/.etcd.yaml.kubepki-1234", "etc/kubernetes/notes.txt"}
+    assert found <= everything
+
+
+def test_a_set_is_made_once(node):
+    assert make(node, check=True)[:2] == (None, True) and not (node.root.parent / "sets").exists()
+    directory, changed, entries = make(node)
+    assert changed and entries == len(paths(node))
+    assert make(node) == (directory, False, entries) == make(node, check=True)
+    node.issue("apiserver")
+    assert make(node)[:2] != (directory, False)
+
+
+def test_what_was_there_comes_back_and_what_was_not_goes(node):
+    before = {path: Path(path).read_bytes() for path in paths(node)}
+    absent = str(node.kubernetes("pki/new.crt"))
+    directory = files.create_backup(paths(node) + [absent], "backup", str(node.root.parent / "sets"))
+    Path(absent).write_bytes(b"x")
+    node.issue("apiserver")
+    os.unlink(node.kubernetes("admin.conf"))
+    expected = sorted(str(node.kubernetes(name)) for name in ("admin.conf", "pki/apiserver.crt", "pki/new.crt"))
+    assert sorted(restore(node, check=True)[0]) == expected and Path(absent).exists()
+    changed, kept, entries = restore(node)
+    assert sorted(changed) == expected and entries == len(before) + 1 and not Path(absent).exists()
+    assert {path: Path(path).read_bytes() for path in paths(node)} == before
+    assert restore(node)[:2] == ([], None), "latest is not the set that the restore made"
+    assert restore(node, os.path.basename(kept))[0] and restore(node, directory)[0]
+
+
+def test_a_part_of_a_set(node):
+    make(node)
+    node.issue("apiserver")
+    node.issue("etcd-peer")
+    assert [os.path.basename(path) for path in restore(node, chosen=[str(node.kubernetes("pki/etcd"))])[0]] == ["peer.crt"]
+    with pytest.raises(PkiError, match="holds none of: /etc/other"):
+        restore(node, chosen=["/etc/other"])
+
+
+def test_the_oldest_set_can_be_restored_although_sets_are_pruned(node):
+    first = make(node, keep=2)[0]
+    node.issue("apiserver")
+    make(node, keep=2)
+    assert restore(node, os.path.basename(first))[0] == [str(node.kubernetes("pki/apiserver.crt"))]
+
+
+@pytest.mark.parametrize("name, word", [("latest", "there is no backup set"), ("x", "no backup set x. There are: none")])
+def test_a_set_that_is_not_there(tmp_path, name, word):
+    with pytest.raises(PkiError, match=word):
+        backups.find(name, str(tmp_path / "sets"))
+
+
+@pytest.mark.parametrize("given, word", [(["relative"], "not an absolute path"), (["/no/such"], "/no/such: does not exist")])
+def test_wrong_paths(given, word):
+    with pytest.raises(PkiError, match=word):
+        backups.expand(given)
+
+
+def test_a_damaged_set_is_listed_as_such_and_never_restored(node):
+    directory = make(node)[0]
+    Path(directory, "files", str(node.kubernetes("admin.conf")).lstrip("/")).write_bytes(b"x")
+    before = {path: Path(path).read_bytes() for path in paths(node)}
+    row, = backups.listing(str(node.root.parent / "sets"))
+    assert not row["usable"] and "does not match its checksum" in row["problem"]
+    with pytest.raises(PkiError, match="does not match its checksum"):
+        restore(node)
+    assert {path: Path(path).read_bytes() for path in paths(node)} == before
+    assert make(node)[1], "a damaged set is no reason not to make a good one"
+
+
+def test_nothing_to_back_up(tmp_path):
+    with pytest.raises(PkiError, match="nothing to back up"):
+        backups.create(backups.default_paths(str(tmp_path), str(tmp_path)), backup_dir=str(tmp_path))
