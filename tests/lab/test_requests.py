@@ -295,6 +295,24 @@ def test_an_unreachable_api_is_said_in_time_and_nothing_is_changed(cluster, tmp_
     assert (tmp_path / "crt").read_text() == "old"
 
 
+def test_a_cluster_that_lacks_a_signer_gets_one(cluster):
+    flags = ["--cluster-signing-cert-file", "--cluster-signing-key-file"]
+    module(cluster, "cp1", "static_pod_restart", names=["kube-controller-manager"],
+           edits={"kube-controller-manager": dict.fromkeys(flags)})
+    try:
+        found = play(cluster, "check_signers").require_success()
+        assert found.artifact["not_signing"] == ["cp1"] and "nobody signs for kubernetes.io/kubelet-serving" in found.output
+        ask(cluster, "a", "a")
+        waiting = module(cluster, "cp1", "cert_csr", name="a", client="builtin", state="approved", wait_timeout=3)
+        assert waiting["failed"] and "no certificate was issued within 3 seconds" in waiting["msg"]
+    finally:
+        enabled = play(cluster, "check_signers", {"kubepki_csr_enable_signers": "true"}).require_success()
+    assert enabled.artifact["state"] == "changed" and not enabled.artifact["not_signing"]
+    wait_for(lambda: state(cluster, "a") == "Issued")
+    again = play(cluster, "check_signers", {"kubepki_csr_enable_signers": "true"}).require_success()
+    assert again.artifact["state"] == "ok" and set(again.changed.values()) == {0}
+
+
 def test_the_validity_that_was_asked_for(cluster, tmp_path):
     login = {"K8S_AUTH_KUBECONFIG": str(own_kubeconfig(cluster, tmp_path))}
     options = {"name": "short", "state": "approved", "privatekey_path": str(tmp_path / "key"), "common_name": "short",
