@@ -13,7 +13,7 @@ __metaclass__ = type
 
 import os
 
-from . import pki_tree, profiles, x509
+from . import certificates, pki_tree, profiles
 from .errors import PkiError
 
 ERROR, WARNING, INFO = "error", "warning", "info"
@@ -42,7 +42,7 @@ def ordered(found):
 
 def check(tree, now=None, warn_days=30, critical_days=7, owner=0):
     """Give the findings of what is on a node's disk. now: datetime in UTC. owner: the uid that files have to have."""
-    now = now or x509.now()
+    now = now or certificates.now()
     found = []
     for error in tree.layout.problems:
         if error.path not in tree.layout.foreign or _is_manifest_name(error.path):
@@ -66,7 +66,7 @@ def check(tree, now=None, warn_days=30, critical_days=7, owner=0):
 
 def check_served(tree, endpoints, served, now=None, critical_days=7):
     """Give the findings of what live endpoints serve. endpoints: [probe.Endpoint]; served: {name: Certificate or PkiError}."""
-    now = now or x509.now()
+    now = now or certificates.now()
     found = []
     for endpoint in endpoints:
         seen = served.get(endpoint.name)
@@ -84,12 +84,12 @@ def check_served(tree, endpoints, served, now=None, critical_days=7):
                 found.append(finding(
                     ERROR if state != "ok" else WARNING, "served-differs", endpoint.address,
                     "%s serves a certificate that ends %s, while the one in %s ends %s" % (
-                        endpoint.component, x509.timestamp(seen.not_after), item.path,
-                        x509.timestamp(item.certificate.not_after)), _restart(endpoint.component), item.name))
+                        endpoint.component, certificates.timestamp(seen.not_after), item.path,
+                        certificates.timestamp(item.certificate.not_after)), _restart(endpoint.component), item.name))
         elif state != "ok":
             found.append(finding(ERROR, "expired" if state == "expired" else "expires-soon", endpoint.address,
                                  "%s serves a certificate that %s %s" % (endpoint.component, "ended" if state == "expired" else
-                                                                         "ends", x509.timestamp(seen.not_after)),
+                                                                         "ends", certificates.timestamp(seen.not_after)),
                                  _restart(endpoint.component), endpoint.item))
     return ordered(found)
 
@@ -233,12 +233,12 @@ def _expiry(tree, item, now, warn_days, critical_days):
         return _ca_expiry(item, now, critical_days)
     if certificate.not_before > now:
         return [finding(ERROR, "not-yet-valid", item.path, "%s is not valid before %s" % (
-            item.name, x509.timestamp(certificate.not_before)),
+            item.name, certificates.timestamp(certificate.not_before)),
             "Check this node's clock (timedatectl); if it is right, issue the certificate again. " + _fix(item), item.name)]
     state = pki_tree.state_of(certificate, now, warn_days, critical_days)
     if state == "ok":
         return []
-    when = x509.timestamp(certificate.not_after)
+    when = certificates.timestamp(certificate.not_after)
     if state == "expired":
         return [finding(ERROR, "expired", item.path, "%s expired on %s" % (item.name, when), _fix(item), item.name)]
     message = "%s ends on %s, in %s" % (item.name, when, _span((certificate.not_after - now).total_seconds()))
@@ -259,12 +259,12 @@ def _ca_expiry(item, now, critical_days):
             # A retired authority at the end of a bundle trusts nobody any more: it is only in the way.
             severity = ERROR if index == 0 else INFO
             found.append(finding(severity, "ca-expired", item.path,
-                                 "the CA %s expired on %s" % (which, x509.timestamp(ca.not_after)), fix, item.name))
+                                 "the CA %s expired on %s" % (which, certificates.timestamp(ca.not_after)), fix, item.name))
         elif state != "ok" and index == 0:
             found.append(finding(
                 ERROR if state == "critical" else WARNING, "ca-expires", item.path,
                 "the CA %s ends on %s, in %s, and with it all that it signed" % (
-                    which, x509.timestamp(ca.not_after), _span((ca.not_after - now).total_seconds())), fix, item.name))
+                    which, certificates.timestamp(ca.not_after), _span((ca.not_after - now).total_seconds())), fix, item.name))
     return found
 
 
@@ -291,7 +291,7 @@ def _validity_of_ca(tree, item):
     if signer is None or item.certificate.not_after <= signer.not_after:
         return []
     return [finding(ERROR, "leaf-outlives-ca", item.path, "ends on %s, but its CA already on %s: it is worthless from then on" % (
-        x509.timestamp(item.certificate.not_after), x509.timestamp(signer.not_after)),
+        certificates.timestamp(item.certificate.not_after), certificates.timestamp(signer.not_after)),
         "Replace the CA before that day: run the playbook rotate_ca with kubepki_cas=%s." % (item.ca or "ca"), item.name)]
 
 
@@ -431,7 +431,7 @@ def _kubeconfig_authorities(tree):
     for path, config in tree.kubeconfigs.items():
         try:
             if config.ca_data:
-                trusted = {ca.sha256 for ca in x509.parse_certificates(config.ca_data, path)}
+                trusted = {ca.sha256 for ca in certificates.parse_certificates(config.ca_data, path)}
             elif config.ca_file:
                 trusted = {ca.sha256 for ca in tree.layout.reader.certificates(tree.layout.at(config.ca_file))}
             else:

@@ -9,7 +9,7 @@ __metaclass__ = type
 import base64
 import os
 
-from . import x509
+from . import certificates
 from .errors import PkiError
 from .yamltext import YamlText, load_mapping, quote
 
@@ -71,7 +71,7 @@ class Kubeconfig:
             return None
         if not isinstance(value, str):
             raise PkiError("%s is not a string" % key, path=self.path, fix=_FIX)
-        return x509.from_base64(value, key, self.path)
+        return certificates.from_base64(value, key, self.path)
 
     def _file(self, mapping, key):
         value = mapping.get(key)

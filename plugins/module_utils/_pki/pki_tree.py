@@ -19,7 +19,7 @@ import socket
 import stat
 import subprocess
 
-from . import files, manifests, profiles, x509, yamltext
+from . import certificates, files, manifests, profiles, yamltext
 from .errors import PkiError
 from .kubeconfig import Kubeconfig
 
@@ -77,9 +77,10 @@ class Layout:
 class Item:
     """One certificate of the node.
 
-    name, kind: the catalogue's. entry: the profiles.Entry. path, key_path: as in Layout.paths. certificate: x509.Certificate or
-    None: the first of the file, which is the leaf or the signer. bundle: [Certificate], the whole file. key_sha256: digest of
-    the private key's public half, or None. kubeconfig: Kubeconfig or None. problem: PkiError or None; key_problem likewise.
+    name, kind: the catalogue's. entry: the profiles.Entry. path, key_path: as in Layout.paths. certificate: the
+    certificates.Certificate or None: the first of the file, which is the leaf or the signer. bundle: [Certificate], the whole
+    file. key_sha256: digest of the private key's public half, or None. kubeconfig: Kubeconfig or None. problem: PkiError or
+    None; key_problem likewise.
     missing: nothing there. externally_managed: the CA has a certificate on this node and no key. mode, uid, gid of the
     certificate's file and key_mode, key_uid, key_gid of the key's (int or None). ca: name of the signing CA or None.
     """
@@ -153,15 +154,15 @@ class Reader:
 
     def certificates(self, path):
         """Give [Certificate]. Raises PkiError."""
-        return self._once("certificates", path, x509.parse_certificates)
+        return self._once("certificates", path, certificates.parse_certificates)
 
     def private_key(self, path):
         """Give a private key's key_sha256. Raises PkiError."""
-        return self._once("key", path, x509.private_key_digest)
+        return self._once("key", path, certificates.private_key_digest)
 
     def public_keys(self, path):
         """Give [key_sha256]. Raises PkiError."""
-        return self._once("public", path, lambda data, where: [key.key_sha256 for key in x509.parse_public_keys(data, where)])
+        return self._once("public", path, certificates.public_key_digests)
 
     def mapping(self, path):
         """Give a YAML mapping. Raises PkiError."""
@@ -502,7 +503,7 @@ def _read_item(layout, entry, path, key_path):
 def _read_kubeconfig(layout, item):
     item.kubeconfig = config = layout.reader.kubeconfig(item.path)
     if config.certificate_data:
-        item.bundle = x509.parse_certificates(config.certificate_data, item.path)
+        item.bundle = certificates.parse_certificates(config.certificate_data, item.path)
     elif config.certificate_file:
         item.bundle = layout.reader.certificates(layout.at(config.certificate_file))
     else:
@@ -511,7 +512,7 @@ def _read_kubeconfig(layout, item):
     item.certificate = item.bundle[0]
     try:
         if config.key_data:
-            item.key_sha256 = x509.private_key_digest(config.key_data, item.path)
+            item.key_sha256 = certificates.private_key_digest(config.key_data, item.path)
         elif config.key_file:
             item.key_sha256 = layout.reader.private_key(layout.at(config.key_file))
         else:

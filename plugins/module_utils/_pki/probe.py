@@ -335,8 +335,8 @@ def _first_certificate(stream):
 
 def served_certificate(host, port, client=None, server_name=None, timeout=3.0):
     """Give what served_der() sees as an x509.Certificate. Raises PkiError: refused, no answer, unreadable."""
-    from . import x509  # only here: a restart needs the digest alone, and not the library behind it
-    return x509.parse_der_certificate(served_der(host, port, client, server_name, timeout), join(host, port))
+    from . import certificates  # only here: a restart needs the digest alone
+    return certificates.parse_der_certificate(served_der(host, port, client, server_name, timeout), join(host, port))
 
 
 def file_sha256(path):

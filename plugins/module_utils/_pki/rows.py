@@ -6,7 +6,9 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-from . import pki_tree, profiles, x509
+from . import pki_tree, profiles
+from .certificates import now as current
+from .certificates import serial_text, timestamp
 from .errors import PkiError
 
 # kubeadm's order: leaves and kubeconfigs by name, then what it does not list, then the authorities.
@@ -20,7 +22,7 @@ def certificates(tree, served=None, now=None, warn_days=30, critical_days=7):
     "status" is "critical" for a file that is there and cannot be read; "problem" then says why. residual_seconds: int,
     negative once expired. "bundle" counts the certificates of the file.
     """
-    now = now or x509.now()
+    now = now or current()
     rows = [_row(tree, item, served or {}, now, warn_days, critical_days) for item in tree.items.values()]
     return sorted(rows, key=lambda row: (_ORDER[row["kind"]], row["name"]))
 
@@ -40,9 +42,9 @@ def _row(tree, item, served, now, warn_days, critical_days):
     signer = None if item.kind == profiles.CA else tree.signer(item)
     if signer is not None and item.ca is None:
         row["ca"] = "ca"
-    row.update(subject=certificate.subject, issuer=certificate.issuer, serial=x509.serial_text(certificate.serial),
-               sans=list(certificate.sans), not_before=x509.timestamp(certificate.not_before),
-               not_after=x509.timestamp(certificate.not_after),
+    row.update(subject=certificate.subject, issuer=certificate.issuer, serial=serial_text(certificate.serial),
+               sans=list(certificate.sans), not_before=timestamp(certificate.not_before),
+               not_after=timestamp(certificate.not_after),
                residual_seconds=int((certificate.not_after - now).total_seconds()), sha256=certificate.sha256,
                key_type=certificate.key_type, signed_by=signer.sha256 if signer is not None else None,
                status=pki_tree.state_of(certificate, now, warn_days, critical_days))
@@ -63,7 +65,7 @@ def endpoints(found, served, tree):
         if isinstance(seen, PkiError):
             row["error"] = seen.message
         elif seen is not None:
-            row.update(served_sha256=seen.sha256, subject=seen.subject, not_after=x509.timestamp(seen.not_after))
+            row.update(served_sha256=seen.sha256, subject=seen.subject, not_after=timestamp(seen.not_after))
             item = tree.items.get(endpoint.item)
             if item is not None and item.certificate is not None:
                 row["matches"] = seen.sha256 == item.certificate.sha256

@@ -1,30 +1,48 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Parse, build, sign and compare keys, certificates, requests and bundles (RFC 5280, RFC 2986).
+"""Make and sign keys, certificates and requests, and read what `certificates` does not (RFC 5280, RFC 2986).
 
-The only room that imports cryptography; it works with every version from 3.4 on, and the differences between
-versions end here.
+With certificates the only room that imports cryptography; it works with every version from 3.4 on, and the differences
+between versions end here.
 """
 
 from __future__ import annotations
 
 __metaclass__ = type
 
-import base64
 import datetime
 import hashlib
 import ipaddress
 import os
-import re
 
+# Reading is certificates' part; its names are this room's, too.
+from .certificates import (  # noqa: F401
+    KEY_FIX,
+    PEM,
+    USAGES,
+    UTC,
+    Certificate,
+    bundle,
+    from_base64,
+    now,
+    parse_certificate,
+    parse_certificates,
+    parse_der_certificate,
+    private_block,
+    private_key_digest,
+    rsa_consistent,
+    rsa_numbers,
+    serial_text,
+    timestamp,
+    why_no_pem,
+)
 from .errors import PkiError
 
 try:
     from cryptography import __version__ as _version
     from cryptography import x509 as _x509
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
     HAS_CRYPTOGRAPHY = True
     _CAN_SKIP = int(_version.split(".")[0]) >= 39
@@ -34,7 +52,6 @@ except ImportError:  # reported by the module, which can look for another interp
 # What reading somebody else's bytes may raise: KeyError and InternalError came out of versions 38 and 3.4, too.
 _UNREADABLE = Exception
 
-UTC = datetime.timezone.utc
 KEY_TYPES = ("rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384")
 
 # kubeadm backdates what it issues, for nodes whose clocks are a little behind (cmd/kubeadm/app/util/pkiutil).
@@ -42,104 +59,8 @@ BACKDATE = datetime.timedelta(minutes=5)
 # RFC 5280 4.1.2.5: 99991231235959Z stands for "no well-defined expiration".
 LATEST = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
-_PEM = re.compile(b"-----BEGIN ([A-Z0-9 ]+)-----\\s.*?-----END \\1-----[^\\n]*\\n?", re.DOTALL)
-_KEY_FIX = "Restore it from a backup, or issue a new certificate with a new key."
-# AlgorithmIdentifier of rsaEncryption with NULL parameters (RFC 3279 2.3.1), DER.
-_RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d0101010500")
 # Attributes of a request that carry extensions: PKCS #9 extensionRequest (RFC 2985 5.4.2) and Microsoft's, as DER.
 _EXTENSION_REQUESTS = (bytes.fromhex("06092a864886f70d01090e"), bytes.fromhex("060a2b06010401823702010e"))
-_USAGES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-           "key_cert_sign", "crl_sign")
-
-
-def now():
-    """Give the current time in UTC, to the second, as X.509 can hold it."""
-    return datetime.datetime.now(UTC).replace(microsecond=0)
-
-
-class Certificate:
-    """A parsed certificate. Attributes are computed once, from the DER; none holds key material.
-
-    pem, der: bytes. sha256: hex digest of the DER. subject, issuer: RFC 4514 strings ("CN=kubernetes-admin,O=...").
-    common_name: str or None; organizations: list. serial: int. sans: ["DNS:a", "IP:1.2.3.4", ...].
-    not_before, not_after: datetime in UTC. is_ca: bool; path_length: int or None.
-    usages: names as in RFC 5280 4.2.1.3 with underscores; extended_usages: "server", "client" or a dotted OID.
-    key_type: "rsa-2048", "ecdsa-p256", ...; key_sha256: hex digest of the public key (SubjectPublicKeyInfo DER).
-    subject_key_id, authority_key_id: hex str or None. self_issued: subject equals issuer.
-    """
-
-    def __init__(self, raw, path=None):
-        self.raw = raw
-        self.path = path
-        try:
-            self.der = raw.public_bytes(serialization.Encoding.DER)
-            self.sha256 = hashlib.sha256(self.der).hexdigest()
-            self.serial = raw.serial_number
-            self.not_before = _utc(raw, "not_valid_before")
-            self.not_after = _utc(raw, "not_valid_after")
-            self.subject = raw.subject.rfc4514_string()
-            self.issuer = raw.issuer.rfc4514_string()
-            self.self_issued = raw.subject == raw.issuer
-            self.common_name = _one(raw.subject, NameOID.COMMON_NAME)
-            self.organizations = [item.value for item in raw.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
-            public_key = raw.public_key()
-            self.key_sha256 = _key_sha256(public_key)
-            self.key_type = _key_type(public_key)
-            self._read({item.oid: item.value for item in raw.extensions})
-        except _UNREADABLE as error:
-            raise PkiError("holds a certificate that cannot be read (%s)" % _first_line(error), path=path,
-                           fix="Restore it from a backup, or issue it again.") from None
-
-    def _read(self, extensions):
-        constraints = extensions.get(_x509.BasicConstraints.oid)
-        self.is_ca = bool(constraints and constraints.ca)
-        self.path_length = constraints.path_length if constraints else None
-        usage = extensions.get(_x509.KeyUsage.oid)
-        self.usages = [name for name in _USAGES if usage is not None and getattr(usage, name)]
-        known = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIENT_AUTH: "client"}
-        self.extended_usages = [known.get(oid, oid.dotted_string) for oid in extensions.get(_x509.ExtendedKeyUsage.oid, ())]
-        self.sans = [_san_text(name) for name in extensions.get(_x509.SubjectAlternativeName.oid, ())]
-        ski = extensions.get(_x509.SubjectKeyIdentifier.oid)
-        self.subject_key_id = ski.digest.hex() if ski else None
-        aki = extensions.get(_x509.AuthorityKeyIdentifier.oid)
-        self.authority_key_id = aki.key_identifier.hex() if aki and aki.key_identifier else None
-        self.name_constraints = _x509.NameConstraints.oid in extensions
-
-    @property
-    def pem(self):
-        """The certificate as PEM, one line break at the end."""
-        return self.raw.public_bytes(serialization.Encoding.PEM)
-
-    def describe(self):
-        """Give what a diff shows of a certificate: names, validity and fingerprints, never key material."""
-        return {"subject": self.subject, "issuer": self.issuer, "serial": hex(self.serial), "sans": list(self.sans),
-                "usages": list(self.extended_usages), "key_type": self.key_type, "not_before": timestamp(self.not_before),
-                "not_after": timestamp(self.not_after), "sha256": self.sha256}
-
-    def signed_by(self, issuer):
-        """Tell whether issuer (a Certificate) names itself as this one's issuer and its key made the signature."""
-        if self.raw.issuer != issuer.raw.subject:
-            return False
-        return self.verified_by_key(issuer)
-
-    def verified_by_key(self, issuer):
-        """Tell whether the signature was made by the issuer's key, whatever names the two carry."""
-        key = issuer.raw.public_key()
-        try:
-            algorithm = self.raw.signature_hash_algorithm
-            if isinstance(key, rsa.RSAPublicKey):
-                key.verify(self.raw.signature, self.raw.tbs_certificate_bytes, padding.PKCS1v15(), algorithm)
-            elif isinstance(key, ec.EllipticCurvePublicKey):
-                key.verify(self.raw.signature, self.raw.tbs_certificate_bytes, ec.ECDSA(algorithm))
-            elif isinstance(key, ed25519.Ed25519PublicKey):
-                key.verify(self.raw.signature, self.raw.tbs_certificate_bytes)
-            else:
-                return False
-        except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError):
-            return False
-        return True
-
-
 class PrivateKey:
     """A private key. pem is what goes to the file; repr and str never show it.
 
@@ -227,143 +148,26 @@ class Request:
         return self.raw.public_bytes(serialization.Encoding.PEM)
 
 
-def parse_certificates(data, path=None):
-    """Give every certificate of a PEM file, in order, as Certificates. Other PEM blocks are passed over.
-
-    data: bytes. Raises PkiError when there is none, or when one cannot be read.
-    """
-    blocks = [match.group(0) for match in _PEM.finditer(data) if match.group(1) == b"CERTIFICATE"]
-    if not blocks:
-        raise PkiError(_why_no_pem(data, "certificate"), path=path, fix="Restore it from a backup, or issue it again.")
-    if len(blocks) < data.count(b"-----BEGIN CERTIFICATE-----"):
-        raise PkiError("is truncated: a certificate in it has a beginning and no end", path=path,
-                       fix="Restore it from a backup, or issue it again.")
-    certificates = []
-    for block in blocks:
-        try:
-            raw = _x509.load_pem_x509_certificate(block)
-        except _UNREADABLE as error:
-            raise PkiError("holds a damaged certificate (%s)" % _first_line(error), path=path,
-                           fix="Restore it from a backup, or issue it again.") from None
-        certificates.append(Certificate(raw, path))
-    return certificates
-
-
-def parse_certificate(data, path=None):
-    """Give the first certificate of a PEM file: the leaf of a chain, the signer of a CA bundle."""
-    return parse_certificates(data, path)[0]
-
-
-def parse_der_certificate(der, path=None):
-    """Give a Certificate from DER, as a TLS handshake delivers it."""
-    try:
-        return Certificate(_x509.load_der_x509_certificate(der), path)
-    except _UNREADABLE as error:
-        raise PkiError("serves a certificate that cannot be read (%s)" % _first_line(error), path=path) from None
-
-
 def parse_private_key(data, path=None):
     """Give the private key of a PEM file (PKCS#1, SEC 1 or PKCS#8). Raises PkiError: none, truncated, encrypted."""
-    block = _private_block(data, path)
-    numbers = _rsa_numbers(block)
+    block = private_block(data, path)
+    numbers = rsa_numbers(block)
     # What private_key_digest says of the time. The option came with version 39; older ones test the primes.
-    options = {"unsafe_skip_rsa_key_validation": True} if _CAN_SKIP and numbers and _consistent(numbers) else {}
+    options = {"unsafe_skip_rsa_key_validation": True} if _CAN_SKIP and numbers and rsa_consistent(numbers) else {}
     try:
         raw = serialization.load_pem_private_key(block, password=None, **options)
     except _UNREADABLE:
         # The library's own text can quote what it read.
-        raise PkiError("the private key is damaged or truncated", path=path, fix=_KEY_FIX) from None
+        raise PkiError("the private key is damaged or truncated", path=path, fix=KEY_FIX) from None
     if not isinstance(raw, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
-        raise PkiError("the private key is of a kind Kubernetes does not use", path=path, fix=_KEY_FIX)
+        raise PkiError("the private key is of a kind Kubernetes does not use", path=path, fix=KEY_FIX)
     return PrivateKey(raw, block if block.endswith(b"\n") else block + b"\n")
-
-
-def private_key_digest(data, path=None):
-    """Give the key_sha256 of a PEM file's private key, for comparing a pair. Raises PkiError as parse_private_key does.
-
-    Loading an RSA key takes cryptography 40 ms, nearly all of it for testing the primes again; a node has 17 keys. This
-    checks instead that all the numbers of the key (RFC 8017 A.1.2) belong together, which no damage or truncation leaves so.
-    """
-    block = _private_block(data, path)
-    numbers = _rsa_numbers(block)
-    if numbers is None:
-        return parse_private_key(block, path).key_sha256
-    if not _consistent(numbers):
-        raise PkiError("the private key is damaged or truncated", path=path, fix=_KEY_FIX)
-    public = _tlv(0x30, _tlv_integer(numbers[1]) + _tlv_integer(numbers[2]))
-    return hashlib.sha256(_tlv(0x30, _RSA_ALGORITHM + _tlv(0x03, b"\0" + public))).hexdigest()
-
-
-def _private_block(data, path):
-    block = next((match.group(0) for match in _PEM.finditer(data) if match.group(1).endswith(b"PRIVATE KEY")), None)
-    if block is None:
-        raise PkiError(_why_no_pem(data, "private key"), path=path, fix=_KEY_FIX)
-    if b"ENCRYPTED" in block.split(b"\n\n", 1)[0]:
-        raise PkiError("the private key is encrypted, and Kubernetes cannot use an encrypted key", path=path,
-                       fix="Decrypt it with `openssl pkey -in FILE -out FILE.plain`, mode 0600, and put that in its place.")
-    return block
-
-
-def _rsa_numbers(block):
-    """Give the integers of an RSAPrivateKey (version, n, e, d, p, q, dp, dq, qinv), or None for any other block."""
-    try:
-        der = base64.b64decode(b"".join(block.strip().splitlines()[1:-1]), validate=True)
-        outer = _sequence(der)
-        if len(outer) >= 3 and outer[1][0] == 0x30 and outer[2][0] == 0x04:  # PKCS#8 (RFC 5958) around it
-            if _tlv(0x30, outer[1][1]) != _RSA_ALGORITHM:
-                return None
-            outer = _sequence(outer[2][1])
-        if [tag for tag, _value in outer] != [0x02] * 9:
-            return None
-        return [int.from_bytes(value, "big", signed=True) for _tag, value in outer]
-    except (ValueError, IndexError):
-        return None
-
-
-def _consistent(numbers):
-    version, n, e, d, p, q, dp, dq, qinv = numbers
-    return (version == 0 and min(n, e, d, p, q) > 1 and p * q == n and e * d % (p - 1) == 1 and e * d % (q - 1) == 1
-            and dp == d % (p - 1) and dq == d % (q - 1) and qinv < p and qinv * q % p == 1)
-
-
-def _tlv_items(data):
-    """Split DER into [(tag, value)] of one level. Raises ValueError when a length does not fit."""
-    items, at = [], 0
-    while at < len(data):
-        tag, length, start = data[at], data[at + 1], at + 2
-        if length & 0x80:
-            count = length & 0x7F
-            length, start = int.from_bytes(data[start:start + count], "big"), start + count
-        if start + length > len(data):
-            raise ValueError("truncated")
-        items.append((tag, data[start:start + length]))
-        at = start + length
-    return items
-
-
-def _sequence(der):
-    (tag, value), = _tlv_items(der)
-    if tag != 0x30:
-        raise ValueError("no sequence")
-    return _tlv_items(value)
-
-
-def _tlv(tag, value):
-    size = len(value)
-    if size < 0x80:
-        return bytes([tag, size]) + value
-    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes([tag, 0x80 | len(length)]) + length + value
-
-
-def _tlv_integer(number):
-    return _tlv(0x02, number.to_bytes(number.bit_length() // 8 + 1, "big"))
 
 
 def parse_public_keys(data, path=None):
     """Give every public key of a PEM file such as sa.pub, in order. Certificates and private keys count, too."""
     keys = []
-    for match in _PEM.finditer(data):
+    for match in PEM.finditer(data):
         try:
             if match.group(1) == b"CERTIFICATE":
                 keys.append(PublicKey(_x509.load_pem_x509_certificate(match.group(0)).public_key()))
@@ -374,29 +178,19 @@ def parse_public_keys(data, path=None):
         except _UNREADABLE:
             raise PkiError("holds a damaged key", path=path, fix="Restore it from a backup.") from None
     if not keys:
-        raise PkiError(_why_no_pem(data, "public key"), path=path, fix="Restore it from a backup.")
+        raise PkiError(why_no_pem(data, "public key"), path=path, fix="Restore it from a backup.")
     return keys
 
 
 def parse_request(data, path=None):
     """Give the request of a PEM file. Raises PkiError when there is none, or it is not signed by its own key."""
-    block = next((m.group(0) for m in _PEM.finditer(data) if m.group(1).endswith(b"CERTIFICATE REQUEST")), None)
+    block = next((m.group(0) for m in PEM.finditer(data) if m.group(1).endswith(b"CERTIFICATE REQUEST")), None)
     if block is None:
-        raise PkiError(_why_no_pem(data, "certificate request"), path=path, fix="Make the request again.")
+        raise PkiError(why_no_pem(data, "certificate request"), path=path, fix="Make the request again.")
     try:
         return Request(_x509.load_pem_x509_csr(block), path)
     except _UNREADABLE as error:
         raise PkiError("holds a damaged request (%s)" % _first_line(error), path=path, fix="Make the request again.") from None
-
-
-def bundle(certificates):
-    """Give one PEM of several Certificates, in order, each once."""
-    seen, parts = set(), []
-    for certificate in certificates:
-        if certificate.sha256 not in seen:
-            seen.add(certificate.sha256)
-            parts.append(certificate.pem)
-    return b"".join(parts)
 
 
 def generate_key(key_type="rsa-2048"):
@@ -464,7 +258,7 @@ class Profile:
         profile.sans = found.get(_x509.SubjectAlternativeName.oid)
         profile.usages = found.get(_x509.KeyUsage.oid) or (_key_usage(("digital_signature", "key_encipherment")), True)
         if profile.usages[0].key_cert_sign or profile.usages[0].crl_sign:
-            kept = [name for name in _USAGES if getattr(profile.usages[0], name) and name not in ("key_cert_sign", "crl_sign")]
+            kept = [name for name in USAGES if getattr(profile.usages[0], name) and name not in ("key_cert_sign", "crl_sign")]
             profile.usages = (_key_usage(kept), profile.usages[1])
         profile.extended_usages = found.get(_x509.ExtendedKeyUsage.oid)
         return profile
@@ -490,7 +284,7 @@ def sign_leaf(profile, public_key, ca, ca_key, days, start=None):
     builder = builder.add_extension(_authority(ca), critical=False)
     if profile.sans:
         builder = builder.add_extension(profile.sans[0], critical=profile.sans[1])
-    return Certificate(builder.sign(ca_key.raw, _digest(ca_key)))
+    return _certificate(builder.sign(ca_key.raw, _digest(ca_key)))
 
 
 def check_signer(ca, ca_key):
@@ -589,45 +383,15 @@ def _sign_ca(subject, sans, key, days, parent, parent_key, start, key_id=None):
         builder = builder.add_extension(_authority(parent), critical=False)
     if sans:
         builder = builder.add_extension(sans, critical=False)
-    return Certificate(builder.sign(signer.raw, _digest(signer)))
+    return _certificate(builder.sign(signer.raw, _digest(signer)))
 
 
-def serial_text(serial):
-    """Give a serial number as the reports show it: hexadecimal with 0x."""
-    return hex(serial)
-
-
-def timestamp(moment):
-    """Give a datetime as the reports show it: 2026-11-21T19:00:00Z."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def from_base64(text, what, path):
-    """Decode the base64 of a kubeconfig. Raises PkiError that names the field and not its content."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except (ValueError, TypeError):
-        raise PkiError("%s is not base64" % what, path=path, fix="Restore the file from a backup, or issue it again.") from None
-
-
-def _why_no_pem(data, what):
-    if not data.strip():
-        return "is empty, where a PEM %s is expected" % what
-    if b"-----BEGIN" in data and b"-----END" not in data:
-        return "is truncated: the PEM block has a beginning and no end"
-    if b"-----BEGIN" in data:
-        return "holds no PEM %s" % what
-    return "is not PEM, where a %s is expected" % what
+def _certificate(raw):
+    return Certificate(raw.public_bytes(serialization.Encoding.DER), raw=raw)
 
 
 def _first_line(error):
     return (str(error).splitlines() or ["unreadable"])[0][:120]
-
-
-def _utc(raw, attribute):
-    # cryptography 42 brought the aware attributes and warns about the naive ones.
-    value = getattr(raw, attribute + "_utc", None)
-    return value if value is not None else getattr(raw, attribute).replace(tzinfo=UTC)
 
 
 def _naive(moment):
@@ -696,10 +460,10 @@ def _extended_usage(name):
 
 
 def _key_usage(names):
-    unknown = sorted(set(names) - set(_USAGES))
+    unknown = sorted(set(names) - set(USAGES))
     if unknown:
-        raise PkiError("the key usage %s is not known" % unknown[0], fix="Choose among %s." % ", ".join(_USAGES))
-    return _x509.KeyUsage(encipher_only=False, decipher_only=False, **{name: name in names for name in _USAGES})
+        raise PkiError("the key usage %s is not known" % unknown[0], fix="Choose among %s." % ", ".join(USAGES))
+    return _x509.KeyUsage(encipher_only=False, decipher_only=False, **{name: name in names for name in USAGES})
 
 
 def _san(text):
