@@ -152,17 +152,19 @@ def bundle_text(name, data, wanted, path):
 def facts(tree, state_dir=files.STATE_DIR, names=rotation.AUTHORITIES):
     """Give the facts of this node that rotation derives the phase from: digests and names only, no key material.
 
-    tree: pki_tree.Tree. Beside what rotation needs: "certificates" {digest: {"subject", "not_after", "sha256"}} and
-    "seconds" {phase: how long it took on this node last time}.
+    tree: pki_tree.Tree. Beside what rotation needs: "certificates" {digest: {"subject", "not_after", "sha256"}},
+    "staged" (whether a successor is staged here) and "seconds" {phase: how long it took on this node last time}.
     """
     layout = tree.layout
     record = read_record(state_dir)
     pending = stale(record) + (["kubelet"] if files.Journal(kubelets.PENDING, state_dir).load() else [])
     result = {"node": layout.node_name, "role": layout.role,
               "journal": JOB if files.Journal(JOB, state_dir).load() else None,
-              "pending": pending, "seconds": record.get("seconds", {}), "authorities": {}, "certificates": {}}
+              "pending": pending, "seconds": record.get("seconds", {}), "staged": False,
+              "authorities": {}, "certificates": {}}
     for name, held in held_here(layout, names, with_keys=False).items():
         result["authorities"][name] = _view(tree, held)
+        result["staged"] = result["staged"] or held.next is not None
         for item in held.known():
             result["certificates"][item.key_sha256] = _described(item)
     return result

@@ -1,0 +1,319 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The API objects that carry the cluster's trust: seen, brought up to date, and waited for where a controller does it.
+
+cluster-info and kubeadm-config are written here; kube-root-ca.crt and the token secrets follow kube-controller-manager and
+are waited for; extension-apiserver-authentication only ever grows by itself, and is deleted to be made again.
+"""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import base64
+import hashlib
+import time
+
+from . import x509, yamltext
+from .cluster_api import segment
+from .errors import PkiError
+
+ANNOTATION = "kubepki.io/trust"
+SIGNING_FLAG = "cluster-signing-cert-file"
+_CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
+_KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
+_EXTENSION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
+_KINDS = ("deployments", "daemonsets", "statefulsets")
+_POLL = 0.3
+
+
+def digests(pem):
+    """Give the set of public-key digests of a PEM bundle (str or bytes); empty where it holds none."""
+    data = pem.encode("utf-8") if isinstance(pem, str) else pem or b""
+    try:
+        return {item.key_sha256 for item in x509.parse_certificates(data)}
+    except PkiError:
+        return set()
+
+
+def trust_name(bundle):
+    """Give a short name of whom a bundle trusts, the same whatever the order."""
+    return hashlib.sha256("".join(sorted(digests(bundle))).encode("ascii")).hexdigest()[:16]
+
+
+def publish_cluster_info(api, bundle, check=False):
+    """Make cluster-info, by which nodes join, trust a bundle (PEM bytes). Gives whether it had to change."""
+    found = api.get(_CLUSTER_INFO)
+    text = ((found or {}).get("data") or {}).get("kubeconfig")
+    if not text:
+        return False  # kubeadm init --skip-phases=bootstrap-token: nobody joins by it
+    document = yamltext.YamlText(text, "cluster-info")
+    place = ("clusters", 0, "cluster", "certificate-authority-data")
+    wanted = base64.b64encode(bundle).decode("ascii")
+    if document.get(place) == wanted:
+        return False
+    document.set(place, wanted)
+    if not check:
+        api.call("PATCH", _CLUSTER_INFO, {"data": {"kubeconfig": document.text}})
+    return True
+
+
+def publish_kubeadm_config(api, signing_path, check=False):
+    """Make kubeadm-config say where kube-controller-manager's signing certificate lies, so that `kubeadm upgrade` keeps it.
+
+    signing_path: the file of its own while two CAs are trusted, or None for kubeadm's default. Gives whether it had to change.
+    """
+    found = api.get(_KUBEADM)
+    text = ((found or {}).get("data") or {}).get("ClusterConfiguration")
+    if not text:
+        return False
+    changed = with_extra_arg(text, SIGNING_FLAG, signing_path)
+    if changed == text:
+        return False
+    if not check:
+        api.call("PATCH", _KUBEADM, {"data": {"ClusterConfiguration": changed}})
+    return True
+
+
+def with_extra_arg(text, name, value):
+    """Give a ClusterConfiguration with one of kube-controller-manager's extraArgs set, or (None) taken away.
+
+    v1beta2 and v1beta3 hold a mapping, v1beta4 a list of name and value. Everything else stays as it was written.
+    """
+    data = yamltext.load_mapping(text, "kubeadm-config")
+    extra = ((data.get("controllerManager") or {}).get("extraArgs"))
+    listed = isinstance(extra, list) or (extra is None and str(data.get("apiVersion", "")).endswith("v1beta4"))
+    return _listed_arg(text, extra or [], name, value) if listed else _mapped_arg(text, extra or {}, name, value)
+
+
+def _mapped_arg(text, extra, name, value):
+    document = yamltext.YamlText(text, "kubeadm-config")
+    place = ("controllerManager", "extraArgs", name)
+    if value is None:
+        if name in extra:
+            document.remove(place if len(extra) > 1 else place[:2])
+        return document.text
+    if not extra:
+        # The editor would put it in the braces of `controllerManager: {}`, where it could not be taken out again.
+        return _section(document, "    %s: %s\n" % (yamltext.quote(name), yamltext.quote(value)), {name: value})
+    document.set(place, value)
+    return document.text
+
+
+def _listed_arg(text, extra, name, value):
+    index = next((number for number, item in enumerate(extra) if isinstance(item, dict) and item.get("name") == name), None)
+    document = yamltext.YamlText(text, "kubeadm-config")
+    place = ("controllerManager", "extraArgs")
+    if index is not None and value is not None:
+        document.set(place + (index, "value"), value)
+        return document.text
+    if index is not None:
+        document.remove(place + (index,) if len(extra) > 1 else place)
+        return document.text
+    if value is None:
+        return text
+    return _appended(document, extra, name, value)
+
+
+def _appended(document, extra, name, value):
+    """The editor adds single values; an item of two is put in as text, before the others, and then read back."""
+    item = {"name": name, "value": value}
+    text = "%%s- name: %s\n%%s  value: %s\n" % (yamltext.quote(name), yamltext.quote(value))
+    if not extra:
+        return _section(document, text % ("  ", "  "), [item])
+    lines = document.text.splitlines(keepends=True)
+    start = next(number for number, line in enumerate(lines) if line.startswith("controllerManager:"))
+    first = next(number for number in range(start, len(lines)) if lines[number].strip() == "extraArgs:") + 1
+    indent = lines[first][:len(lines[first]) - len(lines[first].lstrip())]
+    lines.insert(first, text % (indent, indent))
+    return _read_back(document, "".join(lines), [item] + list(extra))
+
+
+def _section(document, body, extra):
+    """Give the text with a first extraArgs in controllerManager, which is absent, empty or a block mapping without any."""
+    lines = document.text.splitlines(keepends=True)
+    start = next((number for number, line in enumerate(lines) if line.startswith("controllerManager:")), None)
+    body = "  extraArgs:\n" + body
+    if start is None:
+        lines.append("controllerManager:\n" + body)
+    elif document.get(("controllerManager",)):
+        lines.insert(start + 1, body)
+    else:
+        lines[start] = "controllerManager:\n" + body
+    return _read_back(document, "".join(lines), extra)
+
+
+def _read_back(document, text, extra):
+    expected = yamltext.load_mapping(document.text, "kubeadm-config")
+    expected["controllerManager"] = dict(expected.get("controllerManager") or {}, extraArgs=extra)
+    if yamltext.load_mapping(text, "kubeadm-config") != expected:
+        raise PkiError("its controllerManager section cannot be edited safely", path="ConfigMap kube-system/kubeadm-config",
+                       fix="Give kube-controller-manager the flag of its manifest in extraArgs by hand, then run again.")
+    return text
+
+
+def lagging_roots(api, bundle):
+    """Give the namespaces whose kube-root-ca.crt does not trust exactly what a bundle does."""
+    wanted = digests(bundle)
+    items = api.call("GET", "/api/v1/configmaps", query={"fieldSelector": "metadata.name=kube-root-ca.crt"}).get("items") or []
+    return sorted(item["metadata"]["namespace"] for item in items
+                  if digests((item.get("data") or {}).get("ca.crt") or "") != wanted)
+
+
+def lagging_secrets(api, bundle):
+    """Give namespace/name of the service-account token secrets whose ca.crt does not trust exactly what a bundle does."""
+    wanted = digests(bundle)
+    items = api.call("GET", "/api/v1/secrets", query={
+        "fieldSelector": "type=kubernetes.io/service-account-token"}).get("items") or []
+    found = []
+    for item in items:
+        data = (item.get("data") or {}).get("ca.crt")
+        if data and digests(base64.b64decode(data)) != wanted:
+            found.append("%s/%s" % (item["metadata"]["namespace"], item["metadata"]["name"]))
+    return sorted(found)
+
+
+def wait_followers(api, bundle, seconds):
+    """Wait until kube-root-ca.crt of every namespace and the token secrets follow. Gives seconds; raises PkiError."""
+    began = time.monotonic()
+    while True:
+        roots, secrets = lagging_roots(api, bundle), lagging_secrets(api, bundle)
+        passed = time.monotonic() - began
+        if not roots and not secrets:
+            return round(passed, 1)
+        if passed > seconds:
+            first = ("ConfigMap %s/kube-root-ca.crt" % roots[0]) if roots else "Secret " + secrets[0]
+            raise PkiError(
+                "%d namespaces and %d token secrets have not followed the cluster's trust within %d s" % (
+                    len(roots), len(secrets), seconds), path=first,
+                fix="See kube-controller-manager's log (--root-ca-file); run again when it follows.")
+        time.sleep(_POLL)
+
+
+def extension_trust(api):
+    """Give ({digests of client CAs}, {digests of request-header CAs}) of extension-apiserver-authentication, or None."""
+    found = api.get(_EXTENSION)
+    if found is None:
+        return None
+    data = found.get("data") or {}
+    return digests(data.get("client-ca-file") or ""), digests(data.get("requestheader-client-ca-file") or "")
+
+
+def wait_extension(api, client, header, exact, seconds, check=False):
+    """Wait until extension-apiserver-authentication trusts the bundles client and header (PEM bytes).
+
+    exact: and nobody else: then it is deleted once, for the API servers to make it again, as they only ever add to it. Gives
+    whether it was deleted. Raises PkiError when time is up.
+    """
+    wanted = digests(client), digests(header)
+    deadline, deleted = time.monotonic() + seconds, False
+    while True:
+        trust = extension_trust(api)
+        if trust is not None:
+            if exact and trust == wanted:
+                return deleted
+            if not exact and all(part <= seen for part, seen in zip(wanted, trust)):
+                return deleted
+            if exact and not deleted and any(seen - part for part, seen in zip(wanted, trust)):
+                if check:
+                    return True
+                api.call("DELETE", _EXTENSION)
+                deleted = True
+        if check:
+            return False
+        if time.monotonic() > deadline:
+            raise PkiError("does not hold the cluster's trust within %d s" % seconds,
+                           path="ConfigMap kube-system/extension-apiserver-authentication",
+                           fix="An API server may still have the former authority: see cluster_pki, then run again.")
+        time.sleep(_POLL)
+
+
+def restart_workloads(api, namespaces, name, check=False):
+    """Restart what runs in some namespaces, once for each trust. name: of the trust. Gives ["kind/namespace/name"] restarted."""
+    restarted = []
+    for namespace in namespaces:
+        for kind in _KINDS:
+            path = "/apis/apps/v1/namespaces/%s/%s" % (segment(namespace), kind)
+            for item in api.list(path):
+                template = ((item.get("spec") or {}).get("template") or {}).get("metadata") or {}
+                if (template.get("annotations") or {}).get(ANNOTATION) == name:
+                    continue
+                own = item["metadata"]["name"]
+                if not check:
+                    api.call("PATCH", "%s/%s" % (path, segment(own)), {"spec": {"template": {"metadata": {
+                        "annotations": {ANNOTATION: name}}}}})
+                restarted.append("%s/%s/%s" % (kind, namespace, own))
+    return restarted
+
+
+def wait_workloads(api, namespaces, seconds):
+    """Wait until every workload of some namespaces has rolled out. Raises PkiError with those that have not."""
+    deadline = time.monotonic() + seconds
+    while True:
+        waiting = [waits for namespace in namespaces for kind in _KINDS
+                   for waits in _rolling(api, namespace, kind)]
+        if not waiting:
+            return
+        if time.monotonic() > deadline:
+            raise PkiError("has not rolled out within %d s (%d in all)" % (seconds, len(waiting)), path=waiting[0],
+                           fix="See its pods (kubectl describe); run again when they work.")
+        time.sleep(_POLL * 3)
+
+
+def _rolling(api, namespace, kind):
+    found = []
+    for item in api.list("/apis/apps/v1/namespaces/%s/%s" % (segment(namespace), kind)):
+        status, spec = item.get("status") or {}, item.get("spec") or {}
+        if kind == "daemonsets":
+            wanted, updated = status.get("desiredNumberScheduled", 0), status.get("updatedNumberScheduled", 0)
+            ready = status.get("numberAvailable", 0)
+        else:
+            wanted, updated = spec.get("replicas", 1), status.get("updatedReplicas", 0)
+            ready = status.get("availableReplicas", status.get("readyReplicas", 0))
+        if status.get("observedGeneration", 0) < item["metadata"].get("generation", 0) or updated < wanted or ready < wanted:
+            found.append("%s/%s/%s" % (kind, namespace, item["metadata"]["name"]))
+    return found
+
+
+def dependents(api, bundle, signer):
+    """Give the API objects that do not trust the authority that signs: [{"what", "path", "why"}].
+
+    bundle: the cluster's trust as it is, PEM bytes. signer: digest of the authority that signs.
+    """
+    found = []
+    info = ((api.get(_CLUSTER_INFO) or {}).get("data") or {}).get("kubeconfig")
+    if info:
+        place = ("clusters", 0, "cluster", "certificate-authority-data")
+        data = yamltext.YamlText(info, "cluster-info").get(place) or ""
+        if digests(base64.b64decode(data)) != digests(bundle):
+            found.append({"what": "cluster-info", "path": "kube-public/cluster-info", "why": "trusts others than ca.crt does"})
+    found += [{"what": "kube-root-ca.crt", "path": name, "why": "trusts others than ca.crt does"}
+              for name in lagging_roots(api, bundle)]
+    found += [{"what": "token secret", "path": name, "why": "trusts others than ca.crt does"}
+              for name in lagging_secrets(api, bundle)]
+    trust = extension_trust(api)
+    if trust is not None and trust[0] != digests(bundle):
+        found.append({"what": "extension-apiserver-authentication", "path": "kube-system/extension-apiserver-authentication",
+                      "why": "trusts other client authorities than ca.crt does"})
+    return found + _ca_bundles(api, bundle, signer)
+
+
+def _ca_bundles(api, bundle, signer):
+    """webhooks and APIServices that verify their servers with an authority of this cluster which does not sign any more."""
+    ours, found = digests(bundle), []
+    webhooks = "/apis/admissionregistration.k8s.io/v1/%swebhookconfigurations"
+    for kind in ("mutating", "validating"):
+        for item in api.list(webhooks % kind):
+            for hook in item.get("webhooks") or []:
+                found += _verifies((hook.get("clientConfig") or {}).get("caBundle"), ours, signer, kind + " webhook",
+                                   "%s/%s" % (item["metadata"]["name"], hook.get("name")))
+    for item in api.list("/apis/apiregistration.k8s.io/v1/apiservices"):
+        found += _verifies((item.get("spec") or {}).get("caBundle"), ours, signer, "APIService", item["metadata"]["name"])
+    return found
+
+
+def _verifies(encoded, ours, signer, what, path):
+    trusted = digests(base64.b64decode(encoded)) if encoded else set()
+    if trusted & ours and signer not in trusted:
+        return [{"what": what, "path": path, "why": "its caBundle lacks the authority that signs"}]
+    return []

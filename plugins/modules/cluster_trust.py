@@ -1,0 +1,149 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: (c) 2026, The kubepki.lifecycle authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+DOCUMENTATION = r"""
+module: cluster_trust
+short_description: The API objects that carry the cluster's trust, as the node's files have it
+version_added: 0.1.0
+description:
+  - Runs on a control-plane node, with its C(admin.conf), and brings the API objects in line with the CA files of that node.
+  - The ConfigMap C(cluster-info) gets the trust bundle, and C(kubeadm-config) says where kube-controller-manager's signing
+    certificate lies while two authorities are trusted, so that a C(kubeadm upgrade) does not undo it.
+  - C(kube-root-ca.crt) of every namespace and the service-account token secrets are waited for; kube-controller-manager writes
+    them.
+  - C(extension-apiserver-authentication) is waited for, or with O(exact=true) deleted when it trusts more than it should, because
+    the API servers only ever add to it.
+  - Workloads of O(restart_namespaces) are restarted once for each change of trust, and waited for.
+options:
+  exact:
+    description:
+      - Whether C(extension-apiserver-authentication) may hold nobody else. To be used after the last API server has dropped the
+        former authority.
+    type: bool
+    default: false
+  restart_namespaces:
+    description: The namespaces whose Deployments, DaemonSets and StatefulSets are restarted, as they read the trust only once.
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description: How many seconds each of these may take to follow.
+    type: int
+    default: 120
+  dependents:
+    description: Change nothing, and return what in the API does not trust the authority that signs.
+    type: bool
+    default: false
+  kubernetes_dir:
+    description: The directory that C(kubeadm) keeps the cluster's files in.
+    type: path
+    default: /etc/kubernetes
+  kubelet_dir:
+    description: The kubelet's own directory.
+    type: path
+    default: /var/lib/kubelet
+attributes:
+  check_mode:
+    description: Tells what would change, and waits for nothing.
+    support: full
+  diff_mode:
+    description: There is nothing to show.
+    support: none
+  idempotent:
+    description: Objects that are as they should be are left alone.
+    support: full
+author:
+  - The kubepki.lifecycle authors (@kubepki)
+seealso:
+  - module: kubepki.lifecycle.cert_ca
+"""
+
+EXAMPLES = r"""
+- name: The API's objects follow the files
+  kubepki.lifecycle.cluster_trust:
+    restart_namespaces: [kube-system]
+  run_once: true
+
+- name: Who in the API does not trust the authority that signs
+  kubepki.lifecycle.cluster_trust:
+    dependents: true
+"""
+
+RETURN = r"""
+changes:
+  description: What changed, as sentences.
+  returned: success
+  type: list
+  elements: str
+waited:
+  description: Seconds until C(kube-root-ca.crt) and the token secrets had followed.
+  returned: success
+  type: float
+dependents:
+  description: What does not trust the authority that signs - C(what), C(path), C(why).
+  returned: with O(dependents)
+  type: list
+  elements: dict
+seconds:
+  description: How long the module took.
+  returned: always
+  type: float
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, files, pki_tree, trust_objects, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+
+
+def bring(module):
+    """Do what the options say and give the module's result. Raises PkiError."""
+    options, check = module.params, module.check_mode
+    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    api = cluster_api.from_kubeconfig(layout.paths["admin.conf"][0])
+    bundle = files.read(layout.paths["ca"][0])
+    header = files.read(layout.paths["front-proxy-ca"][0])
+    if options["dependents"]:
+        return {"changed": False, "changes": [],
+                "dependents": trust_objects.dependents(api, bundle, x509.parse_certificate(bundle).key_sha256)}
+    changes = []
+    if trust_objects.publish_cluster_info(api, bundle, check):
+        changes.append("cluster-info trusts what ca.crt trusts")
+    signing = os.path.join(os.path.dirname(layout.paths["ca"][0]), "ca-signing.crt")
+    named = layout.flags.get("kube-controller-manager", {}).get("--cluster-signing-cert-file") == signing
+    if trust_objects.publish_kubeadm_config(api, signing if named else None, check):
+        changes.append("kubeadm-config says where the signing certificate is")
+    waited = 0.0 if check else trust_objects.wait_followers(api, bundle, options["timeout"])
+    if trust_objects.wait_extension(api, bundle, header, options["exact"], options["timeout"], check):
+        changes.append("extension-apiserver-authentication was made again without the former authority")
+    name = trust_objects.trust_name(bundle)
+    for workload in trust_objects.restart_workloads(api, options["restart_namespaces"], name, check):
+        changes.append("%s restarted" % workload)
+    if not check:
+        trust_objects.wait_workloads(api, options["restart_namespaces"], options["timeout"])
+    return {"changed": bool(changes), "changes": changes, "waited": waited}
+
+
+def main():
+    """Run the module."""
+    spec = glue.path_options("kubernetes_dir", "kubelet_dir")
+    spec.update(
+        exact={"type": "bool", "default": False},
+        restart_namespaces={"type": "list", "elements": "str", "default": []},
+        timeout={"type": "int", "default": 120},
+        dependents={"type": "bool", "default": False},
+    )
+    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), bring)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,142 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The API objects that carry the trust, against an API that is a dictionary."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+import yaml
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubeconfig, trust_objects, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from throwaway import key
+
+OLD = x509.build_ca("kubernetes", key("old"), 10)
+NEW = x509.build_ca("kubernetes", key("new"), 10)
+BOTH, ALONE = x509.bundle([OLD, NEW]), x509.bundle([NEW])
+EXTENSION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
+
+
+class Api:
+    """As much of an API as these functions use. again: what a deleted object comes back as."""
+
+    def __init__(self, objects, again=None):
+        self.objects, self.again, self.writes = objects, again or {}, []
+
+    def get(self, path):
+        return self.objects.get(path)
+
+    def list(self, path):
+        return self.objects.get(path, {}).get("items", [])
+
+    def call(self, method, path, body=None, query=None):
+        if method == "GET":
+            return self.objects.get(path, {"items": []})
+        self.writes.append((method, path, body))
+        if method == "DELETE":
+            self.objects[path] = self.again[path]
+        elif method == "PATCH" and "data" in body:
+            self.objects[path]["data"].update(body["data"])
+        return {}
+
+
+def config_map(namespace, **data):
+    return {"metadata": {"namespace": namespace, "name": "x"}, "data": data}
+
+
+def test_cluster_info_trusts_the_bundle_once():
+    path = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
+    text = kubeconfig.build("https://api:6443", OLD.pem, "", b"", b"")
+    api = Api({path: config_map("kube-public", kubeconfig=text, **{"jws-kubeconfig-abc": "x"})})
+    assert trust_objects.publish_cluster_info(api, BOTH, check=True) and api.writes == []
+    assert trust_objects.publish_cluster_info(api, BOTH)
+    after = yaml.safe_load(api.objects[path]["data"]["kubeconfig"])
+    assert base64.b64decode(after["clusters"][0]["cluster"]["certificate-authority-data"]) == BOTH
+    assert not trust_objects.publish_cluster_info(api, BOTH)
+    assert not trust_objects.publish_cluster_info(Api({}), BOTH)
+
+
+V3 = """apiServer:
+  extraArgs:
+    authorization-mode: Node,RBAC
+apiVersion: kubeadm.k8s.io/v1beta3
+controllerManager: {}
+kind: ClusterConfiguration
+"""
+V3_MORE = V3.replace("controllerManager: {}", "controllerManager:\n  extraArgs:\n    bind-address: 0.0.0.0")
+V4 = V3.replace("v1beta3", "v1beta4").replace("    authorization-mode: Node,RBAC", "  - name: v\n    value: \"2\"")
+V4_MORE = V4.replace("controllerManager: {}", "controllerManager:\n  extraArgs:\n  - name: bind-address\n    value: 0.0.0.0")
+
+
+@pytest.mark.parametrize("text", [V3, V3_MORE, V4, V4_MORE], ids=["map", "map with another", "list", "list with another"])
+def test_kubeadm_config_gets_the_signing_file_and_loses_it_again(text):
+    there = trust_objects.with_extra_arg(text, "cluster-signing-cert-file", "/etc/kubernetes/pki/ca-signing.crt")
+    before, data = yaml.safe_load(text), yaml.safe_load(there)
+    extra = data["controllerManager"]["extraArgs"]
+    if isinstance(extra, list):
+        extra = {item["name"]: item["value"] for item in extra}
+    assert extra.pop("cluster-signing-cert-file") == "/etc/kubernetes/pki/ca-signing.crt"
+    assert {key: value for key, value in data.items() if key != "controllerManager"} == {
+        key: value for key, value in before.items() if key != "controllerManager"}
+    assert trust_objects.with_extra_arg(there, "cluster-signing-cert-file", "/etc/kubernetes/pki/ca-signing.crt") == there
+    back = trust_objects.with_extra_arg(there, "cluster-signing-cert-file", None)
+    assert yaml.safe_load(back) == before
+    assert trust_objects.with_extra_arg(text, "cluster-signing-cert-file", None) == text
+
+
+def test_namespaces_that_do_not_follow_are_named():
+    api = Api({"/api/v1/configmaps": {"items": [
+        {"metadata": {"namespace": "a"}, "data": {"ca.crt": BOTH.decode()}},
+        {"metadata": {"namespace": "b"}, "data": {"ca.crt": OLD.pem.decode()}}]}})
+    assert trust_objects.lagging_roots(api, BOTH) == ["b"]
+    with pytest.raises(PkiError, match="b/kube-root-ca.crt"):
+        trust_objects.wait_followers(api, BOTH, 0)
+    api.objects["/api/v1/configmaps"]["items"].pop()
+    assert trust_objects.wait_followers(api, BOTH, 0) >= 0
+
+
+def extension(client, header):
+    return config_map("kube-system", **{"client-ca-file": client.decode(), "requestheader-client-ca-file": header.decode()})
+
+
+def test_the_extension_map_is_made_again_only_where_it_trusts_too_much():
+    api = Api({EXTENSION: extension(BOTH, BOTH)}, {EXTENSION: extension(ALONE, ALONE)})
+    assert not trust_objects.wait_extension(api, ALONE, ALONE, exact=False, seconds=0)
+    assert trust_objects.wait_extension(api, ALONE, ALONE, exact=True, seconds=2, check=True) and api.writes == []
+    assert trust_objects.wait_extension(api, ALONE, ALONE, exact=True, seconds=2)
+    assert [method for method, _path, _body in api.writes] == ["DELETE"]
+    assert not trust_objects.wait_extension(api, ALONE, ALONE, exact=True, seconds=2)
+
+
+def test_an_apiserver_that_puts_the_former_authority_back_is_a_failure():
+    api = Api({EXTENSION: extension(BOTH, ALONE)}, {EXTENSION: extension(BOTH, ALONE)})
+    with pytest.raises(PkiError, match="former authority"):
+        trust_objects.wait_extension(api, ALONE, ALONE, exact=True, seconds=0)
+
+
+def test_workloads_are_restarted_once_for_each_trust():
+    path = "/apis/apps/v1/namespaces/kube-system/deployments"
+    item = {"metadata": {"name": "coredns", "generation": 1}, "spec": {"template": {"metadata": {}}, "replicas": 1},
+            "status": {"observedGeneration": 1, "updatedReplicas": 1, "availableReplicas": 1}}
+    api = Api({path: {"items": [item]}})
+    name = trust_objects.trust_name(BOTH)
+    assert name == trust_objects.trust_name(x509.bundle([NEW, OLD])) != trust_objects.trust_name(ALONE)
+    assert trust_objects.restart_workloads(api, ["kube-system"], name) == ["deployments/kube-system/coredns"]
+    item["spec"]["template"]["metadata"]["annotations"] = {trust_objects.ANNOTATION: name}
+    assert trust_objects.restart_workloads(api, ["kube-system"], name) == []
+    trust_objects.wait_workloads(api, ["kube-system"], 0)
+    item["metadata"]["generation"] = 2
+    with pytest.raises(PkiError, match="coredns"):
+        trust_objects.wait_workloads(api, ["kube-system"], 0)
+
+
+def test_who_depends_on_the_former_authority_is_listed():
+    encoded = base64.b64encode(OLD.pem).decode()
+    api = Api({
+        "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations": {"items": [
+            {"metadata": {"name": "guard"}, "webhooks": [{"name": "a.b", "clientConfig": {"caBundle": encoded}}]}]},
+        "/apis/apiregistration.k8s.io/v1/apiservices": {"items": [
+            {"metadata": {"name": "v1.metrics"}, "spec": {"caBundle": base64.b64encode(BOTH).decode()}}]}})
+    found = trust_objects.dependents(api, BOTH, NEW.key_sha256)
+    assert [(item["what"], item["path"]) for item in found] == [("validating webhook", "guard/a.b")]
