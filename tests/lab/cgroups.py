@@ -66,7 +66,10 @@ class NodeCgroup:
                 names = (ROOT / "cgroup.controllers").read_text().split()
                 (ROOT / "cgroup.subtree_control").write_text(" ".join(f"+{n}" for n in names))
         # A cluster that starves because `up` was started with nice would only show its own time-outs.
-        script = 'renice -n 0 -p $$ >/dev/null 2>&1; while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@"'
+        script = (
+            'renice -n 0 -p $$ >/dev/null 2>&1; '
+            'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@"'
+        )
         return ["sh", "-c", script, "enter", *(str(d) for d in self.directories()), "--"]
 
     def processes(self) -> set[int]:
