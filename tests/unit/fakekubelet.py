@@ -50,15 +50,18 @@ def free_port() -> int:
 
 
 class Node:
-    """A throw-away node: manifests/, state/, node/ (what runs). minor: how its kubelet behaves."""
+    """A throw-away node: manifests/, state/, node/ (what runs). minor: how its kubelet behaves. groups: with control groups."""
 
-    def __init__(self, root: Path, minor: int = 20):
+    def __init__(self, root: Path, minor: int = 20, groups: bool = True):
         self.root, self.minor = root, minor
+        self.groups = root / "node" / "groups" if groups else None
         self.manifests = root / "kubernetes" / "manifests"
         self.state = root / "state"
         self.run, self.pods, self.logs = root / "node" / "run", root / "node" / "pods", root / "node" / "logs"
         for directory in (self.manifests, self.run, self.pods, self.logs):
             directory.mkdir(parents=True)
+        if self.groups:
+            self.groups.mkdir()
         self.ports: dict[str, int] = {}
         self.original: dict[str, bytes] = {}
 
@@ -105,8 +108,10 @@ class FakeKubelet(threading.Thread):
         self._pid = 1000
         self._live: dict[str, dict] = {}     # component -> container
         self._workers: dict[str, tuple] = {}  # component -> (uid, gone at): the old pod's worker, from 1.22 on
+        self._finished: dict[str, str] = {}   # component -> uid: finished, and forgotten by the next housekeeping
         self._seen_uids: dict[str, float] = {}
         self._away: dict[str, float] = {}    # uid -> tried again at
+        self._dirty: set[str] = set()
         self._servers: dict[str, object] = {}
         self._quit = threading.Event()
         self._ready = threading.Event()
@@ -136,7 +141,8 @@ class FakeKubelet(threading.Thread):
                 self._ready.set()
             time.sleep(0.004)
 
-    def _relist(self, now):
+    def _wanted(self):
+        """What the directory asks for: {name: uid}."""
         wanted = {}
         for path in sorted(self.node.manifests.iterdir()):
             if path.name.startswith("."):
@@ -155,6 +161,10 @@ class FakeKubelet(threading.Thread):
             if path.stem != name:
                 self.wrong.append("%s lies beside the manifests" % path.name)
             wanted[name] = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        return wanted
+
+    def _relist(self, now):
+        wanted = self._wanted()
         for name, container in list(self._live.items()):
             if wanted.get(name) != container["uid"] and "ending" not in container:
                 container["ending"] = now + self.stop_seconds
@@ -164,17 +174,27 @@ class FakeKubelet(threading.Thread):
                 (self.node.run / ("%d.json" % container["pid"])).unlink()
                 del self._live[name]
                 self._workers[name] = (container["uid"], now)
+        for name, (uid, gone) in list(self._workers.items()):
+            # A pod that is wanted again under the same UID is synced to its end; others are by housekeeping.
+            if wanted.get(name) == uid and now - gone > 0.1:
+                self._finish(name)
         for name, uid in wanted.items():
             if name not in self._live:
                 self._try(name, uid, now)
 
+    def _finish(self, name):
+        uid, _gone = self._workers.pop(name)
+        self._finished[name] = uid
+        if self.node.groups:
+            (self.node.groups / uid).rmdir()
+
     def _try(self, name, uid, now):
         if self.node.minor >= 22 and name in self._workers:
-            if uid not in self._away:
+            if uid not in self._away and uid != self._workers[name][0]:
                 self._away[uid] = now + self.requeue
                 self.events.append((now, "away", name))
             return
-        if self._away.get(uid, now) > now:
+        if self._away.get(uid, now) > now or (self.node.minor >= 22 and self._finished.get(name) == uid):
             return
         if uid in self._seen_uids and now - self._seen_uids[uid] < self.backoff:
             return
@@ -184,6 +204,8 @@ class FakeKubelet(threading.Thread):
         self.starts += 1
         container = {"uid": uid, "container": name, "pid": self._pid, "started": now,
                      "id": hashlib.sha256(b"%d" % self._pid).hexdigest()}
+        if self.node.groups:
+            (self.node.groups / uid).mkdir(exist_ok=True)
         (self.node.pods / uid).mkdir(exist_ok=True)
         (self.node.logs / ("kube-system_%s-%s_%s" % (name, "node", uid))).mkdir(exist_ok=True)
         temporary = self.node.run / (".%d" % self._pid)
@@ -195,10 +217,16 @@ class FakeKubelet(threading.Thread):
             self._listen(name, container)
 
     def _clean(self, now):
+        self._finished.clear()
         for name, (uid, _gone) in list(self._workers.items()):
             shutil.rmtree(self.node.pods / uid, ignore_errors=True)
-            if (self.node.pods / uid).exists() is False:
-                threading.Timer(0.05, lambda name=name: self._workers.pop(name, None)).start()
+            if self.node.minor < 22:
+                del self._workers[name]
+            elif name in self._dirty:
+                self._dirty.discard(name)
+                self._finish(name)
+            else:
+                self._dirty.add(name)  # the directory goes one pass before the worker is finished
 
     def _listen(self, name, container):
         healthy_at = time.monotonic() + self.start_seconds
@@ -302,9 +330,13 @@ class FakeRuntime:
         prefix = "%s_%s-" % (manifest.namespace, manifest.name)
         return {name.rsplit("_", 1)[1] for name in os.listdir(self.node_dir / "logs") if name.startswith(prefix)}
 
-    def has_directory(self, uid):
-        """The pod's directory."""
-        return (self.node_dir / "pods" / uid).is_dir()
+    def traces(self, instances):
+        """The pods' directories and control groups."""
+        return set(os.listdir(self.node_dir / "pods")) | self.groups(instances)
+
+    def groups(self, instances):
+        """The pods' control groups, where the node has any."""
+        return set(os.listdir(self.node_dir / "groups")) if (self.node_dir / "groups").is_dir() else set()
 
     def remove_sandboxes(self, uid):
         """No crictl here."""

@@ -47,6 +47,7 @@ SHORTEST_STOP = 30
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 # The kubelet mounts a file of its own as each container's termination log: it names the pod's UID and the container.
 _POD_FILE = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f-]{27})/containers/([^/ ]+)/[^/ ]+ /")
+_UID = re.compile(r"(?:pod|^)([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?![0-9a-f])")
 _FIX_FAILED = ("Its manifest is in its place. See `journalctl -u kubelet` and the container's log in /var/log/pods, correct the "
                "cause, and run again.")
 
@@ -71,11 +72,13 @@ class Instance:
     """One container process that the kubelet of this node started.
 
     uid: the pod's UID. container: the container's name. pid: of its first process. started: its start in seconds since boot.
-    container_id: 64 hex digits, or None where the control groups do not tell.
+    container_id: 64 hex digits, or None where the control groups do not tell. cgroups: directory in which the control groups
+    of this pod and its kind lie, or None.
     """
 
-    def __init__(self, uid, container, pid, started, container_id=None):
+    def __init__(self, uid, container, pid, started, container_id=None, cgroups=None):
         self.uid, self.container, self.pid, self.started, self.container_id = uid, container, pid, started, container_id
+        self.cgroups = cgroups
 
     @property
     def identity(self):
@@ -216,8 +219,10 @@ class Runtime:
             return
         match = _POD_FILE.search(self._text(pid, "mountinfo"))
         if match:
-            identity = _CONTAINER_ID.findall(self._text(pid, "cgroup"))
-            self._known[pid] = Instance(match.group(1), match.group(2), int(pid), status[1], identity[-1] if identity else None)
+            groups = self._text(pid, "cgroup")
+            identity = _CONTAINER_ID.findall(groups)
+            self._known[pid] = Instance(match.group(1), match.group(2), int(pid), status[1], identity[-1] if identity else None,
+                                        _cgroups_above(groups))
         elif self._uptime() - status[1] > 5:
             # Younger ones are looked at again: a container's first process begins with the host's mounts.
             self._known[pid] = None
@@ -239,9 +244,24 @@ class Runtime:
             found.update(name.rsplit("_", 1)[1] for name in own)
         return found
 
-    def has_directory(self, uid):
-        """Tell whether the kubelet still keeps a directory for a pod."""
-        return os.path.isdir(os.path.join(self.pods_dir, uid))
+    def traces(self, instances):
+        """Give the UIDs (set of str) of all pods of which the kubelet keeps a directory or a control group.
+
+        instances: [Instance] of the pod in question, which say where its control groups lie.
+        """
+        return _uids_in(self.pods_dir) | self.groups(instances)
+
+    @staticmethod
+    def groups(instances):
+        """Give the UIDs (set of str) of the pods with a control group beside the instances' own.
+
+        Empty where the kubelet runs with --cgroups-per-qos=false.
+        It is the first thing a kubelet makes for a pod and the last it removes (pkg/kubelet: SyncPod, SyncTerminatedPod).
+        """
+        found = set()
+        for directory in {item.cgroups for item in instances if item.cgroups}:
+            found |= _uids_in(directory)
+        return found
 
     def remove_sandboxes(self, uid):
         """Remove what the container runtime keeps of a dead pod, where crictl is there. Gives whether anything was removed."""
@@ -278,6 +298,31 @@ class Runtime:
         return text
 
 
+def _uids_in(directory):
+    """The UIDs that names in a directory contain: UID, podUID, kubepods-burstable-podUID.slice (with _ for -)."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for name in os.listdir(directory):
+            match = _UID.search(name.replace("_", "-"))
+            if match:
+                found.add(match.group(1))
+    return found
+
+
+def _cgroups_above(groups):
+    """From /proc/PID/cgroup of a container: the directory that holds the control groups of pods like its own, or None."""
+    for line in groups.splitlines():
+        _number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if not _CONTAINER_ID.search(path):
+            continue
+        mounts = ["/sys/fs/cgroup/" + name.replace("name=", "") for name in controllers.split(",") if name]
+        for mount in mounts + ["/sys/fs/cgroup"]:
+            directory = os.path.dirname(os.path.dirname(mount + path))
+            if os.path.isdir(mount + path) and len(directory) > len(mount):
+                return directory
+    return None
+
+
 class _Pod:
     """One pod of a bounce: its manifest, and how far it has come."""
 
@@ -300,6 +345,9 @@ class _Pod:
         self.decided = True
         self.action, self.failure, self.warning = "kept", None, None
         self.proof = []
+        self.moved = None
+        self.offers = 0
+        self.same = False
         self.container_before = self.container_after = None
         self.seconds = self.down_seconds = 0.0
 
@@ -319,6 +367,10 @@ class _Pod:
     def serving(self):
         """The Endpoints that serve a certificate from a file."""
         return [endpoint for endpoint in self.endpoints if endpoint.path]
+
+    def saw(self, text):
+        """Note an observation, with the seconds since the manifest was moved out."""
+        self.proof.append("%.2f s: %s" % (time.monotonic() - self.moved, text))
 
     def record(self):
         """What the journal keeps."""
@@ -679,16 +731,22 @@ class _Run:
         self.journal.clear()
         shutil.rmtree(os.path.join(self.state_dir, PARKED), ignore_errors=True)
 
-    def _place(self, pod):
-        if pod.placed is None and os.path.lexists(pod.path):
-            if files.read_if_exists(pod.path) != pod.data:
-                pod.warning = "somebody else wrote %s meanwhile; that one stays" % pod.path
+    def _place(self, pod, data=None):
+        """Put a manifest in its place: data, or the parked one with another annotation (and the flags that were asked for)."""
+        there = files.read_if_exists(pod.path)
+        if there is not None and there != (pod.placed or pod.data):
+            pod.warning = "somebody else wrote %s meanwhile; that one stays" % pod.path
             pod.out = False
             return
-        pod.placed, changed = _annotated_or_same(with_flags(pod.data, pod.path, pod.name, pod.flags), pod.path)
-        if not changed and pod.warning is None:
-            pod.warning = "its manifest cannot be annotated, so it was put back unchanged and the kubelet may delay it"
-        put_back(pod.path, pod.placed, pod.mode, pod.owner, pod.token)
+        if data is None and pod.same:
+            data = pod.data
+        if data is None:
+            data, changed = _annotated_or_same(with_flags(pod.data, pod.path, pod.name, pod.flags), pod.path)
+            pod.offers += 1
+            if not changed and pod.warning is None:
+                pod.warning = "its manifest cannot be annotated, so it was put back unchanged and the kubelet may delay it"
+        pod.placed = data
+        put_back(pod.path, data, pod.mode, pod.owner, pod.token)
         pod.out = False
 
     def _bounce(self, pod):
@@ -726,17 +784,29 @@ class _Run:
         yield from self._gate(pod)
         runtime = self.runtime
         pod.before = runtime.instances(pod.manifest)
-        known = runtime.uids(pod.manifest)
+        known = runtime.traces(pod.before) | runtime.uids(pod.manifest)
         main = _main(pod, pod.before)
         pod.container_before = main.identity if main else None
+        pod.same = self.serialises and not pod.flags and self._alone(pod)
         self._take_out(pod)
-        moved = time.monotonic()
-        gone = yield from self._wait_gone(pod, moved)
-        forgotten = gone
-        if self.serialises or not pod.before:
-            forgotten = yield from self._wait_forgotten(pod, known, gone)
-        del forgotten
-        self._place(pod)
+        uids = {instance.uid for instance in pod.before}
+        watched = bool(uids) and uids <= runtime.groups(pod.before)
+        early = self.serialises and (watched or pod.same)
+        if early:
+            # With its manifest in place the old pod is finished by the kubelet's next sync (every second), without it by the
+            # next housekeeping (every two); and no manifest is away for longer than it takes the kubelet to notice.
+            yield from self._wait_stopping(pod)
+            self._place(pod, pod.data)
+        gone = yield from self._wait_gone(pod)
+        if not early and (self.serialises or not pod.before):
+            yield from self._wait_forgotten(pod, uids or runtime.uids(pod.manifest) & known)
+        if pod.same:
+            if uids and runtime.remove_sandboxes(pod.before[0].uid):
+                pod.saw("its sandbox was removed with crictl")
+        else:
+            if early:
+                yield from self._wait_finished(pod, uids)
+            self._place(pod)
         new = yield from self._wait_new(pod, known, began)
         pod.container_after = new.identity
         yield from self._wait_healthy(pod, new, began)
@@ -749,25 +819,35 @@ class _Run:
         if pod is self.apiserver:
             while self.etcd is not None and not self.etcd.decided:
                 yield
-        if pod is self.etcd and self.apiserver is not None:
+        if pod is not self.etcd:
+            return
+        if self.apiserver is not None:
             while not self.apiserver.decided:
                 yield
-            listener = self.local_apiserver
             # Out, and it has stopped listening: what it still had to answer, it answers while its listener closes.
             while not self.apiserver.finished and not (self.apiserver.out or self.apiserver.placed):
                 yield
-            while not self.apiserver.finished and listener is not None and not _refuses(listener):
+            while not self.apiserver.finished and self.local_apiserver is not None and not _refuses(self.local_apiserver):
                 yield
-        alone = self.apiserver is None or self.apiserver.action == "reloaded"
-        if pod is self.etcd and alone and self.local_apiserver is not None and not _refuses(self.local_apiserver):
+        if self._alone(pod):
             pod.warning = ("restarted under a running kube-apiserver, whose requests hang meanwhile; restarted together with "
                            "kube-apiserver, none would")
+            # A kubelet hangs with them when it has a mirror pod to change; so no other pod is under way now.
+            while not all(other.finished for other in self.pods if other is not pod):
+                yield
+
+    def _alone(self, pod):
+        """Whether this is etcd under a local apiserver that goes on running."""
+        if pod is not self.etcd or self.local_apiserver is None:
+            return False
+        return (self.apiserver is None or self.apiserver.finished) and not _refuses(self.local_apiserver)
 
     def _take_out(self, pod):
         """Unlink a manifest that is parked. Raises PkiError when it is no longer the one that was parked."""
         if files.read(pod.path) != pod.data:
             raise PkiError("changed while this was running", path=pod.path, fix="Run again when nobody edits it.")
         pod.action = "restarted"
+        pod.moved = time.monotonic()
         pod.out = True  # before it is: a signal in between must find it
         try:
             os.unlink(pod.path)
@@ -775,51 +855,73 @@ class _Run:
             raise files.explain(error, pod.path) from error
         files.sync_directory(os.path.dirname(pod.path))
 
-    def _wait_gone(self, pod, moved):
+    def _wait_gone(self, pod):
         """Wait for the end of the old containers. Gives when that was (or when its listener closed, for the outage's length)."""
-        deadline = moved + pod.grace + max(SHORTEST_STOP, self.timeout - pod.grace)
+        deadline = pod.moved + pod.grace + max(SHORTEST_STOP, self.timeout - pod.grace)
         closed = None
         while any(self.runtime.alive(instance) for instance in pod.before):
             if closed is None and pod.name == "kube-apiserver" and pod.health and _refuses(pod.health):
                 closed = time.monotonic()
             if time.monotonic() > deadline:
                 raise PkiError("did not end within %d s of its manifest being moved out; the kubelet has not stopped it" %
-                               (deadline - moved))
+                               (deadline - pod.moved))
             yield
-        ended = time.monotonic()
-        pod.proof.append("%s ended after %.2f s" % (pod.container_before or "nothing that ran", ended - moved))
-        return closed or ended
+        pod.saw("%s has ended" % (pod.container_before or "no container of it ran, or it"))
+        return closed or time.monotonic()
 
-    def _wait_forgotten(self, pod, known, gone):
-        """Wait until the kubelet has cleaned up the old pod, as far as that can be seen. Gives when that was."""
-        uids = {instance.uid for instance in pod.before} or known
+    def _wait_stopping(self, pod):
+        """Wait until a pod has begun to end: nothing listens any more, or its process is gone."""
+        deadline = time.monotonic() + 10
+        while any(self.runtime.alive(instance) for instance in pod.before) and time.monotonic() < deadline:
+            if pod.health and _refuses(pod.health):
+                pod.saw("nothing listens at %s" % pod.health.address)
+                return
+            yield
+
+    def _wait_finished(self, pod, uids):
+        """Wait until the kubelet is done with the old pod: its control group goes last (pkg/kubelet: SyncTerminatedPod)."""
+        deadline = time.monotonic() + 5
+        while self.runtime.groups(pod.before) & uids and time.monotonic() < deadline:
+            yield
+        pod.saw("the kubelet has finished with it")
+
+    def _wait_forgotten(self, pod, uids):
+        """Wait until the kubelet has cleaned up the old pod, as far as that can be seen."""
         # Housekeeping comes every two seconds; what takes longer is not worth waiting for, as a pod that is turned away is
         # offered again.
         deadline = time.monotonic() + 5
-        while any(self.runtime.has_directory(uid) for uid in uids) and time.monotonic() < deadline:
+        while self.runtime.traces(pod.before) & uids and time.monotonic() < deadline:
             yield
-        removal = _Background(lambda: [self.runtime.remove_sandboxes(uid) for uid in uids])
-        while not removal.done:
-            yield
-        return time.monotonic()
+        pod.saw("the kubelet has cleaned up")
 
     def _wait_new(self, pod, known, began):
         """Wait for the new main container; offer the pod again where the kubelet turned it away. Gives its Instance."""
         old = {instance.pid for instance in pod.before}
-        offered = time.monotonic()
+        offered, patience = time.monotonic(), 0.6
         while True:
             new = _main(pod, [item for item in self.runtime.instances(pod.manifest) if item.pid not in old])
             if new is not None:
-                pod.proof.append("%s runs (pid %d)" % (new.identity, new.pid))
+                pod.saw("%s runs (pid %d)" % (new.identity, new.pid))
+                if pod.offers > 1:
+                    pod.saw("the kubelet had turned it away %d times" % (pod.offers - 1))
                 return new
             now = time.monotonic()
             if now - began > self.timeout:
                 raise PkiError("has no new container %d s after its manifest was put back%s" %
                                (now - offered, self._words(pod)))
-            if self.serialises and now - offered > 0.8 and self.runtime.uids(pod.manifest) <= known and self._ours(pod):
+            late = now - offered > patience and pod.offers < 4 and self.serialises
+            if late and self._ours(pod) and not self._begun(pod, known):
                 self._place(pod)
-                offered = now
+                offered, patience = time.monotonic(), patience * 1.6
             yield
+
+    def _begun(self, pod, known):
+        """Whether the kubelet has begun to start this pod. What might be another pod's beginning counts as this one's."""
+        others = set()
+        for other in self.pods:
+            if other is not pod:
+                others |= self.runtime.uids(other.manifest)
+        return bool((self.runtime.traces(pod.before) | self.runtime.uids(pod.manifest)) - known - others)
 
     @staticmethod
     def _ours(pod):
@@ -838,7 +940,7 @@ class _Run:
             if endpoint is None:
                 # Nothing can be asked: a container that lives for a second is all that can be seen.
                 if self.runtime.alive(new) and time.monotonic() - since > 1:
-                    pod.proof.append("has no health endpoint; its process lives")
+                    pod.saw("it has no health endpoint to ask, and its process lives")
                     return
             else:
                 asked = _Background(lambda: probe.health(endpoint, timeout=2.0))
@@ -846,7 +948,7 @@ class _Run:
                     yield
                 healthy, seen = asked.value or (False, asked.error.message)
                 if healthy and self.runtime.alive(new):
-                    pod.proof.append("%s answers %s" % (endpoint.health, seen))
+                    pod.saw("%s answers %s" % (endpoint.health, seen))
                     return
             if not self.runtime.alive(new):
                 again = _main(pod, [item for item in self.runtime.instances(pod.manifest) if item.pid != new.pid])
@@ -863,7 +965,7 @@ class _Run:
         for endpoint in pod.serving:
             digest = probe.file_sha256(endpoint.path)
             if digest is None:
-                pod.proof.append("%s: no certificate in it to compare with" % endpoint.path)
+                pod.saw("%s holds no certificate to compare with" % endpoint.path)
                 continue
             left = max(1.0, self.timeout - (time.monotonic() - began))
             wait = _until_served(endpoint, digest, left)
@@ -871,7 +973,7 @@ class _Run:
                 yield
             if wait.error is not None or not wait.value[0]:
                 raise PkiError("runs, but %s does not serve the certificate of %s" % (endpoint.address, endpoint.path))
-            pod.proof.append("%s serves %s" % (endpoint.address, endpoint.path))
+            pod.saw("%s serves %s" % (endpoint.address, endpoint.path))
 
 
 def _main(pod, instances):
