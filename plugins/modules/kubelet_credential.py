@@ -350,11 +350,17 @@ def installed(module):
 
 def _prepared(layout, options):
     """Give (Installation, user name or None) after all checks; the API server has been asked unless it is known to be down."""
-    text = lambda name: options[name].encode("utf-8") if options[name] else None  # noqa: E731
+
+    def text(name):
+        return options[name].encode("utf-8") if options[name] else None
+
     certificate = key = user = None
     if options["certificate"]:
         certificate, key = kubelets.check_issued(layout, text("certificate"), text("ca_bundle"), options["state_dir"])
-    plan = lambda bundle: kubelets.Installation(layout, certificate, key, bundle, options["server"], text("spare_ca"))  # noqa: E731
+
+    def plan(bundle):
+        return kubelets.Installation(layout, certificate, key, bundle, options["server"], text("spare_ca"))
+
     installation = plan(text("ca_bundle"))
     if installation.changes and options["ready"]:
         try:

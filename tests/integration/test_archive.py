@@ -102,7 +102,8 @@ def test_the_requirements_of_an_execution_environment_are_enough(installed):
     core = run(["python", "-c", "from ansible.release import __version__; print(__version__)"], installed, installed)
     run(["python", "-m", "pip", "install", "-q", f"ansible-core=={core.strip()}", "-r", str(collection / named)], installed,
         installed, tools)
-    (installed / "local").write_text(f"[kube_control_plane]\nlocalhost ansible_connection=local ansible_python_interpreter={tools}/python\n")
+    host = f"localhost ansible_connection=local ansible_python_interpreter={tools}/python"
+    (installed / "local").write_text(f"[kube_control_plane]\n{host}\n")
     run(["ansible-playbook", "-i", "local", "kubepki.lifecycle.check_expiry", "-e", "kubepki_live=false",
          "-e", f"kubepki_report_dir={installed}/reports"], installed, installed / "collections", tools)
     report = json.loads((installed / "reports" / "report.json").read_text())

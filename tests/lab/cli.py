@@ -157,5 +157,3 @@ def render_status(status: LabStatus) -> str:
         )
     lines += [f"problem: {problem}" for problem in status.problems]
     return "\n".join(lines)
-
-

@@ -122,7 +122,7 @@ def fetch(endpoint: Endpoint, identity: Identity, request: Request, timeout: flo
     """One request on a connection of its own; returns status and body. OSError or HTTPException when it fails."""
     connection = Connection(endpoint, identity.context(), timeout)
     try:
-        status, body, _ = connection.ask(request, identity.token)
+        status, body = connection.ask(request, identity.token)[:2]
         return status, body
     finally:
         connection.close()
@@ -214,7 +214,7 @@ class Client:
 
     def close(self) -> None:
         """Close what is kept alive."""
-        for connection, _ in self._open.values():
+        for connection, _identity in self._open.values():
             connection.close()
         self._open.clear()
 

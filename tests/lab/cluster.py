@@ -89,7 +89,7 @@ def _write(lab: Lab, name: str, text: str) -> None:
 
 
 def _kubeadm(lab: Lab, name: str, words: str) -> None:
-    verb, _, rest = words.partition(" ")
+    verb, _space, rest = words.partition(" ")
     log = lab.logs / f"kubeadm-{verb}-{name}.log"
     try:
         lab.run(name, f"kubeadm {verb} --config {_CONFIG} {rest} --v=1", log=log, timeout=400,
@@ -189,5 +189,3 @@ def wait_healthy(lab: Lab, seconds: float) -> None:
     wait_for(missing, seconds=seconds, interval=0.5, failure=lambda seen: LabError(
         f"the cluster is not whole after {seconds:.0f} s: {seen}",
         fix=f"look at the kubelet: python3 -m tests.lab ssh --name {lab.name} cp1 journalctl -u kubelet"))
-
-

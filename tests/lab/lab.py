@@ -602,5 +602,3 @@ def all_labs(settings: Settings) -> list[str]:
     """Names of the labs under this home."""
     base = settings.home / "labs"
     return sorted(p.parent.name for p in base.glob("*/state.json")) if base.is_dir() else []
-
-

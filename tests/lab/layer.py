@@ -314,5 +314,3 @@ def clone_store(layer: Layer, target: Path) -> None:
         copy = database.with_suffix(".new")
         shutil.copy2(database, copy)
         copy.replace(database)
-
-

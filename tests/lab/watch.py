@@ -303,7 +303,7 @@ def _steady_etcd(lab: Lab, node: str = "cp1") -> Identity:
     Certificate and key are two files: a reader that meets a renewal between the two reads again, as kubelet and
     apiserver do.
     """
-    for _ in range(20):
+    for _attempt in range(20):
         identity = etcd_identity(lab, node)
         if identity == etcd_identity(lab, node):
             return identity

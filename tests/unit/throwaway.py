@@ -36,7 +36,7 @@ class Cluster:
         leaf_key = leaf_key or key(name + node)
         sans: list[str] = []
         if name == "apiserver":
-            sans = profiles.apiserver_sans(node, address, "10.96.0.1", ENDPOINT.split(":")[0])
+            sans = profiles.apiserver_sans(node, address, "10.96.0.1", ENDPOINT.rpartition(":")[0])
         elif name in ("etcd-server", "etcd-peer"):
             sans = profiles.etcd_sans(node, address)
         profile = x509.Profile(entry.common_name.format(node=node), entry.organizations(20), sans, entry.usages)

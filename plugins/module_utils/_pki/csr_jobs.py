@@ -546,5 +546,3 @@ class _UserKubeconfig:
             files.remove(self.path)
         return {"changed": config is not None, "path": self.path, "needed": False, "why": None, "request": None, "warnings": [],
                 "proof": None, "certificate_info": None}
-
-

@@ -43,7 +43,10 @@ def summarise(name, document, done, began=None, check=False):
     certificates = [row for node in document["nodes"].values() for row in node.get("certificates", [])]
     leaves = [leaf for result in results for leaf in result.get("leaves", [])]
     pods = [pod for result in results for pod in result.get("pods", [])]
-    count = lambda rows, *actions: sum(1 for row in rows if row.get("action") in actions)  # noqa: E731
+
+    def count(rows, *actions):
+        return sum(1 for row in rows if row.get("action") in actions)
+
     changed = any(result.get("changed") for result in results)
     state = {"expired": "critical", "missing": "critical"}.get(document["status"], document["status"])
     if state == "ok" and changed:

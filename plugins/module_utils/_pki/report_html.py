@@ -150,10 +150,10 @@ def _row(row):
         authority += " (external)"
     served = report.served(row)
     return ('<tr title="%s"><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td class="wrap"><code>%s</code>'
-            "</td></tr>" % (_e(hint), _e(row["name"]), _badge(row["status"], "unreadable" if row["problem"] else None),
-                       _e(report.moment(row["not_after"])), _e(report.residual(row["residual_seconds"])), _e(authority),
-                       _badge("warning", "differs") if served == "differs" else _e(served),
-                       _e(row["subject"] or row["problem"] or "-")))
+            "</td></tr>") % (
+                _e(hint), _e(row["name"]), _badge(row["status"], "unreadable" if row["problem"] else None),
+                _e(report.moment(row["not_after"])), _e(report.residual(row["residual_seconds"])), _e(authority),
+                _badge("warning", "differs") if served == "differs" else _e(served), _e(row["subject"] or row["problem"] or "-"))
 
 
 def _timeline(document):
@@ -166,7 +166,10 @@ def _timeline(document):
     past = any((row["residual_seconds"] or 0) < 0 for node in document["nodes"].values() for row in node["certificates"])
     start = 70 if past else 0
     scale = (_WIDTH - _LEFT - start - 30) / math.log10(1 + end)
-    place = lambda days: _LEFT + start + math.log10(1 + days) * scale if days >= 0 else _LEFT + start / 2  # noqa: E731
+
+    def place(days):
+        return _LEFT + start + math.log10(1 + days) * scale if days >= 0 else _LEFT + start / 2
+
     lanes = _lanes(document)
     height = _TOP + _LANE * len(lanes) + 8
     marks = ['<svg viewBox="0 0 %d %d" role="img" aria-label="When certificates end">' % (_WIDTH, height)]

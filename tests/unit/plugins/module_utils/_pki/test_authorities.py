@@ -166,7 +166,7 @@ def test_switched_leaves_verify_with_openssl_under_the_new_authority_alone(host,
         for leaf in leaves:
             path = host.node.kubernetes("pki/%s.crt" % leaf)
             done = subprocess.run(["openssl", "verify", "-no-CApath", "-CAfile", str(only_new), str(path)], capture_output=True,
-                                  text=True)
+                                  text=True, check=False)
             assert done.returncode == 0, done.stderr
     for item in host.tree().items.values():
         if item.kind in ("leaf", "kubeconfig"):

@@ -56,7 +56,9 @@ def test_the_artifact_counts_each_host_once_and_holds_nothing_secret():
 
 
 def test_the_state_follows_the_worst():
-    state = lambda requests, installs: kubelet_job.summarise("j", requests, installs)[0]["state"]  # noqa: E731
+    def state(requests, installs):
+        return kubelet_job.summarise("j", requests, installs)[0]["state"]
+
     assert state({"w1": KEPT}, {}) == "ok"
     assert state({"w1": _due("w1")}, {"w1": _installed()}) == "changed"
     assert state({"w1": _due("w1"), "w2": AWAY}, {"w1": _installed()}) == "warning"

@@ -102,7 +102,10 @@ def test_the_kubelets_unit_says_where_its_files_are(node):
                "tlsPrivateKeyFile: /srv/serving.key\nport: 10999\n")
     node.write("/srv/kubelet.conf", node.kubernetes("kubelet.conf").read_bytes())
     layout = pki_tree.find_layout(root=str(node.root))
-    at = lambda path: str(node.path(path))  # noqa: E731
+
+    def at(path):
+        return str(node.path(path))
+
     assert layout.node_name == "other"
     assert layout.manifest_dir == at("/srv/static")
     assert layout.kubelet["cert_dir"] == at("/srv/pki") and layout.kubelet["kubeconfig_path"] == at("/srv/kubelet.conf")

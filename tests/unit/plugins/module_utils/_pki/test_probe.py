@@ -68,7 +68,7 @@ class Server:
                 pass
 
         class Quiet(http.server.ThreadingHTTPServer):
-            def handle_error(self, request, address):
+            def handle_error(self, request, client_address):
                 pass
 
         self.httpd = Quiet(("127.0.0.1", 0), Handler)

@@ -171,18 +171,18 @@ class Page(html.parser.HTMLParser):
         self.feed(text)
         self.close()
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag, attrs):
         self.seen.append(tag)
-        self.attributes += attributes
+        self.attributes += attrs
         if tag not in self.VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
-    def handle_startendtag(self, tag, attributes):
+    def handle_startendtag(self, tag, attrs):
         self.seen.append(tag)
-        self.attributes += attributes
+        self.attributes += attrs
 
     def handle_data(self, data):
         self.text.append(data)

@@ -150,7 +150,7 @@ def test_nothing_raises_whatever_an_object_holds(value, wanted, named):
 @given(st.data())
 def test_a_damaged_request_is_read_or_refused_and_never_raises(data):
     der = bytearray(DER)
-    for _ in range(data.draw(st.integers(1, 4))):
+    for _change in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(der) - 1))
         der[at:at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
     text = b"-----BEGIN CERTIFICATE REQUEST-----\n%s\n-----END CERTIFICATE REQUEST-----\n" % base64.b64encode(bytes(der))

@@ -70,7 +70,7 @@ class Cluster:
             if view is None:
                 continue
             if new is None:
-                old, new, level = old, old, 0
+                new, level = old, 0
             trusted = ([old], [old, new], [new, old], [new])[level] + (self.extras if name == "ca" else [])
             signer = new if level >= 2 else old
             if facts["role"] == "control-plane":
