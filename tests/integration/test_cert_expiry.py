@@ -75,8 +75,8 @@ def answers(tmp_path_factory):
     playbook.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]))
     environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1",
                        ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_INVENTORY_UNPARSED_WARNING="false")
-    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-vvv", str(playbook)], cwd=folder, env=environment,
-                          capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-vvv", str(playbook)], cwd=folder,
+                          env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     assert collected.exists(), done.stdout + done.stderr
     results = json.loads(collected.read_text())
     collected.unlink()

@@ -161,7 +161,10 @@ class Certificate:
         """Tell whether the signature was made by the issuer's key, whatever names the two carry."""
         if issuer._rsa and self._algorithm in _RSA_SIGNATURES:
             return _verify_rsa(issuer._rsa, self._algorithm, self._signature, self._signed)
-        return _verify(self, issuer.raw.public_key())
+        try:
+            return _verify(self.raw, issuer.raw.public_key())
+        except Exception:  # what the library refuses to read it has not verified
+            return False
 
 
 def parse_certificates(data, path=None):
@@ -509,21 +512,16 @@ def _verify_rsa(key, algorithm, signature, signed):
     return pow(number, exponent, modulus).to_bytes(size, "big") == wanted
 
 
-def _verify(certificate, key):
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+def _verify(raw, key):
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-    raw = certificate.raw
-    try:
-        algorithm = raw.signature_hash_algorithm
-        if isinstance(key, rsa.RSAPublicKey):
-            key.verify(raw.signature, raw.tbs_certificate_bytes, padding.PKCS1v15(), algorithm)
-        elif isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(raw.signature, raw.tbs_certificate_bytes, ec.ECDSA(algorithm))
-        elif isinstance(key, ed25519.Ed25519PublicKey):
-            key.verify(raw.signature, raw.tbs_certificate_bytes)
-        else:
-            return False
-    except (InvalidSignature, UnsupportedAlgorithm, TypeError, ValueError):
+    algorithm = raw.signature_hash_algorithm
+    if isinstance(key, rsa.RSAPublicKey):
+        key.verify(raw.signature, raw.tbs_certificate_bytes, padding.PKCS1v15(), algorithm)
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        key.verify(raw.signature, raw.tbs_certificate_bytes, ec.ECDSA(algorithm))
+    elif isinstance(key, ed25519.Ed25519PublicKey):
+        key.verify(raw.signature, raw.tbs_certificate_bytes)
+    else:
         return False
     return True
 
