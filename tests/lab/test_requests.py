@@ -21,6 +21,8 @@ sys.path.insert(0, str(CHECKOUT / ".cache"))
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509  # noqa: E402
 
+# A playbook takes seconds, and much longer on a machine that runs other labs.
+pytestmark = pytest.mark.timeout(1800)
 KEY = x509.generate_key("ecdsa-p256")
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 ADMIN = "/etc/kubernetes/admin.conf"
@@ -59,11 +61,11 @@ def state(lab: Lab, name: str) -> str:
     return "Issued" if status.get("certificate") else kinds[0] if kinds else "Pending"
 
 
-def start_module(lab: Lab, host: str, name: str, variables: dict | None = None, **options) -> subprocess.Popen[str]:
+def start_module(lab: Lab, host: str, called: str, variables: dict | None = None, /, **options) -> subprocess.Popen[str]:
     """Start one module on one host of the inventory, or on localhost."""
     inventory = lab.directory / "inventory.ini"
     inventory.write_text(lab.inventory())
-    command = [tool("ansible"), host, "-i", str(inventory), "-m", "kubepki.lifecycle." + name, "-a", json.dumps(options)]
+    command = [tool("ansible"), host, "-i", str(inventory), "-m", "kubepki.lifecycle." + called, "-a", json.dumps(options)]
     env = {**environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", **(variables or {})}
     return subprocess.Popen(command, cwd=CHECKOUT, env=env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                             stderr=subprocess.DEVNULL)
@@ -71,15 +73,15 @@ def start_module(lab: Lab, host: str, name: str, variables: dict | None = None, 
 
 def result(process: subprocess.Popen[str]) -> dict:
     """What a started module returned; "failed" in it when it failed."""
-    output, _none = process.communicate(timeout=300)
+    output, _none = process.communicate(timeout=600)
     assert "=> {" in output, output
     found = json.loads(output[output.index("=> {") + 3:])
     return dict(found, failed="FAILED!" in output)
 
 
-def module(lab: Lab, host: str, name: str, variables: dict | None = None, **options) -> dict:
+def module(lab: Lab, host: str, called: str, variables: dict | None = None, /, **options) -> dict:
     """Run one module to its end."""
-    return result(start_module(lab, host, name, variables, **options))
+    return result(start_module(lab, host, called, variables, **options))
 
 
 def wait_for(what, seconds: float = 60):
