@@ -64,7 +64,7 @@ def form(lab: Lab, content: Layer) -> None:
     lab.progress.step(f"kubeadm join on {', '.join(list(lab.addresses)[1:]) or 'no other node'}")
     parallel({"control planes": join_planes, **{w: (lambda w=w: join(w)) for w in lab.workers}})  # type: ignore[misc]
     lab.progress.step("waiting until every node is Ready")
-    wait_healthy(lab, 120)
+    wait_healthy(lab, 240)
 
 
 def _wait_for_token(lab: Lab) -> None:

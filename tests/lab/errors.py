@@ -31,7 +31,8 @@ class LabError(Exception):
     def __str__(self) -> str:
         lines = [f"{self.node}: {self.message}" if self.node else self.message]
         if self.command:
-            lines.append(f"  command: {self.command}")
+            shown = " ".join(self.command.split())
+            lines.append(f"  command: {shown if len(shown) <= 400 else shown[:400] + ' ...'}")
         if self.log and self.log.strip():
             lines.append("  last lines:")
             lines.extend(f"    {line}" for line in self.log.strip().splitlines()[-15:])

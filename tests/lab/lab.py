@@ -392,7 +392,7 @@ class Lab:
         process = self.state.processes.get(node.name)
         return bool(process and process.alive())
 
-    def wait_ssh(self, name: str, seconds: float = 90) -> None:
+    def wait_ssh(self, name: str, seconds: float = 180) -> None:
         """Wait until a node answers on SSH and its containerd runs; LabError with its console otherwise."""
         node = self.node(name)
         probe = "test -S /run/containerd/containerd.sock && systemctl is-active --quiet containerd kubepki-lab-network"
@@ -430,7 +430,7 @@ class Lab:
                 found.append(f"{node.name} is unplugged")
         return found or cluster.problems(self)
 
-    def _repair(self, problems: Sequence[str], seconds: float = 150) -> bool:
+    def _repair(self, problems: Sequence[str], seconds: float = 240) -> bool:
         """Try to make a lab whole that was once Ready; False when it has to be built anew."""
         self.progress.step(f"lab {self.name} is not healthy: {'; '.join(problems)}")
         if not Path(self.state.layer).is_dir() or not Path(self.state.root).is_dir():

@@ -299,7 +299,7 @@ def _bake(partial: Path, tree: Path, root: Path, archives: Path) -> None:
     run(
         ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
          "sh", "-c", _BAKE, "bake", scratch, store, tree, root, archives],
-        what="importing the images failed", timeout=300,
+        what="importing the images failed", timeout=1800,
     )
     shutil.rmtree(scratch)
     # Each node's containerd makes up its own identity.
