@@ -806,7 +806,8 @@ class _Run:
         else:
             if early:
                 yield from self._wait_finished(pod, uids)
-            self._place(pod)
+            if self._new(pod) is None:
+                self._place(pod)
         new = yield from self._wait_new(pod, known, began)
         pod.container_after = new.identity
         yield from self._wait_healthy(pod, new, began)
@@ -881,9 +882,15 @@ class _Run:
     def _wait_finished(self, pod, uids):
         """Wait until the kubelet is done with the old pod: its control group goes last (pkg/kubelet: SyncTerminatedPod)."""
         deadline = time.monotonic() + 5
-        while self.runtime.groups(pod.before) & uids and time.monotonic() < deadline:
+        # A housekeeping that comes between the end and this look has started the pod again, under the same UID.
+        while self.runtime.groups(pod.before) & uids and time.monotonic() < deadline and self._new(pod) is None:
             yield
         pod.saw("the kubelet has finished with it")
+
+    def _new(self, pod):
+        """The new Instance of the pod's main container, or None."""
+        old = {instance.pid for instance in pod.before}
+        return _main(pod, [item for item in self.runtime.instances(pod.manifest) if item.pid not in old])
 
     def _wait_forgotten(self, pod, uids):
         """Wait until the kubelet has cleaned up the old pod, as far as that can be seen."""
@@ -896,10 +903,9 @@ class _Run:
 
     def _wait_new(self, pod, known, began):
         """Wait for the new main container; offer the pod again where the kubelet turned it away. Gives its Instance."""
-        old = {instance.pid for instance in pod.before}
         offered, patience = time.monotonic(), 0.6
         while True:
-            new = _main(pod, [item for item in self.runtime.instances(pod.manifest) if item.pid not in old])
+            new = self._new(pod)
             if new is not None:
                 pod.saw("%s runs (pid %d)" % (new.identity, new.pid))
                 if pod.offers > 1:

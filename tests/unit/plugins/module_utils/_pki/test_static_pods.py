@@ -133,7 +133,7 @@ def test_all_four_overlap_and_etcd_waits_for_the_listener(node):
 def test_etcd_under_a_running_apiserver_is_done_and_said(node):
     for name in ("kube-apiserver", "etcd", "kube-scheduler"):
         node.add(name)
-    with FakeKubelet(node, backoff=0.1) as kubelet:
+    with FakeKubelet(node, backoff=0.1, housekeeping=2.0) as kubelet:
         result = bounce(node, ["etcd", "kube-scheduler"])
     assert [pod["name"] for pod in result["pods"]] == ["etcd", "kube-scheduler"]
     assert "under a running kube-apiserver" in result["warnings"][0]
