@@ -37,7 +37,8 @@ options:
     description: With O(state=requested), the inventory's name for the node; it is handed on with the request.
     type: str
   renew_below_days:
-    description: With O(state=requested), a certificate with fewer days left is due.
+    description:
+      - With O(state=requested), a certificate with fewer days left is due; one with a short life, when less than a third is left.
     type: float
     default: 90
   force:
@@ -197,7 +198,7 @@ reasons:
   returned: with O(state=requested)
   type: list
   elements: str
-  sample: ["12.5 of the 90 days are left"]
+  sample: ["12.5 days of its 365 are left"]
 signing:
   description: What a control-plane node needs for signing - C(host), C(node) and C(request). Empty when nothing is to be signed.
   returned: with O(state=requested)

@@ -107,7 +107,8 @@ def trusted(layout):
 def examine(layout, below_days=90.0, force=False, state_dir=files.STATE_DIR, ask=None):
     """Judge this node's credential. Gives {"node", "action", "reasons", "before"}.
 
-    layout: a pki_tree.Layout. below_days: fewer days left are too few. force: reissue in any case. ask: function(Kubeconfig,
+    layout: a pki_tree.Layout. below_days: fewer days left are too few, for a short-lived
+    certificate fewer than a third of its life. force: reissue in any case. ask: function(Kubeconfig,
     pem pair) that gives None, or why the API server does not take the pair; None asks nobody. action: "keep"; "reissue"; or
     "restart", when a killed run has installed a credential that no restart of the kubelet has followed. reasons: [str].
     before: what a diff shows of the certificate, or None. Raises PkiError when the node has no kubelet of kubeadm's kind.
@@ -165,8 +166,11 @@ def _wrong_certificate(layout, credential, below_days):
     left = (certificate.not_after - x509.now()).total_seconds() / _DAY
     if left <= 0:
         return ["it expired on %s" % x509.timestamp(certificate.not_after)]
-    if left < below_days:
-        return ["%.1f of the %g days are left" % (left, below_days)]
+    lifetime = (certificate.not_after - certificate.not_before).total_seconds() / _DAY
+    # Where the cluster signs for a month or a day, below_days alone would always be true; the kubelet itself rotates when 10 to
+    # 30 percent are left (client-go util/certificate: nextRotationDeadline).
+    if left < min(below_days, lifetime / 3):
+        return ["%.1f days of its %.0f are left" % (left, lifetime)]
     authorities = trusted(layout)
     if authorities and not any(certificate.signed_by(ca) for ca in authorities):
         return ["no CA of this node's ca.crt has signed it"]

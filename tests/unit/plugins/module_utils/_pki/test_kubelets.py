@@ -59,13 +59,14 @@ class Worker:
     def examine(self, **options):
         return kubelets.examine(self.layout, state_dir=self.state, **options)
 
-    def put(self, days=365, name=None, ca="ca", organizations=("system:nodes",), cluster=None):
-        """Replace the credential in place by another one."""
+    def put(self, days=365, began=1, name=None, ca="ca", organizations=("system:nodes",), cluster=None):
+        """Replace the credential in place by another one, that began so many days ago and has so many left."""
         cluster = cluster or self.cluster
         leaf_key = throwaway.key("other kubelet")
         profile = x509.Profile("system:node:" + (name or self.node.name), list(organizations), (), ("client",))
-        start = x509.now() - x509.datetime.timedelta(days=1)
-        certificate = x509.sign_leaf(profile, leaf_key, cluster.cas[ca], cluster.keys[ca], days + 1, start=start)
+        start = x509.now() - x509.datetime.timedelta(days=began)
+        authority = x509.build_ca(cluster.cas[ca].common_name, cluster.keys[ca], 3650, start=start)
+        certificate = x509.sign_leaf(profile, leaf_key, authority, cluster.keys[ca], days + began, start=start)
         Path(os.path.realpath(self.current)).write_bytes(certificate.pem + leaf_key.pem)
 
     def signed(self, cluster=None):
@@ -99,8 +100,16 @@ def test_a_good_credential_is_kept(worker):
 
 def test_force_and_fewer_days_than_asked_for_are_reasons(worker):
     assert worker.examine(force=True)["reasons"] == ["asked for"]
-    assert worker.examine(below_days=364)["action"] == "keep"
-    assert worker.examine(below_days=366)["action"] == "reissue"
+    worker.put(days=60, began=300)
+    assert worker.examine(below_days=59)["action"] == "keep"
+    assert worker.examine(below_days=61)["reasons"] == ["60.0 days of its 360 are left"]
+
+
+def test_a_short_life_is_due_when_less_than_a_third_is_left(worker):
+    worker.put(days=21, began=9)
+    assert worker.examine()["action"] == "keep"
+    worker.put(days=9, began=21)
+    assert worker.examine()["action"] == "reissue"
 
 
 @pytest.mark.parametrize(("options", "text"), [
