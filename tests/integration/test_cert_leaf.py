@@ -212,7 +212,7 @@ def mounted(directory: Path, size: str):
 class TestDisks:
     WISH = {"names": ["apiserver", "etcd-server", "admin.conf"], "force": True, "key_type": "ecdsa-p256"}
 
-    @pytest.mark.parametrize("left", [0, 8192, 24576])
+    @pytest.mark.parametrize("left", [0, 8192, 16384])
     def test_a_full_disk_changes_nothing(self, tmp_path, left):
         root = tmp_path / "root"
         with mounted(root, "1m"):

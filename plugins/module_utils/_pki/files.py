@@ -282,6 +282,14 @@ class Journal:
         make_directory(self.directory)
         write(self.path, json.dumps(record, sort_keys=True, indent=1).encode("utf-8"), mode=0o600)
 
+    def sweep(self):
+        """Remove what a run that was killed while it recorded something left beside the journal."""
+        prefix = _TEMPORARY % (os.path.basename(self.path), "")
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.directory):
+                if name.startswith(prefix):
+                    os.unlink(os.path.join(self.directory, name))
+
     def clear(self):
         """Say that nothing is under way any more."""
         remove(self.path)
@@ -358,6 +366,7 @@ class Transaction:
     def recover(cls, name, state_dir=STATE_DIR):
         """Finish or undo what a killed run left: gives "nothing", "undone" or "finished". Raises PkiError."""
         journal = Journal(name, state_dir)
+        journal.sweep()
         record = journal.load()
         if record is None:
             return "nothing"

@@ -155,6 +155,7 @@ class TestTransaction:
             outcomes.add(files.Transaction.recover("t", state))
             assert snapshot(home) in (old, new)
             assert files.Transaction.recover("t", state) == "nothing"
+            assert not [path for path in Path(state).rglob("*") if ".kubepki-" in path.name]
             change()
             assert snapshot(home) == new
         assert outcomes == {"nothing", "undone", "finished"} and point > 20
