@@ -41,6 +41,8 @@ SERIALISES = 22
 # After this many seconds of age a kubelet is taken to have settled; before that it has to show it.
 SETTLED_SECONDS = 60
 TICK = 0.02
+# How long an apiserver that takes no new connections still is given etcd for the requests it has begun.
+DRAIN_SECONDS = 1.0
 # Beside its own grace period, the time the kubelet gets to notice and to stop a pod.
 SHORTEST_STOP = 30
 
@@ -825,10 +827,13 @@ class _Run:
         if self.apiserver is not None:
             while not self.apiserver.decided:
                 yield
-            # Out, and it has stopped listening: what it still had to answer, it answers while its listener closes.
             while not self.apiserver.finished and not (self.apiserver.out or self.apiserver.placed):
                 yield
             while not self.apiserver.finished and self.local_apiserver is not None and not _refuses(self.local_apiserver):
+                yield
+            # It has stopped listening; what it had accepted before, it still answers, and needs etcd for that.
+            closed = time.monotonic()
+            while not self.apiserver.finished and time.monotonic() - closed < DRAIN_SECONDS and self._lives(self.apiserver):
                 yield
         if self._alone(pod):
             pod.warning = ("restarted under a running kube-apiserver, whose requests hang meanwhile; restarted together with "
@@ -842,6 +847,9 @@ class _Run:
         if pod is not self.etcd or self.local_apiserver is None:
             return False
         return (self.apiserver is None or self.apiserver.finished) and not _refuses(self.local_apiserver)
+
+    def _lives(self, pod):
+        return any(self.runtime.alive(instance) for instance in pod.before)
 
     def _take_out(self, pod):
         """Unlink a manifest that is parked. Raises PkiError when it is no longer the one that was parked."""
