@@ -1,0 +1,100 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module as Ansible starts it: options in, one JSON out, with a fake kubelet underneath."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from fakekubelet import ROOT, FakeKubelet, Node
+
+# What AnsiballZ does, with a runtime that looks at the fake node.
+STARTER = """
+import io, json, sys
+sys.path[:0] = [%(root)r + "/tests/unit"]
+import conftest
+from ansible.module_utils import basic
+from fakekubelet import FakeRuntime
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import static_pods
+from ansible_collections.kubepki.lifecycle.plugins.modules import static_pod_restart
+root, arguments = sys.argv[1], json.loads(sys.argv[2])
+static_pods.Runtime = lambda kubelet_dir: FakeRuntime(root)
+basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
+basic._ANSIBLE_PROFILE = "legacy"
+static_pod_restart.main()
+""" % {"root": str(ROOT)}
+
+
+def call(node, **options):
+    """Run the module in a process of its own; give (exit code, its JSON)."""
+    arguments = dict({"manifest_dir": str(node.manifests), "state_dir": str(node.state), "timeout": "20"}, **options)
+    done = subprocess.run([sys.executable, "-c", STARTER, str(node.root), json.dumps(arguments)], capture_output=True, text=True,
+                          timeout=100, check=False)
+    assert done.stdout.startswith("\n{") or done.stdout.startswith("{"), done.stdout + done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.fixture
+def node(tmp_path):
+    made = Node(tmp_path)
+    made.add("kube-scheduler")
+    return made
+
+
+def test_restart_with_diff(node):
+    with FakeKubelet(node):
+        code, result = call(node, names=["kube-scheduler"], _ansible_diff=True)
+    pod = result["pods"][0]
+    assert (code, result["changed"], pod["action"]) == (0, True, "restarted")
+    assert result["diff"] == {"before": {"kube-scheduler": pod["container_before"]},
+                              "after": {"kube-scheduler": pod["container_after"]}}
+    assert pod["container_before"] != pod["container_after"] and result["seconds"] > 0
+
+
+def test_check_mode_moves_nothing(node):
+    code, result = call(node, names=["kube-scheduler"], _ansible_check_mode=True)
+    assert (code, result["changed"]) == (0, True)
+    assert [(pod["name"], pod["action"]) for pod in result["pods"]] == [("kube-scheduler", "restarted")]
+    assert (node.manifests / "kube-scheduler.yaml").read_bytes() == node.original["kube-scheduler"]
+    assert not node.state.exists()
+
+
+def test_restored_says_and_does_what_is_missing_and_then_nothing(node):
+    static = node.manifests / "kube-scheduler.yaml"
+    parked = node.state / "parked" / "kube-scheduler.yaml.x"
+    parked.parent.mkdir(parents=True)
+    from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files
+    parked.write_bytes(static.read_bytes())
+    files.Journal("static-pods", str(node.state)).save({"pods": [
+        {"name": "kube-scheduler", "path": str(static), "parked": str(parked), "sha256": files.sha256(static.read_bytes()),
+         "mode": 0o600, "uid": 0, "gid": 0, "token": "x"}]})
+    static.unlink()
+    _code, plan = call(node, state="restored", _ansible_check_mode=True)
+    assert plan["changed"] and plan["restored"] == [str(static)] and not static.exists()
+    # A restart's plan knows that the pod comes back first.
+    _code, plan = call(node, names=["kube-scheduler"], _ansible_check_mode=True)
+    assert [(pod["name"], pod["action"]) for pod in plan["pods"]] == [("kube-scheduler", "restored")]
+    code, result = call(node, state="restored")
+    assert (code, result["changed"], result["restored"]) == (0, True, [str(static)]) and static.exists()
+    code, result = call(node, state="restored")
+    assert (code, result["changed"], result["pods"]) == (0, False, [])
+
+
+@pytest.mark.parametrize("options, text", [
+    ({"names": ["kube-schedule"]}, "there is no static pod named kube-schedule"), ({}, "names is empty"),
+    ({"names": ["kube-scheduler"], "manifest_dir": "/nonexistent/manifests"}, "/nonexistent/manifests: is not a directory")])
+def test_bad_options_are_one_message(node, options, text):
+    code, result = call(node, **options)
+    assert code != 0 and result["failed"] and text in result["msg"] and "\n" not in result["msg"]
+    assert result["fix"] and "exception" not in result
+
+
+def test_a_failure_says_what_is_known_of_each_pod(node):
+    with FakeKubelet(node) as kubelet:
+        kubelet.broken.add("kube-scheduler")
+        code, result = call(node, names=["kube-scheduler"], timeout=2)
+    assert code != 0 and "kube-scheduler is not healthy" in result["msg"]
+    assert result["pods"][0]["name"] == "kube-scheduler" and result["pods"][0]["proof"]
