@@ -109,6 +109,13 @@ def test_a_failed_command_says_what_and_shows_the_end_of_its_output() -> None:
     assert len(text.splitlines()) < 22
 
 
+def test_a_long_command_is_shown_in_one_line_that_ends() -> None:
+    text = str(LabError("no", command="sh -c 'a\nb' " + "x" * 1000))
+    (shown,) = [line for line in text.splitlines() if "command:" in line]
+    assert shown.endswith(" ...")
+    assert len(shown) < 430
+
+
 def test_a_command_that_hangs_is_given_up() -> None:
     with pytest.raises(LabError, match="no end after"):
         run(["sleep", "30"], timeout=0.2)
