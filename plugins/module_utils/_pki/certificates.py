@@ -15,8 +15,8 @@ import base64
 import binascii
 import datetime
 import hashlib
-import ipaddress
 import re
+import socket
 
 from .errors import PkiError
 
@@ -393,7 +393,9 @@ def _moment(part):
         text = ("19" if text[:2] >= "50" else "20") + text
     if tag not in (0x17, 0x18) or not re.match(r"^\d{14}Z$", text):
         raise ValueError("a time in it is not in the form it should have")
-    return datetime.datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    # Not strptime, which imports the machine's language.
+    return datetime.datetime(*(int(text[at:at + size]) for at, size in ((0, 4), (4, 2), (6, 2), (8, 2), (10, 2), (12, 2))),
+                             tzinfo=UTC)
 
 
 def _attributes(name):
@@ -448,13 +450,22 @@ def _usages(value):
 def _san(part):
     tag, value = part[:2]
     if tag == 0x87:
-        return "IP:%s" % ipaddress.ip_address(value)
+        return "IP:%s" % _address(value)
     kind = {0x82: "DNS", 0x86: "URI", 0x81: "email"}.get(tag)
     if kind:
         return "%s:%s" % (kind, value.decode("ascii"))
     if tag not in _OTHER_NAMES:
         raise ValueError("a name in it is of an unknown kind")
     return "other:%s" % _OTHER_NAMES[tag]
+
+
+def _address(value):
+    if len(value) not in (4, 16):
+        raise ValueError("an address in it is neither IPv4 nor IPv6")
+    if len(value) == 16 and not any(value[:10]) and value[10:12] in (b"\0\0", b"\xff\xff") and any(value[10:15]):
+        import ipaddress  # for the odd forms, of which inet_ntop and Python have views of their own
+        return str(ipaddress.ip_address(value))
+    return socket.inet_ntop(socket.AF_INET if len(value) == 4 else socket.AF_INET6, value)
 
 
 def _digest(der):

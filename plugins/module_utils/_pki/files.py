@@ -24,58 +24,18 @@ import time
 
 from .errors import PkiError
 
+# Reading is a room of its own; its names are this room's, too.
+from .reading import explain, read, read_if_exists  # noqa: F401
+
 STATE_DIR = "/var/lib/kubepki"
 BACKUP_DIR = "/var/lib/kubepki/backups"
 
 # Dotfiles: the kubelet reads every other name in its manifest directory (pkg/kubelet/config/file_linux.go).
 _TEMPORARY = ".%s.kubepki-%s"
 
-_REASONS = {
-    errno.ENOSPC: ("no space left on the file system", "Free some space and run again; nothing was changed in this file."),
-    errno.EDQUOT: ("the disk quota is used up", "Raise the quota and run again; nothing was changed in this file."),
-    errno.EROFS: ("the file system is read-only", "Remount it read-write (see `dmesg` for why it went read-only) and run again."),
-    errno.EACCES: ("permission denied", "Run with become: true (root)."),
-    errno.EPERM: ("operation not permitted", "Run with become: true (root); `lsattr` shows whether the file is immutable."),
-    errno.ENOENT: ("does not exist", None),
-    errno.EISDIR: ("is a directory where a file is expected", "Move it away."),
-    errno.ENOTDIR: ("a part of this path is a file, where a directory is expected", "Correct the path, or move the file away."),
-    errno.ELOOP: ("the symbolic links of this path lead in a circle", "Correct them."),
-    errno.EBUSY: ("is in use by the system, a mount point perhaps", "Unmount it (see `findmnt`), or name another path."),
-    errno.EIO: ("input/output error", "The disk is failing: see `dmesg`."),
-}
-
-
-def explain(error, path):
-    """Turn an OSError about `path` into a PkiError that says what to do."""
-    reason, fix = _REASONS.get(error.errno, (error.strerror or str(error), None))
-    return PkiError(reason, path=path, fix=fix)
-
-
 def sha256(data):
     """Give the SHA-256 of bytes as lower-case hexadecimal."""
     return hashlib.sha256(data).hexdigest()
-
-
-def read(path):
-    """Give the bytes of a file. Raises PkiError that names it when it cannot be read."""
-    try:
-        with open(path, "rb") as handle:
-            return handle.read()
-    except OSError as error:
-        raise explain(error, path) from error
-
-
-def read_if_exists(path):
-    """Give the bytes of a file, or None where it does not exist. Raises PkiError for any other trouble."""
-    try:
-        with open(path, "rb") as handle:
-            return handle.read()
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
-        return None
-    except OSError as error:
-        raise explain(error, path) from error
 
 
 def sync_directory(directory):

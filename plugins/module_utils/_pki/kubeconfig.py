@@ -11,7 +11,7 @@ import os
 
 from . import certificates
 from .errors import PkiError
-from .yamltext import YamlText, load_mapping, quote
+from .reading import load_mapping
 
 _FIX = "Correct it, or restore it from a backup."
 
@@ -78,7 +78,7 @@ class Kubeconfig:
         return os.path.join(os.path.dirname(self.path), value) if isinstance(value, str) and value else None
 
     def _edited(self, changes):
-        document = YamlText(self._text, self.path)
+        document = _editable(self._text, self.path)
         for place, value in changes:
             document.set(place, value)
         return Kubeconfig(document.text, self.path)
@@ -92,7 +92,7 @@ class Kubeconfig:
     def with_client_file(self, path):
         """Give a Kubeconfig whose client certificate and key lie in one file (str), as the kubelet's do; nothing embedded."""
         user = ("users", self._user_index, "user")
-        document = YamlText(self._text, self.path)
+        document = _editable(self._text, self.path)
         for key in ("client-certificate", "client-key"):
             document.set(user + (key,), path)
         for key in ("client-certificate-data", "client-key-data"):
@@ -114,8 +114,15 @@ class Kubeconfig:
         return self._text if isinstance(self._text, bytes) else self._text.encode("utf-8")
 
 
+def _editable(text, path):
+    from .yamltext import YamlText  # only here: who reads alone does without the editor
+    return YamlText(text, path)
+
+
 def build(server, ca_pem, user, certificate_pem, key_pem, cluster="kubernetes"):
     """Give the text of a kubeconfig as kubeadm writes it (cmd/kubeadm/app/util/kubeconfig): everything embedded."""
+    from .yamltext import quote
+
     context = quote("%s@%s" % (user, cluster))
     user, cluster = quote(user), quote(cluster)
     return """apiVersion: v1

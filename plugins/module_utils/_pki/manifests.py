@@ -14,7 +14,7 @@ import os
 import re
 import shlex
 
-from . import files, yamltext
+from . import reading
 from .errors import PkiError
 from .profiles import STATIC_PODS
 
@@ -65,7 +65,7 @@ class Manifest:
 
 def parse_manifest(data, path):
     """Give a Manifest from a file's bytes. Raises PkiError when it is not YAML or no Pod."""
-    document = yamltext.load_mapping(data, path)
+    document = reading.load_mapping(data, path)
     containers = _list(_mapping(document.get("spec")).get("containers"))
     name = _mapping(document.get("metadata")).get("name")
     if document.get("kind") != "Pod" or not isinstance(name, str) or not any(isinstance(item, dict) for item in containers):
@@ -84,14 +84,14 @@ def read_manifest_dir(directory):
     try:
         names = sorted(os.listdir(directory))
     except OSError as error:
-        return [], [], [] if isinstance(error, FileNotFoundError) else [files.explain(error, directory)]
+        return [], [], [] if isinstance(error, FileNotFoundError) else [reading.explain(error, directory)]
     manifests, foreign, problems = [], [], []
     for name in names:
         path = os.path.join(directory, name)
         if name.startswith(".") or not os.path.isfile(path):
             continue
         try:
-            manifest = parse_manifest(files.read(path), path)
+            manifest = parse_manifest(reading.read(path), path)
         except PkiError as error:
             problems.append(error)
             foreign.append(path)

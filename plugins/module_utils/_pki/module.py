@@ -14,7 +14,7 @@ import traceback
 
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
-from . import files
+from . import reading
 from .errors import PkiError
 
 # What to install for a library, on Debian's and on Red Hat's families.
@@ -63,7 +63,7 @@ def _attempt(module, function):
     except PkiError as error:
         trouble = error
     except OSError as error:
-        trouble = files.explain(error, error.filename)
+        trouble = reading.explain(error, error.filename)
     except Exception as error:
         return None, {"msg": _unexpected(error), "path": None, "reason": "internal error", "fix": None}
     return None, dict(trouble.as_result(), msg=str(trouble))

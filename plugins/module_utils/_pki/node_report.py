@@ -10,7 +10,7 @@ import os
 import threading
 import time
 
-from . import files, findings, metrics, pki_tree, probe, rows
+from . import findings, pki_tree, probe, rows
 from .errors import PkiError
 
 TEXTFILE = "kubepki.prom"
@@ -79,6 +79,8 @@ def write_textfile(node, directory, now, dry=False):
     if not os.path.isdir(directory):
         raise PkiError("there is no such directory", path=directory,
                        fix="Make it, or name the one that node_exporter reads (--collector.textfile.directory).")
+    from . import files, metrics  # compiling these two takes longer than writing the file
+
     text = metrics.exposition({node["facts"]["node_name"]: node}, now).encode("utf-8")
     before = files.read_if_exists(path)
     if not dry:

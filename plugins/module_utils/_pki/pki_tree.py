@@ -19,7 +19,7 @@ import socket
 import stat
 import subprocess
 
-from . import certificates, files, manifests, profiles, yamltext
+from . import certificates, manifests, profiles, reading
 from .errors import PkiError
 from .kubeconfig import Kubeconfig
 
@@ -110,6 +110,7 @@ class Tree:
         self.sa = (None, [])
         self.sa_problems, self.sa_modes = [], {}
         self.kubeconfigs = {}
+        self._signers = {}
 
     def ca_bundle(self, name):
         """Give the [Certificate] of a CA file ("ca", "front-proxy-ca", "etcd-ca"), empty where there is none."""
@@ -118,9 +119,11 @@ class Tree:
 
     def signer(self, item):
         """Give the CA Certificate on this node that signed an Item's certificate: of several the one that lives longest."""
-        name = item.ca or ("ca" if item.kind == profiles.KUBELET else None)
-        signers = [ca for ca in self.ca_bundle(name) if item.certificate is not None and item.certificate.signed_by(ca)]
-        return max(signers, key=lambda ca: ca.not_after) if signers else None
+        if item.name not in self._signers:
+            name = item.ca or ("ca" if item.kind == profiles.KUBELET else None)
+            signers = [ca for ca in self.ca_bundle(name) if item.certificate is not None and item.certificate.signed_by(ca)]
+            self._signers[item.name] = max(signers, key=lambda ca: ca.not_after) if signers else None
+        return self._signers[item.name]
 
 
 def state_of(certificate, now, warn_days=30, critical_days=7):
@@ -140,7 +143,7 @@ class Reader:
         key = (kind, path)
         if key not in self._seen:
             try:
-                self._seen[key] = (parse(files.read(path), path), None)
+                self._seen[key] = (parse(reading.read(path), path), None)
             except PkiError as error:
                 self._seen[key] = (None, error)
         value, problem = self._seen[key]
@@ -166,7 +169,7 @@ class Reader:
 
     def mapping(self, path):
         """Give a YAML mapping. Raises PkiError."""
-        return self._once("yaml", path, yamltext.load_mapping)
+        return self._once("yaml", path, reading.load_mapping)
 
 
 def find_layout(kubernetes_dir=profiles.KUBERNETES_DIR, kubelet_dir=profiles.KUBELET_DIR, root=None):
@@ -433,7 +436,7 @@ def _unit_command(layout):
     variables, command = {}, ""
     for path in texts:
         try:
-            lines = files.read(path).decode("utf-8", "replace").replace("\\\n", " ").splitlines()
+            lines = reading.read(path).decode("utf-8", "replace").replace("\\\n", " ").splitlines()
         except PkiError:
             continue
         for line in lines:
@@ -455,7 +458,7 @@ def _is_of_unit(layout, words):
 
 def _environment_file(path):
     try:
-        text = files.read(path).decode("utf-8", "replace")
+        text = reading.read(path).decode("utf-8", "replace")
     except PkiError:
         return {}
     found = {}

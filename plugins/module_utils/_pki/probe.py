@@ -11,10 +11,8 @@ __metaclass__ = type
 
 import base64
 import contextlib
-import email.utils
 import errno
 import hashlib
-import http.client
 import json
 import os
 import socket
@@ -357,6 +355,9 @@ def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client
     server's name is not compared: nodes are asked by their addresses. client: as in served_der(). timeout: seconds for each
     step. Raises PkiError when there is no answer, or when the certificate is not signed by that CA.
     """
+    import email.utils  # not at the top: who only asks for certificates does without these two
+    import http.client
+
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)

@@ -14,17 +14,16 @@ import re
 
 from .errors import PkiError
 
-try:
+# Reading is a room of its own; its names are this room's, too.
+from .reading import HAS_YAML, decode, load, load_mapping, not_yaml  # noqa: F401
+
+if HAS_YAML:
     import yaml
-    HAS_YAML = True
-except ImportError:  # reported by the module, which can look for another interpreter first
-    HAS_YAML = False
 
 # What readers of YAML 1.1 and 1.2 (Go's yaml.v2 and v3 among them) take for a plain string without doubt.
 _PLAIN = re.compile(r"(--)?[A-Za-z/_][A-Za-z0-9/_.=:+@-]*")
 _NOT_PLAIN = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-_FIX = "Correct it, or restore it from a backup."
 _BY_HAND = "Correct it by hand."
 
 
@@ -33,47 +32,6 @@ def quote(value, plain=True):
     if plain and _PLAIN.fullmatch(value) and value.lower() not in _NOT_PLAIN and not value.endswith(":"):
         return value
     return '"%s"' % "".join(_ESCAPES.get(char) or (char if " " <= char <= "~" else "\\U%08x" % ord(char)) for char in value)
-
-
-def load(text, path):
-    """Give a YAML document as Python data. text: str or bytes. Raises PkiError naming path, line and column."""
-    if isinstance(text, bytes):
-        text = _decode(text, path)
-    loader = None
-    try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # libyaml's where it is built in: ten times faster
-        return loader.get_single_data()
-    except yaml.YAMLError as error:
-        raise _not_yaml(error, path) from None
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
-        # Impossible dates, numbers, tags, depth: the parser lets Python's own errors through, and they quote what they read.
-        raise PkiError("is not readable YAML: it holds an impossible value", path=path, fix=_FIX) from None
-    finally:
-        if loader is not None:
-            loader.dispose()
-
-
-def load_mapping(text, path):
-    """Give a YAML document that has to be a mapping. Raises PkiError if it is anything else."""
-    data = load(text, path)
-    if not isinstance(data, dict):
-        raise PkiError("is not a YAML mapping", path=path, fix=_FIX)
-    return data
-
-
-def _decode(data, path):
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise PkiError("is not text in UTF-8", path=path, fix="Restore it from a backup.") from None
-
-
-def _not_yaml(error, path):
-    # The parser's own message would quote the line, which may be key data: say where, not what.
-    mark = getattr(error, "problem_mark", None)
-    where = "line %d, column %d" % (mark.line + 1, mark.column + 1) if mark else "position unknown"
-    return PkiError("is not YAML (%s, %s)" % (getattr(error, "problem", None) or "unreadable", where), path=path,
-                    fix=_FIX)
 
 
 _STRING, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
@@ -88,7 +46,7 @@ class YamlText:
     def __init__(self, text, path):
         """Take the document (str or bytes) and the path that errors name. Raises PkiError unless it is YAML."""
         self.path = path
-        self.text = _decode(text, path) if isinstance(text, bytes) else text
+        self.text = decode(text, path) if isinstance(text, bytes) else text
         self.data = load(self.text, path)
         self._newline = "\r\n" if "\r\n" in self.text else "\n"
 
@@ -188,7 +146,7 @@ class YamlText:
         try:
             return yaml.compose(self.text, Loader=yaml.SafeLoader)
         except yaml.YAMLError as error:
-            raise _not_yaml(error, self.path) from None
+            raise not_yaml(error, self.path) from None
 
     def _descend(self, place):
         """Walk as far down a place as the document goes: gives the last node and how many steps were taken."""

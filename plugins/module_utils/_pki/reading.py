@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read files and YAML documents, with one clear error for whatever cannot be read.
+
+Small, because everything that only looks at a node needs it and compiles it anew on every run.
+"""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import errno
+
+from .errors import PkiError
+
+try:
+    import yaml
+    HAS_YAML = True
+except ImportError:  # reported by the module, which can look for another interpreter first
+    HAS_YAML = False
+
+_FIX = "Correct it, or restore it from a backup."
+
+_REASONS = {
+    errno.ENOSPC: ("no space left on the file system", "Free some space and run again; nothing was changed in this file."),
+    errno.EDQUOT: ("the disk quota is used up", "Raise the quota and run again; nothing was changed in this file."),
+    errno.EROFS: ("the file system is read-only", "Remount it read-write (see `dmesg` for why it went read-only) and run again."),
+    errno.EACCES: ("permission denied", "Run with become: true (root)."),
+    errno.EPERM: ("operation not permitted", "Run with become: true (root); `lsattr` shows whether the file is immutable."),
+    errno.ENOENT: ("does not exist", None),
+    errno.EISDIR: ("is a directory where a file is expected", "Move it away."),
+    errno.ENOTDIR: ("a part of this path is a file, where a directory is expected", "Correct the path, or move the file away."),
+    errno.ELOOP: ("the symbolic links of this path lead in a circle", "Correct them."),
+    errno.EBUSY: ("is in use by the system, a mount point perhaps", "Unmount it (see `findmnt`), or name another path."),
+    errno.EIO: ("input/output error", "The disk is failing: see `dmesg`."),
+}
+
+
+def explain(error, path):
+    """Turn an OSError about `path` into a PkiError that says what to do."""
+    reason, fix = _REASONS.get(error.errno, (error.strerror or str(error), None))
+    return PkiError(reason, path=path, fix=fix)
+
+
+def read(path):
+    """Give the bytes of a file. Raises PkiError that names it when it cannot be read."""
+    try:
+        with open(path, "rb") as handle:
+            return handle.read()
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def read_if_exists(path):
+    """Give the bytes of a file, or None where it does not exist. Raises PkiError for any other trouble."""
+    try:
+        with open(path, "rb") as handle:
+            return handle.read()
+    except FileNotFoundError:
+        return None
+    except NotADirectoryError:
+        return None
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def load(text, path):
+    """Give a YAML document as Python data. text: str or bytes. Raises PkiError naming path, line and column."""
+    if isinstance(text, bytes):
+        text = decode(text, path)
+    loader = None
+    try:
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # libyaml's where it is built in: ten times faster
+        return loader.get_single_data()
+    except yaml.YAMLError as error:
+        raise not_yaml(error, path) from None
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
+        # Impossible dates, numbers, tags, depth: the parser lets Python's own errors through, and they quote what they read.
+        raise PkiError("is not readable YAML: it holds an impossible value", path=path, fix=_FIX) from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def load_mapping(text, path):
+    """Give a YAML document that has to be a mapping. Raises PkiError if it is anything else."""
+    data = load(text, path)
+    if not isinstance(data, dict):
+        raise PkiError("is not a YAML mapping", path=path, fix=_FIX)
+    return data
+
+
+def decode(data, path):
+    """Give the text of bytes in UTF-8. Raises PkiError."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise PkiError("is not text in UTF-8", path=path, fix="Restore it from a backup.") from None
+
+
+def not_yaml(error, path):
+    """Give the PkiError for what the YAML parser raised."""
+    # The parser's own message would quote the line, which may be key data: say where, not what.
+    mark = getattr(error, "problem_mark", None)
+    where = "line %d, column %d" % (mark.line + 1, mark.column + 1) if mark else "position unknown"
+    return PkiError("is not YAML (%s, %s)" % (getattr(error, "problem", None) or "unreadable", where), path=path,
+                    fix=_FIX)
