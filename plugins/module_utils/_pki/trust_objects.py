@@ -12,6 +12,7 @@ __metaclass__ = type
 
 import base64
 import hashlib
+import json
 import time
 
 from . import x509, yamltext
@@ -90,14 +91,32 @@ def _mapped_arg(text, extra, name, value):
     document = yamltext.YamlText(text, "kubeadm-config")
     place = ("controllerManager", "extraArgs", name)
     if value is None:
-        if name in extra:
-            document.remove(place if len(extra) > 1 else place[:2])
-        return document.text
+        return _without(document, extra, name, place) if name in extra else document.text
     if not extra:
         # The editor would put it in the braces of `controllerManager: {}`, where it could not be taken out again.
         return _section(document, "    %s: %s\n" % (yamltext.quote(name), yamltext.quote(value)), {name: value})
     document.set(place, value)
     return document.text
+
+
+def _without(document, extra, name, place):
+    try:
+        document.remove(place if len(extra) > 1 else place[:2])
+        return document.text
+    except PkiError:
+        # In braces, which the editor does not take anything out of; JSON is YAML in braces.
+        manager = dict(document.get(("controllerManager",)))
+        manager["extraArgs"] = {key: extra[key] for key in extra if key != name}
+        if not manager["extraArgs"]:
+            del manager["extraArgs"]
+        written = "controllerManager: %s\n" % json.dumps(manager)
+        lines = [written if line.startswith("controllerManager:") else line for line in document.text.splitlines(keepends=True)]
+        expected = yamltext.load_mapping(document.text, "kubeadm-config")
+        expected["controllerManager"] = manager
+        text = "".join(lines)
+        if yamltext.load_mapping(text, "kubeadm-config") != expected:
+            raise
+        return text
 
 
 def _listed_arg(text, extra, name, value):

@@ -85,6 +85,14 @@ def test_kubeadm_config_gets_the_signing_file_and_loses_it_again(text):
     assert trust_objects.with_extra_arg(text, "cluster-signing-cert-file", None) == text
 
 
+def test_an_argument_in_braces_is_taken_out_too():
+    text = V3.replace("controllerManager: {}", 'controllerManager: {extraArgs: {"cluster-signing-cert-file": "/x"}}')
+    assert trust_objects.with_extra_arg(text, "cluster-signing-cert-file", None) == V3
+    more = V3.replace("controllerManager: {}", 'controllerManager: {extraArgs: {"cluster-signing-cert-file": "/x", "v": "2"}}')
+    after = yaml.safe_load(trust_objects.with_extra_arg(more, "cluster-signing-cert-file", None))
+    assert after["controllerManager"] == {"extraArgs": {"v": "2"}}
+
+
 def test_namespaces_that_do_not_follow_are_named():
     api = Api({"/api/v1/configmaps": {"items": [
         {"metadata": {"namespace": "a"}, "data": {"ca.crt": BOTH.decode()}},
