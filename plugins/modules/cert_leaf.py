@@ -297,7 +297,9 @@ restart:
   elements: str
   sample: [kube-controller-manager, kube-scheduler]
 reload:
-  description: Components that take up what changed by themselves, which what they serve then proves.
+  description:
+    - Components that take up their certificates by themselves, which what they serve then proves.
+    - Named whether anything changed or not, so that a run after an interrupted one proves them, too.
   returned: success
   type: list
   elements: str

@@ -680,6 +680,7 @@ def _check_access(directory):
 def restarts(decisions, now):
     """Give (restart, reload): the components that only a restart makes take up what changed, and those that do it themselves.
 
+    The second are named whether anything changed or not: what they serve proves it at once, also after an interrupted run.
     A client of its own certificate (client-go, etcd's client) reads it afresh at a later handshake, which is soon enough
     unless the old one has ended or does so within ten minutes, or was not usable at all. A component that runs since before
     its kubeconfig was written is among the first, too: a run that was interrupted, or kubeadm, renewed that one.
@@ -689,6 +690,8 @@ def restarts(decisions, now):
         leaf = decision.leaf
         if leaf.consumer is None:
             continue
+        if leaf.takes_up == profiles.RELOADS and (decision.certificate is not None or decision.action == KEEP):
+            reload.add(leaf.consumer)
         if decision.certificate is None:
             if leaf.takes_up == profiles.RESTARTS and processes.older_than(leaf.consumer, leaf.path):
                 restart.add(leaf.consumer)
@@ -698,8 +701,6 @@ def restarts(decisions, now):
             and leaf.key_sha256 == leaf.certificate.key_sha256
         if leaf.takes_up == profiles.RESTARTS or (leaf.takes_up == profiles.CLIENT and not usable):
             restart.add(leaf.consumer)
-        elif leaf.takes_up == profiles.RELOADS:
-            reload.add(leaf.consumer)
     return sorted(restart), sorted(reload - restart)
 
 

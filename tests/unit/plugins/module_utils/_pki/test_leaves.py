@@ -169,7 +169,7 @@ class TestRenewal:
         changed = sorted(os.path.basename(path) for path in before if snapshot(node)[path] != before[path])
         assert changed == ["apiserver.crt", "apiserver.key", "scheduler.conf"]
         assert rows(result)["apiserver"]["reason"] == "it has 80 days left"
-        assert (result["restart"], result["reload"]) == (["kube-scheduler"], ["kube-apiserver"])
+        assert (result["restart"], result["reload"]) == (["kube-scheduler"], ["etcd", "kube-apiserver"])
         assert set(snapshot(node)) == set(before)
 
     def test_the_backup_set_puts_all_of_it_back(self, node):
@@ -290,7 +290,7 @@ class TestRenewal:
         assert work(node)["restart"] == ["kube-apiserver"]
         node.issue("apiserver-kubelet-client", days=20)
         result = work(node)
-        assert (result["restart"], result["reload"]) == ([], [])
+        assert (result["restart"], result["reload"]) == ([], ["etcd", "kube-apiserver"])
         node.issue("front-proxy-client", days=5 / 1440.0)
         assert work(node)["restart"] == ["kube-apiserver"]
 

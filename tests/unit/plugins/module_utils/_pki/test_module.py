@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a module ends: with a result, with one line, or under another interpreter."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+
+SECRET = "MIIEpAIBAAKCAQEA"
+
+
+class Ended(Exception):
+    pass
+
+
+class FakeModule:
+    def __init__(self):
+        self.result, self.failed, self.warnings = None, None, []
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+    def exit_json(self, **result):
+        self.result = result
+        raise Ended
+
+    def fail_json(self, **result):
+        self.failed = result
+        raise Ended
+
+
+def run(function, needs=()):
+    fake = FakeModule()
+    with pytest.raises(Ended):
+        glue.run(fake, function, needs)
+    return fake
+
+
+def raiser(error):
+    def function(_module):
+        raise error
+    return function
+
+
+def test_a_result_gets_its_seconds_and_its_warnings():
+    fake = run(lambda module: {"changed": True, "warnings": ["careful"]})
+    assert fake.result["changed"] and fake.result["seconds"] >= 0 and fake.warnings == ["careful"]
+    assert "warnings" not in fake.result
+
+
+def test_an_expected_error_names_file_and_remedy():
+    fake = run(raiser(PkiError("is empty", path="/a", fix="Fill it.")))
+    assert fake.failed["msg"] == "/a: is empty. Fill it."
+    assert (fake.failed["path"], fake.failed["reason"], fake.failed["fix"]) == ("/a", "is empty", "Fill it.")
+
+
+def test_an_error_of_the_system_is_explained():
+    fake = run(raiser(FileNotFoundError(2, "no such file", "/no/such/file")))
+    assert fake.failed["msg"] == "/no/such/file: does not exist"
+
+
+def test_an_unexpected_error_is_one_line_without_values():
+    fake = run(raiser(ValueError("invalid: %s" % SECRET)))
+    assert SECRET not in str(fake.failed) and "ValueError in test_module.py line" in fake.failed["msg"]
+    assert "\n" not in fake.failed["msg"] and "report" in fake.failed["msg"]
+
+
+class TestLibraries:
+    @pytest.fixture
+    def world(self, monkeypatch):
+        world = types.SimpleNamespace(respawned=False, other=None, started=None, probed=None, found={})
+
+        def find(name):
+            if name not in world.found:
+                raise ImportError(name)
+            return types.SimpleNamespace(__version__=world.found[name])
+
+        def probe(paths, names):
+            world.probed = (list(paths), names)
+            return world.other
+
+        def start(path):
+            world.started = path
+            raise Ended
+        monkeypatch.setattr(glue.importlib, "import_module", find)
+        monkeypatch.setattr(glue, "has_respawned", lambda: world.respawned)
+        monkeypatch.setattr(glue, "probe_interpreters_for_module", probe)
+        monkeypatch.setattr(glue, "respawn_module", start)
+        return world
+
+    def test_they_are_there(self, world):
+        world.found = {"cryptography": "3.4.8", "yaml": "5.3"}
+        assert run(lambda module: {}, ("cryptography", "yaml")).result is not None and world.probed is None
+
+    def test_another_interpreter_has_them(self, world):
+        world.other = "/usr/bin/python3.9"
+        fake = run(lambda module: {}, ("cryptography", "yaml"))
+        assert world.started == "/usr/bin/python3.9" and fake.failed is None
+        assert world.probed[1] == "cryptography, yaml" and glue.sys.executable not in world.probed[0]
+
+    @pytest.mark.parametrize("respawned", [False, True])
+    def test_none_has_them(self, world, respawned):
+        world.respawned, world.found = respawned, {"yaml": "6.0"}
+        fake = run(lambda module: {}, ("cryptography", "yaml"))
+        assert "Install python3-cryptography, or let kubepki_install_prerequisites=true" in fake.failed["msg"]
+        assert "yaml" not in fake.failed["reason"] and (world.probed is None) == respawned
+
+    def test_one_is_too_old(self, world):
+        world.found = {"cryptography": "2.8", "yaml": "5.3"}
+        assert "older than 3.4" in run(lambda module: {}, ("cryptography", "yaml")).failed["msg"]
