@@ -32,7 +32,7 @@ options:
         certificate is about to expire is deleted and made again.
       - V(approved) approves it. With O(privatekey_path), O(request) or O(request_path) it is also made where it is missing.
         Without them, a given O(common_name), O(organizations) or O(sans) has to be what the request asks for.
-      - V(denied) denies it, with O(reason) and O(message).
+      - V(denied) denies it, with O(reason) and O(comment).
       - V(absent) deletes it.
     type: str
     choices: [present, approved, denied, absent]
@@ -101,7 +101,7 @@ options:
   reason:
     description: One word that says why it is approved or denied.
     type: str
-  message:
+  comment:
     description: A sentence that says so to people.
     type: str
 extends_documentation_fragment:
@@ -152,7 +152,7 @@ EXAMPLES = r"""
     name: mallory
     state: denied
     reason: NotAgreed
-    message: Nobody knows this requester
+    comment: Nobody knows this requester
 
 - name: A webhook's serving certificate from a signer of one's own
   kubepki.lifecycle.cert_csr:
@@ -234,7 +234,7 @@ def main():
         signer_name={"type": "str", "default": "kubernetes.io/kube-apiserver-client"}, usages={"type": "list", "elements": "str"},
         expiration_seconds={"type": "int"}, labels={"type": "dict", "default": {}}, path={"type": "path"},
         renew_below_days={"type": "float"}, force={"type": "bool", "default": False}, wait={"type": "bool"},
-        wait_timeout={"type": "int", "default": 60}, reason={"type": "str"}, message={"type": "str"},
+        wait_timeout={"type": "int", "default": 60}, reason={"type": "str"}, comment={"type": "str"},
         **cluster_api.connection_options(env_fallback))
     module = AnsibleModule(argument_spec=options, supports_check_mode=True,
                            mutually_exclusive=[("request", "request_path", "privatekey_path")])

@@ -64,7 +64,7 @@ options:
   reason:
     description: One word that says why they are approved or denied.
     type: str
-  message:
+  comment:
     description: A sentence that says so to people.
     type: str
 extends_documentation_fragment:
@@ -105,7 +105,7 @@ EXAMPLES = r"""
   kubepki.lifecycle.csr_review:
     action: deny
     names: [csr-8rq2l, csr-b6zvk]
-    message: Not agreed on
+    comment: Not agreed on
 """
 
 RETURN = r"""
@@ -177,7 +177,7 @@ def main():
         action={"type": "str", "choices": ["list", "approve", "deny"], "default": "list"},
         names={"type": "list", "elements": "str", "default": []}, selector={"type": "str"}, policy={"type": "str"},
         policy_path={"type": "path"}, hosts={"type": "dict", "default": {}},
-        control_plane_hosts={"type": "list", "elements": "str", "default": []}, reason={"type": "str"}, message={"type": "str"},
+        control_plane_hosts={"type": "list", "elements": "str", "default": []}, reason={"type": "str"}, comment={"type": "str"},
         **cluster_api.connection_options(env_fallback))
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     run(module, lambda active: csr_jobs.many_requests(active.params, active.check_mode))

@@ -113,8 +113,10 @@ def test_a_real_kubelet_gets_its_serving_certificate(cluster):
     before = cluster.run("w1", ["cat", config]).stdout
     try:
         cluster.run("w1", "echo 'serverTLSBootstrap: true' >> %s && systemctl restart kubelet" % config)
+
         def pending():
             return [line.split()[0] for line in cluster.kubectl("get", "csr", "--no-headers").splitlines() if "Pending" in line]
+
         name = wait_for(pending, 90)[0]
         listed = play(cluster, "manage_csrs").require_success()
         assert name in listed.output and "CN=system:node:w1" in listed.output and listed.artifact["state"] == "ok"
@@ -244,7 +246,7 @@ def test_the_module_on_the_controller_with_the_library(cluster, tmp_path):
 def test_a_denied_request_is_said_and_made_again(cluster):
     options = {"name": "r", "client": "builtin", "privatekey_path": "/root/r.key", "common_name": "r", "kubeconfig": ADMIN}
     module(cluster, "cp1", "cert_csr", **options)
-    denied = module(cluster, "cp1", "cert_csr", name="r", client="builtin", state="denied", message="nobody knows r")
+    denied = module(cluster, "cp1", "cert_csr", name="r", client="builtin", state="denied", comment="nobody knows r")
     assert denied["csr"]["state"] == "denied" and denied["csr"]["message"] == "nobody knows r"
     waiting = module(cluster, "cp1", "cert_csr", name="r", client="builtin", state="approved")
     assert waiting["failed"] and "denied already (nobody knows r)" in waiting["msg"]

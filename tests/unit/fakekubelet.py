@@ -241,7 +241,7 @@ class FakeKubelet(threading.Thread):
                 pass
 
         class Quiet(http.server.ThreadingHTTPServer):
-            def handle_error(self, request, address):
+            def handle_error(self, request, client_address):
                 pass
 
         server = Quiet(("127.0.0.1", self.node.ports[name]), Handler)

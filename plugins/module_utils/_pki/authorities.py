@@ -178,7 +178,10 @@ def _described(item):
 
 def _view(tree, held):
     layout, keeper = tree.layout, tree.layout.role != pki_tree.WORKER
-    digest = lambda signer: signer.id if signer else None  # noqa: E731
+
+    def digest(signer):
+        return signer.id if signer else None
+
     view = {"signer": digest(held.current), "bundle": [item.key_sha256 for item in held.bundle], "next": digest(held.next),
             "previous": digest(held.previous), "trust": {}, "leaves": {}, "split": None, "signing": None,
             "problems": [str(problem) for problem in held.problems] if keeper else []}
@@ -231,10 +234,9 @@ def signing_path(layout):
 
 def _signing_flags(layout, held):
     """Give {flag: whether it names the file of its own} of kcm's signing flags that name one of the two files."""
-    on_node = lambda value: layout.at(value)  # noqa: E731
     flags = layout.flags.get(_MANAGER, {})
-    return {flag: on_node(value) == signing_path(layout) for flag, value in flags.items()
-            if _SIGNING_FLAG.fullmatch(flag) and on_node(value) in (held.path, signing_path(layout))}
+    return {flag: layout.at(value) == signing_path(layout) for flag, value in flags.items()
+            if _SIGNING_FLAG.fullmatch(flag) and layout.at(value) in (held.path, signing_path(layout))}
 
 
 def _split(layout, held):
@@ -475,7 +477,10 @@ class Declarer:
             return
         path, flags = signing_path(self.layout), _signing_flags(self.layout, held)
         split = two and self.level in (1, 2)
-        outside = lambda place: place[len(self.layout.root.rstrip("/")):] if self.layout.root else place  # noqa: E731
+
+        def outside(place):
+            return place[len(self.layout.root.rstrip("/")):] if self.layout.root else place
+
         edits = {flag: outside(path if split else held.path) for flag, own in flags.items() if own != split}
         if edits:
             self.result.edits[_MANAGER] = edits

@@ -167,7 +167,7 @@ class _OneRequest:
         elif self.check and self.ask.state in (requests.APPROVED, requests.ISSUED):
             return
         self.ask = issuing.decide(self.api, self.ask, "Approved", self.params["reason"] or _OWN_REASON,
-                                  self.params["message"] or "Approved with kubepki.lifecycle.cert_csr")
+                                  self.params["comment"] or "Approved with kubepki.lifecycle.cert_csr")
 
     def _expected(self):
         """Refuse to approve something else than the parameters describe."""
@@ -191,7 +191,7 @@ class _OneRequest:
         self.actions.append("denied")
         if not self.check:
             self.ask = issuing.decide(self.api, self.ask, "Denied", self.params["reason"] or _OWN_REASON,
-                                      self.params["message"] or "Denied with kubepki.lifecycle.cert_csr")
+                                      self.params["comment"] or "Denied with kubepki.lifecycle.cert_csr")
 
     def _absent(self):
         if self.ask is None:
@@ -287,7 +287,7 @@ class _Done:
         if decision.action == requests.LEAVE or check:
             return
         kind = "Approved" if decision.action == requests.APPROVE else "Denied"
-        message = params["message"] or "%s with kubepki.lifecycle: %s%s" % (
+        message = params["comment"] or "%s with kubepki.lifecycle: %s%s" % (
             kind, decision.why, " (rule %s)" % decision.rule if decision.rule else "")
         try:
             self.ask = issuing.decide(api, decision.ask, kind, params["reason"] or _OWN_REASON, message[:1024])

@@ -16,7 +16,7 @@ import ipaddress
 import os
 
 # Reading is certificates' part; its names are this room's, too.
-from .certificates import (  # noqa: F401
+from .certificates import (
     KEY_FIX,
     PEM,
     USAGES,
@@ -37,6 +37,10 @@ from .certificates import (  # noqa: F401
     why_no_pem,
 )
 from .errors import PkiError
+
+# Imported for those who use this room alone.
+__all__ = ("bundle", "from_base64", "parse_certificate", "parse_certificates", "parse_der_certificate", "private_key_digest",
+           "serial_text", "timestamp")
 
 try:
     from cryptography import __version__ as _version
@@ -61,6 +65,8 @@ LATEST = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 # Attributes of a request that carry extensions: PKCS #9 extensionRequest (RFC 2985 5.4.2) and Microsoft's, as DER.
 _EXTENSION_REQUESTS = (bytes.fromhex("06092a864886f70d01090e"), bytes.fromhex("060a2b06010401823702010e"))
+
+
 class PrivateKey:
     """A private key. pem is what goes to the file; repr and str never show it.
 

@@ -67,7 +67,8 @@ def test_check_mode_shows_the_plan_and_changes_nothing(lab):
 def test_renewal_of_everything_goes_unnoticed(lab, tmp_path):
     before = report_of(lab, tmp_path)
     with lab.watch() as watch:
-        outcome = play(lab, "renew_leaves", {"kubepki_renew_below_days": 366, "kubepki_leaf_days": 500, "kubepki_report_dir": tmp_path})
+        outcome = play(lab, "renew_leaves", {"kubepki_renew_below_days": 366, "kubepki_leaf_days": 500,
+                                             "kubepki_report_dir": tmp_path})
     outcome.require_success()
     counts = watch.counts()
     after = json.loads((tmp_path / "report.json").read_text())
@@ -95,7 +96,8 @@ def test_a_new_client_works_after_renewal(lab):
     lab.kubectl("delete", "configmap", "kubepki-probe", "--ignore-not-found")
     lab.kubectl("create", "configmap", "kubepki-probe", "--from-literal=a=b")
     lab.kubectl("delete", "configmap", "kubepki-probe")
-    leases = json.loads(lab.kubectl("-n", "kube-system", "get", "lease", "kube-scheduler", "kube-controller-manager", "-o", "json"))
+    leases = json.loads(lab.kubectl("-n", "kube-system", "get", "lease", "kube-scheduler", "kube-controller-manager",
+                                    "-o", "json"))
     for lease in leases["items"]:
         renewed = time.mktime(time.strptime(lease["spec"]["renewTime"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
         assert abs(time.time() - renewed) < 60, lease
@@ -127,7 +129,8 @@ def test_node_lost_on_the_way_stops_the_roll(lab):
             lab.unplug("cp2")
 
     try:
-        outcome = play(lab, "renew_leaves", {"kubepki_force": "true", "kubepki_names": "front-proxy-client"}, on_line=watch_progress)
+        outcome = play(lab, "renew_leaves", {"kubepki_force": "true", "kubepki_names": "front-proxy-client"},
+                       on_line=watch_progress)
     finally:
         lab.plug("cp2")
     assert gone.is_set()
@@ -147,7 +150,8 @@ def test_killed_controller_is_healed_by_a_rerun(lab, after, tmp_path):
     time.sleep(after)
     process.kill()
     finish(process)
-    outcome = play(lab, "renew_leaves", {"kubepki_renew_below_days": 599, "kubepki_leaf_days": 600, "kubepki_report_dir": tmp_path})
+    outcome = play(lab, "renew_leaves", {"kubepki_renew_below_days": 599, "kubepki_leaf_days": 600,
+                                         "kubepki_report_dir": tmp_path})
     outcome.require_success()
     report = json.loads((tmp_path / "report.json").read_text())
     for node in lab.control_planes:

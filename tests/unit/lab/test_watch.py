@@ -160,7 +160,7 @@ def test_a_kept_connection_that_the_server_closed_while_idle_is_reopened(server:
 def test_a_kept_connection_is_used_again(server: Server, identity: Identity) -> None:
     reads: list[int] = []
     kept = Client([server.endpoint], lambda: (reads.append(1), identity)[1], Request("/x"), keep_alive=True)
-    for _ in range(3):
+    for _turn in range(3):
         kept.attempt()
     assert (len(reads), kept.reopened, len(server.seen)) == (1, 0, 3)
 
@@ -180,7 +180,7 @@ def test_with_several_endpoints_one_that_serves_is_enough(pki: Path, server: Ser
     many = Client([other.endpoint, server.endpoint], lambda: identity, Request("/x"), keep_alive=False, timeout=2)
     many.attempt()
     other.stop()
-    for _ in range(4):
+    for _turn in range(4):
         many.attempt()
     assert len(server.seen) == 4
     server.status = 503
@@ -299,7 +299,7 @@ def test_a_client_certificate_is_used_without_touching_the_disk(
     subjects: list[Any] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
         def serve() -> None:
-            raw, _ = listener.accept()
+            raw = listener.accept()[0]
             with context.wrap_socket(raw, server_side=True) as secure:
                 subjects.append(secure.getpeercert())
                 secure.recv(4096)

@@ -25,9 +25,9 @@ KEY = x509.generate_key("ecdsa-p256")
 CSR = {"name": "r", "state": "present", "request": None, "request_path": None, "privatekey_path": None, "key_type": "ecdsa-p256",
        "common_name": None, "organizations": None, "sans": None, "signer_name": requests.CLIENT, "usages": None,
        "expiration_seconds": None, "labels": {}, "path": None, "renew_below_days": None, "force": False, "wait": None,
-       "wait_timeout": 2, "reason": None, "message": None}
+       "wait_timeout": 2, "reason": None, "comment": None}
 REVIEW = {"action": "list", "names": [], "selector": None, "policy": None, "policy_path": None, "hosts": {},
-          "control_plane_hosts": [], "reason": None, "message": None}
+          "control_plane_hosts": [], "reason": None, "comment": None}
 ACCESS = {"user": "alice", "groups": ["dev"], "state": "present", "request": None, "days": 1.0, "cluster_roles": [], "roles": [],
           "namespace": None, "server": None, "wait_timeout": 2}
 CONFIG = {"user": "alice", "groups": ["dev"], "state": "present", "certificate": None, "ca": None, "server": None,
@@ -93,7 +93,7 @@ def test_two_people(api, tmp_path):
     with pytest.raises(PkiError, match="not what was to be approved"):
         one(api, state="approved", common_name="robot", organizations=["admins"])
     assert api.csr("r")["status"] == {}
-    second = one(api, state="approved", common_name="robot", organizations=["robots"], message="as agreed")
+    second = one(api, state="approved", common_name="robot", organizations=["robots"], comment="as agreed")
     assert second["actions"] == ["approved"] and second["csr"]["message"] == "as agreed"
     third = one(api, **robot(tmp_path))
     assert third["actions"] == ["written"] and (tmp_path / "crt").exists()
@@ -155,7 +155,7 @@ def test_a_damaged_certificate_file_is_replaced_and_said(api, tmp_path):
 
 def test_deny_with_reason_and_message(api):
     put(api, "r")
-    result = one(api, state="denied", reason="NotAgreed", message="nobody knows her")
+    result = one(api, state="denied", reason="NotAgreed", comment="nobody knows her")
     shown = result["csr"]
     assert (shown["state"], shown["reason"], shown["message"]) == ("denied", "NotAgreed", "nobody knows her")
     assert not one(api, state="denied")["changed"]
@@ -224,7 +224,8 @@ def test_an_older_server_drops_the_validity_and_the_module_says_so(api, tmp_path
     api.minor, api.versions = 18, ("v1beta1",)
     result = one(api, state="approved", expiration_seconds=3600, **robot(tmp_path))
     assert "no expirationSeconds" in result["warnings"][0] and result["csr"]["state"] == "issued"
-    assert not one(api, expiration_seconds=3600, **robot(tmp_path, path=None))["changed"]
+    options = robot(tmp_path, path=None)
+    assert not one(api, expiration_seconds=3600, **options)["changed"]
 
 
 def test_a_newer_server_keeps_the_validity(api, tmp_path):
@@ -343,7 +344,7 @@ def test_by_name_and_by_label(api):
     assert {row["name"]: row["decision"] for row in by_label["requests"]} == {"a": "leave", "b": "approve"}
     by_name = review(api, action="approve", names=["a"])
     assert by_name["requests"][0]["state"] == "issued"
-    denied = review(api, action="deny", names=["c"], message="not agreed")
+    denied = review(api, action="deny", names=["c"], comment="not agreed")
     assert denied["requests"][0]["state"] == "denied" and denied["requests"][0]["message"] == "not agreed"
 
 
@@ -544,10 +545,10 @@ def test_the_kubeconfig_is_proven(tmp_path, minor):
                 config(folder, **given)
         fake.token = "only tokens"
         with pytest.raises(cluster_api.ApiError, match="401"):
-            config(folder, **dict(given, prove="auto"))
+            config(folder, **{**given, "prove": "auto"})
     finally:
         fake.stop()
-    result = config(folder, **dict(given, prove="auto"))
+    result = config(folder, **{**given, "prove": "auto"})
     assert result["proof"] is None and "was not tried" in result["warnings"][0]
     with pytest.raises(PkiError, match="cannot be reached"):
         config(folder, **given)

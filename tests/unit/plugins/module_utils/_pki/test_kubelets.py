@@ -221,7 +221,10 @@ def test_every_damage_is_seen_and_healed_by_one_installation(worker, damage, mon
 def test_openssl_takes_the_installed_file_for_a_pair(worker):
     certificate, key = worker.issue()
     worker.apply(kubelets.Installation(worker.layout, certificate, key))
-    ask = lambda *arguments: subprocess.run(["openssl", *arguments], check=True, capture_output=True).stdout  # noqa: E731
+
+    def ask(*arguments):
+        return subprocess.run(["openssl", *arguments], check=True, capture_output=True).stdout
+
     public = ask("x509", "-in", str(worker.current), "-noout", "-pubkey")
     assert public == ask("pkey", "-in", str(worker.current), "-pubout")
     ca = worker.node.kubernetes("pki/ca.crt")
@@ -268,7 +271,10 @@ def test_the_key_keeps_its_type_unless_another_is_asked_for(worker):
 def test_every_request_has_a_new_key(worker):
     first = kubelets.make_request(worker.layout, None, worker.state)
     second = kubelets.make_request(worker.layout, None, worker.state)
-    digest = lambda text: x509.parse_request(text.encode()).key_sha256  # noqa: E731
+
+    def digest(text):
+        return x509.parse_request(text.encode()).key_sha256
+
     assert digest(first) != digest(second)
 
 
