@@ -385,7 +385,7 @@ def _covers(sans, value):
     return False
 
 
-def _broken_client(severity, path, message, fix=_REISSUE):
+def _broken(severity, path, message, fix=_REISSUE):
     return finding(severity, "kubelet-client-broken", path, message, fix, "kubelet-client")
 
 
@@ -395,31 +395,31 @@ def _kubelet_client(tree):
     config_path = layout.kubelet["kubeconfig_path"]
     if item is None:
         if layout.kubelet["config"] and not os.path.lexists(layout.kubelet["bootstrap_kubeconfig_path"]):
-            return [_broken_client(ERROR, config_path, "the kubelet has neither this kubeconfig nor a bootstrap one, and cannot join")]
+            return [_broken(ERROR, config_path, "the kubelet has neither this kubeconfig nor a bootstrap one, and cannot join")]
         return []
     try:
         config = layout.reader.kubeconfig(config_path)
     except PkiError as error:
-        return [_broken_client(ERROR, config_path, error.message)]
+        return [_broken(ERROR, config_path, error.message)]
     found = []
     if config.certificate_data:
-        found.append(_broken_client(
+        found.append(_broken(
             WARNING, config_path, "embeds a client certificate: the kubelet starts with this one, however often it has renewed "
             "it since", "Point client-certificate and client-key to kubelet-client-current.pem (reissue_kubelets does)."))
     elif os.path.basename(item.path) == "kubelet-client-current.pem" and os.path.lexists(item.path):
         if not os.path.islink(item.path):
-            found.append(_broken_client(WARNING, item.path, "is a file and not a symbolic link: the kubelet cannot renew it in place"))
+            found.append(_broken(WARNING, item.path, "is a file and not a symbolic link: the kubelet cannot renew it in place"))
         elif not os.path.exists(item.path):
-            found.append(_broken_client(ERROR, item.path, "is a symbolic link to %s, which does not exist" % os.readlink(item.path)))
+            found.append(_broken(ERROR, item.path, "is a symbolic link to %s, which does not exist" % os.readlink(item.path)))
             return found
     if item.problem is not None:
-        found.append(_broken_client(ERROR, item.path, item.problem.message))
+        found.append(_broken(ERROR, item.path, item.problem.message))
     elif item.key_problem is not None:
-        found.append(_broken_client(ERROR, item.key_path or item.path, item.key_problem.message))
+        found.append(_broken(ERROR, item.key_path or item.path, item.key_problem.message))
     elif item.key_missing:
-        found.append(_broken_client(ERROR, item.key_path or item.path, "holds no private key"))
+        found.append(_broken(ERROR, item.key_path or item.path, "holds no private key"))
     elif not (item.certificate.common_name or "").startswith("system:node:"):
-        found.append(_broken_client(ERROR, item.path, "is for %s, and the API server takes only system:node:NAME for a node" %
+        found.append(_broken(ERROR, item.path, "is for %s, and the API server takes only system:node:NAME for a node" %
                             item.certificate.common_name))
     return found
 
