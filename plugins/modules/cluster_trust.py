@@ -126,7 +126,8 @@ def bring(module):
     if trust_objects.wait_extension(api, bundle, header, options["exact"], options["timeout"], check):
         changes.append("extension-apiserver-authentication was made again without the former authority")
     name = trust_objects.trust_name(bundle)
-    for workload in trust_objects.restart_workloads(api, options["restart_namespaces"], name, check):
+    several = len(trust_objects.digests(bundle)) > 1
+    for workload in trust_objects.restart_workloads(api, options["restart_namespaces"], name, several, check):
         changes.append("%s restarted" % workload)
     if not check:
         trust_objects.wait_workloads(api, options["restart_namespaces"], options["timeout"])

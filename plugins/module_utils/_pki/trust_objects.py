@@ -247,15 +247,18 @@ def wait_extension(api, client, header, exact, seconds, check=False):
         time.sleep(_POLL)
 
 
-def restart_workloads(api, namespaces, name, check=False):
-    """Restart what runs in some namespaces, once for each trust. name: of the trust. Gives ["kind/namespace/name"] restarted."""
+def restart_workloads(api, namespaces, name, first, check=False):
+    """Restart what runs in some namespaces, once for each trust. name: of the trust. Gives ["kind/namespace/name"] restarted.
+
+    first: whether also those are that were never restarted for a trust: not on a cluster that has had one authority only.
+    """
     restarted = []
     for namespace in namespaces:
         for kind in _KINDS:
             path = "/apis/apps/v1/namespaces/%s/%s" % (segment(namespace), kind)
             for item in api.list(path):
                 template = ((item.get("spec") or {}).get("template") or {}).get("metadata") or {}
-                if (template.get("annotations") or {}).get(ANNOTATION) == name:
+                if (template.get("annotations") or {}).get(ANNOTATION, None if first else name) == name:
                     continue
                 own = item["metadata"]["name"]
                 if not check:

@@ -130,9 +130,12 @@ def test_workloads_are_restarted_once_for_each_trust():
     api = Api({path: {"items": [item]}})
     name = trust_objects.trust_name(BOTH)
     assert name == trust_objects.trust_name(x509.bundle([NEW, OLD])) != trust_objects.trust_name(ALONE)
-    assert trust_objects.restart_workloads(api, ["kube-system"], name) == ["deployments/kube-system/coredns"]
+    assert trust_objects.restart_workloads(api, ["kube-system"], name, first=False) == []
+    assert trust_objects.restart_workloads(api, ["kube-system"], name, first=True) == ["deployments/kube-system/coredns"]
     item["spec"]["template"]["metadata"]["annotations"] = {trust_objects.ANNOTATION: name}
-    assert trust_objects.restart_workloads(api, ["kube-system"], name) == []
+    assert trust_objects.restart_workloads(api, ["kube-system"], name, first=True) == []
+    later = trust_objects.trust_name(ALONE)
+    assert trust_objects.restart_workloads(api, ["kube-system"], later, first=False) == ["deployments/kube-system/coredns"]
     trust_objects.wait_workloads(api, ["kube-system"], 0)
     item["metadata"]["generation"] = 2
     with pytest.raises(PkiError, match="coredns"):
