@@ -616,6 +616,10 @@ class _Background:
         except Exception as error:
             self.error = PkiError("could not be observed (%s)" % type(error).__name__)
 
+    def wait(self, seconds):
+        """Wait for the answer, for at most so many seconds."""
+        self._thread.join(seconds)
+
     @property
     def done(self):
         return not self._thread.is_alive()
@@ -655,7 +659,8 @@ class _Run:
         self.etcd = next((pod for pod in self.pods if pod.name == "etcd"), None)
         self.local_apiserver = next((endpoint for endpoint in endpoints.get("kube-apiserver", [])), None)
         self.parked = []
-        self._minor = None
+        self._image_minors = [item.minor for item in everything if item.minor]
+        self._minor = self._serialises = None
 
     def go(self):
         """Do it all. Raises PkiError before the first manifest moves, BounceError later."""
@@ -704,10 +709,16 @@ class _Run:
     @property
     def serialises(self):
         """Whether this kubelet starts a static pod only after the one before it; when unknown, the careful answer."""
-        minor = self._minor.value if self._minor.done else None
-        if minor is None:
-            minor = next((pod.manifest.minor for pod in self.pods if pod.manifest.minor), None)
-        return minor is None or minor >= SERIALISES
+        if self._serialises is None:
+            # A kubelet is never newer than its apiserver and at most three minor versions older (Kubernetes' version skew
+            # policy), so that the images mostly tell and nobody waits for the kubelet's own answer.
+            newest = max(self._image_minors, default=None)
+            if not self._minor.done and (newest is None or SERIALISES <= newest < SERIALISES + 3):
+                self._minor.wait(10)
+            minor = self._minor.value if self._minor.done else None
+            minor = newest if minor is None else minor
+            self._serialises = minor is None or minor >= SERIALISES
+        return self._serialises
 
     def _park(self, pods):
         """Keep durable copies of manifests, and say so in the journal, before any of them moves."""

@@ -407,3 +407,25 @@ def test_the_annotation_is_all_that_changes(notes, style, comment, moments):
         assert loaded["metadata"].pop("annotations") == before
         assert loaded["spec"] == document["spec"] and result.startswith(b"# first") is comment
         data = result
+
+
+@pytest.mark.parametrize("images, answer, serial", [(20, 20, False), (36, 36, True), (36, None, True), (23, 20, False), (23, 23, True)])
+def test_how_the_kubelet_behaves_is_known_before_etcd_moves(tmp_path, images, answer, serial):
+    """etcd's own image tells no Kubernetes version, and the kubelet takes its time to tell: a wrong guess costs a minute."""
+    node = Node(tmp_path, images)
+    for name in ("kube-apiserver", "etcd"):
+        node.add(name)
+
+    class Slow(FakeRuntime):
+        def kubelet(self):
+            def minor():
+                time.sleep(0.3)
+                return answer
+            return static_pods.Kubelet(1, 3600.0, minor)
+
+    node.minor = 36 if serial else 20
+    with FakeKubelet(node, backoff=0.1):
+        bounce(node, ["etcd"], Slow(tmp_path))
+    # Only under a kubelet that serialises pods the same bytes come back.
+    assert ((node.manifests / "etcd.yaml").read_bytes() == node.original["etcd"]) is serial
+    assert_whole(node)
