@@ -348,12 +348,13 @@ def file_sha256(path):
         return None
 
 
-def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client=None, timeout=3.0):
+def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client=None, timeout=3.0, headers=None):
     """Ask an HTTP(S) server and give its Answer, whatever status it has.
 
     url: str. body: bytes or None (sent as JSON). ca_path, ca_pem: whom to trust; with neither, nothing is verified. The
     server's name is not compared: nodes are asked by their addresses. client: as in served_der(). timeout: seconds for each
-    step. Raises PkiError when there is no answer, or when the certificate is not signed by that CA.
+    step. headers: {name: value} to send besides. Raises PkiError when there is no answer, or when the certificate is not
+    signed by that CA.
     """
     import email.utils  # not at the top: who only asks for certificates does without these two
     import http.client
@@ -370,7 +371,7 @@ def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client
         connection.connect()
         expired = bool(secure and _expired(connection.sock))
         target = (parts.path or "/") + ("?" + parts.query if parts.query else "")
-        headers = {"User-Agent": "kubepki"}
+        headers = dict(headers or {}, **{"User-Agent": "kubepki"})
         if body is not None:
             headers["Content-Type"] = "application/json"
         connection.request(method, target, body, headers)
