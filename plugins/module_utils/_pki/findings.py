@@ -99,82 +99,9 @@ def check_clock(offset):
     if offset is None or abs(offset) < CLOCK_WARNING_SECONDS:
         return []
     return [finding(ERROR if abs(offset) >= CLOCK_ERROR_SECONDS else WARNING, "clock-off", "clock",
-                    "the node's clock is %s %s the controller's" % (_span(offset), "ahead of" if offset > 0 else "behind"),
+                    "the node's clock is %s %s the controller's" % (span(offset), "ahead of" if offset > 0 else "behind"),
                     "Set both from the same time servers (timedatectl, chronyc tracking): certificates begin and end by this "
                     "clock.")]
-
-
-def check_nodes(facts):
-    """Give the findings that only several nodes together show: {node: [finding]}.
-
-    facts: {node: the mapping of rows.facts}. The node that most others contradict carries the finding; of two, both do.
-    """
-    found = {node: [] for node in facts}
-    control_planes = sorted(node for node, fact in facts.items() if fact.get("role") == pki_tree.CONTROL_PLANE)
-    for name in profiles.CA_NAMES:
-        _compare(found, facts, [node for node in control_planes if name in facts[node].get("cas", {})], "ca-differs",
-                 lambda fact, name=name: fact["cas"][name]["signer_key"], lambda fact, name=name: fact["cas"][name]["path"],
-                 "the CA %s has another key than on %%s" % name,
-                 "Copy certificate and key from a node whose pair is the right one (backup sets hold older ones), then renew the "
-                 "leaves that the wrong one signed.", name)
-        _compare_trust(found, facts, name, control_planes)
-    _compare(found, facts, [node for node in control_planes if (facts[node].get("sa") or {}).get("signer")], "sa-key-differs",
-             lambda fact: fact["sa"]["signer"], lambda fact: fact["sa"]["path"],
-             "the key that signs service-account tokens is not the one on %s, so each refuses the other's tokens",
-             "Copy sa.key and sa.pub from a node whose pair is the right one, then restart kube-apiserver and "
-             "kube-controller-manager here.", "sa")
-    _compare_clocks(found, facts)
-    return {node: ordered(items) for node, items in found.items() if items}
-
-
-def _compare(found, facts, nodes, code, value, path, message, fix, name):
-    values = {node: value(facts[node]) for node in nodes}
-    usual = _majority(list(values.values()))
-    for node in nodes:
-        others = [other for other in nodes if values[other] != values[node]]
-        if others and values[node] != usual:
-            found[node].append(finding(ERROR, code, path(facts[node]), message % ", ".join(others), fix, name))
-
-
-def _compare_trust(found, facts, name, control_planes):
-    """Every node has to trust what the control planes sign with."""
-    having = [node for node in sorted(facts) if name in facts[node].get("cas", {})]
-    reference = _majority([tuple(sorted(facts[node]["cas"][name]["trusted"])) for node in having if node in control_planes])
-    if reference is None:
-        return
-    for node in having:
-        trusted = set(facts[node]["cas"][name]["trusted"])
-        if any(one["code"] == "ca-differs" and one["name"] == name for one in found[node]) or trusted == set(reference):
-            continue
-        foreign = not trusted & set(reference)
-        found[node].append(finding(
-            ERROR if foreign else WARNING, "ca-differs", facts[node]["cas"][name]["path"],
-            "the certificates of the CA %s are not those of the control plane%s" % (
-                name, "" if foreign else " (some are, some are not)"),
-            "Copy the file from a control-plane node; while a rotation of the CA is under way, let rotate_ca finish it.", name))
-
-
-def _compare_clocks(found, facts):
-    offsets = {node: fact.get("clock_offset") for node, fact in facts.items() if fact.get("clock_offset") is not None}
-    # A controller that is off itself makes every node look wrong by the same: then only their differences count.
-    if len(offsets) < 2:
-        return
-    middle = sorted(offsets.values())[len(offsets) // 2]
-    for node, offset in sorted(offsets.items()):
-        apart = offset - middle
-        if abs(apart) >= CLOCK_WARNING_SECONDS and abs(offset) < CLOCK_WARNING_SECONDS:
-            found[node].append(finding(
-                ERROR if abs(apart) >= CLOCK_ERROR_SECONDS else WARNING, "clock-off", "clock",
-                "the node's clock is %s %s the other nodes'" % (_span(apart), "ahead of" if apart > 0 else "behind"),
-                "Set all nodes from the same time servers."))
-
-
-def _majority(values):
-    """The most frequent value, or None where no value has more than another."""
-    counts = sorted(((values.count(value), value) for value in set(values)), reverse=True)
-    if not counts or (len(counts) > 1 and counts[0][0] == counts[1][0]):
-        return None
-    return counts[0][1]
 
 
 def _unreadable(error, name=None):
@@ -241,7 +168,7 @@ def _expiry(tree, item, now, warn_days, critical_days):
     when = certificates.timestamp(certificate.not_after)
     if state == "expired":
         return [finding(ERROR, "expired", item.path, "%s expired on %s" % (item.name, when), _fix(item), item.name)]
-    message = "%s ends on %s, in %s" % (item.name, when, _span((certificate.not_after - now).total_seconds()))
+    message = "%s ends on %s, in %s" % (item.name, when, span((certificate.not_after - now).total_seconds()))
     if item.name == "kubelet-client" and tree.layout.kubelet["rotate"]:
         message += "; the kubelet, which renews it by itself much earlier, has not"
     return [finding(ERROR if state == "critical" else WARNING, "expires-soon", item.path, message, _fix(item), item.name)]
@@ -264,7 +191,7 @@ def _ca_expiry(item, now, critical_days):
             found.append(finding(
                 ERROR if state == "critical" else WARNING, "ca-expires", item.path,
                 "the CA %s ends on %s, in %s, and with it all that it signed" % (
-                    which, certificates.timestamp(ca.not_after), _span((ca.not_after - now).total_seconds())), fix, item.name))
+                    which, certificates.timestamp(ca.not_after), span((ca.not_after - now).total_seconds())), fix, item.name))
     return found
 
 
@@ -519,7 +446,8 @@ def _restart(component):
     return "Run the playbook restart_static_pods for %s." % component
 
 
-def _span(seconds):
+def span(seconds):
+    """Give a time in words: "3 days", "5 hours", "20 seconds"."""
     seconds = abs(seconds)
     for size, unit in ((86400, "day"), (3600, "hour"), (60, "minute")):
         if seconds >= 2 * size:

@@ -10,7 +10,7 @@ import os
 import threading
 import time
 
-from . import findings, pki_tree, probe, rows
+from . import findings, pki_tree, rows, serving
 from .errors import PkiError
 
 TEXTFILE = "kubepki.prom"
@@ -30,11 +30,11 @@ def read(kubernetes_dir, kubelet_dir, live=True, timeout=3.0, warn_days=30, crit
     asking = None
     if live:
         try:
-            endpoints = probe.endpoints(layout)
+            endpoints = serving.endpoints(layout)
         except PkiError as error:
             problems.append(findings.finding(findings.ERROR, "unreadable", layout.manifest_dir, error.message, error.fix))
         # The endpoints answer while the files are read.
-        asking = threading.Thread(target=lambda: served.update(probe.served(layout, timeout=timeout) if endpoints else {}),
+        asking = threading.Thread(target=lambda: served.update(serving.served(layout, timeout=timeout) if endpoints else {}),
                                   daemon=True)
         asking.start()
     tree = pki_tree.read_tree(layout)

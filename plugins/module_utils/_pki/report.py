@@ -13,7 +13,7 @@ import datetime
 import json
 import textwrap
 
-from . import findings, metrics, profiles
+from . import comparison, findings, metrics, profiles
 
 SCHEMA = 1
 _RANK = {"expired": 0, "critical": 1, "missing": 2, "warning": 3, "ok": 4}
@@ -35,7 +35,7 @@ def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=Non
     moment = datetime.datetime.now(datetime.timezone.utc) if now is None else \
         datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
     facts = {host: node["facts"] for host, node in nodes.items()}
-    together = findings.check_nodes(facts)
+    together = comparison.check_nodes(facts)
     described = {}
     for host in sorted(nodes, key=lambda host: (_ROLE_RANK.get(facts[host].get("role"), 3), host)):
         node = nodes[host]

@@ -11,7 +11,15 @@ import shutil
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import findings, kubeconfig, pki_tree, probe, rows, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    comparison,
+    findings,
+    kubeconfig,
+    pki_tree,
+    probe,
+    rows,
+    x509,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -355,7 +363,7 @@ def trio(tmp_path):
 
 
 def compared(nodes):
-    return {name: codes(found) for name, found in findings.check_nodes(
+    return {name: codes(found) for name, found in comparison.check_nodes(
         {name: rows.facts(tree_of(node)) for name, node in nodes.items()}).items()}
 
 
@@ -397,9 +405,10 @@ def test_another_service_account_key(trio):
 def test_clocks_that_differ_between_nodes():
     facts = {name: {"clock_offset": offset} for name, offset in (("a", 2), ("b", 2), ("c", -29), ("d", 1), ("e", 400))}
     # e is told by its own report; c is within bounds of the controller, but not of the others.
-    assert {name: codes(found) for name, found in findings.check_nodes(facts).items()} == {"c": [("warning", "clock-off", None)]}
+    found = comparison.check_nodes(facts)
+    assert {name: codes(items) for name, items in found.items()} == {"c": [("warning", "clock-off", None)]}
     facts["c"]["clock_offset"] = -20
-    assert findings.check_nodes(facts) == {}
+    assert comparison.check_nodes(facts) == {}
 
 
 FACT = st.fixed_dictionaries({
@@ -413,7 +422,7 @@ FACT = st.fixed_dictionaries({
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), FACT))
 def test_any_nodes_can_be_compared(facts):
-    found = findings.check_nodes(facts)
+    found = comparison.check_nodes(facts)
     assert set(found) <= set(facts) and all(found.values())
     signers = {fact["sa"]["signer"] for fact in facts.values() if fact["role"] == "control-plane"} - {None}
     differs = any(one["code"] == "sa-key-differs" for items in found.values() for one in items)
