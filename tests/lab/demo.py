@@ -28,7 +28,7 @@ def main() -> int:
     job(lab, "check_expiry", {"kubepki_report_dir": reports / "after"})
     title("What clients saw meanwhile")
     print(watch.table())
-    failed = sum(watch.counts()[name]["failures"] for name in ("balancer", "balancer-reread", "pod", "etcd"))
+    failed = watch.failures()
     print(f"\nFailed requests of clients through the balancer, of a pod, and of etcd: {failed}")
     print(f"Reports: {Path(reports, 'after', 'report.html')} and the files beside it")
     print(f"The cluster stays up: `make lab-down LAB={lab.name}` removes it, `python3 -m tests.lab ssh cp1` logs in.")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from .lab import Lab
-from .playbook import CHECKOUT, environment, play, tool
+from tests.lab.lab import Lab
+from tests.lab.playbook import CHECKOUT, environment, play, tool
 
 sys.path.insert(0, str(CHECKOUT / ".cache"))
 
@@ -30,7 +30,11 @@ ADMIN = "/etc/kubernetes/admin.conf"
 
 @pytest.fixture(scope="module")
 def cluster():
-    return Lab(os.environ.get("LAB", "lab")).up()
+    """A small cluster of its own: these tests take signers away and kubelets' settings with them."""
+    lab = Lab(os.environ.get("LAB", "test") + "-requests", 1, 1).up()
+    yield lab
+    if not os.environ.get("KUBEPKI_KEEP_LAB"):
+        lab.down()
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,25 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The molecule scenarios, on the lab that is up already."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.lab.playbook import CHECKOUT, environment, tool
+
+pytestmark = pytest.mark.timeout(1500)
+
+
+def test_scenarios_pass(lab):
+    program = tool("molecule")
+    env = {**environment(), "KUBEPKI_MOLECULE_LAB": lab.name,
+           "PATH": f"{Path(program).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run([program, "test", "--all"], cwd=CHECKOUT, env=env, text=True, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "Idempotence completed successfully" in done.stdout, done.stdout[-6000:]
