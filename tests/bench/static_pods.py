@@ -12,6 +12,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +33,17 @@ def restart(inventory: str, host: str, names: list[str]) -> dict:
     if done.returncode or begin < 0:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
     return json.loads(done.stdout[begin:])
+
+
+def adhoc(inventory: str, host: str, module: str, arguments: str) -> float:
+    """Run one module once over ssh and give how long the whole command took, in seconds. Raises RuntimeError when it fails."""
+    environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"))
+    began = time.monotonic()
+    done = subprocess.run([str(Path(sys.executable).parent / "ansible"), "-i", inventory, host, "-m", module, "-a", arguments],
+                          cwd=ROOT, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
+    return time.monotonic() - began
 
 
 def in_a_row(inventory: str, host: str, name: str, rounds: int = 10) -> dict:

@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`make bench`: the ratios of docs/performance.md, measured on a lab in one run; --write puts the table there."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.lab.lab import Lab
+from tests.lab.playbook import CHECKOUT, environment, play
+
+from . import expiry, leaf, payload, static_pods
+
+PAGE = CHECKOUT / "docs/performance.md"
+MARK = "<!-- the table below is written by `make bench` -->"
+# The guide's recipe for one node: each of four manifests out for 20 s and in for 20 s.
+RECIPE_SECONDS = 160.0
+
+
+def against_kubeadm(lab: Lab, inventory: str, host: str, rounds: int = 3) -> dict:
+    """cert_leaf on a node, task by task over ssh, against `kubeadm certs renew all` run there by Ansible's command module."""
+    commands = {"ours": "kubepki.lifecycle.cert_leaf force=true", "theirs": "ansible.builtin.command cmd='kubeadm certs renew all'"}
+    took: dict[str, list[float]] = {"ours": [], "theirs": []}
+    for _round in range(rounds):
+        for who, text in commands.items():
+            module, arguments = text.split(" ", 1)
+            took[who].append(static_pods.adhoc(inventory, host, module, arguments))
+    ours, theirs = (sum(took[who]) / rounds for who in ("ours", "theirs"))
+    return {"work": "cert_leaf renewing all leaves of a node", "against": "`kubeadm certs renew all`, without a backup",
+            "ours": ours, "theirs": theirs, "ratio": ours / theirs, "target": None}
+
+
+def renewal(lab: Lab) -> dict:
+    """A whole renew_leaves, per control-plane node, against the guide's recipe."""
+    outcome = play(lab, "renew_leaves", {"kubepki_force": "true"}).require_success()
+    ours = outcome.artifact["seconds"] / len(lab.control_planes)
+    hot = 15.0 if int(lab.version.split(".")[1]) >= 30 else 75.0
+    return {"work": f"renew_leaves, per control-plane node ({outcome.tasks} tasks in all)", "against": "the guide's recipe, 160 s",
+            "ours": ours, "theirs": RECIPE_SECONDS, "ratio": ours / RECIPE_SECONDS, "target": hot / RECIPE_SECONDS}
+
+
+def rows(lab: Lab, rounds: int) -> Iterator[dict]:
+    """Every row, in the order of the table."""
+    inventory = lab.directory / "inventory.ini"
+    inventory.write_text(lab.inventory())
+    yield from static_pods.measure(str(inventory), "cp2", rounds)
+    yield leaf.measure()
+    yield against_kubeadm(lab, str(inventory), "cp2")
+    yield renewal(lab)
+    yield expiry.measure(str(inventory), "cp2")
+
+
+def line(row: dict) -> str:
+    """One row as Markdown."""
+    target = "-" if row["target"] is None else "%.2f" % row["target"]
+    verdict = "" if row["target"] is None else "yes" if row["ratio"] <= row["target"] else "no"
+    return "| %s | %s | %.2f s | %.2f s | %.2f | %s | %s |" % (
+        row["work"], row["against"], row["ours"], row["theirs"], row["ratio"], target, verdict)
+
+
+def sizes() -> list[str]:
+    """The payload table."""
+    lines = ["| module | whole payload | this collection's share, compressed |", "|---|---|---|"]
+    for name in [payload.PING, *payload.modules()]:
+        built = payload.build(name)
+        lines.append("| `%s` | %.0f KB | %.0f KB |" % (name.removeprefix("kubepki.lifecycle."), len(built) / 1024, payload.own(built) / 1024))
+    return lines
+
+
+def main() -> int:
+    """Measure, print, and with --write keep the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=10, help="restarts in a row of each static pod")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
+    options = parser.parse_args()
+    os.environ.update(environment())
+    lab = Lab(os.environ.get("LAB", "lab")).up()
+    print("| work | against | ours | theirs | ratio | target | met |\n|---|---|---|---|---|---|---|", flush=True)
+    table = ["| work | against | ours | theirs | ratio | target | met |", "|---|---|---|---|---|---|---|"]
+    for row in rows(lab, options.rounds):
+        table.append(line(row))
+        print(table[-1], flush=True)
+        if "each" in row:
+            print("  each: " + ", ".join("%.2f" % seconds for seconds in row["each"]), file=sys.stderr)
+    small = sizes()
+    print("\n" + "\n".join(small))
+    if options.write:
+        machine = "%s, %d cores, load %.1f at the end, Python %s, Kubernetes %s, %s" % (
+            datetime.date.today().isoformat(), os.cpu_count() or 0, os.getloadavg()[0], platform.python_version(), lab.version,
+            subprocess.run([str(Path(sys.executable).parent / "ansible"), "--version"], capture_output=True, text=True,
+                           check=True).stdout.splitlines()[0])
+        head = PAGE.read_text().split(MARK)[0]
+        PAGE.write_text(head + MARK + "\n\n" + machine + "\n\n" + "\n".join(table) + "\n\n" + "\n".join(small) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
