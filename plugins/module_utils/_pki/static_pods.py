@@ -819,6 +819,7 @@ class _Run:
         else:
             if early:
                 yield from self._wait_finished(pod, uids)
+            yield from self._wait_etcd(pod)
             if self._new(pod) is None:
                 self._place(pod)
         new = yield from self._wait_new(pod, known, began)
@@ -905,6 +906,12 @@ class _Run:
         while self.runtime.groups(pod.before) & uids and time.monotonic() < deadline and self._new(pod) is None:
             yield
         pod.saw("the kubelet has finished with it")
+
+    def _wait_etcd(self, pod):
+        """An apiserver comes back to an etcd that answers: one that finds none backs off, for far longer than etcd is away."""
+        if pod is self.apiserver and self.etcd is not None and self.etcd.action != "reloaded":
+            while not self.etcd.finished and self._new(pod) is None:
+                yield
 
     def _new(self, pod):
         """The new Instance of the pod's main container, or None."""
