@@ -31,8 +31,8 @@ def control_plane(root: Path, where: str = ""):
     node.manifest("kube-controller-manager", [
         "--kubeconfig=/etc/kubernetes/controller-manager.conf", "--cluster-signing-cert-file=%s/ca.crt" % PKI,
         "--cluster-signing-key-file=%s/ca.key" % PKI, "--service-account-private-key-file=%s/sa.key" % PKI])
-    for path in list(node.kubernetes("manifests").iterdir()) + [node.kubernetes("kubelet.conf"),
-                                                               node.path("/var/lib/kubelet/config.yaml")]:
+    kubelet = [node.kubernetes("kubelet.conf"), node.path("/var/lib/kubelet/config.yaml")]
+    for path in [*node.kubernetes("manifests").iterdir(), *kubelet]:
         text = path.read_text().replace("/etc/kubernetes", where + "/etc/kubernetes")
         path.write_text(text.replace("/var/lib/kubelet", where + "/var/lib/kubelet"))
     return node

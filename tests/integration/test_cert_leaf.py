@@ -45,8 +45,8 @@ atexit.register(lambda: open(os.environ["KILL_COUNT"], "w").write(str(count)))
 def tree(root: Path) -> throwaway.Node:
     """A node whose own configuration names its files where they really are: below root."""
     node = throwaway.Node(root, CLUSTER)
-    for path in list(node.kubernetes("manifests").iterdir()) + [node.kubernetes("kubelet.conf"),
-                                                                 node.path("/var/lib/kubelet/config.yaml")]:
+    kubelet = [node.kubernetes("kubelet.conf"), node.path("/var/lib/kubelet/config.yaml")]
+    for path in [*node.kubernetes("manifests").iterdir(), *kubelet]:
         text = path.read_text().replace("/etc/kubernetes", str(root / "etc/kubernetes"))
         path.write_text(text.replace("/var/lib/kubelet", str(root / "var/lib/kubelet")))
     return node

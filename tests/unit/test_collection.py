@@ -207,17 +207,18 @@ def test_a_role_is_called_by_its_full_name_at_a_specified_entry_with_variables_i
 
 # ---- playbooks ----
 
-def readme_variables():
-    return set(re.findall(r"\bkubepki_[a-z_]+", (ROOT / "README.md").read_text()))
+def documented_variables():
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    return {name for page in pages for name in re.findall(r"\bkubepki_[a-z_]+", page.read_text())}
 
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=ids(PLAYBOOKS))
-def test_a_playbook_and_the_variables_it_reads_are_in_the_readme(path):
+def test_a_playbook_is_in_the_readme_and_the_variables_it_reads_are_on_a_page(path):
     text = path.read_text()
     if not path.name.startswith("_"):
         assert f"`{path.stem}`" in (ROOT / "README.md").read_text()
     registered = set(re.findall(r"(?:register:\s*|^\s+)(kubepki_[a-z_]+)(?::|$)", text, re.MULTILINE))
-    assert set(re.findall(r"\bkubepki_[a-z_]+", text)) - registered - readme_variables() == set()
+    assert set(re.findall(r"\bkubepki_[a-z_]+", text)) - registered - documented_variables() == set()
 
 
 # ---- the release ----

@@ -33,6 +33,7 @@ BACKUP_DIR = "/var/lib/kubepki/backups"
 # Dotfiles: the kubelet reads every other name in its manifest directory (pkg/kubelet/config/file_linux.go).
 _TEMPORARY = ".%s.kubepki-%s"
 
+
 def sha256(data):
     """Give the SHA-256 of bytes as lower-case hexadecimal."""
     return hashlib.sha256(data).hexdigest()

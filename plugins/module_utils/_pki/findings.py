@@ -346,8 +346,8 @@ def _kubelet_client(tree):
     elif item.key_missing:
         found.append(_broken(ERROR, item.key_path or item.path, "holds no private key"))
     elif not (item.certificate.common_name or "").startswith("system:node:"):
-        found.append(_broken(ERROR, item.path, "is for %s, and the API server takes only system:node:NAME for a node" %
-                            item.certificate.common_name))
+        found.append(_broken(ERROR, item.path, "is for %s, and the API server takes only system:node:NAME for a node" % (
+            item.certificate.common_name,)))
     return found
 
 

@@ -214,7 +214,7 @@ def read_tree(layout):
 
 
 def _role(layout):
-    exists = lambda path: os.path.lexists(path)  # noqa: E731
+    exists = os.path.lexists
     if "kube-apiserver" in layout.parsed or exists(os.path.join(layout.pki_dir, "apiserver.crt")) \
             or exists(os.path.join(layout.kubernetes_dir, "controller-manager.conf")):
         return CONTROL_PLANE
@@ -360,7 +360,10 @@ def _find_kubelet(layout):
         layout.manifest_dir = layout.at(manifest_dir.rstrip("/"))
     x509_config = _sub(_sub(config, "authentication"), "x509")
     serving, key = _serving_pair(layout, flags, config, cert_dir)
-    path = lambda flag, default: layout.at(flags[flag]) if flags.get(flag) else os.path.join(layout.kubernetes_dir, default)  # noqa: E731
+
+    def path(flag, default):
+        return layout.at(flags[flag]) if flags.get(flag) else os.path.join(layout.kubernetes_dir, default)
+
     ca_file = flags.get("--client-ca-file") or x509_config.get("clientCAFile")
     layout.kubelet = {
         "running": bool(command), "flags": flags, "config_path": config_path, "config": config,

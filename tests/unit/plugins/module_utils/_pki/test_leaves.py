@@ -144,7 +144,7 @@ class TestRenewal:
         assert not (node.root.parent / "backups").exists()
 
     def test_force_renews_all_and_keeps_what_they_say(self, node):
-        old, before = serials(node), {name: item for name, item in tree(node).items.items()}
+        old, before = serials(node), dict(tree(node).items)
         result = work(node, force=True)
         check_pairs(node)
         new = tree(node).items
@@ -469,10 +469,11 @@ class TestRefusal:
         node.issue("apiserver-etcd-client", days=20)
         node.write("/etc/kubernetes/pki/etcd/ca.crt", CLUSTER.cas["etcd-ca"].pem, 0o644)
         path = node.kubernetes("manifests/kube-apiserver.yaml")
-        path.write_text(path.read_text().replace("    - kube-apiserver\n", "    - kube-apiserver\n"
-                        "    - --etcd-certfile=/etc/kubernetes/pki/apiserver-etcd-client.crt\n"
-                        "    - --etcd-keyfile=/etc/kubernetes/pki/apiserver-etcd-client.key\n"
-                        "    - --etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt\n"))
+        path.write_text(path.read_text().replace("    - kube-apiserver\n", (
+            "    - kube-apiserver\n"
+            "    - --etcd-certfile=/etc/kubernetes/pki/apiserver-etcd-client.crt\n"
+            "    - --etcd-keyfile=/etc/kubernetes/pki/apiserver-etcd-client.key\n"
+            "    - --etcd-cafile=/etc/kubernetes/pki/etcd/ca.crt\n")))
         result = work(node, force=True)
         assert rows(result)["apiserver-etcd-client"]["action"] == "refused" and rows(result)["apiserver"]["action"] == "renewed"
         assert any("external etcd" in text for text in result["warnings"])
@@ -673,7 +674,7 @@ class TestSpecifications:
         assert x509.parse_certificate(config.certificate_data).organizations == ["system:masters"]
         assert stat.S_IMODE((own.root / "k.conf").stat().st_mode) == 0o600
         assert not self.issue(own, **options)["changed"]
-        result = self.issue(own, **dict(options, server="https://b:6443"))
+        result = self.issue(own, **{**options, "server": "https://b:6443"})
         assert "another server" in rows(result)["web"]["reason"]
         assert Kubeconfig((own.root / "k.conf").read_bytes(), "k").server == "https://b:6443"
 
@@ -698,7 +699,7 @@ class TestSpecifications:
         assert not self.issue(own, **options)["changed"]
         self.issue(own, **dict(options, request_takes=["subject", "sans", "usages"]))
         assert x509.parse_certificate((own.root / "web.crt").read_bytes()).extended_usages == ["server", "client"]
-        self.issue(own, **dict(options, common_name="other", organizations=[], sans=["other"]))
+        self.issue(own, **{**options, "common_name": "other", "organizations": [], "sans": ["other"]})
         leaf = x509.parse_certificate((own.root / "web.crt").read_bytes())
         assert (leaf.common_name, leaf.organizations, leaf.sans) == ("other", [], ["DNS:other"])
 
