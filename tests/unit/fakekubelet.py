@@ -11,6 +11,7 @@ import hashlib
 import http.server
 import json
 import os
+import random
 import shutil
 import socket
 import sys
@@ -43,10 +44,15 @@ status: {}
 
 
 def free_port() -> int:
-    """Give a port nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """Give a port nobody listens on, and that no outgoing connection is given meanwhile (those begin at 32768)."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 class Node:

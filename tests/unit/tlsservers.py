@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import http.server
+import random
 import socket
 import ssl
 import threading
@@ -86,7 +87,13 @@ class Server:
         self.httpd.server_close()
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+def free_port() -> int:
+    """Give a port nobody listens on, and that no outgoing connection is given meanwhile (those begin at 32768)."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as listener:
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port

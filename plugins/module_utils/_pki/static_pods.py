@@ -350,6 +350,7 @@ class _Pod:
         self.moved = None
         self.offers = 0
         self.same = False
+        self.listened = False
         self.container_before = self.container_after = None
         self.seconds = self.down_seconds = 0.0
 
@@ -800,6 +801,7 @@ class _Run:
         known = runtime.traces(pod.before) | runtime.uids(pod.manifest)
         main = _main(pod, pod.before)
         pod.container_before = main.identity if main else None
+        pod.listened = pod.health is not None and not _refuses(pod.health)
         pod.same = self.serialises and not pod.flags and self._alone(pod)
         self._take_out(pod)
         uids = {instance.uid for instance in pod.before}
@@ -878,26 +880,29 @@ class _Run:
 
     def _wait_gone(self, pod):
         """Wait for the end of the old containers. Gives when that was (or when its listener closed, for the outage's length)."""
-        deadline = pod.moved + pod.grace + max(SHORTEST_STOP, self.timeout - pod.grace)
         closed = None
-        while any(self.runtime.alive(instance) for instance in pod.before):
+        while self._lives(pod):
             if closed is None and pod.name == "kube-apiserver" and pod.health and _refuses(pod.health):
                 closed = time.monotonic()
-            if time.monotonic() > deadline:
-                raise PkiError("did not end within %d s of its manifest being moved out; the kubelet has not stopped it" %
-                               (deadline - pod.moved))
+            self._check_stopping(pod)
             yield
         pod.saw("%s has ended" % (pod.container_before or "no container of it ran, or it"))
         return closed or time.monotonic()
 
     def _wait_stopping(self, pod):
-        """Wait until a pod has begun to end: nothing listens any more, or its process is gone."""
-        deadline = time.monotonic() + 10
-        while any(self.runtime.alive(instance) for instance in pod.before) and time.monotonic() < deadline:
-            if pod.health and _refuses(pod.health):
+        """Wait until a pod has begun to end, and so the kubelet has noticed: its listener closes, or its process is gone."""
+        while self._lives(pod):
+            if pod.listened and _refuses(pod.health):
                 pod.saw("nothing listens at %s" % pod.health.address)
                 return
+            self._check_stopping(pod)
             yield
+
+    def _check_stopping(self, pod):
+        """Raise PkiError when a pod has had the time to end."""
+        seconds = pod.grace + max(SHORTEST_STOP, self.timeout - pod.grace)
+        if time.monotonic() > pod.moved + seconds:
+            raise PkiError("did not end within %d s of its manifest being moved out; the kubelet has not stopped it" % seconds)
 
     def _wait_finished(self, pod, uids):
         """Wait until the kubelet is done with the old pod: its control group goes last (pkg/kubelet: SyncTerminatedPod)."""
@@ -906,6 +911,10 @@ class _Run:
         while self.runtime.groups(pod.before) & uids and time.monotonic() < deadline and self._new(pod) is None:
             yield
         pod.saw("the kubelet has finished with it")
+        # What it does after that is a few lines of code.
+        deadline = time.monotonic() + 0.08
+        while time.monotonic() < deadline:
+            yield
 
     def _wait_etcd(self, pod):
         """An apiserver comes back to an etcd that answers: one that finds none backs off, for far longer than etcd is away."""
@@ -929,7 +938,7 @@ class _Run:
 
     def _wait_new(self, pod, known, began):
         """Wait for the new main container; offer the pod again where the kubelet turned it away. Gives its Instance."""
-        offered, patience = time.monotonic(), 0.6
+        offered, patience = time.monotonic(), 0.4
         while True:
             new = self._new(pod)
             if new is not None:
