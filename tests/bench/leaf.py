@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import statistics
 import subprocess
 import sys
@@ -45,7 +46,7 @@ for number in range(int(sys.argv[3])):
 def node(folder: Path) -> dict:
     """Make a throw-away node with RSA keys and give the module's options for it."""
     sys.path.insert(0, str(ROOT / "tests" / "unit"))
-    import conftest  # noqa: F401 - makes the collection importable for throwaway
+    runpy.run_path(str(ROOT / "tests" / "unit" / "conftest.py"))  # makes the collection importable for throwaway
     import throwaway
     from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509
     cluster = throwaway.Cluster()

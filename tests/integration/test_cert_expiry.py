@@ -11,12 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "unit"))
-import conftest  # noqa: F401 - makes the collection importable for throwaway
 import throwaway
 
+ROOT = Path(__file__).resolve().parents[2]
 
 def tree(root: Path):
     """A node whose own configuration names its files where they really are: below root."""

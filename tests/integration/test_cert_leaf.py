@@ -12,13 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "unit"))
-import conftest  # noqa: F401 - makes the collection importable for throwaway
 import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, pki_tree
 
+ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = throwaway.Cluster(leaf_days=365.5)
 ENVIRONMENT = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1", ANSIBLE_LOCALHOST_WARNING="false",
                    ANSIBLE_INVENTORY_UNPARSED_WARNING="false")

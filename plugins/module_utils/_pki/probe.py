@@ -22,7 +22,7 @@ from . import profiles
 from .errors import PkiError
 
 # What a certificate's own look needs is a room below; its names are this room's, too.
-from .serving import (  # noqa: F401
+from .serving import (
     APISERVER,
     ETCD_PEER,
     ETCD_SERVER,
@@ -41,6 +41,10 @@ from .serving import (  # noqa: F401
     unreachable,
     urls,
 )
+
+# Imported for those who use this room alone.
+__all__ = ("APISERVER", "ETCD_PEER", "ETCD_SERVER", "Endpoint", "KUBELET", "MANAGER", "SCHEDULER", "reason", "served",
+           "served_certificate", "urls")
 
 _LONGEST_BODY = 4 * 1024 * 1024
 

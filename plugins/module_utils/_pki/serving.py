@@ -245,8 +245,9 @@ def _handshake(context, connection, server_name):
         try:
             tls.do_handshake()
         except ssl.SSLWantReadError:
-            if outgoing.pending:
-                connection.sendall(outgoing.read())
+            flight = outgoing.read()
+            if flight:
+                connection.sendall(flight)
             data = connection.recv(16384)
             seen += data
             if data:

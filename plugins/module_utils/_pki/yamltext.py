@@ -15,7 +15,10 @@ import re
 from .errors import PkiError
 
 # Reading is a room of its own; its names are this room's, too.
-from .reading import HAS_YAML, decode, load, load_mapping, not_yaml  # noqa: F401
+from .reading import HAS_YAML, decode, load, load_mapping, not_yaml
+
+# Imported for those who use this room alone.
+__all__ = ("load_mapping",)
 
 if HAS_YAML:
     import yaml

@@ -224,7 +224,8 @@ def test_an_older_server_drops_the_validity_and_the_module_says_so(api, tmp_path
     api.minor, api.versions = 18, ("v1beta1",)
     result = one(api, state="approved", expiration_seconds=3600, **robot(tmp_path))
     assert "no expirationSeconds" in result["warnings"][0] and result["csr"]["state"] == "issued"
-    options = robot(tmp_path, path=None)
+    options = robot(tmp_path)
+    options["path"] = None
     assert not one(api, expiration_seconds=3600, **options)["changed"]
 
 
