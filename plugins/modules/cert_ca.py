@@ -236,6 +236,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
 LEVELS = {"prepared": 1, "switched": 2, "completed": 3, "rolled_back": 0}
 
+PHASES = {"prepared": "prepare", "switched": "switch", "completed": "complete", "rolled_back": "rollback of prepare"}
+
 
 def ensure(module):
     """Do what the options say and give the module's result. Raises PkiError."""
@@ -268,7 +270,7 @@ def _cluster(module, options):
                         for name, signer in staged.items()}
     else:
         declaration = authorities.declare(tree, options["names"], LEVELS[options["state"]], options["leaf_days"],
-                                          options["leaf_key_type"])
+                                          options["leaf_key_type"], options["state_dir"])
     result = {"recovered": recovered, "notes": declaration.notes, "leaves": declaration.leaves, "edits": declaration.edits,
               "reload": sorted(declaration.reloads - declaration.restarts),
               "changed": declaration.changed or recovered != "nothing"}
@@ -276,7 +278,7 @@ def _cluster(module, options):
     waiting = set(declaration.restarts) | set(before["pending"])
     if not module.check_mode:
         backup = authorities.apply(layout, declaration, "cert-ca-" + options["state"].replace("_", "-"), options["state_dir"],
-                                   options["backup_dir"], options["backup_keep"])
+                                   options["backup_dir"], options["backup_keep"], PHASES.get(options["state"]))
         if backup:
             result["backup"] = backup
             after = authorities.facts(pki_tree.read_tree(pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])),

@@ -43,6 +43,13 @@ options:
     description: Without O(nodes), also say what on this node still depends on an authority other than the one that signs.
     type: bool
     default: false
+  prove:
+    description:
+      - Without O(nodes), ask the components of this node with a client certificate of each authority, and fail unless all of them
+        say the right thing. V(accepted) shows one of the staged successor, or of the authority that signs; it has to be let
+        in. V(refused) shows one of the authority that was dropped, which M(kubepki.lifecycle.cert_ca) has left for that.
+    type: str
+    choices: [accepted, refused]
   mounted_timeout:
     description:
       - Without O(nodes), wait up to so many seconds until every pod of the node has its whole cluster trust in its mounted
@@ -99,6 +106,11 @@ node:
   description: The facts of the node.
   returned: without O(nodes)
   type: dict
+proven:
+  description: What was asked and seen - C(authority), C(endpoint), C(seen), C(right).
+  returned: with O(prove)
+  type: list
+  elements: dict
 mounted:
   description: C(files), how many pods' C(ca.crt) there are on the node, and C(lagging), those that lack part of the trust.
   returned: with O(mounted)
@@ -173,9 +185,27 @@ def look(module):
     result = {"changed": False, "node": authorities.facts(tree, options["state_dir"])}
     if options["dependents"]:
         result["dependents"] = authorities.dependents(tree)
+    if options["prove"]:
+        result["proven"] = _proven(layout, options)
     if options["mounted"] or options["mounted_timeout"]:
         result["mounted"] = _mounted(layout, options["mounted_timeout"])
     return result
+
+
+def _proven(layout, options):
+    accepted = options["prove"] == "accepted"
+    # What reloads by itself does so within a minute (kube-apiserver 1.20).
+    deadline = time.monotonic() + 75
+    while True:
+        found = authorities.prove(layout, options["names"], accepted, options["state_dir"])
+        wrong = [item for item in found if not item["right"]]
+        if not wrong:
+            return found
+        if time.monotonic() > deadline:
+            raise PkiError("a client of %s is %s (%s), where it has to be %s" % (
+                wrong[0]["authority"], "refused" if accepted else "let in", wrong[0]["seen"], options["prove"]),
+                path=wrong[0]["endpoint"], fix="Restart that component (playbook restart_static_pods), then run again.")
+        time.sleep(1)
 
 
 def _mounted(layout, seconds):
@@ -247,6 +277,7 @@ def main():
         names={"type": "list", "elements": "str", "choices": names, "default": list(names)},
         target={"type": "str", "choices": ["status", "prepare", "switch", "complete", "rollback", "all"], "default": "status"},
         dependents={"type": "bool", "default": False},
+        prove={"type": "str", "choices": ["accepted", "refused"]},
         mounted_timeout={"type": "int", "default": 0},
         mounted={"type": "bool", "default": False},
     )

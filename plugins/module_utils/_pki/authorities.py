@@ -17,7 +17,7 @@ import json
 import os
 import re
 
-from . import files, kubeconfig, kubelets, pki_tree, profiles, rotation, x509
+from . import files, kubeconfig, kubelets, pki_tree, probe, profiles, rotation, x509
 from .errors import PkiError
 
 OWN_JOB = "own-ca"
@@ -153,14 +153,14 @@ def facts(tree, state_dir=files.STATE_DIR, names=rotation.AUTHORITIES):
     """Give the facts of this node that rotation derives the phase from: digests and names only, no key material.
 
     tree: pki_tree.Tree. Beside what rotation needs: "certificates" {digest: {"subject", "not_after", "sha256"}},
-    "staged" (whether a successor is staged here) and "seconds" {phase: how long it took on this node last time}.
+    "staged" (whether a successor is staged here) and "seconds" {phase: from its files to its last restart, last time}.
     """
     layout = tree.layout
     record = read_record(state_dir)
     pending = stale(record) + (["kubelet"] if files.Journal(kubelets.PENDING, state_dir).load() else [])
     result = {"node": layout.node_name, "role": layout.role,
               "journal": JOB if files.Journal(JOB, state_dir).load() else None,
-              "pending": pending, "seconds": record.get("seconds", {}), "staged": False,
+              "pending": pending, "seconds": took(record), "staged": False,
               "authorities": {}, "certificates": {}}
     for name, held in held_here(layout, names, with_keys=False).items():
         result["authorities"][name] = _view(tree, held)
@@ -369,8 +369,8 @@ class Declaration:
 class Declarer:
     """Fills a Declaration for one node. level: 0 to 3. days: of the leaves that are signed. key_type: of their keys, or None."""
 
-    def __init__(self, tree, level, days=365.0, key_type=None):
-        self.tree, self.layout = tree, tree.layout
+    def __init__(self, tree, level, days=365.0, key_type=None, state_dir=None):
+        self.tree, self.layout, self.state_dir = tree, tree.layout, state_dir
         self.level, self.days, self.key_type = level, days, key_type
         self.result = Declaration()
 
@@ -383,6 +383,10 @@ class Declarer:
             return
         signer = new if self.level >= 2 and new else old
         self._places(held, old, new, signer)
+        if self.level == 3 and new and held.name != "sa" and self.state_dir:
+            # The last thing it signs: a client that proves that it is refused from now on.
+            self.result.write(probe_path(self.state_dir, held.name),
+                              b"".join(_probe_pair(held.name, old, _allowed_name(self.layout))), _SECRET)
         self._bundle(held, old, new)
         if held.name == "ca":
             self._signing(held, signer, new is not None)
@@ -605,27 +609,28 @@ def _short_list(items):
     return "[%s]" % ", ".join(rotation.short(digest) for digest in dict.fromkeys(item.key_sha256 for item in items)) or "nobody"
 
 
-def declare(tree, names, level, days=365.0, key_type=None):
+def declare(tree, names, level, days=365.0, key_type=None, state_dir=None):
     """Give the Declaration of a level for some authorities on a control-plane (or etcd) node. Changes nothing.
 
     tree: pki_tree.Tree. names: of authorities; those the node does not have are passed over. level: 0 (rolled back),
-    1 (prepared), 2 (switched), 3 (completed). days, key_type: of the leaves to sign; None keeps each key's type.
+    1 (prepared), 2 (switched), 3 (completed). days, key_type: of the leaves to sign; None keeps each key's type. state_dir: where
+    completing leaves a client of the dropped authority for prove(); None for nowhere.
     Raises PkiError where the level cannot be declared here, with the reason.
     """
-    declarer = Declarer(tree, level, days, key_type)
+    declarer = Declarer(tree, level, days, key_type, state_dir)
     for held in held_here(tree.layout, names).values():
         declarer.authority(held)
     return declarer.result
 
 
-def apply(layout, declaration, job, state_dir=files.STATE_DIR, backup_dir=files.BACKUP_DIR, backup_keep=5):
+def apply(layout, declaration, job, state_dir=files.STATE_DIR, backup_dir=files.BACKUP_DIR, backup_keep=5, phase=None):
     """Make a node what is declared: one backup set, then one transaction. Gives the backup set's directory or None.
+
+    phase: under which name the time until the last restart is remembered, for the next plan.
 
     Everything that has to be restarted is recorded in the same transaction, so that a run that ends here does not forget.
     Raises PkiError with nothing changed.
     """
-    if not declaration.changed and not declaration.edits:
-        return None
     if not declaration.changed:
         return None
     backup = files.create_backup(list(declaration.writes) + declaration.removals, job, backup_dir, backup_keep)
@@ -635,7 +640,7 @@ def apply(layout, declaration, job, state_dir=files.STATE_DIR, backup_dir=files.
         transaction.write(path, data, None if os.path.lexists(path) else mode)
     for path in declaration.removals:
         transaction.remove(path)
-    record = _recorded(state_dir, declaration.restarts)
+    record = _recorded(state_dir, declaration.restarts, phase)
     files.make_directory(state_dir)
     transaction.write(os.path.join(state_dir, JOB + ".json"), json.dumps(record, sort_keys=True).encode("utf-8"), _SECRET)
     transaction.commit()
@@ -643,21 +648,26 @@ def apply(layout, declaration, job, state_dir=files.STATE_DIR, backup_dir=files.
     return backup
 
 
-def _recorded(state_dir, restarts):
+def _recorded(state_dir, restarts, phase):
     record = read_record(state_dir)
+    record["seconds"] = took(record)
     boot, now = uptime()
     pending = record.get("pending", {}) if record.get("boot") == boot else {}
     # A process that begins while the transaction is under way may have read either.
     pending.update({component: round(now + 0.3, 2) for component in restarts})
+    if restarts and phase:
+        record["last"] = {"phase": phase, "at": round(now, 2), "components": sorted(restarts)}
     return dict(record, boot=boot, pending=pending)
 
 
-def remember_seconds(state_dir, phase, seconds):
-    """Note how long a phase took on this node, for the next plan."""
-    record = read_record(state_dir)
-    record.setdefault("seconds", {})[phase] = round(seconds, 1)
-    files.make_directory(state_dir)
-    files.write(os.path.join(state_dir, JOB + ".json"), json.dumps(record, sort_keys=True).encode("utf-8"), mode=_SECRET)
+def took(record):
+    """Give {phase: seconds from its files to the start of the last component it restarted} as far as this node knows."""
+    known, last = dict(record.get("seconds") or {}), record.get("last")
+    if last and record.get("boot") == uptime()[0]:
+        begun = [started(component) for component in last["components"]]
+        if begun and min(begun) >= last["at"]:
+            known[last["phase"]] = round(max(begun) - last["at"], 1)
+    return known
 
 
 def remove_empty(layout):
@@ -786,6 +796,65 @@ def same_cross(data, certificate):
         return False
     return (existing.key_sha256 == certificate.key_sha256 and existing.issuer == certificate.issuer
             and existing.subject == certificate.subject and existing.not_after >= certificate.not_after)
+
+
+# ------------------------------------------------------------------------------------------------------- who accepts whom
+
+_PROBE = "kubepki-probe"  # a user that nobody has given anything: let in, and allowed nothing
+_PROBE_DAYS = 1.0
+
+
+def _probe_pair(name, signer, allowed):
+    """Give (certificate PEM, key PEM) of a client that an authority signed, and that may do nothing."""
+    key = x509.generate_key("ecdsa-p256")
+    profile = x509.Profile(allowed if name == "front-proxy-ca" else _PROBE, extended_usages=("client",))
+    return x509.sign_leaf(profile, key, signer.certificate, signer.key, _PROBE_DAYS).pem, key.pem
+
+
+def probe_path(state_dir, name):
+    """Give where the client of a dropped authority lies, by which it is proven that nobody accepts it any more."""
+    return os.path.join(state_dir, "former-%s.pem" % name)
+
+
+def _allowed_name(layout):
+    return (layout.flags.get(_APISERVER, {}).get("--requestheader-allowed-names") or "front-proxy-client").split(",")[0]
+
+
+def prove(layout, names, accepted, state_dir=files.STATE_DIR, timeout=5.0):
+    """Ask the components of this node with a client of each authority. Gives [{"authority", "endpoint", "seen", "right"}].
+
+    accepted: True to show a client of the staged successor (or of the authority that signs), which has to be let in; False to
+    show that of the dropped authority, which has to be refused. right: whether that is what was seen.
+    """
+    calls, found = {}, []
+    endpoints = {endpoint.name: endpoint for endpoint in probe.endpoints(layout)}
+    for name, held in held_here(layout, [name for name in names if name != "sa"]).items():
+        if accepted:
+            signer = held.next or held.current
+            pair = _probe_pair(name, signer, _allowed_name(layout)) if signer else None
+        else:
+            data = files.read_if_exists(probe_path(state_dir, name))
+            pair = (data, data) if data else None
+        for target in {"ca": ("apiserver", "kubelet"), "front-proxy-ca": ("apiserver",), "etcd-ca": ("etcd-server",)}[name]:
+            if pair and target in endpoints:
+                calls[(name, target)] = _question(endpoints[target], pair, name, timeout)
+    for (name, target), seen in sorted(probe.together(calls).items()):
+        let_in = not isinstance(seen, PkiError) and seen != 401
+        found.append({"authority": name, "endpoint": target, "seen": str(seen.message if isinstance(seen, PkiError) else seen),
+                      "right": let_in == accepted and not _silent(seen)})
+    return found
+
+
+def _silent(seen):
+    # Who does not answer has refused nobody.
+    return isinstance(seen, PkiError) and any(word in seen.message for word in ("connection refused", "no answer", "no route"))
+
+
+def _question(endpoint, pair, name, timeout):
+    headers = {"X-Remote-User": _PROBE} if name == "front-proxy-ca" else None
+    path = "/version" if endpoint.name == "etcd-server" else "/api"
+    url = "https://%s%s" % (endpoint.address, path)
+    return lambda: probe.http_request(url, client=pair, timeout=timeout, headers=headers).status
 
 
 # ------------------------------------------------------------------------------------------------- an authority of one's own

@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import os
 import random
+import ssl
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     files,
     kubeconfig,
     pki_tree,
+    probe,
     rotation,
     x509,
 )
@@ -53,10 +57,10 @@ class Host:
     def apply(self, declaration, job="rotate"):
         return authorities.apply(self.tree().layout, declaration, job, self.state, self.backups)
 
-    def level(self, level: int, names=rotation.AUTHORITIES):
+    def level(self, level: int, names=rotation.AUTHORITIES, state_dir=None):
         """Files, then the manifest's flags as the restart changes them, then what is no longer needed."""
         authorities.recover(self.tree().layout, self.state)
-        declaration = authorities.declare(self.tree(), names, level)
+        declaration = authorities.declare(self.tree(), names, level, state_dir=state_dir)
         self.apply(declaration)
         self.edit(declaration.edits)
         self.kubelet()
@@ -430,3 +434,76 @@ def test_the_start_of_a_process_is_seen():
         finally:
             process.kill()
     assert STARTED("no-such-program") == -1
+
+
+class Server:
+    """A TLS server that lets in clients of some authorities, as etcd does: at the handshake."""
+
+    def __init__(self, folder: Path, trusted: bytes):
+        serving_key = key("server")
+        ca, ca_key = x509.build_ca("server", key("server-ca"), 10), key("server-ca")
+        profile = x509.Profile("server", sans=["IP:127.0.0.1"], extended_usages=("server",))
+        leaf = x509.sign_leaf(profile, serving_key, ca, ca_key, 1)
+        (folder / "server.pem").write_bytes(leaf.pem + serving_key.pem)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(folder / "server.pem")
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=trusted.decode())
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200 if self.headers.get("X-Remote-User", "kubepki-probe") == "kubepki-probe" else 401)
+                self.end_headers()
+
+            def log_message(self, *_arguments):
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
+        self.server.handle_error = lambda *_arguments: None
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def __enter__(self):
+        return probe.Endpoint("etcd-server", "etcd", "127.0.0.1", self.server.server_address[1])
+
+    def __exit__(self, *_exception):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_whom_a_component_lets_in_is_seen(host, tmp_path, monkeypatch):
+    staged = host.stage(("etcd-ca",))
+    old = host.node.kubernetes("pki/etcd/ca.crt").read_bytes()
+    new = staged["etcd-ca"].certificate_pem
+
+    def ask(trusted, accepted):
+        with Server(tmp_path, trusted) as endpoint:
+            monkeypatch.setattr(probe, "endpoints", lambda layout: [endpoint])
+            return [item["right"] for item in authorities.prove(host.tree().layout, ("etcd-ca",), accepted, host.state)]
+
+    assert ask(old + new, True) == [True]
+    assert ask(old, True) == [False]
+    for level in (PREPARED, SWITCHED, COMPLETED):
+        host.level(level, ("etcd-ca",), host.state)
+    assert os.stat(authorities.probe_path(host.state, "etcd-ca")).st_mode & 0o777 == 0o600
+    assert ask(new, False) == [True]
+    assert ask(old + new, False) == [False]
+    assert ask(new, True) == [True]
+
+
+def test_who_does_not_answer_has_refused_nobody(host, monkeypatch):
+    host.stage(("etcd-ca",))
+    for level in (PREPARED, SWITCHED, COMPLETED):
+        host.level(level, ("etcd-ca",), host.state)
+    monkeypatch.setattr(probe, "endpoints", lambda layout: [probe.Endpoint("etcd-server", "etcd", "127.0.0.1", 1)])
+    assert [item["right"] for item in authorities.prove(host.tree().layout, ("etcd-ca",), False, host.state)] == [False]
+
+
+def test_how_long_a_phase_took_is_known_the_next_time(host, monkeypatch):
+    boot, now = authorities.uptime()
+    monkeypatch.setattr(authorities, "started", lambda component: now + (40 if component == "etcd" else 12))
+    last = {"phase": "switch", "at": now, "components": ["etcd", "kube-scheduler"]}
+    record = {"boot": boot, "seconds": {"prepare": 9.0}, "last": last}
+    assert authorities.took(record) == {"prepare": 9.0, "switch": 40.0}
+    monkeypatch.setattr(authorities, "started", lambda component: now - 5)
+    assert authorities.took(record) == {"prepare": 9.0}
