@@ -65,11 +65,11 @@ def state(lab: Lab, name: str) -> str:
     return "Issued" if status.get("certificate") else kinds[0] if kinds else "Pending"
 
 
-def start_module(lab: Lab, host: str, called: str, variables: dict | None = None, /, **options) -> subprocess.Popen[str]:
-    """Start one module on one host of the inventory, or on localhost."""
+def start_module(lab: Lab, where: str, called: str, variables: dict | None = None, /, **options) -> subprocess.Popen[str]:
+    """Start one module on one where of the inventory, or on localhost."""
     inventory = lab.directory / "inventory.ini"
     inventory.write_text(lab.inventory())
-    command = [tool("ansible"), host, "-i", str(inventory), "-m", "kubepki.lifecycle." + called, "-a", json.dumps(options)]
+    command = [tool("ansible"), where, "-i", str(inventory), "-m", "kubepki.lifecycle." + called, "-a", json.dumps(options)]
     env = {**environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", **(variables or {})}
     return subprocess.Popen(command, cwd=CHECKOUT, env=env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                             stderr=subprocess.DEVNULL)
@@ -83,9 +83,9 @@ def result(process: subprocess.Popen[str]) -> dict:
     return dict(found, failed="FAILED!" in output)
 
 
-def module(lab: Lab, host: str, called: str, variables: dict | None = None, /, **options) -> dict:
+def module(lab: Lab, where: str, called: str, variables: dict | None = None, /, **options) -> dict:
     """Run one module to its end."""
-    return result(start_module(lab, host, called, variables, **options))
+    return result(start_module(lab, where, called, variables, **options))
 
 
 def wait_for(what, seconds: float = 60):
