@@ -56,6 +56,11 @@ options:
         C(ca.crt), which the kubelet updates within about a minute and a half. 0 only looks.
     type: int
     default: 0
+  former_sa:
+    description:
+      - With O(mounted_timeout), also wait until no pod of this node has a token mounted that this service-account key signed,
+        given by its digest. Whoever reads such a token is refused once the key is dropped.
+    type: str
   mounted:
     description: Without O(nodes), look at the mounted C(ca.crt) files at all.
     type: bool
@@ -188,7 +193,7 @@ def look(module):
     if options["prove"]:
         result["proven"] = _proven(layout, options)
     if options["mounted"] or options["mounted_timeout"]:
-        result["mounted"] = _mounted(layout, options["mounted_timeout"])
+        result["mounted"] = _mounted(layout, options["mounted_timeout"], options["former_sa"])
     return result
 
 
@@ -208,19 +213,24 @@ def _proven(layout, options):
         time.sleep(1)
 
 
-def _mounted(layout, seconds):
+def _mounted(layout, seconds, former):
     deadline = time.monotonic() + seconds
     path = layout.paths["ca"][0] if "ca" in layout.paths else authorities.places(layout, "ca", authorities.CURRENT)[0]
     bundle = files.read(path)
     while True:
         count, lagging = authorities.mounted(layout, bundle)
-        if not lagging or time.monotonic() > deadline:
+        tokens = authorities.mounted_tokens(layout, former) if former else []
+        if not lagging + tokens or time.monotonic() > deadline:
             break
         time.sleep(0.5)
     if lagging and seconds:
         raise PkiError("%d of %d pods still have another ca.crt mounted after %d s" % (len(lagging), count, seconds),
                        path=lagging[0], fix="See whether the kubelet works and kube-root-ca.crt of its namespace follows.")
-    return {"files": count, "lagging": lagging}
+    if tokens and seconds:
+        raise PkiError("%d pods still have a token of the former service-account key mounted after %d s, and would be refused" % (
+            len(tokens), seconds), path=tokens[0], fix="Restart these pods, or wait until the kubelet has renewed their tokens "
+            "(within the hour), and run again.")
+    return {"files": count, "lagging": lagging + tokens}
 
 
 def derived(nodes, names, target):
@@ -279,6 +289,7 @@ def main():
         dependents={"type": "bool", "default": False},
         prove={"type": "str", "choices": ["accepted", "refused"]},
         mounted_timeout={"type": "int", "default": 0},
+        former_sa={"type": "str"},
         mounted={"type": "bool", "default": False},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)

@@ -19,6 +19,7 @@ description:
     certificate lies while two authorities are trusted, so that a C(kubeadm upgrade) does not undo it.
   - C(kube-root-ca.crt) of every namespace and the service-account token secrets are waited for; kube-controller-manager writes
     them.
+  - Token secrets that another service-account key signed than the one that signs now are signed again.
   - C(extension-apiserver-authentication) is waited for, or with O(exact=true) deleted when it trusts more than it should, because
     the API servers only ever add to it.
   - Workloads of O(restart_namespaces) are restarted once for each change of trust, and waited for.
@@ -101,7 +102,14 @@ seconds:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, files, pki_tree, trust_objects, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    authorities,
+    cluster_api,
+    files,
+    pki_tree,
+    trust_objects,
+    x509,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
 
@@ -122,6 +130,10 @@ def bring(module):
     named = layout.flags.get("kube-controller-manager", {}).get("--cluster-signing-cert-file") == signing
     if trust_objects.publish_kubeadm_config(api, signing if named else None, check):
         changes.append("kubeadm-config says where the signing certificate is")
+    sa = authorities.held_here(layout, ["sa"], with_keys=False).get("sa")
+    if sa is not None and sa.current is not None:
+        for secret in trust_objects.renew_tokens(api, sa.current.id, authorities.token_key, check):
+            changes.append("token secret %s signed again" % secret)
     waited = 0.0 if check else trust_objects.wait_followers(api, bundle, options["timeout"])
     if trust_objects.wait_extension(api, bundle, header, options["exact"], options["timeout"], check):
         changes.append("extension-apiserver-authentication was made again without the former authority")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+import base64
 import glob
 import json
 import os
@@ -322,6 +323,29 @@ def mounted(layout, bundle):
         if there & wanted and not wanted <= there:
             lagging.append(os.path.relpath(path, layout.kubelet_dir))
     return len(found), sorted(lagging)
+
+
+def token_key(token):
+    """Give the digest of the key that signed a service-account token (bytes), as its header says, or None.
+
+    Kubernetes names a key by the SHA-256 of its PKIX form (pkg/serviceaccount/jwt.go: keyIDFromPublicKey).
+    """
+    try:
+        head = token.split(b".")[0]
+        kid = json.loads(base64.urlsafe_b64decode(head + b"=" * (-len(head) % 4)).decode("utf-8"))["kid"]
+        return base64.urlsafe_b64decode(kid.encode("ascii") + b"=" * (-len(kid) % 4)).hex()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def mounted_tokens(layout, former):
+    """Give the paths, below the kubelet's directory, of the tokens that pods have mounted and that a former key signed.
+
+    former: digest of that key. Whoever reads them is refused once the key is dropped.
+    """
+    pattern = os.path.join(layout.kubelet_dir, "pods", "*", "volumes", "kubernetes.io~*", "*", "token")
+    return sorted(os.path.relpath(path, layout.kubelet_dir) for path in glob.glob(pattern)
+                  if token_key(files.read_if_exists(path) or b"") == former)
 
 
 def _depth(pid):

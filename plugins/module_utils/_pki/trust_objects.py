@@ -100,23 +100,28 @@ def _mapped_arg(text, extra, name, value):
 
 
 def _without(document, extra, name, place):
-    try:
-        document.remove(place if len(extra) > 1 else place[:2])
-        return document.text
-    except PkiError:
-        # In braces, which the editor does not take anything out of; JSON is YAML in braces.
-        manager = dict(document.get(("controllerManager",)))
-        manager["extraArgs"] = {key: extra[key] for key in extra if key != name}
-        if not manager["extraArgs"]:
-            del manager["extraArgs"]
-        written = "controllerManager: %s\n" % json.dumps(manager)
-        lines = [written if line.startswith("controllerManager:") else line for line in document.text.splitlines(keepends=True)]
-        expected = yamltext.load_mapping(document.text, "kubeadm-config")
-        expected["controllerManager"] = manager
-        text = "".join(lines)
-        if yamltext.load_mapping(text, "kubeadm-config") != expected:
-            raise
-        return text
+    manager = dict(document.get(("controllerManager",)))
+    manager["extraArgs"] = {key: extra[key] for key in extra if key != name}
+    if not manager["extraArgs"]:
+        del manager["extraArgs"]
+    if manager:
+        try:
+            document.remove(place if len(extra) > 1 else place[:2])
+            return document.text
+        except PkiError:
+            pass  # in braces, which the editor does not take anything out of; JSON is YAML in braces
+    return _replaced(document, "controllerManager: %s\n" % json.dumps(manager), manager)
+
+
+def _replaced(document, section, manager):
+    """Give the text with the whole controllerManager section, all its lines, replaced; read back."""
+    lines, kept, inside = document.text.splitlines(keepends=True), [], False
+    for line in lines:
+        if inside and (line[:1] in (" ", "\t", "-") or not line.strip()):
+            continue
+        inside = line.startswith("controllerManager:")
+        kept.append(section if inside else line)
+    return _read_back(document, "".join(kept), manager)
 
 
 def _listed_arg(text, extra, name, value):
@@ -126,8 +131,14 @@ def _listed_arg(text, extra, name, value):
     if index is not None and value is not None:
         document.set(place + (index, "value"), value)
         return document.text
+    if index is not None and len(extra) > 1:
+        document.remove(place + (index,))
+        return document.text
     if index is not None:
-        document.remove(place + (index,) if len(extra) > 1 else place)
+        manager = {key: item for key, item in document.get(("controllerManager",)).items() if key != "extraArgs"}
+        if not manager:
+            return _replaced(document, "controllerManager: {}\n", manager)
+        document.remove(place)
         return document.text
     if value is None:
         return text
@@ -145,7 +156,8 @@ def _appended(document, extra, name, value):
     first = next(number for number in range(start, len(lines)) if lines[number].strip() == "extraArgs:") + 1
     indent = lines[first][:len(lines[first]) - len(lines[first].lstrip())]
     lines.insert(first, text % (indent, indent))
-    return _read_back(document, "".join(lines), [item] + list(extra))
+    manager = dict(document.get(("controllerManager",)), extraArgs=[item] + list(extra))
+    return _read_back(document, "".join(lines), manager)
 
 
 def _section(document, body, extra):
@@ -153,18 +165,19 @@ def _section(document, body, extra):
     lines = document.text.splitlines(keepends=True)
     start = next((number for number, line in enumerate(lines) if line.startswith("controllerManager:")), None)
     body = "  extraArgs:\n" + body
+    manager = dict(document.get(("controllerManager",)) or {}, extraArgs=extra)
+    if len(manager) == 1 and start is not None:
+        return _replaced(document, "controllerManager:\n" + body, manager)
     if start is None:
         lines.append("controllerManager:\n" + body)
-    elif document.get(("controllerManager",)):
-        lines.insert(start + 1, body)
     else:
-        lines[start] = "controllerManager:\n" + body
-    return _read_back(document, "".join(lines), extra)
+        lines.insert(start + 1, body)
+    return _read_back(document, "".join(lines), manager)
 
 
-def _read_back(document, text, extra):
+def _read_back(document, text, manager):
     expected = yamltext.load_mapping(document.text, "kubeadm-config")
-    expected["controllerManager"] = dict(expected.get("controllerManager") or {}, extraArgs=extra)
+    expected["controllerManager"] = manager
     if yamltext.load_mapping(text, "kubeadm-config") != expected:
         raise PkiError("its controllerManager section cannot be edited safely", path="ConfigMap kube-system/kubeadm-config",
                        fix="Give kube-controller-manager the flag of its manifest in extraArgs by hand, then run again.")
@@ -207,6 +220,27 @@ def wait_followers(api, bundle, seconds):
                     len(roots), len(secrets), seconds), path=first,
                 fix="See kube-controller-manager's log (--root-ca-file); run again when it follows.")
         time.sleep(_POLL)
+
+
+def renew_tokens(api, signer, signed_by, check=False):
+    """Let kube-controller-manager sign the token secrets again that another key than the signer's signed.
+
+    signer: digest of the service-account key that signs. signed_by: gives the digest of the key of a token (bytes), or None.
+    Gives ["namespace/name"].
+    """
+    items = api.call("GET", "/api/v1/secrets", query={
+        "fieldSelector": "type=kubernetes.io/service-account-token"}).get("items") or []
+    renewed = []
+    for item in items:
+        token = (item.get("data") or {}).get("token")
+        if not token or signed_by(base64.b64decode(token)) in (None, signer):
+            continue
+        namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
+        if not check:
+            # Its controller fills in a token that is missing (pkg/controller/serviceaccount/tokens_controller.go).
+            api.call("PATCH", "/api/v1/namespaces/%s/secrets/%s" % (segment(namespace), segment(name)), {"data": {"token": None}})
+        renewed.append("%s/%s" % (namespace, name))
+    return sorted(renewed)
 
 
 def extension_trust(api):

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.server
+import json
 import os
 import random
 import ssl
@@ -507,3 +509,25 @@ def test_how_long_a_phase_took_is_known_the_next_time(host, monkeypatch):
     assert authorities.took(record) == {"prepare": 9.0, "switch": 40.0}
     monkeypatch.setattr(authorities, "started", lambda component: now - 5)
     assert authorities.took(record) == {"prepare": 9.0}
+
+
+def test_a_mounted_token_of_a_former_key_is_found(host):
+    former = x509.parse_public_keys(key("former").public_pem)[0].key_sha256
+    kid = base64.urlsafe_b64encode(bytes.fromhex(former)).rstrip(b"=").decode()
+    head = base64.urlsafe_b64encode(json.dumps({"alg": "RS256", "kid": kid}).encode()).rstrip(b"=")
+    for pod, token in (("old", head + b".e30.c2ln"), ("other", b"e30.e30.c2ln"), ("none", b"not a token")):
+        host.node.write("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~projected/api/token" % pod, token)
+    layout = host.tree().layout
+    assert authorities.mounted_tokens(layout, former) == ["pods/old/volumes/kubernetes.io~projected/api/token"]
+    assert authorities.mounted_tokens(layout, "0" * 64) == []
+
+
+def test_a_mounted_bundle_that_lags_is_found(host):
+    staged = host.stage(("ca",))
+    host.level(PREPARED, ("ca",))
+    both = host.node.kubernetes("pki/ca.crt").read_bytes()
+    old = x509.parse_certificate(both).pem
+    for pod, bundle in (("new", both), ("old", old), ("foreign", x509.build_ca("x", key("stranger"), 1).pem), ("none", b"?")):
+        host.node.write("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~secret/api/ca.crt" % pod, bundle)
+    assert authorities.mounted(host.tree().layout, both) == (4, ["pods/old/volumes/kubernetes.io~secret/api/ca.crt"])
+    assert staged

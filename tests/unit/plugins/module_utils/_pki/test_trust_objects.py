@@ -36,7 +36,7 @@ class Api:
         self.writes.append((method, path, body))
         if method == "DELETE":
             self.objects[path] = self.again[path]
-        elif method == "PATCH" and "data" in body:
+        elif method == "PATCH" and "data" in body and path in self.objects:
             self.objects[path]["data"].update(body["data"])
         return {}
 
@@ -69,7 +69,11 @@ V4 = V3.replace("v1beta3", "v1beta4").replace("    authorization-mode: Node,RBAC
 V4_MORE = V4.replace("controllerManager: {}", "controllerManager:\n  extraArgs:\n  - name: bind-address\n    value: 0.0.0.0")
 
 
-@pytest.mark.parametrize("text", [V3, V3_MORE, V4, V4_MORE], ids=["map", "map with another", "list", "list with another"])
+OTHER = "controllerManager:\n  timeoutForControlPlane: 4m0s"
+
+
+@pytest.mark.parametrize("text", [V3, V3_MORE, V4, V4_MORE, V3.replace("controllerManager: {}", OTHER), V4.replace(
+    "controllerManager: {}", OTHER)], ids=["map", "map with another", "list", "list with another", "map beside", "list beside"])
 def test_kubeadm_config_gets_the_signing_file_and_loses_it_again(text):
     there = trust_objects.with_extra_arg(text, "cluster-signing-cert-file", "/etc/kubernetes/pki/ca-signing.crt")
     before, data = yaml.safe_load(text), yaml.safe_load(there)
@@ -81,8 +85,15 @@ def test_kubeadm_config_gets_the_signing_file_and_loses_it_again(text):
         key: value for key, value in before.items() if key != "controllerManager"}
     assert trust_objects.with_extra_arg(there, "cluster-signing-cert-file", "/etc/kubernetes/pki/ca-signing.crt") == there
     back = trust_objects.with_extra_arg(there, "cluster-signing-cert-file", None)
-    assert yaml.safe_load(back) == before
+    assert back == text
     assert trust_objects.with_extra_arg(text, "cluster-signing-cert-file", None) == text
+
+
+def test_braces_on_a_line_of_their_own_are_no_obstacle():
+    text = V3.replace("controllerManager: {}", "controllerManager:\n    {}")
+    there = trust_objects.with_extra_arg(text, "cluster-signing-cert-file", "/x")
+    assert yaml.safe_load(there)["controllerManager"] == {"extraArgs": {"cluster-signing-cert-file": "/x"}}
+    assert trust_objects.with_extra_arg(there, "cluster-signing-cert-file", None) == V3
 
 
 def test_an_argument_in_braces_is_taken_out_too():
@@ -151,3 +162,13 @@ def test_who_depends_on_the_former_authority_is_listed():
             {"metadata": {"name": "v1.metrics"}, "spec": {"caBundle": base64.b64encode(BOTH).decode()}}]}})
     found = trust_objects.dependents(api, BOTH, NEW.key_sha256)
     assert [(item["what"], item["path"]) for item in found] == [("validating webhook", "guard/a.b")]
+
+
+def test_token_secrets_of_a_former_key_are_signed_again():
+    def secret(name, key_name):
+        return {"metadata": {"namespace": "a", "name": name}, "data": {"token": base64.b64encode(key_name.encode()).decode()}}
+    api = Api({"/api/v1/secrets": {"items": [secret("one", "former"), secret("two", "signer"), {"metadata": {}, "data": {}}]}})
+    renewed = trust_objects.renew_tokens(api, "signer", lambda token: token.decode())
+    assert renewed == ["a/one"]
+    assert api.writes == [("PATCH", "/api/v1/namespaces/a/secrets/one", {"data": {"token": None}})]
+    assert trust_objects.renew_tokens(api, "signer", lambda token: None) == []
