@@ -15,6 +15,7 @@ import throwaway
 
 ROOT = Path(__file__).resolve().parents[2]
 
+
 def tree(root: Path):
     """A node whose own configuration names its files where they really are: below root."""
     node = throwaway.Node(root)

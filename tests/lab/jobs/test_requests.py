@@ -66,7 +66,7 @@ def state(lab: Lab, name: str) -> str:
 
 
 def start_module(lab: Lab, where: str, called: str, variables: dict | None = None, /, **options) -> subprocess.Popen[str]:
-    """Start one module on one where of the inventory, or on localhost."""
+    """Start one module on one host of the inventory, or on localhost."""
     inventory = lab.directory / "inventory.ini"
     inventory.write_text(lab.inventory())
     command = [tool("ansible"), where, "-i", str(inventory), "-m", "kubepki.lifecycle." + called, "-a", json.dumps(options)]
