@@ -297,7 +297,7 @@ class FakeRuntime:
 
     def __init__(self, root, minor=20, age=3600.0, running=True):
         self.node_dir = Path(root) / "node"
-        self.minor, self.age, self.running = minor, age, running
+        self.minor, self.kubelet_age, self.running = minor, age, running
         self.removed = []
 
     @staticmethod
@@ -307,7 +307,7 @@ class FakeRuntime:
 
     def kubelet(self):
         """The kubelet, if it "runs"."""
-        return self._static_pods().Kubelet(1, self.age, lambda: self.minor) if self.running else None
+        return self._static_pods().Kubelet(1, self.kubelet_age, lambda: self.minor) if self.running else None
 
     def settled(self, kubelet):
         """Never by itself: tests give it an age."""
@@ -330,6 +330,13 @@ class FakeRuntime:
     def alive(self, instance):
         """Whether it still runs."""
         return (self.node_dir / "run" / ("%d.json" % instance.pid)).exists()
+
+    def age(self, instance):
+        """Old enough."""
+        return 3600.0
+
+    def mirror_hash(self, manifest, apiserver, kubernetes_dir):
+        """There is no API."""
 
     def uids(self, manifest):
         """From the log directories."""

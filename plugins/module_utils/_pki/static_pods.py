@@ -15,6 +15,7 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+import base64
 import contextlib
 import datetime
 import errno
@@ -40,6 +41,8 @@ PARKED = "parked"
 SERIALISES = 22
 # After this many seconds of age a kubelet is taken to have settled; before that it has to show it.
 SETTLED_SECONDS = 60
+# The kubelet syncs each pod at least this often (syncFrequency of a minute, with up to half of it again as jitter).
+MIRROR_SECONDS = 95
 TICK = 0.02
 # How long an apiserver that takes no new connections still is given etcd for the requests it has begun.
 DRAIN_SECONDS = 1.0
@@ -233,6 +236,23 @@ class Runtime:
         """Tell whether the process of an Instance still is the same and has not ended."""
         status = self._stat(instance.pid)
         return status is not None and status[1] == instance.started
+
+    def age(self, instance):
+        """Give for how many seconds an Instance has run."""
+        return self._uptime() - instance.started
+
+    @staticmethod
+    def mirror_hash(manifest, apiserver, kubernetes_dir):
+        """Give the UID of the static pod that its mirror pod in the API stands for, asked with admin.conf, or None."""
+        path = os.path.join(kubernetes_dir, "admin.conf")
+        try:
+            user = yamltext.load_mapping(files.read(path), path)["users"][0]["user"]
+            pair = tuple(base64.b64decode(user[key]) for key in ("client-certificate-data", "client-key-data"))
+            answer = probe.http_request("https://%s/api/v1/namespaces/%s/pods/%s-%s" % (
+                apiserver.address, manifest.namespace, manifest.name, os.uname().nodename.lower()), client=pair)
+            return answer.json()["metadata"]["annotations"]["kubernetes.io/config.mirror"]
+        except (PkiError, KeyError, IndexError, TypeError, ValueError):
+            return None
 
     def uids(self, manifest):
         """Give the UIDs (set of str) under which a pod has run on this node and left something, or is about to run."""
@@ -647,7 +667,8 @@ class _Run:
         self.manifest_dir = manifest_dir
         chosen, everything, self.warnings = choose(list(names) + [name for name in unless_reloaded if name not in names],
                                                    manifest_dir)
-        endpoints = node_endpoints(everything, os.path.dirname(manifest_dir.rstrip("/")))
+        self.kubernetes_dir = os.path.dirname(manifest_dir.rstrip("/"))
+        endpoints = node_endpoints(everything, self.kubernetes_dir)
         self.pods = [_Pod(item, endpoints.get(item.component, []), state_dir, (edits or {}).get(item.component))
                      for item in chosen]
         # The apiserver goes first: it needs its whole grace period, and etcd waits until it has stopped listening.
@@ -855,6 +876,24 @@ class _Run:
             # A kubelet hangs with them when it has a mirror pod to change; so no other pod is under way now.
             while not all(other.finished for other in self.pods if other is not pod):
                 yield
+            if self.serialises:
+                yield from self._wait_mirror(pod)
+
+    def _wait_mirror(self, pod):
+        """Wait until a young etcd's mirror pod is up to date: the kubelet would have to change it while the apiserver hangs.
+
+        After a restart that found no apiserver this takes until the kubelet's next sync of the pod, a minute and a half at most.
+        """
+        while True:
+            main = _main(pod, self.runtime.instances(pod.manifest))
+            if main is None or self.runtime.age(main) > MIRROR_SECONDS:
+                return
+            asked = _Background(lambda: self.runtime.mirror_hash(pod.manifest, self.local_apiserver, self.kubernetes_dir))
+            again = time.monotonic() + 0.5
+            while not asked.done or time.monotonic() < again:
+                yield
+            if asked.value == main.uid:
+                return
 
     def _alone(self, pod):
         """Whether this is etcd under a local apiserver that goes on running."""

@@ -147,6 +147,30 @@ def test_etcd_under_a_running_apiserver_is_done_and_said(node):
     assert_whole(node)
 
 
+def test_a_young_etcd_waits_for_its_mirror_pod(tmp_path):
+    node = Node(tmp_path, 36)
+    for name in ("kube-apiserver", "etcd"):
+        node.add(name)
+
+    class Young(FakeRuntime):
+        asked = 0
+
+        def age(self, instance):
+            return 20.0
+
+        def mirror_hash(self, manifest, apiserver, kubernetes_dir):
+            assert apiserver.port == node.ports["kube-apiserver"] and kubernetes_dir == str(node.manifests.parent)
+            assert (node.manifests / "etcd.yaml").exists()
+            self.asked += 1
+            return self.instances(manifest)[0].uid if self.asked == 3 else "another"
+
+    runtime = Young(tmp_path, 36)
+    with FakeKubelet(node, backoff=0.1):
+        assert bounce(node, ["etcd"], runtime)["changed"]
+    assert runtime.asked == 3
+    assert_whole(node)
+
+
 def test_no_kubelet_moves_nothing(node):
     node.add("kube-scheduler")
     with pytest.raises(PkiError) as error:
