@@ -12,6 +12,7 @@ mirrored below .cache/ansible-test/, and what ansible-test keeps between runs (i
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import re
 import shutil
@@ -118,6 +119,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tools/run_ansible_test.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("command", choices=("sanity", "units"))
     options, arguments = parser.parse_known_args()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    lock = os.open(CACHE / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
+    # Two runs share the mirror: the second must not change it under the first. Kept until this process ends.
+    fcntl.flock(lock, fcntl.LOCK_EX)
     mirror(source_files())
     prepare_home()
     tool = Path(sys.executable).parent / "ansible-test"
@@ -128,8 +133,11 @@ def main() -> int:
     if "--python" not in arguments:
         # The same on every machine: whichever other Pythons lie on the PATH (a version manager's stand-ins fail when called).
         arguments = ["--python", f"{sys.version_info.major}.{sys.version_info.minor}", *arguments]
-    return subprocess.run([str(tool), options.command, "--color", "no", *arguments], cwd=TREE, env=environment,
+    done = subprocess.run([str(tool), options.command, "--color", "no", *arguments], cwd=TREE, env=environment,
                           stdin=subprocess.DEVNULL, check=False).returncode
+    if done < 0:
+        print(f"ansible-test was ended by signal {-done}")
+    return abs(done)
 
 
 if __name__ == "__main__":
