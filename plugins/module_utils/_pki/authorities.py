@@ -876,7 +876,8 @@ def _silent(seen):
 
 def _question(endpoint, pair, name, timeout):
     headers = {"X-Remote-User": _PROBE} if name == "front-proxy-ca" else None
-    path = "/version" if endpoint.name == "etcd-server" else "/api"
+    # The kubelet answers what it does not know with 404 before it looks who asks.
+    path = {"etcd-server": "/version", "kubelet": "/pods"}.get(endpoint.name, "/api")
     url = "https://%s%s" % (endpoint.address, path)
     return lambda: probe.http_request(url, client=pair, timeout=timeout, headers=headers).status
 

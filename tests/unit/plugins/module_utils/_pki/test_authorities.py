@@ -493,6 +493,22 @@ def test_whom_a_component_lets_in_is_seen(host, tmp_path, monkeypatch):
     assert ask(new, True) == [True]
 
 
+def test_each_component_is_asked_for_something_that_needs_a_name(host, monkeypatch):
+    asked = []
+
+    def request(url, client=None, timeout=None, headers=None):
+        asked.append((url, (headers or {}).get("X-Remote-User")))
+        return probe.Answer(403, b"")
+    host.stage()
+    monkeypatch.setattr(probe, "endpoints", lambda layout: [
+        probe.Endpoint(name, name, "127.0.0.1", port) for name, port in (("apiserver", 1), ("kubelet", 2), ("etcd-server", 3))])
+    monkeypatch.setattr(probe, "http_request", request)
+    found = authorities.prove(host.tree().layout, rotation.AUTHORITIES, True, host.state)
+    assert all(item["right"] for item in found) and len(found) == 4
+    assert set(asked) == {("https://127.0.0.1:1/api", None), ("https://127.0.0.1:1/api", "kubepki-probe"),
+                          ("https://127.0.0.1:2/pods", None), ("https://127.0.0.1:3/version", None)}
+
+
 def test_who_does_not_answer_has_refused_nobody(host, monkeypatch):
     host.stage(("etcd-ca",))
     for level in (PREPARED, SWITCHED, COMPLETED):
