@@ -39,7 +39,7 @@ collection:
 
 lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
 lint: export ANSIBLE_HOME := $(CURDIR)/.cache/ansible-home
-lint: venv ## ruff, mypy, antsibull, ansible-lint, ansible-test sanity: no ignores (40 s; the first time 2 min)
+lint: venv ## ruff, mypy, antsibull, ansible-lint, ansible-test sanity: no ignores (2 min; the first time 4)
 	@failed=; run() { echo "-- $$*"; $(BIN)/"$$@" || failed="$$failed; $$*"; }; \
 	run ruff check .; \
 	run mypy; \
