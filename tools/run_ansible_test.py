@@ -26,7 +26,8 @@ TREE = CACHE / "ansible_collections" / "kubepki" / "lifecycle"
 HOME = CACHE / "home"
 
 # What a checkout without git (an unpacked archive) holds beside its sources.
-NOT_SOURCE = {".git", ".cache", ".venv", ".ansible", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache",
+# ("output" is where ansible-test itself writes, in tests/).
+NOT_SOURCE = {".git", ".cache", "output", ".venv", ".ansible", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache",
               "__pycache__", "build", "reports"}
 
 BOOTSTRAP = '''\
@@ -53,7 +54,7 @@ def source_files() -> list[Path]:
         names = set()
         for folder, folders, files in os.walk(ROOT):
             folders[:] = [name for name in folders if name not in NOT_SOURCE]
-            names.update((Path(folder) / name).relative_to(ROOT) for name in files)
+            names.update((Path(folder) / name).relative_to(ROOT) for name in files if not name.endswith(".pyc"))
     return sorted(name for name in names if os.path.lexists(ROOT / name))
 
 
