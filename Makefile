@@ -60,6 +60,9 @@ test-ansible-units: venv ## the same tests as ansible-test runs them: every test
 test-integration: venv ## real modules through ansible-playbook on a throw-away tree
 	$(BIN)/python -m pytest tests/integration $(call JUNIT,integration)
 
+test-chaos: venv ## a kill at every single write of every phase of a rotation; takes long
+	KUBEPKI_KILL_STRIDE=1 $(BIN)/python -m pytest tests/integration/test_cert_ca.py --timeout 7200
+
 test-lab: venv ## the playbooks on a real three-control-plane cluster (root on Debian)
 	@if $(LAB_OK); then $(BIN)/python -m pytest tests/lab/jobs $(call JUNIT,lab); else \
 		echo "lab tests are skipped: see the reason above"; \
