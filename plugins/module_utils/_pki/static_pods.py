@@ -815,8 +815,8 @@ class _Run:
         pod.decided = True
 
     def _restart(self, pod):
-        began = time.monotonic()
         yield from self._gate(pod)
+        began = time.monotonic()  # what it waited for others is not its own time
         runtime = self.runtime
         pod.before = runtime.instances(pod.manifest)
         known = runtime.traces(pod.before) | runtime.uids(pod.manifest)
@@ -884,9 +884,10 @@ class _Run:
 
         After a restart that found no apiserver this takes until the kubelet's next sync of the pod, a minute and a half at most.
         """
+        longest = MIRROR_SECONDS
         while True:
             main = _main(pod, self.runtime.instances(pod.manifest))
-            if main is None or self.runtime.age(main) > MIRROR_SECONDS:
+            if main is None or self.runtime.age(main) > longest:
                 return
             asked = _Background(lambda: self.runtime.mirror_hash(pod.manifest, self.local_apiserver, self.kubernetes_dir))
             again = time.monotonic() + 0.5
@@ -894,6 +895,7 @@ class _Run:
                 yield
             if asked.value == main.uid:
                 return
+            longest = MIRROR_SECONDS if asked.value is None else 2 * MIRROR_SECONDS  # seen to be old: it is coming
 
     def _alone(self, pod):
         """Whether this is etcd under a local apiserver that goes on running."""
