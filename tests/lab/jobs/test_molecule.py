@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -22,4 +23,6 @@ def test_scenarios_pass(lab):
     done = subprocess.run([program, "test", "--all"], cwd=CHECKOUT, env=env, text=True, stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     assert done.returncode == 0, done.stdout[-6000:]
-    assert "Idempotence completed successfully" in done.stdout, done.stdout[-6000:]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    for action in ("check", "converge", "idempotence", "verify"):
+        assert f"{action}: Executed: Successful" in plain, plain[-6000:]
