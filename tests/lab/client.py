@@ -195,6 +195,8 @@ class Client:
                 self.reopened += 1
                 connection, identity = self._connect(endpoint)
                 self._ask(endpoint, connection, identity)
+        except Failure:
+            raise  # an answer came; the connection is kept or closed as the server asked
         except BaseException:
             connection.close()
             raise

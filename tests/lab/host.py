@@ -17,6 +17,9 @@ _CAP_SYS_ADMIN = 21
 _CAP_NET_ADMIN = 12
 _NEEDED_MEMORY = 3 << 30
 _NEEDED_DISK = 6 << 30
+#: The nodes' systemd, containerd and kubelet all count as this machine's root: a dozen a node, where the kernel allows 128.
+_INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+_NEEDED_INOTIFY = 1024
 
 
 def problems(settings: Settings) -> list[str]:
@@ -48,6 +51,21 @@ def problems(settings: Settings) -> list[str]:
     if free < _NEEDED_DISK:
         found.append(f"the lab needs 6 GiB of free disk below {place}; {free / (1 << 30):.1f} GiB are free")
     return found
+
+
+def allow_inotify(limit: Path = _INOTIFY) -> str | None:
+    """Let root have enough inotify instances for a lab or two, until this machine is restarted.
+
+    Returns a line that says so, or None when nothing had to be done or could be.
+    """
+    try:
+        before = int(limit.read_text())
+        if before >= _NEEDED_INOTIFY:
+            return None
+        limit.write_text(f"{_NEEDED_INOTIFY}\n")
+    except OSError:
+        return None
+    return f"fs.inotify.max_user_instances raised from {before} to {_NEEDED_INOTIFY}: all nodes share root's"
 
 
 def _capabilities() -> int:

@@ -340,6 +340,9 @@ class Lab:
 
     def _power_on(self) -> None:
         """Network, balancer and every node that does not run; returns when all nodes answer on SSH."""
+        raised = host.allow_inotify()
+        if raised:
+            self.progress.step(raised)
         content, root = layer.load(Path(self.state.layer)), Path(self.state.root)
         self.network.up()
         key = self.key.with_suffix(".pub").read_text()

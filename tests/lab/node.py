@@ -52,6 +52,8 @@ def network_script(name: str, addresses: Mapping[str, str], network: Network) ->
         f"ip route replace default via {subnet.host}",
     ]
     lines += [f"ip route replace {pod_subnet(a)} via {a}" for n, a in addresses.items() if n != name]
+    # Old kubelets ask a cloud's metadata service at their start, and wait for it where packets to it are lost.
+    lines.append("ip route replace prohibit 169.254.169.254")
     lines.append("echo 1 > /proc/sys/net/ipv4/ip_forward")
     for chain in ("PREROUTING", "OUTPUT"):
         rule = f"{chain} -d {SERVICE_API}/32 -p tcp --dport 443 -j DNAT --to-destination {subnet.balancer}:{API_PORT}"
@@ -104,12 +106,12 @@ class Node:
         return str(self.root) in mounts_below(self.root)
 
     def mount(self, layer: Layer, root: Path) -> None:
-        """Mount the node's overlay, making its directories first; does nothing when it is mounted."""
+        """Mount the node's overlay and etcd's memory, making the directories first; does nothing when they are mounted."""
         if self.mounted():
             return
         for part in ("upper", "work", "root", "kubelet", "etcd"):
             (self.directory / part).mkdir(parents=True, exist_ok=True)
-        (self.directory / "etcd").chmod(0o700)
+        self._mount_etcd()
         if not (self.directory / "containerd").exists():
             fresh = self.directory / "containerd.new"
             remove_tree(fresh)
@@ -118,6 +120,17 @@ class Node:
         options = f"lowerdir={layer.tree}:{root},upperdir={self.directory}/upper,workdir={self.directory}/work"
         run(["mount", "-t", "overlay", "-o", options, f"kubepki-lab-{self.lab}", self.root], node=self.name,
             what="its overlay cannot be mounted")
+
+    def _mount_etcd(self) -> None:
+        """Keep etcd's data in memory, from `up` to `down`, whatever happens to the node in between.
+
+        etcd answers nothing while it waits for a disk to have written (and a change of leader takes two such waits). A real
+        member has a disk of its own for that; here all nodes of all labs would share one with everything else.
+        """
+        place = self.directory / "etcd"
+        if self.control_plane and str(place) not in mounts_below(self.directory):
+            run(["mount", "-t", "tmpfs", "-o", "mode=0700,size=2g", f"kubepki-lab-{self.lab}", place], node=self.name,
+                what="memory for etcd cannot be mounted")
 
     def write(self, addresses: Mapping[str, str], public_key: str) -> None:
         """Write what makes this node itself: names, network, CNI, the key that may log in."""

@@ -9,7 +9,7 @@ __metaclass__ = type
 import os
 import time
 
-from . import pki_tree, probe
+from . import etcd, files, kubeconfig, pki_tree, probe
 from .errors import PkiError
 
 _FIX = "Bring it back before a node is touched; `journalctl -u kubelet` and /var/log/pods on that node say why it is down."
@@ -99,7 +99,7 @@ def _members(layout, problems, timeout):
     trouble = None
     for url in urls:
         try:
-            return probe.etcd_members(url, ca_path=_ca(layout, "etcd-ca"), client=client, peer_url=peer if own and peer else None,
+            return etcd.members(url, ca_path=_ca(layout, "etcd-ca"), client=client, peer_url=peer if own and peer else None,
                                       peer_client=_client(layout, "etcd-peer"), timeout=timeout)
         except PkiError as error:
             trouble = error
@@ -122,7 +122,11 @@ def _apiservers(layout, hosts, result, timeout):
     client, ca = _client(layout, "apiserver-kubelet-client"), _ca(layout, "ca")
 
     def call(host):
-        return lambda: probe.apiserver_ready(host, port, ca_path=ca, client=client, timeout=timeout)
+        def ask():
+            answer = probe.apiserver_ready(host, port, ca_path=ca, client=client, timeout=timeout)
+            admin = _admin(layout) if answer.status in (401, 403) else None
+            return probe.apiserver_ready(host, port, ca_path=ca, client=admin, timeout=timeout) if admin else answer
+        return ask
 
     answers = probe.together({host: call(host) for host in hosts})
     for host in hosts:
@@ -132,20 +136,31 @@ def _apiservers(layout, hosts, result, timeout):
         elif answer.expired:
             ready, seen = False, "serves an expired certificate"
         else:
-            # An apiserver that lets nobody anonymous in still serves: 401 and 403 come from a running one.
-            ready = answer.status in (200, 401, 403)
+            ready = answer.status == 200
             seen = "HTTP %d%s" % (answer.status, "" if ready else probe.failed_checks(answer))
+            if answer.status in (401, 403):
+                seen += " for /readyz, to everybody: apiserver-kubelet-client, admin.conf, and without a certificate"
         result["apiservers"].append({"address": probe.join(host, port), "ready": ready, "seen": seen})
         if not ready:
             result["problems"].append("the apiserver at %s is not ready: %s" % (probe.join(host, port), seen))
 
 
+def _admin(layout):
+    """The client pair of admin.conf as PEM bytes, or None where there is none to be used."""
+    path = os.path.join(layout.kubernetes_dir, "admin.conf")
+    try:
+        found = kubeconfig.Kubeconfig(files.read(path), path)
+    except PkiError:
+        return None
+    return (found.certificate_data, found.key_data) if found.certificate_data and found.key_data else None
+
+
 def _etcd(layout, members, total, result, timeout):
     client, ca = _client(layout, "etcd-healthcheck-client", "apiserver-etcd-client", "etcd-server"), _ca(layout, "etcd-ca")
     urls = {item["id"]: item["client_urls"][0] for item in members if item["client_urls"]}
-    seen = probe.together({key: (lambda url=url: probe.etcd_health(url, ca_path=ca, client=client, timeout=timeout))
+    seen = probe.together({key: (lambda url=url: etcd.health(url, ca_path=ca, client=client, timeout=timeout))
                            for key, url in urls.items()})
-    leader = next(filter(None, (probe.etcd_leader(url, ca, client, timeout) for key, url in urls.items() if seen[key][0])), None)
+    leader = next(filter(None, (etcd.leader(url, ca, client, timeout) for key, url in urls.items() if seen[key][0])), None)
     described = []
     for item in members:
         healthy, text = seen.get(item["id"], (False, "has never started"))

@@ -169,7 +169,7 @@ def health(endpoint, timeout=3.0):
         except PkiError as error:
             seen = error.message
             continue
-        if status == 200 and not _unhealthy_etcd(body):
+        if status == 200 and not unhealthy_etcd(body):
             return True, "200"
         seen = "HTTP %d%s" % (status, _failed_checks(body))
         if status not in (401, 403):
@@ -177,7 +177,8 @@ def health(endpoint, timeout=3.0):
     return False, seen
 
 
-def _unhealthy_etcd(body):
+def unhealthy_etcd(body):
+    """Tell whether the body (bytes) of etcd's /health says that it is not well."""
     # etcd answers {"health":"true"}; older ones say "false" with status 200.
     return b'"health":"false"' in body.replace(b" ", b"")
 
@@ -246,60 +247,3 @@ def apiserver_ready(host, port=6443, ca_path=None, ca_pem=None, client=None, tim
 def failed_checks(answer):
     """Give " (names of the checks that failed)" of a verbose readyz Answer, or ""."""
     return _failed_checks(answer.body)
-
-
-def etcd_members(url, ca_path=None, client=None, peer_url=None, peer_client=None, timeout=3.0):
-    """Give etcd's members as [{"id": str, "name": str, "client_urls": [...], "peer_urls": [...], "learner": bool}].
-
-    url: of a client endpoint. Asked through the JSON gateway (v3, v3beta before 3.4), and where that does not answer, of the
-    peer endpoint's /members, which needs no quorum. An empty name is a member that never started. Raises PkiError.
-    """
-    trouble = None
-    for version in ("v3", "v3beta"):
-        try:
-            answer = http_request("%s/%s/cluster/member/list" % (url.rstrip("/"), version), "POST", b"{}", ca_path=ca_path,
-                                  client=client, timeout=timeout)
-        except PkiError as error:
-            trouble = error
-            break
-        if answer.status == 200 and answer.json().get("members"):
-            return [_member(entry, entry.get("ID"), "isLearner") for entry in answer.json()["members"]]
-        trouble = PkiError("the member list was answered with HTTP %d" % answer.status, path=url)
-        if answer.status != 404:
-            break
-    if peer_url:
-        with contextlib.suppress(PkiError, ValueError):
-            answer = http_request(peer_url.rstrip("/") + "/members", ca_path=ca_path, client=peer_client, timeout=timeout)
-            entries = json.loads(answer.body.decode("utf-8")) if answer.status == 200 else None
-            if isinstance(entries, list) and entries:
-                return [_member(entry, entry.get("id"), "isLearner") for entry in entries if isinstance(entry, dict)]
-    raise trouble
-
-
-def _member(entry, identity, learner):
-    return {"id": str(identity), "name": str(entry.get("name") or ""),
-            "client_urls": [str(item) for item in entry.get("clientURLs") or []],
-            "peer_urls": [str(item) for item in entry.get("peerURLs") or []], "learner": bool(entry.get(learner))}
-
-
-def etcd_health(url, ca_path=None, client=None, timeout=3.0):
-    """Ask one member for /health, which makes a linearizable read. Gives (healthy: bool, what was seen: str)."""
-    try:
-        answer = http_request(url.rstrip("/") + "/health", ca_path=ca_path, client=client, timeout=timeout)
-    except PkiError as error:
-        return False, error.message
-    if answer.expired:
-        return answer.status == 200, "serves an expired certificate"
-    if answer.status == 200 and not _unhealthy_etcd(answer.body):
-        return True, "200"
-    return False, "HTTP %d %s" % (answer.status, str(answer.json().get("reason") or "")[:80])
-
-
-def etcd_leader(url, ca_path=None, client=None, timeout=3.0):
-    """Give the leader's member ID (decimal, as in etcd_members) as one member knows it, or None. Never raises PkiError."""
-    with contextlib.suppress(PkiError):
-        answer = http_request(url.rstrip("/") + "/v3/maintenance/status", "POST", b"{}", ca_path=ca_path, client=client,
-                              timeout=timeout)
-        leader = answer.json().get("leader")
-        return str(leader) if leader and str(leader) != "0" else None
-    return None

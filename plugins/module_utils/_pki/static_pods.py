@@ -30,7 +30,7 @@ import subprocess
 import threading
 import time
 
-from . import files, manifests, probe, yamltext
+from . import etcd, files, manifests, probe, yamltext
 from .errors import PkiError
 
 ANNOTATION = "kubepki.io/restartedAt"
@@ -817,6 +817,7 @@ class _Run:
     def _restart(self, pod):
         yield from self._gate(pod)
         began = time.monotonic()  # what it waited for others is not its own time
+        yield from self._hand_over(pod)
         runtime = self.runtime
         pod.before = runtime.instances(pod.manifest)
         known = runtime.traces(pod.before) | runtime.uids(pod.manifest)
@@ -878,6 +879,19 @@ class _Run:
                 yield
             if self.serialises:
                 yield from self._wait_mirror(pod)
+
+    def _hand_over(self, pod):
+        """Let another member lead before etcd goes out, one that will not go out next."""
+        flags = pod.manifest.flags
+        url = (flags.get("--listen-client-urls") or "").split(",")[0]
+        if pod is not self.etcd or not url:
+            return
+        pair = (flags.get("--cert-file"), flags.get("--key-file"))
+        asked = _Background(lambda: etcd.hand_over(url, flags.get("--trusted-ca-file"), pair if all(pair) else None))
+        while not asked.done:
+            yield
+        if asked.value:
+            pod.proof.append("it led etcd; now %s does" % asked.value)
 
     def _wait_mirror(self, pod):
         """Wait until a young etcd's mirror pod is up to date: the kubelet would have to change it while the apiserver hangs.

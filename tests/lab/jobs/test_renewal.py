@@ -5,9 +5,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import threading
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -33,11 +37,19 @@ def rows(report: dict, node: str) -> dict[str, dict]:
     return {row["name"]: row for row in report["nodes"][node]["certificates"]}
 
 
-def assert_unnoticed(counts: dict) -> None:
-    """No client that must not notice anything has noticed anything, and each of them did ask."""
+def assert_unnoticed(counts: dict, leader_changes: int = 0) -> None:
+    """No client that must not notice anything has noticed anything, and each of them did ask.
+
+    leader_changes: how often etcd's leadership moved, in a job that restarts etcd. An apiserver before 1.23 passes the read that
+    it catches on to the client (kubernetes#105069), who can be told nothing else: one request of one client each.
+    """
+    failures = []
     for name in STRICT:
         assert counts[name]["requests"] > 20, (name, counts[name])
-        assert counts[name]["failures"] == 0, (name, counts[name])
+        assert counts[name]["failures"] == len(counts[name]["first_failures"]), counts[name]
+        failures += [(name, failure["error"]) for failure in counts[name]["first_failures"]]
+    assert [item for item in failures if "etcdserver: leader changed" not in item[1]] == []
+    assert len(failures) <= leader_changes, failures
 
 
 def test_report_agrees_with_kubeadm_row_by_row(lab, tmp_path):
@@ -70,7 +82,7 @@ def test_check_mode_shows_the_plan_and_changes_nothing(lab):
 def test_renewal_of_everything_goes_unnoticed(lab, tmp_path):
     before = report_of(lab, tmp_path)
     with lab.watch() as watch:
-        outcome = play(lab, "renew_leaves", {"kubepki_renew_below_days": 366, "kubepki_leaf_days": 500,
+        outcome = play(lab, "renew_leaves", {"kubepki_renew_below_days": 1400, "kubepki_leaf_days": 1500,
                                              "kubepki_report_dir": tmp_path})
     outcome.require_success()
     counts = watch.counts()
@@ -82,12 +94,12 @@ def test_renewal_of_everything_goes_unnoticed(lab, tmp_path):
             if row["kind"] in ("leaf", "kubeconfig"):
                 assert row["serial"] != old[name]["serial"], (node, name)
                 assert (row["subject"], row["sans"]) == (old[name]["subject"], old[name]["sans"])
-                assert row["residual_seconds"] > 499 * 86400
+                assert row["residual_seconds"] > 1499 * 86400
             assert row.get("served_sha256") in (None, row["sha256"]), (node, row)
     assert outcome.artifact["state"] == "changed"
     assert outcome.artifact["renewed"] == 10 * len(lab.control_planes)
 
-    again = play(lab, "renew_leaves", {"kubepki_renew_below_days": 366, "kubepki_leaf_days": 500}).require_success()
+    again = play(lab, "renew_leaves", {"kubepki_renew_below_days": 1400, "kubepki_leaf_days": 1500}).require_success()
     assert set(again.changed.values()) == {0}, again.output[-3000:]
     assert again.artifact["state"] == "ok"
 
@@ -142,34 +154,60 @@ def test_node_lost_on_the_way_stops_the_roll(lab):
     assert {name: snapshot(lab, name) for name in ("cp2", "cp3")} == before
 
 
-#: What is killed, and how many seconds into the task: while keys are made, while files change, while manifests are out.
-KILLS = [("Renew what is due", 0.4), ("Renew what is due", 0.9), ("Whoever uses", 0.7), ("Whoever uses", 1.5)]
+def journal(name: str) -> Callable[[Path], bool]:
+    return lambda root: (root / "var/lib/kubepki/journal" / name).exists()
 
 
-@pytest.mark.parametrize(("task", "after"), KILLS)
-def test_killed_module_is_healed_by_a_rerun(lab, task, after, tmp_path):
+#: What cp1's files (below its root) look like in the moment of the kill.
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "files change": journal("leaves.json"),
+    "manifests are parked": journal("static-pods.json"),
+    "a manifest is out": lambda root: not (root / "etc/kubernetes/manifests/kube-scheduler.yaml").exists(),
+    "etcd's manifest is out": lambda root: not (root / "etc/kubernetes/manifests/etcd.yaml").exists(),
+}
+
+
+def kill_module(lab: Lab, node: str, seen: Callable[[Path], bool], ended: threading.Event) -> bool:
+    """Wait for the moment, then kill -9 Ansible's module on the node in it. False when the run ended before it came."""
+    machine = lab.node(node)
+    while not seen(machine.root):
+        if ended.is_set():
+            return False
+        time.sleep(0.001)
+    machine.cgroup.freeze(True)
+    try:
+        caught = seen(machine.root)
+        # Only Ansible's modules are Python on a node.
+        for pid in machine.cgroup.processes():
+            if Path(f"/proc/{pid}/comm").read_text().strip().startswith("python3"):
+                os.kill(pid, signal.SIGKILL)
+    finally:
+        machine.cgroup.freeze(False)
+    return caught
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_module_is_healed_by_a_rerun(lab, moment, tmp_path):
     """The module on the first node dies as by kill -9; whatever it had begun, a rerun ends it, and nothing is out of place."""
     names = "etcd-server,etcd-peer,front-proxy-client,controller-manager.conf,scheduler.conf"
-    days = {"kubepki_names": names, "kubepki_leaf_days": 600 + len(task) + 10 * after}
-    killed = threading.Event()
-
-    def kill() -> None:
-        time.sleep(after)
-        # Only Ansible's modules are Python on a node.
-        lab.run("cp1", "pkill -9 -x python3", check=False)
-        killed.set()
-
-    def watch(line: str) -> None:
-        if task in line and not watching:
-            watching.append(threading.Thread(target=kill))
-            watching[0].start()
-
-    watching: list[threading.Thread] = []
-    play(lab, "renew_leaves", {**days, "kubepki_force": "true"}, on_line=watch)
-    watching[0].join()
-    assert killed.is_set()
+    days = {"kubepki_names": names, "kubepki_leaf_days": 600 + list(MOMENTS).index(moment)}
+    # Nobody has to restart etcd for a new certificate; the pods' restart is what two of the moments lie in.
+    first = ("restart_static_pods", {}) if "etcd" in moment else ("renew_leaves", {**days, "kubepki_force": "true"})
+    ended = threading.Event()
+    killed: list[bool] = []
+    killer = threading.Thread(target=lambda: killed.append(kill_module(lab, "cp1", MOMENTS[moment], ended)))
+    killer.start()
+    try:
+        outcome = play(lab, *first)
+    finally:
+        ended.set()
+        killer.join()
+    assert killed == [True]
+    assert outcome.code != 0, "a module died, and the run did not say so"
+    play(lab, "renew_leaves", {**days, "kubepki_force": "true"}).require_success()
     due = {**days, "kubepki_renew_below_days": days["kubepki_leaf_days"] - 1, "kubepki_report_dir": tmp_path}
-    play(lab, "renew_leaves", due).require_success()
+    again = play(lab, "renew_leaves", due).require_success()
+    assert set(again.changed.values()) == {0}, again.output[-3000:]
     report = json.loads((tmp_path / "report.json").read_text())
     for node in lab.control_planes:
         for row in rows(report, node).values():
@@ -180,18 +218,13 @@ def test_killed_module_is_healed_by_a_rerun(lab, task, after, tmp_path):
         manifests = sorted(path for path in snapshot(lab, node) if path.startswith("/etc/kubernetes/manifests/"))
         assert manifests == ["/etc/kubernetes/manifests/%s.yaml" % name for name in (
             "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")]
-    assert set(play(lab, "renew_leaves", due).require_success().changed.values()) == {0}
 
 
 def test_restart_of_all_static_pods_is_no_outage(lab):
-    """An apiserver that stops drops what waits in its accept queue, which no balancer can mend: one new connection at most."""
     with lab.watch() as watch:
         outcome = play(lab, "restart_static_pods").require_success()
-    counts = watch.counts()
-    for name in STRICT:
-        fresh = counts[name]["connection"] == "fresh" and name != "etcd"
-        assert counts[name]["failures"] <= (len(lab.control_planes) if fresh else 0), (name, counts[name])
     assert outcome.artifact["restarted"] == 4 * len(lab.control_planes)
+    assert_unnoticed(watch.counts(), leader_changes=2)
 
 
 def test_restore_puts_the_files_back(lab):

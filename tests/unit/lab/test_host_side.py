@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import binaries, debian, kubeconfig, procs, rootfs, state
+from tests.lab import binaries, debian, host, kubeconfig, procs, rootfs, state
 from tests.lab.cache import cached, lock, remove_tree
 from tests.lab.errors import LabError
 from tests.lab.progress import Progress
@@ -266,3 +266,14 @@ def test_a_kubeconfig_as_json_is_read() -> None:
 def test_a_kubeconfig_that_points_to_files_is_refused() -> None:
     with pytest.raises(ValueError, match="client-certificate-data"):
         kubeconfig.parse(kubeconfig_text("").replace("client-certificate-data", "client-certificate"))
+
+
+def test_inotify_is_raised_where_the_default_is_too_low_and_left_alone_elsewhere(tmp_path: Path) -> None:
+    limit = tmp_path / "max_user_instances"
+    limit.write_text("128\n")
+    assert "from 128 to 1024" in str(host.allow_inotify(limit))
+    assert limit.read_text() == "1024\n"
+    limit.write_text("4096\n")
+    assert host.allow_inotify(limit) is None
+    assert limit.read_text() == "4096\n"
+    assert host.allow_inotify(tmp_path / "none") is None

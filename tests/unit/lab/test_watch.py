@@ -117,6 +117,17 @@ def test_any_other_status_is_a_failure_and_not_retried(server: Server, identity:
     assert len(server.seen) == 1
 
 
+def test_a_failure_on_a_kept_connection_is_counted_once(server: Server, identity: Identity) -> None:
+    kept = client(server, identity, keep_alive=True)
+    kept.attempt()
+    server.status = 500
+    with pytest.raises(Failure, match="HTTP 500"):
+        kept.attempt()
+    server.status = 200
+    kept.attempt()
+    assert kept.reopened == 0
+
+
 def test_a_dropped_request_on_a_new_connection_is_a_failure_and_not_retried(server: Server, identity: Identity) -> None:
     server.drop = True
     with pytest.raises(Failure):

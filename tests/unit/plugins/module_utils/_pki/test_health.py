@@ -8,9 +8,10 @@ import datetime
 import json
 import threading
 import types
+from pathlib import Path
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import health, pki_tree, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import health, kubeconfig, pki_tree, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from tlsservers import Authority, Server, free_port
 
@@ -26,7 +27,8 @@ class Cluster:
         self.client = self.authority.leaf("client", usages=("client",))
         self.api = free_port()
         self.ready = {host: {"/readyz": (200, b"ok")} for host in HOSTS}
-        self.servers = [Server(self.pair, self.ready[host], host=host, port=self.api) for host in HOSTS]
+        self.servers = [Server(self.pair, self.ready[host], client_ca=self.authority.path, host=host, port=self.api)
+                        for host in HOSTS]
         self.member = {host: {"/health": (200, b'{"health":"true"}'), "/v3/maintenance/status": (200, b'{"leader":"2"}')}
                        for host in HOSTS}
         self.etcds = [Server(self.pair, self.member[host], host=host) for host in HOSTS]
@@ -35,12 +37,13 @@ class Cluster:
         self.list = (200, json.dumps({"members": members}).encode())
         self.member[HOSTS[0]]["/v3/cluster/member/list"] = self.list
 
-    def layout(self):
+    def layout(self, kubernetes_dir="/nonexistent"):
         pair = self.client[:2]
         flags = {"kube-apiserver": {"--secure-port": str(self.api)},
                  "etcd": {"--listen-client-urls": "https://127.0.0.1:%d" % self.etcds[0].port}}
         return types.SimpleNamespace(
-            role=pki_tree.CONTROL_PLANE, flags=flags, parsed=dict.fromkeys(flags), advertise_address="127.0.0.1",
+            role=pki_tree.CONTROL_PLANE, flags=flags, kubernetes_dir=str(kubernetes_dir),
+            parsed=dict.fromkeys(flags), advertise_address="127.0.0.1",
             paths={"ca": (self.authority.path, None), "etcd-ca": (self.authority.path, None), "etcd-healthcheck-client": pair,
                    "apiserver-kubelet-client": pair})
 
@@ -75,6 +78,23 @@ def test_an_apiserver_that_is_not_ready_and_a_member_that_is_ill_are_named(clust
     with pytest.raises(PkiError) as error:
         health.require(dict(result, waited=0.0))
     assert "127.0.0.2" in str(error.value) and "cp3" in str(error.value)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_an_apiserver_that_tells_nobody_whether_it_is_ready_is_not_taken_for_ready(cluster, status):
+    cluster.ready["127.0.0.2"]["/readyz"] = (status, b"Forbidden")
+    result = health.look(cluster.layout())
+    assert result["healthy"] is False
+    assert "127.0.0.2" in result["problems"][0] and "HTTP %d" % status in result["problems"][0]
+
+
+def test_admin_conf_is_asked_where_the_others_may_not(cluster, tmp_path):
+    admin = cluster.authority.leaf("admin", usages=("client",))
+    pair = [Path(path).read_bytes() for path in admin[:2]]
+    (tmp_path / "admin.conf").write_text(kubeconfig.build("https://127.0.0.1:1", b"x", "kubernetes-admin", *pair))
+    cluster.ready["127.0.0.2"]["/readyz"] = lambda peer: (200, b"ok") if "admin" in str(peer) else (403, b"Forbidden")
+    result = health.look(cluster.layout(tmp_path))
+    assert result["healthy"] is True, result["problems"]
 
 
 def test_skipped_addresses_are_not_asked(cluster):

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import socket
 import ssl
 import subprocess
@@ -140,44 +139,6 @@ def test_health_says_which_checks_failed(authority, serve):
     server = serve(authority.leaf("apiserver"), {"/readyz": (500, body)})
     endpoint = probe.Endpoint("apiserver", "kube-apiserver", "127.0.0.1", server.port, health=server.url("/readyz"))
     assert probe.health(endpoint) == (False, "HTTP 500 (etcd, poststarthook/rbac/bootstrap-roles)")
-
-
-@pytest.mark.parametrize("status, body, healthy", [
-    (200, b'{"health":"true","reason":""}', True), (200, b'{"health": "false"}', False),
-    (503, b'{"health":"false","reason":"RAFT NO LEADER"}', False)])
-def test_etcd_health(serve, status, body, healthy):
-    server = serve(pages={"/health": (status, body)})
-    assert probe.etcd_health(server.url())[0] is healthy
-    endpoint = probe.Endpoint("etcd-server", "etcd", "127.0.0.1", server.port, health=server.url("/health"))
-    assert probe.health(endpoint)[0] is healthy
-
-
-MEMBERS = {"header": {}, "members": [
-    {"ID": "9372538179322589801", "name": "cp1", "peerURLs": ["https://10.0.0.1:2380"], "clientURLs": ["https://10.0.0.1:2379"]},
-    {"ID": "10501334649042878790", "name": "", "peerURLs": ["https://10.0.0.2:2380"], "isLearner": True}]}
-
-
-def test_etcd_members_from_the_gateway_old_gateway_and_peer(serve):
-    expected = [{"id": "9372538179322589801", "name": "cp1", "client_urls": ["https://10.0.0.1:2379"],
-                 "peer_urls": ["https://10.0.0.1:2380"], "learner": False},
-                {"id": "10501334649042878790", "name": "", "client_urls": [], "peer_urls": ["https://10.0.0.2:2380"],
-                 "learner": True}]
-    body = json.dumps(MEMBERS).encode()
-    assert probe.etcd_members(serve(pages={"/v3/cluster/member/list": (200, body)}).url()) == expected
-    assert probe.etcd_members(serve(pages={"/v3beta/cluster/member/list": (200, body)}).url() + "/") == expected
-    peers = json.dumps([{"id": 9372538179322589801, "peerURLs": ["https://10.0.0.1:2380"], "name": "cp1",
-                         "clientURLs": ["https://10.0.0.1:2379"]}]).encode()
-    broken, peer = serve(pages={}), serve(pages={"/members": (200, peers)})
-    assert probe.etcd_members(broken.url(), peer_url=peer.url()) == expected[:1]
-    with pytest.raises(PkiError) as error:
-        probe.etcd_members(broken.url())
-    assert "404" in str(error.value)
-
-
-def test_leader(serve):
-    assert probe.etcd_leader(serve(pages={"/v3/maintenance/status": (200, b'{"leader":"42"}')}).url()) == "42"
-    assert probe.etcd_leader(serve(pages={"/v3/maintenance/status": (200, b'{"leader":"0"}')}).url()) is None
-    assert probe.etcd_leader("http://127.0.0.1:%d" % free_port()) is None
 
 
 KUBEADM = {
