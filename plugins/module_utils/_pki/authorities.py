@@ -28,6 +28,9 @@ SIGNING = "ca-signing.crt"
 SA_KEY_TYPE = "rsa-2048"  # kubeadm: service account keys are RSA whatever encryptionAlgorithm says up to 1.30
 
 _END = re.compile(b"-----END [A-Z0-9 ]+-----[^\n]*\n?")
+_LOOKUP = "--service-account-lookup"
+_LOOKUP_OFF = "0"  # false, in a spelling that nobody writes by hand: only what is our own is taken away again
+_NO_TOKEN_SECRETS = 24  # from here on a service account gets no token secret (LegacyServiceAccountTokenNoAutoGeneration)
 _SIGNING_FLAG = re.compile(r"--cluster-signing(-[a-z-]+)?-cert-file")
 _MANAGER, _SCHEDULER, _APISERVER, _ETCD = "kube-controller-manager", "kube-scheduler", "kube-apiserver", "etcd"
 _PUBLIC, _SECRET = 0o644, 0o600
@@ -415,8 +418,10 @@ class Declarer:
         if held.name == "ca":
             self._signing(held, signer, new is not None)
             self._kubeconfigs(held, old, new, signer)
-        if held.name != "sa":
-            self._leaves(held, signer)
+        if held.name == "sa":
+            self._lookup(new is not None)
+        else:
+            self._leaves(held, old, new, signer)
         if self.level != 2:
             self._drop_saved(held)
 
@@ -559,11 +564,35 @@ class Declarer:
                     if path:
                         self.result.remove(self._keep_path(path))
 
-    def _leaves(self, held, signer):
+    def _lookup(self, two):
+        """Let the tokens of token secrets live side by side, as those of sa.pub's two keys do.
+
+        An apiserver compares such a token with what its secret holds now (pkg/serviceaccount/legacy.go), so that signing the
+        secret again would refuse the old one to every pod until its kubelet has noticed, a minute later. From 1.24 on there are
+        no such secrets but those that somebody made; and whoever has set the flag shall find it as it was.
+        """
+        flags = self.layout.flags.get(_APISERVER)
+        if flags is None or self.layout.role != pki_tree.CONTROL_PLANE:
+            return
+        wanted = two and self.level in (1, 2) and (self.layout.image_minor or 99) < _NO_TOKEN_SECRETS
+        if wanted and _LOOKUP not in flags:
+            self.result.edits.setdefault(_APISERVER, {})[_LOOKUP] = _LOOKUP_OFF
+            self.result.notes.append("until the rotation is complete, kube-apiserver looks at a token's signature alone, and "
+                                     "not at its secret (%s)" % _LOOKUP)
+        elif not wanted and flags.get(_LOOKUP) == _LOOKUP_OFF:
+            self.result.edits.setdefault(_APISERVER, {})[_LOOKUP] = None
+        else:
+            return
+        self.result.restarts.add(_APISERVER)
+
+    def _leaves(self, held, old, new, signer):
         for item in self.tree.items.values():
             if item.kind != profiles.LEAF or item.ca != held.name or item.certificate is None:
                 continue
-            if item.key_path is None or not self._foreign(item.certificate, held, signer):
+            if item.key_path is None:
+                continue
+            if not self._foreign(item.certificate, held, signer):
+                self._bridge(item, files.read(item.path), old, new)
                 continue
             pair = self._saved(item.path), self._saved(item.key_path)
             if None not in pair and self._usable(pair[0], signer, item.path):
@@ -575,6 +604,19 @@ class Declarer:
                 pair = certificate.pem, key.pem
             self.result.write(item.path, pair[0], _PUBLIC)
             self.result.write(item.key_path, pair[1], _SECRET)
+            self._bridge(item, pair[0], old, new)
+
+    def _bridge(self, item, data, old, new):
+        """Between switch and complete, the apiserver also shows B's certificate as signed by A: for clients that know A alone."""
+        if item.name != "apiserver" or new is None:
+            return
+        chain = x509.parse_certificates(data, item.path)
+        bridges = [link for link in chain[1:] if link.key_sha256 == new.id]
+        if self.level == 2 and not bridges:
+            cross = x509.cross_sign(new.certificate, old.certificate, old.key)
+            self.result.write(item.path, x509.bundle(chain + [cross]), _PUBLIC)
+        elif self.level != 2 and bridges:
+            self.result.write(item.path, x509.bundle([link for link in chain if link not in bridges]), _PUBLIC)
 
     def _foreign(self, certificate, held, signer):
         """Whether the other authority of the rotation signed it. What neither signed is the user's own, and stays."""

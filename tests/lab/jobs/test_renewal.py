@@ -18,14 +18,11 @@ import pytest
 from tests.lab.lab import Lab
 from tests.lab.playbook import play
 
+from .clients import assert_unnoticed
 from .conftest import snapshot, snapshots
 
 # A playbook takes seconds, and much longer on a machine that does other things.
 pytestmark = pytest.mark.timeout(1200)
-
-#: Clients that must not see one failed request, whatever is renewed or restarted.
-STRICT = ("balancer", "balancer-kept", "balancer-reread", "balancer-reread-kept", "pod", "pod-kept", "etcd")
-
 
 def report_of(lab: Lab, tmp_path, **variables) -> dict:
     """Run check_expiry and give report.json."""
@@ -35,21 +32,6 @@ def report_of(lab: Lab, tmp_path, **variables) -> dict:
 
 def rows(report: dict, node: str) -> dict[str, dict]:
     return {row["name"]: row for row in report["nodes"][node]["certificates"]}
-
-
-def assert_unnoticed(counts: dict, leader_changes: int = 0) -> None:
-    """No client that must not notice anything has noticed anything, and each of them did ask.
-
-    leader_changes: how often etcd's leadership moved, in a job that restarts etcd. An apiserver before 1.23 passes the read that
-    it catches on to the client (kubernetes#105069), who can be told nothing else: one request of one client each.
-    """
-    failures = []
-    for name in STRICT:
-        assert counts[name]["requests"] > 20, (name, counts[name])
-        assert counts[name]["failures"] == len(counts[name]["first_failures"]), counts[name]
-        failures += [(name, failure["error"]) for failure in counts[name]["first_failures"]]
-    assert [item for item in failures if "etcdserver: leader changed" not in item[1]] == []
-    assert len(failures) <= leader_changes, failures
 
 
 def test_report_agrees_with_kubeadm_row_by_row(lab, tmp_path):

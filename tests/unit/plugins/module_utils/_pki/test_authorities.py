@@ -23,6 +23,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     pki_tree,
     probe,
     rotation,
+    static_pods,
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -35,8 +36,9 @@ PREPARED, SWITCHED, COMPLETED, ROLLED_BACK = 1, 2, 3, 0
 class Host:
     """A control-plane node in a directory, and the module calls a role makes on it."""
 
-    def __init__(self, root: Path, cluster: Cluster | None = None, name: str = "cp1", role: str = "control-plane"):
-        self.node = Node(root, cluster, name, role=role)
+    def __init__(self, root: Path, cluster: Cluster | None = None, name: str = "cp1", role: str = "control-plane",
+                 minor: int = 20):
+        self.node = Node(root, cluster, name, role=role, minor=minor)
         self.root, self.name = root, name
         self.state, self.backups = str(root / "state"), str(root / "backups")
         if role == "control-plane":
@@ -80,13 +82,7 @@ class Host:
     def edit(self, edits) -> None:
         for component, flags in edits.items():
             path = self.node.kubernetes("manifests/%s.yaml" % component)
-            lines = []
-            for line in path.read_text().splitlines(keepends=True):
-                for flag, value in flags.items():
-                    if line.strip().startswith("- %s=" % flag):
-                        line = line[:line.index("=")] + "=" + value + "\n"
-                lines.append(line)
-            path.write_text("".join(lines))
+            path.write_bytes(static_pods.with_flags(path.read_bytes(), str(path), component, flags))
 
     def snapshot(self) -> dict:
         found = {}
@@ -180,6 +176,63 @@ def test_switched_leaves_verify_with_openssl_under_the_new_authority_alone(host,
             assert (item.certificate.subject, item.certificate.sans, item.certificate.extended_usages) == (
                 old.subject, old.sans, old.extended_usages)
             assert item.key_sha256 == item.certificate.key_sha256 != old.key_sha256
+
+
+def test_between_switch_and_complete_a_client_that_knows_the_former_authority_alone_accepts_the_apiserver(host, tmp_path):
+    served = host.node.kubernetes("pki/apiserver.crt")
+    former = tmp_path / "former.crt"
+    former.write_bytes(host.node.kubernetes("pki/ca.crt").read_bytes())
+
+    def accepted() -> bool:
+        leaf = tmp_path / "leaf.crt"
+        leaf.write_bytes(x509.parse_certificate(served.read_bytes()).pem)
+        return subprocess.run(["openssl", "verify", "-no-CApath", "-CAfile", str(former), "-untrusted", str(served), str(leaf)],
+                              capture_output=True, check=False).returncode == 0
+
+    host.stage()
+    host.level(PREPARED)
+    assert accepted() and len(x509.parse_certificates(served.read_bytes())) == 1
+    host.level(SWITCHED)
+    assert accepted()
+    # Renewed meanwhile, as renew_leaves does: the next run adds it again.
+    served.write_bytes(x509.parse_certificate(served.read_bytes()).pem)
+    assert not accepted()
+    host.level(SWITCHED)
+    assert accepted()
+    host.level(COMPLETED)
+    assert not accepted() and len(x509.parse_certificates(served.read_bytes())) == 1
+
+
+def manifest_of_apiserver(host) -> str:
+    return host.node.kubernetes("manifests/kube-apiserver.yaml").read_text()
+
+
+def test_the_tokens_of_token_secrets_live_side_by_side(host):
+    before = manifest_of_apiserver(host)
+    host.stage()
+    declaration = host.level(PREPARED)
+    assert "--service-account-lookup=0\n" in manifest_of_apiserver(host) and "kube-apiserver" in declaration.restarts
+    host.level(SWITCHED)
+    assert "--service-account-lookup=0\n" in manifest_of_apiserver(host)
+    host.level(COMPLETED)
+    assert manifest_of_apiserver(host) == before
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_a_lookup_that_somebody_set_stays(host, value):
+    host.edit({"kube-apiserver": {"--service-account-lookup": value}})
+    before = manifest_of_apiserver(host)
+    host.stage()
+    for level in (PREPARED, SWITCHED, COMPLETED):
+        host.level(level)
+        assert manifest_of_apiserver(host) == before
+
+
+def test_a_newer_cluster_has_no_token_secrets_to_care_for(tmp_path):
+    host = Host(tmp_path, minor=24)
+    host.stage()
+    host.level(PREPARED)
+    assert "lookup" not in manifest_of_apiserver(host)
 
 
 @pytest.mark.parametrize("far", [PREPARED, SWITCHED])

@@ -1,0 +1,112 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All authorities replaced on a real cluster, under clients that count."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import ssl
+import time
+
+import pytest
+
+from tests.lab import kubeconfig
+from tests.lab.client import Endpoint, Identity, Request, fetch
+from tests.lab.kubeadm import API_NAME, API_PORT
+from tests.lab.playbook import play
+
+from .clients import assert_unnoticed
+from .conftest import snapshots
+
+pytestmark = pytest.mark.timeout(2400)
+
+_STABLE = {"ca": "stable", "front-proxy-ca": "stable", "etcd-ca": "stable", "sa": "stable"}
+# Each roll over etcd's members moves the leadership once, or twice where the first node led.
+_A_ROLL = 2
+
+
+def phase(lab, name: str, **variables) -> dict[str, str]:
+    """Run one phase to its end; gives the phase that was derived afterwards."""
+    outcome = play(lab, "rotate_ca", {"kubepki_phase": name, **variables}).require_success()
+    assert "PRIVATE KEY" not in outcome.output
+    return outcome.artifact["phase"]
+
+
+def admin(lab) -> kubeconfig.Credentials:
+    return kubeconfig.parse(lab.path("cp1", "/etc/kubernetes/admin.conf").read_text())
+
+
+def ask(lab, identity: Identity) -> int:
+    return fetch(Endpoint(lab.balancer_address, API_PORT, API_NAME), identity, Request("/api/v1/namespaces/default"))[0]
+
+
+def test_the_plan_changes_nothing(lab):
+    before = snapshots(lab)
+    outcome = play(lab, "rotate_ca", {}, "--check", "--diff").require_success()
+    assert snapshots(lab) == before
+    for word in ("prepare", "switch", "complete", "cp1", "w1", "kube-apiserver"):
+        assert word in outcome.output
+
+
+def test_prepare_and_the_way_back(lab):
+    before = snapshots(lab)
+    authority = admin(lab).ca
+    assert set(phase(lab, "prepare", kubepki_cas="front-proxy-ca,sa").values()) == {"stable", "prepared"}
+    assert phase(lab, "rollback", kubepki_cas="front-proxy-ca,sa") == _STABLE
+    assert admin(lab).ca == authority
+    after = snapshots(lab)
+    for node, files in before.items():
+        kept = {path: seen for path, seen in files.items() if "/manifests/" not in path}
+        assert {path: seen for path, seen in after[node].items() if "/manifests/" not in path} == kept
+
+
+def test_rotation_of_everything_goes_unnoticed(lab):
+    former = admin(lab)
+    # Those who read their credentials once know the former authority alone, until it is refused.
+    with lab.watch() as watch:
+        assert set(phase(lab, "prepare").values()) == {"prepared"}
+        assert set(phase(lab, "switch").values()) == {"switched"}
+    assert_unnoticed(watch.counts(), leader_changes=2 * _A_ROLL)
+    with lab.watch() as watch:
+        refused = play(lab, "rotate_ca", {"kubepki_phase": "complete"})
+        assert refused.code != 0 and "kubepki_confirm" in refused.output
+        assert phase(lab, "complete", kubepki_confirm="true") == _STABLE
+    assert_unnoticed(watch.counts(), leader_changes=_A_ROLL)
+
+    present = admin(lab)
+    assert present.ca.count(b"BEGIN CERTIFICATE") == 1
+    assert ask(lab, Identity(present.ca, present.certificate, present.key)) == 200
+    assert ask(lab, Identity(present.ca, former.certificate, former.key)) == 401
+    with pytest.raises(ssl.SSLCertVerificationError):
+        ask(lab, Identity(former.ca, present.certificate, present.key))
+    again = play(lab, "rotate_ca", {"kubepki_phase": "status"}).require_success()
+    assert again.artifact["state"] == "ok" and again.artifact["phase"] == _STABLE
+
+
+def test_kubeadm_goes_on_with_the_new_authorities(lab):
+    table = lab.run("cp2", "kubeadm certs check-expiration").stdout
+    assert table.count("no") >= 13
+    lab.run("cp3", "kubeadm certs renew all")
+    play(lab, "restart_static_pods", {"kubepki_names": "kube-controller-manager,kube-scheduler"}).require_success()
+    command = lab.run("cp2", "kubeadm token create --print-join-command").stdout.strip().splitlines()[-1]
+    lab.kubectl("delete", "node", "w2")
+    lab.run("w2", "systemctl stop kubelet; rm -rf /etc/kubernetes/kubelet.conf /etc/kubernetes/bootstrap-kubelet.conf "
+                  "/etc/kubernetes/pki /var/lib/kubelet/pki /var/lib/kubelet/config.yaml")
+    lab.run("w2", shlex.join([*shlex.split(command), "--skip-phases=preflight"]))
+    lab.wait_healthy()
+    report = json.loads(lab.kubectl("get", "node", "w2", "-o", "json"))
+    assert {"type": "Ready", "status": "True"}.items() <= report["status"]["conditions"][-1].items()
+
+
+def test_all_nodes_come_back_from_a_power_cut(lab):
+    for name in lab.addresses:
+        lab.stop_node(name)
+    for name in lab.addresses:
+        lab.start_node(name, wait=False)
+    for name in lab.addresses:
+        lab.wait_ssh(name)
+    began = time.monotonic()
+    lab.wait_healthy(300)
+    assert time.monotonic() - began < 300
+    assert play(lab, "rotate_ca", {"kubepki_phase": "status"}).require_success().artifact["phase"] == _STABLE
