@@ -43,14 +43,6 @@ options:
     description: Change nothing, and return what in the API does not trust the authority that signs.
     type: bool
     default: false
-  kubernetes_dir:
-    description: The directory that C(kubeadm) keeps the cluster's files in.
-    type: path
-    default: /etc/kubernetes
-  kubelet_dir:
-    description: The kubelet's own directory.
-    type: path
-    default: /var/lib/kubelet
 attributes:
   check_mode:
     description: Tells what would change, and waits for nothing.
@@ -65,6 +57,8 @@ author:
   - The kubepki.lifecycle authors (@kubepki)
 seealso:
   - module: kubepki.lifecycle.cert_ca
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
 """
 
 EXAMPLES = r"""
