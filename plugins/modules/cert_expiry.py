@@ -22,14 +22,6 @@ description:
     missing, modes that are too wide, files in the manifest directory that do not belong there - and says what to do.
   - Changes nothing on the node, but for the file it is asked to write with O(textfile_dir).
 options:
-  kubernetes_dir:
-    description: The directory that C(kubeadm) keeps the cluster's files in.
-    type: path
-    default: /etc/kubernetes
-  kubelet_dir:
-    description: The kubelet's own directory.
-    type: path
-    default: /var/lib/kubelet
   live:
     description: Also ask the node's live endpoints what they serve.
     type: bool
@@ -76,6 +68,8 @@ author:
   - The kubepki.lifecycle authors (@kubepki)
 seealso:
   - module: kubepki.lifecycle.cert_leaf
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
 """
 
 EXAMPLES = r"""

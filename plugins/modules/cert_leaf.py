@@ -133,26 +133,6 @@ options:
       mode:
         description: The mode of the file that holds the key, in octal, such as V("0600").
         type: str
-  kubernetes_dir:
-    description: The directory that C(kubeadm) keeps the cluster's files in.
-    type: path
-    default: /etc/kubernetes
-  kubelet_dir:
-    description: The kubelet's own directory.
-    type: path
-    default: /var/lib/kubelet
-  backup_dir:
-    description: Where the backup set is made before anything changes.
-    type: path
-    default: /var/lib/kubepki/backups
-  backup_keep:
-    description: How many backup sets stay, the newest. V(0) keeps all.
-    type: int
-    default: 5
-  state_dir:
-    description: Where lock and journal lie.
-    type: path
-    default: /var/lib/kubepki
 attributes:
   check_mode:
     description: Says what a run would do. Serial numbers and fingerprints are not known before it.
@@ -170,6 +150,10 @@ seealso:
   - module: kubepki.lifecycle.cert_expiry
   - module: kubepki.lifecycle.file_backup
   - module: kubepki.lifecycle.static_pod_restart
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
+  - kubepki.lifecycle.node.state
+  - kubepki.lifecycle.node.backup
 """
 
 EXAMPLES = r"""

@@ -65,18 +65,6 @@ options:
     description: Without O(nodes), look at the mounted C(ca.crt) files at all.
     type: bool
     default: false
-  kubernetes_dir:
-    description: The directory that C(kubeadm) keeps the cluster's files in.
-    type: path
-    default: /etc/kubernetes
-  kubelet_dir:
-    description: The kubelet's own directory.
-    type: path
-    default: /var/lib/kubelet
-  state_dir:
-    description: Where the node keeps what has to survive a run that is killed.
-    type: path
-    default: /var/lib/kubepki
 attributes:
   check_mode:
     description: Changes nothing in any mode.
@@ -91,6 +79,9 @@ author:
   - The kubepki.lifecycle authors (@kubepki)
 seealso:
   - module: kubepki.lifecycle.cert_ca
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
+  - kubepki.lifecycle.node.state
 """
 
 EXAMPLES = r"""

@@ -43,14 +43,11 @@ options:
     description: Change nothing, and return what in the API does not trust the authority that signs.
     type: bool
     default: false
-  kubernetes_dir:
-    description: The directory that C(kubeadm) keeps the cluster's files in.
-    type: path
-    default: /etc/kubernetes
-  kubelet_dir:
-    description: The kubelet's own directory.
-    type: path
-    default: /var/lib/kubelet
+  nodes:
+    description:
+      - Change nothing, and fail where the API has a Node of another name than these, or one of its Nodes is not Ready.
+    type: list
+    elements: str
 attributes:
   check_mode:
     description: Tells what would change, and waits for nothing.
@@ -65,6 +62,8 @@ author:
   - The kubepki.lifecycle authors (@kubepki)
 seealso:
   - module: kubepki.lifecycle.cert_ca
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
 """
 
 EXAMPLES = r"""
@@ -118,6 +117,9 @@ def bring(module):
     options, check = module.params, module.check_mode
     layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     api = cluster_api.from_kubeconfig(layout.paths["admin.conf"][0])
+    if options["nodes"] is not None:
+        trust_objects.check_nodes(api, options["nodes"])
+        return {"changed": False, "changes": []}
     bundle = files.read(layout.paths["ca"][0])
     header = files.read(layout.paths["front-proxy-ca"][0])
     if options["dependents"]:
@@ -154,6 +156,7 @@ def main():
         restart_namespaces={"type": "list", "elements": "str", "default": []},
         timeout={"type": "int", "default": 120},
         dependents={"type": "bool", "default": False},
+        nodes={"type": "list", "elements": "str"},
     )
     glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), bring)
 

@@ -51,14 +51,8 @@ options:
     description: Whether to fail when something is not well.
     type: bool
     default: true
-  kubernetes_dir:
-    description: Where Kubernetes keeps its files.
-    type: path
-    default: /etc/kubernetes
-  kubelet_dir:
-    description: Where the kubelet keeps its files.
-    type: path
-    default: /var/lib/kubelet
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
 """
 
 EXAMPLES = r"""

@@ -47,18 +47,6 @@ options:
     description: Where the sets lie.
     type: path
     default: /var/lib/kubepki/backups
-  kubernetes_dir:
-    description: The directory that C(kubeadm) keeps the cluster's files in.
-    type: path
-    default: /etc/kubernetes
-  kubelet_dir:
-    description: The kubelet's own directory.
-    type: path
-    default: /var/lib/kubelet
-  state_dir:
-    description: Where lock and journal lie.
-    type: path
-    default: /var/lib/kubepki
 attributes:
   check_mode:
     description: Says what would be done, and checks the set that would be restored.
@@ -73,6 +61,9 @@ author:
   - The kubepki.lifecycle authors (@kubepki)
 seealso:
   - module: kubepki.lifecycle.cert_leaf
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
+  - kubepki.lifecycle.node.state
 """
 
 EXAMPLES = r"""

@@ -122,26 +122,6 @@ options:
     description: With O(state=installed), how many seconds the restarted kubelet may take until it is proven.
     type: int
     default: 120
-  kubernetes_dir:
-    description: The directory that C(kubeadm) keeps the cluster's files in.
-    type: path
-    default: /etc/kubernetes
-  kubelet_dir:
-    description: The kubelet's own directory.
-    type: path
-    default: /var/lib/kubelet
-  state_dir:
-    description: Where the node keeps what has to survive a run that is killed.
-    type: path
-    default: /var/lib/kubepki
-  backup_dir:
-    description: Where the node keeps its backup sets, with the mode 0700.
-    type: path
-    default: /var/lib/kubepki/backups
-  backup_keep:
-    description: How many backup sets stay.
-    type: int
-    default: 5
 attributes:
   check_mode:
     description: Tells what would be done; nothing is requested, signed or installed.
@@ -156,6 +136,10 @@ author:
   - The kubepki.lifecycle authors (@kubepki)
 seealso:
   - module: kubepki.lifecycle.kubelet_restart
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
+  - kubepki.lifecycle.node.state
+  - kubepki.lifecycle.node.backup
 """
 
 EXAMPLES = r"""

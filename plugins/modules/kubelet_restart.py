@@ -32,18 +32,6 @@ options:
     description: How many seconds the kubelet may take until it is proven.
     type: int
     default: 120
-  kubernetes_dir:
-    description: The directory that C(kubeadm) keeps the cluster's files in.
-    type: path
-    default: /etc/kubernetes
-  kubelet_dir:
-    description: The kubelet's own directory.
-    type: path
-    default: /var/lib/kubelet
-  state_dir:
-    description: Where the node keeps what has to survive a run that is killed.
-    type: path
-    default: /var/lib/kubepki
 attributes:
   check_mode:
     description: Tells whether the kubelet would be restarted.
@@ -59,6 +47,9 @@ author:
   - The kubepki.lifecycle authors (@kubepki)
 seealso:
   - module: kubepki.lifecycle.kubelet_credential
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
+  - kubepki.lifecycle.node.state
 """
 
 EXAMPLES = r"""

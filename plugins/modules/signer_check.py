@@ -22,15 +22,6 @@ description:
     authority that has not expired, and the API server trusts it.
   - Where nobody signs, says which flags let the cluster's CA sign. M(kubepki.lifecycle.static_pod_restart) takes them as
     C(edits).
-options:
-  kubernetes_dir:
-    description: Where kubeadm keeps its files.
-    type: path
-    default: /etc/kubernetes
-  kubelet_dir:
-    description: The kubelet's own directory.
-    type: path
-    default: /var/lib/kubelet
 attributes:
   check_mode:
     support: full
@@ -46,6 +37,8 @@ notes:
 seealso:
   - module: kubepki.lifecycle.cert_csr
   - module: kubepki.lifecycle.static_pod_restart
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
 """
 
 EXAMPLES = r"""

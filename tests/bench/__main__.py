@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.lab.lab import Lab
 from tests.lab.playbook import CHECKOUT, environment, play
 
-from . import expiry, leaf, payload, static_pods
+from . import community, expiry, leaf, payload, static_pods
 
 PAGE = CHECKOUT / "docs/performance.md"
 MARK = "<!-- the table below is written by `make bench` -->"
@@ -53,6 +53,7 @@ def rows(lab: Lab, rounds: int) -> Iterator[dict]:
     yield from static_pods.measure(str(inventory), "cp2", rounds)
     yield leaf.measure()
     yield against_kubeadm(lab, str(inventory), "cp2")
+    yield community.measure(str(inventory), "cp2")
     yield renewal(lab)
     yield expiry.measure(str(inventory), "cp2")
 

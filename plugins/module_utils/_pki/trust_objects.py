@@ -331,6 +331,33 @@ def _rolling(api, namespace, kind):
     return found
 
 
+def check_nodes(api, names):
+    """See that a change of trust reaches every Node: all are Ready, and each is one of those that the play covers.
+
+    names: of the covered nodes, as the API names them. Raises PkiError that names the others: a kubelet that is left out refuses
+    the API servers, and is refused, once the former authority is dropped.
+    """
+    found = {item["metadata"]["name"]: _not_ready(item) for item in api.list("/api/v1/nodes")}
+    uncovered = sorted(set(found) - set(names))
+    if uncovered:
+        raise PkiError("the cluster has nodes that the inventory does not: %s" % ", ".join(uncovered),
+                       fix="Add them to the group kube_node, or remove the Node objects of machines that are gone.")
+    ill = sorted((name, why) for name, why in found.items() if why)
+    if ill:
+        raise PkiError("%d of %d nodes are not Ready: %s" % (
+            len(ill), len(found), "; ".join("%s (%s)" % item for item in ill[:5])),
+            fix="Bring them back first (`journalctl -u kubelet` there says more); nothing was changed.")
+
+
+def _not_ready(node):
+    """Why a Node is not Ready, or None."""
+    conditions = (node.get("status") or {}).get("conditions") or []
+    ready = next((item for item in conditions if item.get("type") == "Ready"), {})
+    if ready.get("status") == "True":
+        return None
+    return str(ready.get("message") or ready.get("reason") or "its kubelet never reported")[:160]
+
+
 def dependents(api, bundle, signer):
     """Give the API objects that do not trust the authority that signs: [{"what", "path", "why"}].
 

@@ -172,3 +172,22 @@ def test_token_secrets_of_a_former_key_are_signed_again():
     assert renewed == ["a/one"]
     assert api.writes == [("PATCH", "/api/v1/namespaces/a/secrets/one", {"data": {"token": None}})]
     assert trust_objects.renew_tokens(api, "signer", lambda token: None) == []
+
+
+def node(name, status="True", message="kubelet is posting ready status"):
+    return {"metadata": {"name": name}, "status": {"conditions": [
+        {"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": status, "message": message}]}}
+
+
+def test_a_change_of_trust_has_to_reach_every_node():
+    api = Api({"/api/v1/nodes": {"items": [node("cp1"), node("w1")]}})
+    trust_objects.check_nodes(api, ["cp1", "w1", "w2"])  # w2 has not joined yet
+    with pytest.raises(PkiError, match="the inventory does not: w1"):
+        trust_objects.check_nodes(api, ["cp1"])
+
+
+@pytest.mark.parametrize("ill", [node("w1", "False", "container runtime is down"), node("w1", "Unknown", "stopped posting"),
+                                 {"metadata": {"name": "w1"}}])
+def test_a_node_that_is_not_ready_is_named(ill):
+    with pytest.raises(PkiError, match=r"1 of 2 nodes are not Ready: w1 \((container|stopped|its kubelet)"):
+        trust_objects.check_nodes(Api({"/api/v1/nodes": {"items": [node("cp1"), ill]}}), ["cp1", "w1"])
