@@ -70,16 +70,19 @@ def test_renewal_of_everything_goes_unnoticed(lab, tmp_path):
     counts = watch.counts()
     after = json.loads((tmp_path / "report.json").read_text())
     assert_unnoticed(counts)
+    renewed = 0
     for node in lab.control_planes:
         old, new = rows(before, node), rows(after, node)
         for name, row in new.items():
-            if row["kind"] in ("leaf", "kubeconfig"):
+            # super-admin.conf is on the first node only, and from 1.29 on.
+            if row["kind"] in ("leaf", "kubeconfig") and row["status"] != "missing":
+                renewed += 1
                 assert row["serial"] != old[name]["serial"], (node, name)
                 assert (row["subject"], row["sans"]) == (old[name]["subject"], old[name]["sans"])
                 assert row["residual_seconds"] > 1499 * 86400
             assert row.get("served_sha256") in (None, row["sha256"]), (node, row)
     assert outcome.artifact["state"] == "changed"
-    assert outcome.artifact["renewed"] == 10 * len(lab.control_planes)
+    assert outcome.artifact["renewed"] == renewed >= 10 * len(lab.control_planes)
 
     again = play(lab, "renew_leaves", {"kubepki_renew_below_days": 1400, "kubepki_leaf_days": 1500}).require_success()
     assert set(again.changed.values()) == {0}, again.output[-3000:]

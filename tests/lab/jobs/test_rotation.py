@@ -90,12 +90,13 @@ def test_kubeadm_goes_on_with_the_new_authorities(lab):
     lab.run("cp3", "kubeadm certs renew all")
     play(lab, "restart_static_pods", {"kubepki_names": "kube-controller-manager,kube-scheduler"}).require_success()
     command = lab.run("cp2", "kubeadm token create --print-join-command").stdout.strip().splitlines()[-1]
-    lab.kubectl("delete", "node", "w2")
-    lab.run("w2", "systemctl stop kubelet; rm -rf /etc/kubernetes/kubelet.conf /etc/kubernetes/bootstrap-kubelet.conf "
-                  "/etc/kubernetes/pki /var/lib/kubelet/pki /var/lib/kubelet/config.yaml")
-    lab.run("w2", shlex.join([*shlex.split(command), "--skip-phases=preflight"]))
+    worker = list(lab.workers)[-1]
+    lab.kubectl("delete", "node", worker)
+    lab.run(worker, "systemctl stop kubelet; rm -rf /etc/kubernetes/kubelet.conf /etc/kubernetes/bootstrap-kubelet.conf "
+                    "/etc/kubernetes/pki /var/lib/kubelet/pki /var/lib/kubelet/config.yaml")
+    lab.run(worker, shlex.join([*shlex.split(command), "--skip-phases=preflight"]))
     lab.wait_healthy()
-    report = json.loads(lab.kubectl("get", "node", "w2", "-o", "json"))
+    report = json.loads(lab.kubectl("get", "node", worker, "-o", "json"))
     assert {"type": "Ready", "status": "True"}.items() <= report["status"]["conditions"][-1].items()
 
 
