@@ -8,16 +8,25 @@ from __future__ import annotations
 STRICT = ("balancer", "balancer-kept", "balancer-reread", "balancer-reread-kept", "pod", "pod-kept", "etcd")
 
 
-def assert_unnoticed(counts: dict, leader_changes: int = 0) -> None:
+_RESET = ("Connection reset by peer", "EOF occurred in violation of protocol", "Remote end closed connection")
+
+
+def assert_unnoticed(counts: dict, leader_changes: int = 0, restarts: int = 0) -> None:
     """No client that must not notice anything has noticed anything, and each of them did ask.
 
-    leader_changes: how often etcd's leadership moved, in a job that restarts etcd. An apiserver before 1.23 passes the read that
-    it catches on to the client (kubernetes#105069), who can be told nothing else: one request of one client each.
+    Two things no order of steps can keep from clients, in a job that restarts what it has to:
+    leader_changes: how often etcd's leadership moved. An apiserver before 1.23 passes the read that it catches on to the client
+    (kubernetes#105069), who can be told nothing else: one request of one client each.
+    restarts: how many apiservers were stopped. A connection that waits to be accepted in that very moment is reset; no balancer can
+    mend that. It is rare (docs/rotation.md), so that one in a job is what may happen, and more is a defect.
     """
     failures = []
     for name in STRICT:
         assert counts[name]["requests"] > 20, (name, counts[name])
         assert counts[name]["failures"] == len(counts[name]["first_failures"]), counts[name]
         failures += [(name, failure["error"]) for failure in counts[name]["first_failures"]]
-    assert [item for item in failures if "etcdserver: leader changed" not in item[1]] == []
-    assert len(failures) <= leader_changes, failures
+    etcd = [item for item in failures if item[0] == "etcd"]
+    changes = [item for item in failures if "etcdserver: leader changed" in item[1]]
+    resets = [item for item in failures if any(text in item[1] for text in _RESET)]
+    assert len(changes) <= leader_changes and len(resets) <= (1 if restarts else 0), failures
+    assert [item for item in failures if item not in changes + resets] == etcd == []
