@@ -17,7 +17,7 @@ def assert_unnoticed(counts: dict, leader_changes: int = 0, restarts: int = 0) -
     Two things no order of steps can keep from clients, in a job that restarts what it has to:
     leader_changes: how often etcd's leadership moved. An apiserver before 1.23 passes the read that it catches on to the client
     (kubernetes#105069), who can be told nothing else: one request of one client each.
-    restarts: how many apiservers were stopped. A connection that waits to be accepted in that very moment is reset; no balancer can
+    restarts: how many apiservers were stopped. A connection that waits to be accepted in that moment is reset; no balancer can
     mend that. It is rare (docs/rotation.md), so that one in a job is what may happen, and more is a defect.
     """
     failures = []
