@@ -259,6 +259,7 @@ def _chosen(states, names, target):
 
 def _text(steps, phases, nodes):
     took = {facts["node"]: facts.get("seconds", {}) for facts in nodes}
+    planes = [facts for facts in nodes if facts["role"] == pki_tree.CONTROL_PLANE]
     lines = []
     for phase in phases:
         lines.append("%s:" % phase)
@@ -266,6 +267,8 @@ def _text(steps, phases, nodes):
             if step.phase == phase:
                 last = took.get(step.node, {}).get(phase)
                 lines.append("  %s%s" % (step.text(), " (%.0f s last time)" % last if last else ""))
+                if "kube-apiserver" in step.restarts and len(planes) == 1:
+                    lines.append("    the API is away meanwhile: this cluster has no other control-plane node")
     return lines
 
 

@@ -27,6 +27,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.modules import cluster_pki
 from throwaway import Cluster, Node, key
 
 PKI = "/etc/kubernetes/pki"
@@ -600,3 +601,13 @@ def test_a_mounted_bundle_that_lags_is_found(host):
         host.node.write("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~secret/api/ca.crt" % pod, bundle)
     assert authorities.mounted(host.tree().layout, both) == (4, ["pods/old/volumes/kubernetes.io~secret/api/ca.crt"])
     assert staged
+
+
+def test_a_plan_says_when_the_api_will_be_away(tmp_path):
+    """With another control-plane node it is not."""
+    cluster = Cluster()
+    first, second = Host(tmp_path / "a", cluster), Host(tmp_path / "b", cluster, "cp2")
+    alone = cluster_pki.derived([first.facts()], rotation.AUTHORITIES, "all")["plan_text"]
+    assert sum("the API is away meanwhile" in line for line in alone) == 3
+    both = cluster_pki.derived([first.facts(), second.facts()], rotation.AUTHORITIES, "all")["plan_text"]
+    assert not any("away" in line for line in both)
