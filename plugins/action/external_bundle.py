@@ -60,7 +60,7 @@ class ActionModule(ActionBase):
             result["changed"] = result["changed"] or len(bundle.unsigned()) != before
         if options["step"] == "write":
             result["unsigned"] = [dict(
-                {key: entry[key] for key in ("host", "name", "ca", "usages", "days")}, request=entry["pem"])
+                {key: entry[key] for key in ("host", "name", "ca", "days")}, request=entry["pem"])
                                   for entry in bundle.unsigned()]
             return
         result["certificates"], result["waiting"] = bundle.by_host()

@@ -94,7 +94,7 @@ directory:
   returned: always
   type: str
 unsigned:
-  description: The requests that have no certificate yet, with C(host), C(name), C(ca), C(usages), C(days) and C(request).
+  description: The requests that have no certificate yet, with C(host), C(name), C(ca), C(days) and C(request).
   returned: with O(step=write)
   type: list
   elements: dict

@@ -215,7 +215,7 @@ class Leaf:
         self.days = self.below_days = self.unfit = self.request = self.server = None
         self.mode = self.owner = self.key_type = None
         self.consumer, self.takes_up = None, profiles.NOBODY
-        self.external = self.pending = False
+        self.external = self.pending = self.other_login = False
 
     def state(self, now):
         """Give the State that the decision is made on."""
@@ -300,6 +300,9 @@ def _catalogue_leaf(tree, item, signer, named):
     leaf.kubeconfig = item.kubeconfig
     leaf.problem = item.key_problem if item.missing else item.problem or item.key_problem
     leaf.missing, leaf.key_missing = item.missing, item.key_missing
+    leaf.other_login = item.other_login
+    if item.other_login:
+        leaf.problem = PkiError("holds no client certificate", path=item.path)
     leaf.consumer, leaf.takes_up = entry.consumer, entry.takes_up
     leaf.profile = lambda: _from_catalogue(tree.layout, entry)
     if form == PAIR:
@@ -367,6 +370,9 @@ def plan(leaves, settings):
     """Decide on every Leaf. Gives [Decision]; nothing is raised here, see obstacle()."""
     decisions = []
     for leaf in leaves:
+        if leaf.other_login and not leaf.named:
+            decisions.append(Decision(leaf, KEEP, "it logs in without a certificate"))
+            continue
         below = settings.below_days if leaf.below_days is None else leaf.below_days
         action, reason = decide(leaf.state(settings.now), below, settings.force)
         if action == REFUSE:
