@@ -32,7 +32,8 @@ def review(inventory: str, host: str, **options) -> dict:
     options = {"kubeconfig": "/etc/kubernetes/admin.conf", "client": "builtin", "selector": LABEL + "=x", **options}
     command = [str(Path(sys.executable).parent / "ansible"), "-i", inventory, host, "-m", "kubepki.lifecycle.csr_review", "-a",
                json.dumps(options)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                          check=False)
     begin = done.stdout.find("{")
     if done.returncode or begin < 0:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
