@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import external, files, leaves, pki_tree, profiles, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
@@ -318,7 +318,7 @@ class TestCheck:
         assert found.common_name == "kube-apiserver"
 
     @given(st.binary(max_size=200), st.integers(0, 2000), st.integers(0, 255))
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+    @settings(deadline=None, max_examples=60)
     def test_damage_is_never_taken_and_never_a_traceback(self, asked, junk, place, value):
         node, entry = asked
         good = bytearray(sign(entry).encode())
