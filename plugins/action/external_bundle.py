@@ -59,9 +59,8 @@ class ActionModule(ActionBase):
             bundle.sign(options["command"], options["seconds"])
             result["changed"] = result["changed"] or len(bundle.unsigned()) != before
         if options["step"] == "write":
-            result["unsigned"] = [dict(
-                {key: entry[key] for key in ("host", "name", "ca", "days")}, request=entry["pem"])
-                                  for entry in bundle.unsigned()]
+            fields = ("host", "name", "ca", "days")
+            result["unsigned"] = [dict({key: entry[key] for key in fields}, request=entry["pem"]) for entry in bundle.unsigned()]
             return
         result["certificates"], result["waiting"] = bundle.by_host()
         count = sum(1 for entry in bundle.asked if entry["host"] in result["waiting"])

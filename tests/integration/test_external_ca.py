@@ -65,16 +65,15 @@ class Site:
                    "key_type": "ecdsa-p256", "force": "{{ leaf_renewal_force }}", "backup_dir": "{{ root }}/../backups"}
         answers = ", ".join("'%s': %s | default({})" % (name, name) for name in (
             "leaf_renewal_asked", "leaf_renewal_bundle", "leaf_renewal_collected", "leaf_renewal_result"))
-        plays = [
-            {"hosts": "nodes", "gather_facts": False, "any_errors_fatal": True, "vars": variables,
-             "module_defaults": {"kubepki.lifecycle.cert_leaf": paths}, "tasks": [
-                {"ansible.builtin.include_role": dict(role, tasks_from="external.yml")},
-                {"kubepki.lifecycle.cert_leaf": install, "register": "leaf_renewal_result",
-                 "when": "inventory_hostname in leaf_renewal_collected.certificates"},
-                {"ansible.builtin.include_role": dict(role, tasks_from="external_close.yml")},
-                {"ansible.builtin.copy": {"content": "{{ {%s} | to_json }}" % answers, "mode": "0600",
-                                          "dest": str(collected) + "{{ inventory_hostname }}"},
-                 "check_mode": False, "changed_when": False}]}]
+        told = {"content": "{{ {%s} | to_json }}" % answers, "mode": "0600", "dest": str(collected) + "{{ inventory_hostname }}"}
+        tasks = [
+            {"ansible.builtin.include_role": dict(role, tasks_from="external.yml")},
+            {"kubepki.lifecycle.cert_leaf": install, "register": "leaf_renewal_result",
+             "when": "inventory_hostname in leaf_renewal_collected.certificates"},
+            {"ansible.builtin.include_role": dict(role, tasks_from="external_close.yml")},
+            {"ansible.builtin.copy": told, "check_mode": False, "changed_when": False}]
+        plays = [{"hosts": "nodes", "gather_facts": False, "any_errors_fatal": True, "vars": variables, "tasks": tasks,
+                  "module_defaults": {"kubepki.lifecycle.cert_leaf": paths}}]
         playbook, inventory = self.folder / "play.yml", self.folder / "inventory"
         playbook.write_text(json.dumps(plays))
         inventory.write_text("[nodes]\n" + "".join("%s ansible_connection=local ansible_python_interpreter=%s root=%s\n" % (

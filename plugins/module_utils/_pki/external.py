@@ -76,7 +76,8 @@ class Waiting:
         if not os.path.isdir(self.directory):
             return False
         self._sweep()
-        return any([files.remove(self.path(name, ending)) for ending in ("key", "csr")])
+        removed = [files.remove(self.path(name, ending)) for ending in ("key", "csr")]
+        return any(removed)
 
     def _sweep(self):
         """Remove what a run that was killed while it wrote left: it may hold a key."""
