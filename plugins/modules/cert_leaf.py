@@ -22,6 +22,8 @@ description:
   - All keys and certificates are made and checked before the first file changes; a backup set comes next; then all files
     change together. A run that was killed at any point is finished or undone by the next one.
   - Restarts nothing. RV(restart) and RV(reload) say what has to happen next.
+  - Where the key of an authority is not on the node, makes keys and requests for it, and installs what comes back
+    (O(external_ca), O(certificates)).
 options:
   names:
     description:
@@ -59,6 +61,24 @@ options:
     description: Whether a renewed kubeconfig also gets the CA bundle that is on the node.
     type: bool
     default: false
+  external_ca:
+    description:
+      - What to do when a certificate is due and the key of its CA is not on the node. It does not concern O(leaves).
+      - V(refuse) says so and changes nothing.
+      - V(request) makes a new key and a request for each, which wait below O(state_dir), 0600, returns RV(requests), and does
+        nothing else. Further runs return the same requests.
+      - V(install) does the same, installs O(certificates), and renews what can be signed here as well. As long as a certificate
+        is awaited, nothing on the node is renewed.
+    type: str
+    choices: [refuse, request, install]
+    default: refuse
+  certificates:
+    description:
+      - With O(external_ca=install), the certificates in PEM that were made for RV(requests), by their names.
+      - Each is checked against its request, its key, its usages, its CA and its dates before the first file changes. Those of a
+        node come in together, or not at all.
+    type: dict
+    default: {}
   leaves:
     description: Further certificates, whatever they are for.
     type: list
@@ -203,6 +223,17 @@ EXAMPLES = r"""
         organizations: ["system:masters"]
         days: 7
 
+- name: Keys and requests for a cluster whose CA is elsewhere
+  kubepki.lifecycle.cert_leaf:
+    external_ca: request
+  register: asked
+
+- name: What was signed is checked and installed
+  kubepki.lifecycle.cert_leaf:
+    external_ca: install
+    certificates:
+      apiserver: "{{ lookup('ansible.builtin.file', 'signed/apiserver.crt') }}"
+
 - name: Sign a request that was made elsewhere
   kubepki.lifecycle.cert_leaf:
     leaves:
@@ -230,7 +261,9 @@ leaves:
       type: str
       returned: success
     action:
-      description: V(kept), V(renewed), V(created), or V(refused) for one that is due and was left as it is.
+      description: >-
+        V(kept), V(renewed), V(created), V(refused) for one that is due and was left as it is, V(requested) for one whose request
+        waits to be signed, or V(held) for one that could be signed here and waits for those.
       type: str
       returned: success
     reason:
@@ -293,6 +326,54 @@ backup:
   returned: success
   type: str
   sample: /var/lib/kubepki/backups/20261121T190000.000000Z-cert-leaf
+requests:
+  description: Unless O(external_ca=refuse), what somebody else has to sign before anything on the node is renewed.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name of the certificate.
+      type: str
+      returned: success
+    path:
+      description: Its file.
+      type: str
+      returned: success
+    request:
+      description: The request (PKCS#10), PEM.
+      type: str
+      returned: success
+    ca:
+      description: The authority that has to sign it.
+      type: str
+      returned: success
+    ca_certificate:
+      description: The certificate of that authority, PEM.
+      type: str
+      returned: success
+    subject:
+      description: The subject asked for.
+      type: str
+      returned: success
+    sans:
+      description: The names asked for.
+      type: list
+      elements: str
+      returned: success
+    usages:
+      description: The extended usages asked for.
+      type: list
+      elements: str
+      returned: success
+    key_type:
+      description: The type of the key.
+      type: str
+      returned: success
+    days:
+      description: The validity asked for.
+      type: float
+      returned: success
 adjusted:
   description: Files that got the owner and mode that O(leaves) asks for.
   returned: success
@@ -318,7 +399,7 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import leaf_specs, leaves, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import external, leaf_specs, leaves, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
 KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
@@ -332,7 +413,10 @@ def renew(module):
         names = [] if options["leaves"] else ["all"]
     settings = leaves.Settings(
         below_days=options["renew_below_days"], leaf_days=options["leaf_days"], force=options["force"],
-        new_key=options["new_key"], key_type=options["key_type"], embed_ca=options["embed_ca"])
+        new_key=options["new_key"], key_type=options["key_type"], embed_ca=options["embed_ca"],
+        waiting=external.Waiting(options["state_dir"], options["external_ca"] != "refuse",
+                                 options["certificates"] if options["external_ca"] == "install" else None,
+                                 only=options["external_ca"] == "request"))
 
     def find():
         found = leaf_specs.leaves(options["leaves"] or [], settings)
@@ -363,6 +447,8 @@ def main():
         key_type={"type": "str", "choices": KEY_TYPES, "no_log": False},
         new_key={"type": "bool", "default": True, "no_log": False},
         embed_ca={"type": "bool", "default": False},
+        external_ca={"type": "str", "choices": ["refuse", "request", "install"], "default": "refuse"},
+        certificates={"type": "dict", "default": {}},
         leaves={"type": "list", "elements": "dict", "options": leaf})
     glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), renew)
 

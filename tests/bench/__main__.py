@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.lab.lab import Lab
 from tests.lab.playbook import CHECKOUT, environment, play
 
-from . import community, expiry, leaf, payload, static_pods
+from . import community, csrs, expiry, leaf, payload, static_pods
 
 PAGE = CHECKOUT / "docs/performance.md"
 MARK = "<!-- the table below is written by `make bench` -->"
@@ -56,6 +56,7 @@ def rows(lab: Lab, rounds: int) -> Iterator[dict]:
     yield community.measure(str(inventory), "cp2")
     yield renewal(lab)
     yield expiry.measure(str(inventory), "cp2")
+    yield from csrs.measure(lab, str(inventory), "cp2")
 
 
 def line(row: dict) -> str:

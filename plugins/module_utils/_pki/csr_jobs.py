@@ -9,6 +9,7 @@ __metaclass__ = type
 import datetime
 import os
 import re
+import time
 from urllib.parse import urlsplit
 
 from . import cluster_api, files, issuing, kubeconfig, requests, x509
@@ -313,6 +314,112 @@ def _review(api, asks, done, moment):
     if errors:
         result.update(failed=True, msg="%d of %d could not be decided. The first: %s" % (len(errors), len(rows), errors[0]))
     return result
+
+
+# --- csr_sign ----------------------------------------------------------------------------------------------------------------
+
+_EXTERNAL = {"kubepki.io/kind": "external-ca"}
+_SPELLED = {"client": "client auth", "server": "server auth"}
+
+
+def sign_many(params, check):
+    """Have requests signed that were made elsewhere: gives csr_sign's result.
+
+    One call lists them all, however many there are; one each creates and approves those that need it.
+    """
+    api = cluster_api.connect(params)
+    wanted = [_wanted(entry, params["signer_name"]) for entry in params["requests"]]
+    there = {ask.name: ask for ask in issuing.every(api, _selector())} if wanted else {}
+    made, approved, wrong = [], [], []
+    for one in wanted:
+        try:
+            ask = there.get(one.name)
+            if ask is None:
+                made.append(one.name)
+                ask = there[one.name] = requests.decode(one.body(api)) if check else _created(api, one)
+            why = issuing.difference(ask, one, api.minor)
+            if why:
+                raise PkiError("%s from what is to be signed" % why, path=ask.path, fix="Delete it, then run again.")
+            if params["approve"] and ask.state == requests.PENDING:
+                approved.append(one.name)
+                if not check:
+                    there[one.name] = issuing.decide(api, ask, "Approved", _OWN_REASON,
+                                                     "Approved with kubepki.lifecycle.csr_sign")
+        except PkiError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise PkiError("%d of %d requests cannot be signed. %s" % (len(wrong), len(wanted), " ".join(wrong[:3])),
+                       path=api.server)
+    if params["approve"] and not check:
+        _wait_for_all(api, wanted, there, params["wait_timeout"])
+    issued = [(entry, there[one.name]) for entry, one in zip(params["requests"], wanted)]
+    return {"changed": bool(made or approved), "created": made, "approved": approved, "api_calls": api.calls,
+            "certificates": [{"host": entry["host"], "name": entry["name"],
+                              "certificate": ask.certificate.decode("ascii", "replace")}
+                             for entry, ask in issued if ask.state == requests.ISSUED],
+            "awaited": [ask.name for _entry, ask in issued if ask.state != requests.ISSUED]}
+
+
+def _selector():
+    return ",".join("%s=%s" % pair for pair in sorted(_EXTERNAL.items()))
+
+
+def _wanted(entry, signer):
+    signer = signer.replace("{ca}", entry["ca"])
+    request = x509.parse_request(entry["request"].encode("ascii", "replace"), "the request for %s" % entry["name"])
+    unknown = [usage for usage in request.extended_usages if usage not in _SPELLED]
+    usages = ["digital signature", "key encipherment"]
+    usages += [_SPELLED[usage] for usage in request.extended_usages if usage in _SPELLED]
+    allowed = requests.USAGES.get(signer)
+    if unknown or (allowed and not set(usages) <= set(allowed)):
+        raise PkiError("%s on %s needs the usages %s, and the signer %s does not give them" % (
+            entry["name"], entry["host"], ", ".join(usages + unknown), signer), path="the request for %s" % entry["name"],
+            fix="Name another signer, or have this one signed by hand or by a command.")
+    # The key is in the name, so that a second run finds the same object, and a renewed request makes another.
+    name = "kubepki-%s-%s-%s" % (_slug(entry["host"]), _slug(entry["name"]), request.key_sha256[:12])
+    return issuing.Wanted(name, request, signer, usages, max(600, int(entry["days"] * 86400)),
+                          dict(_EXTERNAL, **issuing.MANAGED_BY))
+
+
+def _created(api, wanted):
+    try:
+        return issuing.create(api, wanted)
+    except cluster_api.ApiError as error:
+        if error.status != 409:
+            raise
+    ask = issuing.find(api, wanted.name)
+    if ask is None:
+        raise PkiError("was there, and is gone", path="CertificateSigningRequest %s" % wanted.name, fix="Run again.")
+    return ask
+
+
+def _wait_for_all(api, wanted, there, seconds):
+    """Replace the Asks in there, {name: Ask}, by issued ones. One list call serves for all that are awaited."""
+    deadline = time.monotonic() + seconds
+    while True:
+        awaited = []
+        for one in wanted:
+            ask = there.get(one.name)
+            if ask is None:
+                raise PkiError("it was deleted while its certificate was waited for",
+                               path="CertificateSigningRequest " + one.name, fix="Run again.")
+            if ask.state in (requests.DENIED, requests.FAILED):
+                said = requests.printable(ask.message or ask.reason or "no reason given")
+                raise PkiError("it was %s (%s)" % ("denied" if ask.state == requests.DENIED else "refused by its signer", said),
+                               path=ask.path, fix="Correct the cause and delete it, then run again.")
+            if ask.state != requests.ISSUED:
+                awaited.append(ask)
+        if not awaited:
+            return
+        if time.monotonic() > deadline:
+            raise PkiError("%d of %d requests are approved, and their signer has not signed them within %g seconds" % (
+                len(awaited), len(wanted), seconds), path=awaited[0].path,
+                fix="Look at the controller that signs for %s; the requests stay." % requests.printable(awaited[0].signer))
+        time.sleep(0.3)
+        names = {one.name for one in wanted}
+        found = {ask.name: ask for ask in issuing.every(api, _selector()) if ask.name in names}
+        there.clear()
+        there.update(found)
 
 
 # --- user_access -------------------------------------------------------------------------------------------------------------

@@ -55,12 +55,15 @@ def check(tree, now=None, warn_days=30, critical_days=7, owner=0):
             found += _signature(tree, item)
             found += _validity_of_ca(tree, item)
         found += _modes(tree, item, owner)
+    for item in tree.others:
+        found += _brought(item, now, warn_days, critical_days)
     found += _authorities(tree)
     found += _names(tree)
     found += _kubelet_client(tree)
     found += _kubeconfig_authorities(tree)
     found += _service_account(tree, owner)
     found += _manifest_directory(tree)
+    found += _signing_keys(tree)
     return ordered(found)
 
 
@@ -109,6 +112,19 @@ def _unreadable(error, name=None):
     return finding(ERROR, code, error.path, error.message, error.fix or _RESTORE, name)
 
 
+def _brought(item, now, warn_days, critical_days):
+    """What the user put beside the catalogue: its time is told, and what it is for is not known."""
+    fix = "Renew it where it came from, or take it away if nobody reads it. Nothing here replaces it."
+    if item.problem is not None:
+        return [finding(WARNING, "unreadable", item.path, item.problem.message, fix, item.name)]
+    state = pki_tree.state_of(item.certificate, now, warn_days, critical_days)
+    if state == "ok":
+        return []
+    code, word = ("expired", "expired") if state == "expired" else ("expires-soon", "ends")
+    message = "%s, which is not kubeadm's, %s on %s" % (item.name, word, certificates.timestamp(item.certificate.not_after))
+    return [finding(WARNING, code, item.path, message, fix, item.name)]
+
+
 def _presence(tree, item):
     if item.kind == profiles.KUBELET and item.name == "kubelet-client":
         return []  # _kubelet_client says more
@@ -117,6 +133,10 @@ def _presence(tree, item):
         found += _missing(tree, item)
     elif item.problem is not None:
         found.append(_unreadable(item.problem, item.name))
+    elif item.other_login:
+        message = "%s logs in without a certificate, so nothing in it is renewed" % item.name
+        found.append(finding(INFO, "other-login", item.path, message,
+                             "Nothing, if it is meant so. Named in kubepki_names, it gets a certificate.", item.name))
     if item.key_problem is not None:
         found.append(_unreadable(item.key_problem, item.name))
     elif item.key_missing and item.certificate is not None and item.kind != profiles.CA:
@@ -263,7 +283,8 @@ def _authorities(tree):
             found.append(finding(
                 INFO, "external-ca", item.path, "the CA %s is externally managed: its key is not on this node, and what it signs "
                 "cannot be renewed here" % name,
-                "Have the certificates issued by the external authority; cert_leaf signs requests on a machine that has its key.",
+                "Set kubepki_external_ca_dir for the playbook renew_leaves: it writes requests there, and takes back what is "
+                "signed.",
                 name))
         if not item.certificate.is_ca:
             found.append(finding(ERROR, "not-a-ca", item.path, "the first certificate in it is not that of an authority",
@@ -425,6 +446,19 @@ def _manifest_directory(tree):
     return found
 
 
+def _signing_keys(tree):
+    """kube-controller-manager ends at once when a key it is to sign with is not there (cmd/.../app/certificates.go)."""
+    layout = tree.layout
+    flags = layout.flags.get("kube-controller-manager", {})
+    named = sorted(flag for flag in flags if flag.startswith("--cluster-signing-") and flag.endswith("-key-file") and flags[flag])
+    missing = [flag for flag in named if not os.path.exists(layout.at(flags[flag]))]
+    return [finding(
+        ERROR, "signing-key-missing", layout.at(flags[flag]),
+        "does not exist, and %s of kube-controller-manager names it: it would not start again" % flag,
+        "Take %s and the flag of its certificate out of the manifest where the authority is managed elsewhere (kubeadm then "
+        "leaves them out, too), or put the key back." % flag, "ca") for flag in missing]
+
+
 def _is_manifest_name(path):
     name, extension = os.path.splitext(os.path.basename(path))
     return name in profiles.STATIC_PODS and extension in (".yaml", ".yml", ".json")
@@ -436,7 +470,8 @@ def _fix(item):
     if item.kind == profiles.CA:
         return "Run the playbook rotate_ca with kubepki_cas=%s." % item.name
     if item.externally_managed:
-        return "Have it issued again by the external authority, whose key is not on this node."
+        return ("Run the playbook renew_leaves with kubepki_names=%s and kubepki_external_ca_dir: the external authority has to "
+                "sign it." % item.name)
     return (_RENEW_FORCED if item.problem is not None or item.key_problem is not None else _RENEW) % item.name
 
 

@@ -36,8 +36,8 @@ def summarise(name, document, done, began=None, check=False):
 
     document: the report. done: {host: [result mappings of the modules that worked on it]}. began: epoch seconds or None.
     check: nothing was done, and the counts say what would be. Gives {"job", "check", "state", "status", "phase", "nodes",
-    "unreachable", "certificates", "findings", "renewed", "restarted", "reloaded", "restored", "seconds"}: flat counts, no names
-    of files, nothing secret.
+    "unreachable", "certificates", "findings", "renewed", "requested", "restarted", "reloaded", "restored", "seconds"}: flat
+    counts, no names of files, nothing secret. "requested": what waits for an authority elsewhere.
     """
     results = [result for host in done for result in done[host] if result]
     certificates = [row for node in document["nodes"].values() for row in node.get("certificates", [])]
@@ -48,20 +48,30 @@ def summarise(name, document, done, began=None, check=False):
         return sum(1 for row in rows if row.get("action") in actions)
 
     changed = any(result.get("changed") for result in results)
+    requested = sum(_requested(done[host]) for host in done)
     state = {"expired": "critical", "missing": "critical"}.get(document["status"], document["status"])
     if state == "ok" and changed:
         state = "changed"
+    if state in ("ok", "changed") and requested:
+        state = "warning"
     return {
         "job": name, "check": check, "state": state, "status": document["status"], "changed": changed,
         "phase": document["cluster"]["phase"],
         "nodes": len(document["nodes"]), "unreachable": sorted(document.get("unreachable", {})),
         "certificates": len(certificates),
         "findings": sum(len(node.get("findings", [])) for node in document["nodes"].values()),
-        "renewed": count(leaves, "renewed", "created"), "restarted": count(pods, "restarted"),
+        "renewed": count(leaves, "renewed", "created"), "requested": requested, "restarted": count(pods, "restarted"),
         "reloaded": sum(_reloaded(done[host]) for host in done),
         "restored": sum(len(result.get("restored", [])) for result in results),
         "seconds": round(time.time() - began, 1) if began else None,
     }
+
+
+def _requested(results):
+    """How many certificates of one node are asked for and not there yet."""
+    rows = [leaf for result in results if result for leaf in result.get("leaves", [])]
+    return len({row["name"] for row in rows if row.get("action") == "requested"}
+               - {row["name"] for row in rows if row.get("action") in ("renewed", "created")})
 
 
 def _reloaded(results):
@@ -75,7 +85,8 @@ def _reloaded(results):
 def sentence(artifact, written=()):
     """Give the summary a person reads at the end of a job."""
     parts = ["%d certificates on %d nodes" % (artifact["certificates"], artifact["nodes"])]
-    for key, text in (("renewed", "%d renewed"), ("restarted", "%d static pods restarted"),
+    for key, text in (("renewed", "%d renewed"), ("requested", "%d wait to be signed elsewhere"),
+                      ("restarted", "%d static pods restarted"),
                       ("reloaded", "%d static pods picked their certificates up by themselves"),
                       ("restored", "%d files restored"), ("findings", "%d findings")):
         if artifact[key]:

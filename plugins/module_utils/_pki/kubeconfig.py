@@ -14,6 +14,8 @@ from .errors import PkiError
 from .reading import load_mapping
 
 _FIX = "Correct it, or restore it from a backup."
+# How else a user may log in (client-go tools/clientcmd/api/v1: AuthInfo).
+_LOGINS = ("token", "tokenFile", "exec", "auth-provider", "username")
 
 
 class Kubeconfig:
@@ -21,6 +23,7 @@ class Kubeconfig:
 
     server: str. user, cluster: names. ca_data, certificate_data, key_data: PEM bytes or None.
     ca_file, certificate_file, key_file: absolute paths or None; relative ones are taken from the kubeconfig's folder.
+    other_login: the user logs in without a certificate (a token, a program, a password).
     """
 
     def __init__(self, text, path):
@@ -36,6 +39,7 @@ class Kubeconfig:
         self.ca_file = self._file(self._cluster, "certificate-authority")
         self.certificate_file = self._file(self._user, "client-certificate")
         self.key_file = self._file(self._user, "client-key")
+        self.other_login = not (self.certificate_data or self.certificate_file) and any(self._user.get(key) for key in _LOGINS)
 
     def _context(self):
         name = _text(self.data.get("current-context"))

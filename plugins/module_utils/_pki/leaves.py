@@ -17,13 +17,15 @@ import ipaddress
 import os
 import threading
 
-from . import files, kubeconfig, processes, profiles, x509
+from . import external, files, kubeconfig, processes, profiles, x509
 from .errors import PkiError
 from .pki_tree import split_host_port
 
 KEEP, RENEW, CREATE, REFUSE = "keep", "renew", "create", "refuse"
+# REQUEST: an authority elsewhere has to sign it. HOLD: it could be signed here, and waits for those that cannot.
+REQUEST, HOLD = "request", "hold"
 # What the rows of a result say of them.
-DONE = {KEEP: "kept", RENEW: "renewed", CREATE: "created", REFUSE: "refused"}
+DONE = {KEEP: "kept", RENEW: "renewed", CREATE: "created", REFUSE: "refused", REQUEST: "requested", HOLD: "held"}
 PAIR, KUBECONFIG, COMBINED = "pair", "kubeconfig", "combined"
 
 JOB = "leaves"
@@ -35,16 +37,19 @@ LATE = datetime.timedelta(minutes=10)
 # be made anew. optional: not on every node. outside: its CA is by its nature not on this node (an external etcd's).
 # foreign: signed by a CA this node does not know. unreadable: certificate or key cannot be read. key: "ok", "missing" or
 # "mismatch". signed: by the CA that signs now. residual: days left (float). unfit: what an explicit specification demands
-# otherwise (str), or None. signer: whether the CA can sign.
+# otherwise (str), or None. signer: whether the CA can sign. external: it cannot, because its key is elsewhere, and requests are
+# made for it. pending: such a request waits already.
 State = collections.namedtuple(
-    "State", "missing named remake optional outside foreign unreadable key signed residual unfit signer")
+    "State", "missing named remake optional outside foreign unreadable key signed residual unfit signer external pending",
+    defaults=(False, False))
 
 
 def decide(state, below_days=0, force=False):
     """Give (action, reason) for one leaf: the whole policy, without looking at anything but a State.
 
     below_days: a certificate with fewer days left is due (float). force: all are due.
-    KEEP and REFUSE change nothing; REFUSE means that it is due and cannot or must not be made here.
+    KEEP and REFUSE change nothing; REFUSE means that it is due and cannot or must not be made here; REQUEST that somebody else
+    has to sign it.
     """
     if state.optional and state.missing and not (state.named and force):
         return KEEP, "kubeadm makes it on one node only, and it is not on this one"
@@ -53,12 +58,13 @@ def decide(state, below_days=0, force=False):
     due = _due(state, below_days, force)
     if due is None:
         return KEEP, "%d days left" % int(state.residual)
-    if state.outside and not state.named:
+    if state.outside and not (state.named or state.external):
         return REFUSE, "outside"
-    if state.foreign and not state.named:
+    # Of what waits, somebody has named it before.
+    if state.foreign and not (state.named or state.pending):
         return REFUSE, "foreign"
     if not state.signer:
-        return REFUSE, "signer"
+        return (REQUEST, due) if state.external else (REFUSE, "signer")
     return (CREATE if state.missing else RENEW), due
 
 
@@ -79,6 +85,8 @@ def _due(state, below_days, force):
         return "another CA than the one on this node signed it"
     if state.residual < below_days:
         return "it has %d days left" % int(state.residual)
+    if state.pending and not state.signer:
+        return "its request waits to be signed"
     return "all are renewed, whatever they have left" if force else None
 
 
@@ -86,21 +94,28 @@ class Settings:
     """What a run is asked for.
 
     below_days, leaf_days: float. force, new_key: bool. key_type: one of x509.KEY_TYPES, or None to keep what is there.
-    embed_ca: bool, whether renewed kubeconfigs also get the CA bundle on disk. now: datetime in UTC.
+    embed_ca: bool, whether renewed kubeconfigs also get the CA bundle on disk. now: datetime in UTC. waiting: external.Waiting.
     Raises PkiError for what cannot be.
     """
 
-    def __init__(self, below_days=90.0, leaf_days=365.0, force=False, new_key=True, key_type=None, embed_ca=False, now=None):
+    def __init__(self, below_days=90.0, leaf_days=365.0, force=False, new_key=True, key_type=None, embed_ca=False, now=None,
+                 waiting=None):
         if key_type and key_type not in x509.KEY_TYPES:
             raise PkiError("the key type %s is not one of %s" % (key_type, ", ".join(x509.KEY_TYPES)))
         x509.validity(leaf_days)
         self.below_days, self.leaf_days, self.force = below_days, leaf_days, force
         self.new_key, self.key_type, self.embed_ca = new_key, key_type or None, embed_ca
         self.now = now or x509.now()
+        self.waiting = waiting or external.Waiting()
 
 
 class Signer:
-    """A CA that signs, or why it cannot. certificate: Certificate or None; bundle: [Certificate]; problem: PkiError or None."""
+    """A CA that signs, or why it cannot. certificate: Certificate or None; bundle: [Certificate]; problem: PkiError or None.
+
+    elsewhere: it is in order, and its key is not on this node.
+    """
+
+    elsewhere = False
 
     def __init__(self, name, certificate, key_path, bundle=(), problem=None):
         self.name, self.certificate, self.key_path = name, certificate, key_path
@@ -115,15 +130,25 @@ class Signer:
             problem = PkiError("there is no certificate of the authority %s" % item.name, path=item.path,
                                fix="Put it back; a backup set or another control-plane node has it.")
         elif problem is None and item.key_missing:
-            problem = PkiError(
-                "the authority %s is managed elsewhere: its certificate is on this node, and its key is not" % item.name,
-                path=item.key_path, fix="Have the certificates issued where the key is, or put it back. To renew the others, "
-                "name them one by one.")
+            return cls._of_elsewhere(item, now)
         elif problem is None and item.key_problem is not None:
             problem = item.key_problem
         signer = cls(item.name, item.certificate, item.key_path, item.bundle, problem)
         if problem is None:
             signer.problem = signer._trouble(item.key_sha256, now)
+        return signer
+
+    @classmethod
+    def _of_elsewhere(cls, item, now):
+        signer = cls(item.name, item.certificate, item.key_path, item.bundle)
+        signer.problem = signer._unusable(now)
+        if signer.problem is None:
+            signer.elsewhere = True
+            signer.problem = PkiError(
+                "the authority %s is managed elsewhere: its certificate is on this node, and its key is not" % item.name,
+                path=item.key_path, fix="Set kubepki_external_ca_dir to a folder on the controller, and requests are written "
+                "there to be signed by hand, by kubepki_external_ca_command or by kubepki_external_ca_signer; or put the key "
+                "back. To renew the others, name them one by one.")
         return signer
 
     @classmethod
@@ -146,6 +171,10 @@ class Signer:
             return PkiError("the key %s is not the key of this CA certificate" % self.key_path, path=ca.path,
                             fix="Put back the key that belongs to it (a backup set holds it); of a bundle, the first "
                                 "certificate signs.")
+        return self._unusable(now)
+
+    def _unusable(self, now):
+        ca = self.certificate
         if not ca.is_ca:
             return PkiError("%s is not a certificate authority" % ca.subject, path=ca.path, fix="Name a CA certificate.")
         if ca.not_after <= now:
@@ -186,6 +215,7 @@ class Leaf:
         self.days = self.below_days = self.unfit = self.request = self.server = None
         self.mode = self.owner = self.key_type = None
         self.consumer, self.takes_up = None, profiles.NOBODY
+        self.external = self.pending = self.other_login = False
 
     def state(self, now):
         """Give the State that the decision is made on."""
@@ -205,7 +235,7 @@ class Leaf:
             foreign=certificate is not None and self.signer.certificate is not None and not known and not same_name,
             unreadable=self.problem is not None, key=key, signed=signed,
             residual=(certificate.not_after - now).total_seconds() / 86400.0 if certificate is not None else 0.0,
-            unfit=self.unfit, signer=self.signer.problem is None)
+            unfit=self.unfit, signer=self.signer.problem is None, external=self.external, pending=self.pending)
 
 
 class Decision:
@@ -215,6 +245,7 @@ class Decision:
         self.leaf, self.action, self.reason, self.error, self.warning = leaf, action, reason, error, warning
         self.certificate = self.key = None  # the new ones
         self.new_key = False
+        self.staged = None  # the external.Staged of a REQUEST
 
 
 def catalogue_leaves(tree, names, settings):
@@ -269,6 +300,9 @@ def _catalogue_leaf(tree, item, signer, named):
     leaf.kubeconfig = item.kubeconfig
     leaf.problem = item.key_problem if item.missing else item.problem or item.key_problem
     leaf.missing, leaf.key_missing = item.missing, item.key_missing
+    leaf.other_login = item.other_login
+    if item.other_login:
+        leaf.problem = PkiError("holds no client certificate", path=item.path)
     leaf.consumer, leaf.takes_up = entry.consumer, entry.takes_up
     leaf.profile = lambda: _from_catalogue(tree.layout, entry)
     if form == PAIR:
@@ -336,6 +370,9 @@ def plan(leaves, settings):
     """Decide on every Leaf. Gives [Decision]; nothing is raised here, see obstacle()."""
     decisions = []
     for leaf in leaves:
+        if leaf.other_login and not leaf.named:
+            decisions.append(Decision(leaf, KEEP, "it logs in without a certificate"))
+            continue
         below = settings.below_days if leaf.below_days is None else leaf.below_days
         action, reason = decide(leaf.state(settings.now), below, settings.force)
         if action == REFUSE:
@@ -384,16 +421,21 @@ def warnings(decisions, settings):
     """Give what a person should know about a plan: [str]."""
     found = [decision.warning for decision in decisions if decision.warning]
     made = [decision for decision in decisions if decision.action in (RENEW, CREATE)]
-    end = x509.validity(settings.leaf_days, start=settings.now)[1]
-    outliving = {}
+    outliving, short = {}, []
     for decision in made:
-        ca = decision.leaf.signer.certificate
-        if decision.leaf.days is None and end > ca.not_after + datetime.timedelta(minutes=1):
+        ca, certificate = decision.leaf.signer.certificate, decision.certificate
+        if decision.leaf.days is None and certificate.not_after > ca.not_after + datetime.timedelta(minutes=1):
             outliving.setdefault((decision.leaf.signer.name, ca.not_after), []).append(decision.leaf.name)
+        if decision.staged is not None and certificate.not_after < settings.now + datetime.timedelta(days=settings.below_days):
+            short.append(decision.leaf.name)
     for (name, moment), leaves in sorted(outliving.items()):
         found.append("The authority %s ends at %s, before %s; nobody will accept them after that." % (
             name, x509.timestamp(moment), _listed(leaves)))
-    if made and any(decision.leaf.days is None for decision in made) and settings.leaf_days <= settings.below_days:
+    if short:
+        found.append("The authority issued %s for less than %g days, below which certificates are renewed: the next run asks for "
+                     "them again. Set kubepki_renew_below_days lower." % (_listed(short), settings.below_days))
+    if any(decision.leaf.days is None and decision.staged is None for decision in made) \
+            and settings.leaf_days <= settings.below_days:
         found.append("Certificates are issued for %g days and renewed below %g: every run will renew them." % (
             settings.leaf_days, settings.below_days))
     return found
@@ -405,7 +447,7 @@ def issue(decisions, settings, rehearse=False):
     rehearse: for check mode: one throw-away key stands for all new ones, so that all but the keys is real.
     Sets certificate and key of each Decision. Raises PkiError; nothing is written here.
     """
-    due = [decision for decision in decisions if decision.action in (RENEW, CREATE)]
+    due = [decision for decision in decisions if decision.action in (RENEW, CREATE) and decision.staged is None]
     for decision in due:
         decision.key = None if _wants_new_key(decision, settings) else _old_key(decision)
         decision.new_key = decision.key is None and decision.leaf.request is None
@@ -419,6 +461,100 @@ def issue(decisions, settings, rehearse=False):
         decision.key = key
     for decision in due:
         _sign(decision, settings)
+
+
+def settle(decisions, settings):
+    """Take what authorities elsewhere signed, after checking all of it. Gives the Decisions that still wait for theirs.
+
+    The certificates of a node come in together: while any is awaited, the rest of what is due is on HOLD (always, where only
+    requests are wanted). Raises PkiError that
+    lists every certificate that is not what was asked for, or that is not there while others are; nothing is written here.
+    """
+    asked = [decision for decision in decisions if decision.action == REQUEST]
+    given = settings.waiting.certificates
+    back = [decision for decision in asked if decision.leaf.name in given]
+    if back and len(back) < len(asked):
+        raise PkiError("there are certificates for %s, and none for %s. Those of a node are installed together, so nothing was "
+                       "changed" % (_listed([decision.leaf.name for decision in back]),
+                                    _listed([decision.leaf.name for decision in asked if decision not in back])),
+                       fix="Have these requests of the bundle signed as well, or name with kubepki_names what is to be renewed.")
+    wrong = []
+    for decision in back:
+        try:
+            _take(decision, settings)
+        except PkiError as error:
+            wrong.append("%s: %s" % (decision.leaf.name, error.message))
+    if wrong:
+        raise PkiError("%s. Nothing was changed" % ". ".join(wrong), path="what was signed for this node",
+                       fix="Have these requests of the bundle signed again, as they are.")
+    awaited = [decision for decision in asked if decision.certificate is None]
+    for decision in decisions if awaited or settings.waiting.only else ():
+        if decision.action in (RENEW, CREATE):
+            decision.action = HOLD
+            if awaited:
+                decision.reason += "; it waits for those that an authority elsewhere has to sign"
+    return awaited
+
+
+def _take(decision, settings):
+    leaf, name = decision.leaf, decision.leaf.name
+    staged = settings.waiting.staged(name)
+    if staged is None or not staged.fits(_profile(decision), _wanted_type(decision, settings)):
+        raise PkiError("no request for this waits on the node any more")
+    pem = settings.waiting.certificates[name].encode("utf-8", "replace")
+    decision.certificate = external.check(pem, staged.request, leaf.signer.certificate, settings.now)
+    decision.key, decision.new_key = staged.key or _old_key(decision), staged.key is not None
+    decision.staged, decision.action = staged, CREATE if leaf.missing else RENEW
+
+
+def request(awaited, settings, check=False):
+    """Make keys and requests for Decisions that an authority elsewhere has to sign, where none wait that fit.
+
+    Sets staged of each Decision; with check nothing is made, and it is None for those that would be. Gives whether any were.
+    """
+    new, profiles_of = [], {}
+    for decision in awaited:
+        profile = profiles_of[decision] = _profile(decision)
+        staged = settings.waiting.staged(decision.leaf.name)
+        if staged is not None and staged.fits(profile, _wanted_type(decision, settings)):
+            decision.staged = staged
+        else:
+            new.append(decision)
+    if not check:
+        fresh = [decision for decision in new if _wants_new_key(decision, settings)]
+        keys = dict(zip(fresh, _generate([_key_type(decision.leaf, settings) for decision in fresh])))
+        for decision in new:
+            made = x509.build_request(profiles_of[decision], keys.get(decision) or _old_key(decision))
+            decision.staged = settings.waiting.stage(decision.leaf.name, made, keys.get(decision))
+    return bool(new)
+
+
+def _wanted_type(decision, settings):
+    return _key_type(decision.leaf, settings) if _wants_new_key(decision, settings) else None
+
+
+def bundle(awaited, settings):
+    """Give what a signer has to know of each awaited Decision whose request is made: plain data, all of it public."""
+    found = []
+    for decision in awaited:
+        if decision.staged is not None:
+            made, leaf = decision.staged.request, decision.leaf
+            found.append({
+                "name": leaf.name, "path": leaf.path, "ca": leaf.signer.name,
+                "ca_certificate": leaf.signer.certificate.pem.decode("ascii"), "request": made.pem.decode("ascii"),
+                "subject": made.subject, "sans": made.sans, "usages": made.extended_usages, "key_type": made.key_type,
+                "days": settings.leaf_days if leaf.days is None else leaf.days})
+    return found
+
+
+def tidy(decisions, settings):
+    """Remove the requests that nobody waits for any more: what was written, or was before a run ended too early."""
+    for decision in decisions:
+        staged = settings.waiting.staged(decision.leaf.name)
+        if decision.action in (RENEW, CREATE) or (
+                staged is not None and decision.action == KEEP
+                and (decision.leaf.signer.problem is None or staged.request.key_sha256 == decision.leaf.key_sha256)):
+            settings.waiting.drop(decision.leaf.name)
 
 
 def _wants_new_key(decision, settings):
@@ -479,14 +615,20 @@ def _generate(key_types):
     return keys
 
 
-def _sign(decision, settings):
+def _profile(decision):
+    """The names and usages of the new certificate; what was assumed joins the Decision's reason, once."""
     leaf = decision.leaf
     if leaf.certificate is not None and leaf.unfit is None and leaf.request is None:
-        profile, assumed = x509.Profile.of(leaf.certificate), None
-    else:
-        profile, assumed = leaf.profile()
-    if assumed:
+        return x509.Profile.of(leaf.certificate)
+    profile, assumed = leaf.profile()
+    if assumed and not decision.reason.endswith(assumed):
         decision.reason = "%s; %s" % (decision.reason, assumed)
+    return profile
+
+
+def _sign(decision, settings):
+    leaf = decision.leaf
+    profile = _profile(decision)
     days = settings.leaf_days if leaf.days is None else leaf.days
     public = leaf.request if leaf.request is not None else decision.key
     certificate = x509.sign_leaf(profile, public, leaf.signer.certificate, leaf.signer.key(), days, start=settings.now)
@@ -713,7 +855,7 @@ def rows(decisions, settings, rehearse=False):
         after = before
         if decision.certificate is not None:
             after = decision.certificate.describe()
-            if rehearse:
+            if rehearse and decision.staged is None:
                 # Neither is known before the real run.
                 del after["serial"], after["sha256"]
                 if decision.new_key:
@@ -755,17 +897,31 @@ def run(settings, find, check=False, state_dir=files.STATE_DIR, backup_dir=files
 
 
 def _work(settings, find, check, state_dir, backup_dir, keep):
-    decisions = plan(find(), settings)
+    found = find()
+    for leaf in found:
+        leaf.external = leaf.signer.elsewhere and settings.waiting.asked
+        leaf.pending = leaf.external and _pending(leaf, settings)
+    decisions = plan(found, settings)
     error = obstacle(decisions)
     if error:
         raise error
+    awaited = settle(decisions, settings)
+    asked = request(awaited, settings, check)
     issue(decisions, settings, rehearse=check)
     writes = Writes(decisions, settings)
     if writes.files:
         writes.check_room(state_dir, backup_dir)
     backup = None if check else apply(writes, state_dir, backup_dir, keep)
+    if not check:
+        tidy(decisions, settings)
     adjusted = adjust([decision.leaf for decision in decisions], check)
     restart, reload = restarts(decisions, settings.now)
     found = rows(decisions, settings, rehearse=check)
-    return {"changed": bool(writes.files or adjusted), "adjusted": adjusted, "leaves": found, "restart": restart,
-            "reload": reload, "backup": backup, "diff": diff(found), "warnings": warnings(decisions, settings)}
+    return {"changed": bool(writes.files or adjusted or asked), "adjusted": adjusted, "leaves": found, "restart": restart,
+            "reload": reload, "backup": backup, "requests": bundle(awaited, settings), "diff": diff(found),
+            "warnings": warnings(decisions, settings)}
+
+
+def _pending(leaf, settings):
+    staged = settings.waiting.staged(leaf.name)
+    return staged is not None and staged.request.key_sha256 != leaf.key_sha256

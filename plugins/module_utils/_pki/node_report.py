@@ -60,7 +60,7 @@ def below(node, days):
     if days <= 0:
         return None
     short = [row for row in node["certificates"] if row["status"] != "missing"
-             and (row["residual_seconds"] is None or row["residual_seconds"] < days * 86400)]
+             and (row["status"] != "ok" if row["residual_seconds"] is None else row["residual_seconds"] < days * 86400)]
     if not short:
         return None
     first = min(short, key=lambda row: row["residual_seconds"] or 0)

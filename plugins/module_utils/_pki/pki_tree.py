@@ -28,6 +28,8 @@ CONTROL_PLANE, WORKER, ETCD, NONE = "control-plane", "worker", "etcd", "none"
 _UNIT_DIRECTORIES = ("/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/system", "/etc/systemd/system")
 _VARIABLE = re.compile(r"\$\{?(\w+)\}?")
 _ADVERTISED = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"
+_CERTIFICATE_ENDINGS = (".crt", ".pem", ".cer", ".cert")
+_LARGEST, _MOST_OTHERS = 1024 * 1024, 200
 _ETCD_NAMES = ("etcd-ca", "etcd-server", "etcd-peer", "etcd-healthcheck-client", "apiserver-etcd-client")
 
 
@@ -81,6 +83,7 @@ class Item:
     certificates.Certificate or None: the first of the file, which is the leaf or the signer. bundle: [Certificate], the whole
     file. key_sha256: digest of the private key's public half, or None. kubeconfig: Kubeconfig or None. problem: PkiError or
     None; key_problem likewise.
+    other_login: a kubeconfig of the user's own, which logs in without a certificate.
     missing: nothing there. externally_managed: the CA has a certificate on this node and no key. mode, uid, gid of the
     certificate's file and key_mode, key_uid, key_gid of the key's (int or None). ca: name of the signing CA or None.
     """
@@ -92,7 +95,7 @@ class Item:
         self.kubeconfig = None
         self.problem = self.key_problem = None
         self.missing = self.key_missing = False
-        self.externally_managed = False
+        self.externally_managed = self.other_login = False
         self.mode = self.uid = self.gid = None
         self.key_mode = self.key_uid = self.key_gid = None
 
@@ -101,7 +104,8 @@ class Tree:
     """What is on the node. layout: Layout. items: {name: Item}. sa: (key_sha256 of sa.key or None, [key_sha256 of sa.pub]).
 
     sa_problems: [PkiError]. sa_modes: {path: (mode, uid, gid)} of the private half. kubeconfigs: {path: Kubeconfig} of every
-    kubeconfig that could be read, also those that hold no certificate (kubelet.conf, bootstrap-kubelet.conf).
+    kubeconfig that could be read, also those that hold no certificate (kubelet.conf, bootstrap-kubelet.conf). others: [Item] of
+    certificates beside the catalogue: what else lies below pki, and what else the static pods' flags name.
     """
 
     def __init__(self, layout):
@@ -110,6 +114,7 @@ class Tree:
         self.sa = (None, [])
         self.sa_problems, self.sa_modes = [], {}
         self.kubeconfigs = {}
+        self.others = []
         self._signers = {}
 
     def ca_bundle(self, name):
@@ -206,6 +211,7 @@ def read_tree(layout):
             if item.kind != profiles.KUBELET and ca is not None and ca.certificate is not None and ca.key_missing:
                 item.externally_managed = True
     _read_service_account(tree)
+    tree.others = [_read_other(layout, path) for path in _others(layout)]
     paths = [layout.kubelet["kubeconfig_path"], layout.kubelet["bootstrap_kubeconfig_path"]]
     for path in paths + [item.path for item in tree.items.values() if item.kind == profiles.KUBECONFIG]:
         with contextlib.suppress(PkiError):  # its Item or findings.kubelet_client says what is wrong with it
@@ -512,6 +518,9 @@ def _read_kubeconfig(layout, item):
         item.bundle = certificates.parse_certificates(config.certificate_data, item.path)
     elif config.certificate_file:
         item.bundle = layout.reader.certificates(layout.at(config.certificate_file))
+    elif config.other_login and item.kind == profiles.KUBECONFIG:
+        item.other_login = True
+        return
     else:
         raise PkiError("holds no client certificate", path=item.path,
                        fix="Issue it again, or restore it from a backup.")
@@ -539,6 +548,38 @@ def _read_key(layout, item):
         item.key_sha256 = layout.reader.private_key(path)
     except PkiError as error:
         item.key_problem = error
+
+
+def _others(layout):
+    """Give the paths of certificates that the catalogue does not know, sorted."""
+    known = {os.path.realpath(path) for pair in layout.paths.values() for path in pair if path}
+    found = set()
+    for directory, _folders, names in os.walk(layout.pki_dir):
+        found.update(os.path.join(directory, name) for name in names if not name.startswith("."))
+    for manifest in layout.parsed.values():
+        # --tls-sni-cert-key holds "certificate,key:names", and may be there several times.
+        found.update(layout.at(value.split(",")[0]) for values in manifest.flag_values.values() for value in values
+                     if value.startswith("/"))
+    return [path for path in sorted(found) if path.endswith(_CERTIFICATE_ENDINGS) and os.path.realpath(path) not in known
+            and _holds_certificate(path)][:_MOST_OTHERS]
+
+
+def _holds_certificate(path):
+    try:
+        return os.path.getsize(path) < _LARGEST and b"-----BEGIN CERTIFICATE-----" in reading.read(path)
+    except (OSError, PkiError):
+        return False
+
+
+def _read_other(layout, path):
+    name = os.path.relpath(path, layout.kubernetes_dir) if path.startswith(layout.kubernetes_dir + "/") else path
+    item = Item(profiles.Entry(name, profiles.OTHER, path), path, None)
+    try:
+        item.bundle = layout.reader.certificates(path)
+        item.certificate = item.bundle[0]
+    except PkiError as error:
+        item.problem = error
+    return item
 
 
 def _read_service_account(tree):

@@ -26,6 +26,8 @@ NOBODY = "nobody"      # read afresh by whoever uses it (kubectl, probes)
 
 # Kinds, as in the report.
 CA, LEAF, KUBECONFIG, KUBELET = "ca", "leaf", "kubeconfig", "kubelet"
+# No part of the catalogue: what the user put beside it. It is reported, and nothing here ever writes it.
+OTHER = "other"
 
 
 class Entry:

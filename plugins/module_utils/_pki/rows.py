@@ -11,8 +11,8 @@ from .certificates import now as current
 from .certificates import serial_text, timestamp
 from .errors import PkiError
 
-# kubeadm's order: leaves and kubeconfigs by name, then what it does not list, then the authorities.
-_ORDER = {profiles.LEAF: 0, profiles.KUBECONFIG: 0, profiles.KUBELET: 1, profiles.CA: 2}
+# kubeadm's order: leaves and kubeconfigs by name, then what it does not list, then the authorities; what is not its comes last.
+_ORDER = {profiles.LEAF: 0, profiles.KUBECONFIG: 0, profiles.KUBELET: 1, profiles.CA: 2, profiles.OTHER: 3}
 
 
 def certificates(tree, served=None, now=None, warn_days=30, critical_days=7):
@@ -23,14 +23,15 @@ def certificates(tree, served=None, now=None, warn_days=30, critical_days=7):
     negative once expired. "bundle" counts the certificates of the file.
     """
     now = now or current()
-    rows = [_row(tree, item, served or {}, now, warn_days, critical_days) for item in tree.items.values()]
+    rows = [_row(tree, item, served or {}, now, warn_days, critical_days) for item in [*tree.items.values(), *tree.others]]
     return sorted(rows, key=lambda row: (_ORDER[row["kind"]], row["name"]))
 
 
 def _row(tree, item, served, now, warn_days, critical_days):
+    without = "missing" if item.missing else "ok" if item.other_login else "critical"
     row = {"name": item.name, "kind": item.kind, "path": item.path, "ca": item.ca, "subject": None, "issuer": None,
            "serial": None, "sans": [], "not_before": None, "not_after": None, "residual_seconds": None,
-           "status": "missing" if item.missing else "critical", "externally_managed": item.externally_managed,
+           "status": without, "externally_managed": item.externally_managed,
            "sha256": None, "served_sha256": None, "key_type": None, "signed_by": None, "bundle": len(item.bundle),
            "problem": item.problem.message if item.problem is not None and not item.missing else None}
     seen = served.get(item.entry.endpoint)
@@ -39,7 +40,7 @@ def _row(tree, item, served, now, warn_days, critical_days):
     certificate = item.certificate
     if certificate is None:
         return row
-    signer = None if item.kind == profiles.CA else tree.signer(item)
+    signer = None if item.kind in (profiles.CA, profiles.OTHER) else tree.signer(item)
     if signer is not None and item.ca is None:
         row["ca"] = "ca"
     row.update(subject=certificate.subject, issuer=certificate.issuer, serial=serial_text(certificate.serial),

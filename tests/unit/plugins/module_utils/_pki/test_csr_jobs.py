@@ -322,6 +322,104 @@ def test_two_hundred_requests_are_listed_in_one_call_and_decided_in_one_call_eac
     assert rows["evil"]["refused"] and "no rule allows it" in rows["person"]["why"]
 
 
+def sign(api, entries, check=False, **given):
+    options = dict({"requests": entries, "signer_name": "example.com/{ca}", "approve": True, "wait_timeout": 5}, **given)
+    return call(csr_jobs.sign_many, {}, api, check, **options)
+
+
+def asked(count, usages=("client",), **more):
+    found = []
+    for number in range(count):
+        profile = x509.Profile("name-%d" % number, ["group"], ["DNS:a"], usages)
+        made = x509.build_request(profile, x509.generate_key("ecdsa-p256")).pem.decode()
+        entry = {"host": "cp%d" % (number % 3), "name": "admin.conf", "ca": "ca", "request": made, "days": 30.0}
+        found.append(dict(entry, **more))
+    return found
+
+
+def test_many_are_signed_with_one_list_for_all_and_found_again(api):
+    entries = asked(40)
+    first = sign(api, entries)
+    assert first["changed"] and len(first["created"]) == len(first["approved"]) == 40 and first["awaited"] == []
+    # Which versions there are, which Kubernetes it is, one list; and one call each to create and one to approve.
+    assert first["api_calls"] == 3 + 2 * 40
+    for entry, got in zip(entries, first["certificates"]):
+        request, certificate = x509.parse_request(entry["request"].encode()), x509.parse_certificate(got["certificate"].encode())
+        assert (got["host"], got["name"]) == (entry["host"], entry["name"]) and certificate.key_sha256 == request.key_sha256
+    item = api.csr(first["created"][0])
+    assert item["spec"]["signerName"] == "example.com/ca" and item["spec"]["expirationSeconds"] == 30 * 86400
+    again = sign(api, entries)
+    assert not again["changed"] and again["api_calls"] == 3 and again["certificates"] == first["certificates"]
+
+
+def test_a_second_person_can_approve(api):
+    entries = asked(3)
+    first = sign(api, entries, approve=False)
+    assert len(first["created"]) == 3 and first["approved"] == [] and first["certificates"] == [] and len(first["awaited"]) == 3
+    assert not sign(api, entries, approve=False)["changed"]
+    decided = review(api, action="approve", names=first["created"][:2])
+    assert decided["counts"]["approved_now"] == 2
+    assert len(sign(api, entries, approve=False)["certificates"]) == 2
+
+
+def test_a_signer_that_takes_its_time_is_waited_for_with_one_list_at_a_time(api):
+    api.signs = False
+    entries = asked(5)
+
+    def later():
+        wait_until(lambda: sum(1 for item in api.objects.values() if item.get("status", {}).get("conditions")) == 5)
+        for name in list(api.objects):
+            api.issue(api.objects[name])
+
+    thread = threading.Thread(target=later)
+    thread.start()
+    assert len(sign(api, entries)["certificates"]) == 5
+    thread.join()
+
+
+def wait_until(what):
+    deadline = time.monotonic() + 10
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_signer_that_does_not_sign_is_named(api):
+    api.signs = False
+    with pytest.raises(PkiError) as error:
+        sign(api, asked(2), wait_timeout=0.2)
+    assert "2 of 2 requests are approved" in str(error.value) and "example.com/ca" in str(error.value)
+
+
+def test_what_was_denied_is_said(api):
+    entries = asked(2)
+    names = sign(api, entries, approve=False)["created"]
+    review(api, action="deny", names=names[:1], comment="not today")
+    with pytest.raises(PkiError, match="denied .not today"):
+        sign(api, entries)
+
+
+def test_what_a_signer_does_not_give_is_said_before_anything_is_made(api):
+    for usages, signer in ((("server",), requests.CLIENT), (("client", "1.2.3.4"), "example.com/x")):
+        with pytest.raises(PkiError, match="does not give them"):
+            sign(api, asked(1, usages), signer_name=signer)
+    assert api.objects == {}
+
+
+def test_another_request_under_the_same_name_is_not_approved(api):
+    entries = asked(1)
+    made = sign(api, entries, approve=False)["created"][0]
+    api.csr(made)["spec"]["usages"] = ["any"]
+    with pytest.raises(PkiError, match="its usages differ"):
+        sign(api, entries)
+    assert api.csr(made)["status"] == {}
+
+
+def test_check_mode_makes_no_request(api):
+    planned = sign(api, asked(2), check=True)
+    assert planned["changed"] and len(planned["created"]) == len(planned["approved"]) == 2 and api.objects == {}
+
+
 def test_the_inventory_limits_the_built_in_policy(api):
     cluster(api, 3)
     decided = review(api, action="approve", hosts={"n0": "10.0.0.1", "n1.example": ""}, control_plane_hosts=["n0"])

@@ -182,7 +182,58 @@ def test_an_external_authority_is_told_and_not_blamed(node):
     assert (one["severity"], one["code"], one["name"]) == ("info", "external-ca", "ca")
     node.issue("apiserver", days=3)
     soon = next(one for one in check(node) if one["code"] == "expires-soon")
-    assert "external authority" in soon["fix"]
+    assert "external authority" in soon["fix"] and "kubepki_external_ca_dir" in soon["fix"]
+
+
+def test_a_key_that_kube_controller_manager_would_miss(node):
+    manifest = node.kubernetes("manifests/kube-controller-manager.yaml")
+    flag = "    - --cluster-signing-key-file=/etc/kubernetes/pki/ca.key\n"
+    manifest.write_text(manifest.read_text().replace("    - --kubeconfig", flag + "    - --kubeconfig"))
+    assert check(node) == []
+    os.unlink(node.kubernetes("pki/ca.key"))
+    worst = check(node)[0]
+    assert (worst["severity"], worst["code"]) == ("error", "signing-key-missing") and worst["path"] == str(
+        node.kubernetes("pki/ca.key")) and "would not start again" in worst["message"]
+    manifest.write_text(manifest.read_text().replace(flag, ""))
+    assert codes(check(node)) == [("info", "external-ca", "ca")]
+
+
+@pytest.mark.parametrize("days, expected", [(200, []), (20, [("warning", "expires-soon")]), (-3, [("warning", "expired")])])
+def test_what_is_not_kubeadms_is_told_and_nothing_more(node, days, expected):
+    ca_key = throwaway.key("vpn")
+    start = datetime.timedelta(days=400)
+    ca = x509.build_ca("VPN", ca_key, 4000, start=x509.now() - start)
+    leaf = x509.sign_leaf(x509.Profile("vpn"), throwaway.key("leaf"), ca, ca_key, days + 400, x509.now() - start)
+    node.write("/etc/kubernetes/pki/vpn/tunnel.crt", leaf.pem, 0o644)
+    node.write("/etc/kubernetes/pki/vpn/tunnel.key", throwaway.key("leaf").pem)
+    node.write("/etc/corp/sni.pem", leaf.pem + ca.pem, 0o644)
+    manifest = node.kubernetes("manifests/kube-apiserver.yaml")
+    flag = "    - --tls-sni-cert-key=/etc/corp/sni.pem,/etc/corp/sni.key:api.corp\n"
+    manifest.write_text(manifest.read_text().replace("    - --advertise-address", flag + "    - --advertise-address"))
+    found = check(node)
+    assert [(one["severity"], one["code"]) for one in found] == expected * 2
+    assert {one["name"] for one in found} <= {"pki/vpn/tunnel.crt", str(node.path("/etc/corp/sni.pem"))}
+    shown = [row for row in rows.certificates(tree_of(node)) if row["kind"] == "other"]
+    assert {row["name"]: row["bundle"] for row in shown} == {str(node.path("/etc/corp/sni.pem")): 2, "pki/vpn/tunnel.crt": 1}
+    assert shown[0]["not_after"] == x509.timestamp(leaf.not_after)
+
+
+@pytest.mark.parametrize("login", ["token: abc", "tokenFile: /t", "exec: {command: x}", "auth-provider: {name: oidc}"])
+def test_a_kubeconfig_of_the_users_own_is_told_and_not_blamed(node, login):
+    text = re.sub(r"client-certificate-data: .*", login, node.kubernetes("admin.conf").read_text())
+    node.write("/etc/kubernetes/admin.conf", re.sub(r" *client-key-data: .*\n", "", text))
+    assert codes(check(node)) == [("info", "other-login", "admin.conf")]
+    row, = (row for row in rows.certificates(tree_of(node)) if row["name"] == "admin.conf")
+    assert (row["status"], row["not_after"], row["problem"]) == ("ok", None, None)
+    node.write("/etc/kubernetes/admin.conf", text.replace(login, "impersonate: x").replace("client-key-data", "x"))
+    assert codes(check(node)) == [("error", "unreadable", "admin.conf")]
+
+
+def test_what_is_not_kubeadms_and_cannot_be_read(node):
+    node.write("/etc/kubernetes/pki/odd.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", 0o644)
+    node.write("/etc/kubernetes/pki/only-a-key.pem", throwaway.key("leaf").pem)
+    os.symlink("apiserver.crt", node.kubernetes("pki/link.crt"))
+    assert codes(check(node)) == [("warning", "unreadable", "pki/odd.crt")]
 
 
 def test_a_leaf_in_place_of_an_authority(node):

@@ -464,6 +464,31 @@ class TestRefusal:
         assert len(x509.parse_certificates(node.kubernetes("pki/apiserver.crt").read_bytes())) == 1
         check_pairs(node)
 
+    def test_everything_the_user_brought_stays_byte_for_byte(self, node):
+        """With force, on one node: a corporate serving certificate, others beside it, one for SNI, kubeconfigs of two kinds."""
+        self.bring(node)
+        mine = {"/etc/kubernetes/pki/vpn.crt": 0o644, "/etc/kubernetes/pki/vpn.key": 0o600,
+                "/etc/kubernetes/pki/etcd/backup.pem": 0o640, "/etc/kubernetes/other.conf": 0o600, "/etc/corp/sni.crt": 0o644}
+        for path, mode in mine.items():
+            node.write(path, node.kubernetes("pki/apiserver.crt").read_bytes(), mode)
+        manifest = node.kubernetes("manifests/kube-apiserver.yaml")
+        flag = "    - --tls-sni-cert-key=/etc/corp/sni.crt,/etc/corp/sni.key\n"
+        manifest.write_text(manifest.read_text().replace("    - --advertise-address", flag + "    - --advertise-address"))
+        text = re.sub(r"client-certificate-data: .*", "exec: {apiVersion: client.authentication.k8s.io/v1, command: corp-login}",
+                      node.kubernetes("admin.conf").read_text())
+        node.write("/etc/kubernetes/admin.conf", re.sub(r" *client-key-data: .*\n", "", text))
+        before = snapshot(node)
+        result = work(node, force=True)
+        after = snapshot(node)
+        changed = {path for path in before if after[path] != before[path]} | set(after) - set(before)
+        kept = [*mine, "/etc/kubernetes/admin.conf", "/etc/kubernetes/pki/apiserver.crt", "/etc/kubernetes/pki/apiserver.key"]
+        assert not changed & {str(node.path(path)) for path in kept} and len(changed) > 10
+        assert rows(result)["admin.conf"]["reason"] == "it logs in without a certificate"
+        # Named, they are replaced.
+        done = work(node, ["admin.conf", "apiserver"])
+        assert {row["action"] for row in done["leaves"]} == {"renewed"}
+        assert Kubeconfig(node.kubernetes("admin.conf").read_bytes(), "a").certificate_data
+
     def test_an_external_etcd_is_no_obstacle(self, tmp_path):
         node = throwaway.Node(tmp_path / "root", CLUSTER, etcd=False)
         node.issue("apiserver-etcd-client", days=20)

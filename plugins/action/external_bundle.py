@@ -1,0 +1,85 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Requests of all nodes for an authority elsewhere: one folder on the controller, and what came back in it."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import os
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import external_bundle
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+
+display = Display()
+_TEXTS = ("name", "path", "ca", "request", "ca_certificate")
+
+
+class ActionModule(ActionBase):
+    """The action behind kubepki.lifecycle.external_bundle."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        """Give the task's result; a PkiError becomes its message."""
+        result = super().run(tmp, task_vars)
+        _spec, options = self.validate_argument_spec(argument_spec={
+            "directory": {"type": "path", "required": True},
+            "step": {"type": "str", "choices": ["write", "collect", "close"], "required": True},
+            "hosts": {"type": "list", "elements": "str", "required": True},
+            "result": {"type": "str", "required": True},
+            "command": {"type": "str"},
+            "seconds": {"type": "float", "default": 300},
+            "certificates": {"type": "list", "elements": "dict", "default": []},
+        })
+        directory = os.path.abspath(os.path.expanduser(options["directory"]))
+        result.update(changed=False, directory=directory)
+        try:
+            bundle = external_bundle.Bundle(directory, self._task.check_mode)
+            answers = {host: _registered(task_vars, host, options["result"]) for host in options["hosts"]}
+            if options["step"] == "close":
+                result["changed"] = bundle.close(_names(answers, "renewed", "created"))
+                return result
+            asked = external_bundle.entries({host: answer["requests"] for host, answer in answers.items()})
+            result["changed"] = bundle.write(asked, {host: answer["looked"] for host, answer in answers.items()})
+            self._exchange(options, bundle, result)
+        except PkiError as error:
+            result.update(error.as_result(), failed=True, msg=str(error))
+        return result
+
+    def _exchange(self, options, bundle, result):
+        for one in options["certificates"]:
+            bundle.store(str(one["host"]), str(one["name"]), str(one["certificate"]))
+            result["changed"] = True
+        if options["command"]:
+            before = len(bundle.unsigned())
+            bundle.sign(options["command"], options["seconds"])
+            result["changed"] = result["changed"] or len(bundle.unsigned()) != before
+        if options["step"] == "write":
+            fields = ("host", "name", "ca", "days")
+            result["unsigned"] = [dict({key: entry[key] for key in fields}, request=entry["pem"]) for entry in bundle.unsigned()]
+            return
+        result["certificates"], result["waiting"] = bundle.by_host()
+        count = sum(1 for entry in bundle.asked if entry["host"] in result["waiting"])
+        result["awaited"] = count
+        if count:
+            display.display("%d requests of %s wait to be signed: see %s. Nothing was changed there; run the same again when the "
+                            "certificates are in it." % (count, ", ".join(result["waiting"]), bundle.at("README.txt")))
+
+
+def _names(answers, *actions):
+    return {host: [row["name"] for row in answer["leaves"] if row["action"] in actions] for host, answer in answers.items()}
+
+
+def _registered(task_vars, host, name):
+    """Give what a host registered as plain data: {"requests", "leaves", "looked"}."""
+    try:
+        value = task_vars["hostvars"][host][name]
+    except KeyError:
+        value = {}
+    leaves = [{"name": str(row["name"]), "action": str(row["action"])} for row in value.get("leaves") or []]
+    requests = [dict({key: str(one[key]) for key in _TEXTS}, days=float(one["days"])) for one in value.get("requests") or []]
+    return {"requests": requests, "leaves": leaves, "looked": [row["name"] for row in leaves]}

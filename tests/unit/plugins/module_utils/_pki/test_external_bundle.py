@@ -1,0 +1,266 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The folder on the controller: what it says comes from the requests, what is in it is matched by key, nothing is half taken."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import external_bundle, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
+import throwaway  # noqa: E402
+
+CLUSTER = throwaway.Cluster(label="bundle")
+NAMES = ("apiserver", "admin.conf", "front-proxy-client")
+# A signer as a person would write it: the authority's key lies beside the bundle.
+SIGNER = """#!/bin/sh
+echo a line before it >&2
+exec openssl x509 -req -in "$1" -CA "$KUBEPKI_CA_CERTIFICATE" -CAkey "%s/$KUBEPKI_CA.key" -days "$KUBEPKI_DAYS" \\
+    -copy_extensions copyall ${2:+-out "$2"}
+"""
+
+
+def one(name, host, label="", **more):
+    """What cert_leaf of a host returns of one request."""
+    certificate, _key = CLUSTER.leaf(name, host, "10.0.0.1")
+    ca = "front-proxy-ca" if name.startswith("front") else "ca"
+    request = x509.build_request(x509.Profile.of(certificate), throwaway.key(name + host + label))
+    return dict({"name": name, "path": "/etc/kubernetes/" + name, "ca": ca, "ca_certificate": CLUSTER.cas[ca].pem.decode(),
+                 "request": request.pem.decode(), "days": 365.0, "subject": "CN=a lie"}, **more)
+
+
+def asked(hosts=("cp1", "cp2"), names=NAMES, **more):
+    return {host: [one(name, host, **more) for name in names] for host in hosts}
+
+
+def sign(entry, days=365.0):
+    request = x509.parse_request(entry["pem"].encode())
+    ca = entry["ca"]
+    return x509.sign_leaf(x509.Profile.of(request), request, CLUSTER.cas[ca], CLUSTER.keys[ca], days).pem.decode()
+
+
+def write(directory, requests=None, looked=None, dry=False):
+    requests = asked() if requests is None else requests
+    bundle = external_bundle.Bundle(str(directory), dry)
+    found = external_bundle.entries(requests)
+    changed = bundle.write(found, looked or {host: list(NAMES) for host in requests})
+    return bundle, changed
+
+
+@pytest.fixture(scope="module")
+def requests():
+    return asked()
+
+
+class TestWriting:
+    def test_it_says_what_the_requests_say(self, tmp_path, requests):
+        bundle, changed = write(tmp_path / "b", requests)
+        manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+        assert changed and len(manifest["requests"]) == 6
+        first = next(entry for entry in manifest["requests"] if (entry["host"], entry["name"]) == ("cp1", "apiserver"))
+        assert first["subject"] == "CN=kube-apiserver" and "IP:10.0.0.1" in first["sans"] and first["usages"] == ["server"]
+        assert first["request"] == "requests/cp1/apiserver.csr" and first["certificate"] == "signed/cp1/apiserver.crt"
+        assert first["ca_sha256"] == CLUSTER.cas["ca"].sha256 and "pem" not in first
+        text = (tmp_path / "b" / "README.txt").read_text()
+        assert "a lie" not in text and "CN=kube-apiserver" in text and CLUSTER.cas["ca"].sha256 in text
+        assert (tmp_path / "b" / first["request"]).read_text() == bundle.asked[0]["pem"]
+        assert sorted(path.name for path in (tmp_path / "b" / "ca").iterdir()) == ["ca.crt", "front-proxy-ca.crt"]
+
+    def test_a_second_time_changes_nothing(self, tmp_path, requests):
+        write(tmp_path / "b", requests)
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "b").rglob("*")}
+        assert not write(tmp_path / "b", requests)[1]
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / "b").rglob("*")} == before
+
+    def test_nothing_asked_for_makes_no_folder(self, tmp_path):
+        assert not write(tmp_path / "b", {"cp1": []})[1] and not (tmp_path / "b").exists()
+
+    def test_check_mode_writes_nothing(self, tmp_path, requests):
+        bundle, changed = write(tmp_path / "b", requests, dry=True)
+        bundle.sign("touch %s" % (tmp_path / "ran"), 5)
+        assert changed and list(tmp_path.iterdir()) == [] and bundle.by_host() == ({}, ["cp1", "cp2"])
+
+    def test_other_hosts_and_names_stay(self, tmp_path, requests):
+        write(tmp_path / "b", requests)
+        bundle, _changed = write(tmp_path / "b", {"cp1": [one("apiserver", "cp1")]}, {"cp1": ["apiserver"]})
+        assert len(bundle.entries) == 6 and len(bundle.asked) == 1
+        bundle, _changed = write(tmp_path / "b", {"cp1": []}, {"cp1": list(NAMES)})
+        assert {entry["host"] for entry in bundle.entries} == {"cp2"}
+        assert not list((tmp_path / "b" / "requests" / "cp1").iterdir())
+
+    @pytest.mark.parametrize("host", ["../../etc", "..", "a/b", "a b", "-x", "x" * 200, "\u00e4"])
+    def test_no_name_of_a_host_leaves_the_folder(self, tmp_path, host):
+        write(tmp_path / "b", {host: [one("apiserver", "cp1")]})
+        assert [path.name for path in tmp_path.iterdir()] == ["b"]
+        folders = list((tmp_path / "b" / "requests").iterdir())
+        assert len(folders) == 1 and [path.name for path in folders[0].iterdir()] == ["apiserver.csr"]
+
+    @pytest.mark.parametrize("change, word", [
+        ({"name": "../x"}, "does not know"), ({"name": "ca"}, "does not know"), ({"ca": "etcd-ca"}, "does not know"),
+        ({"request": "junk"}, "not PEM"), ({"ca_certificate": CLUSTER.cas["etcd-ca"].pem.decode()}, "different certificates")])
+    def test_what_a_node_must_not_say_is_refused(self, tmp_path, requests, change, word):
+        with pytest.raises(PkiError) as error:
+            write(tmp_path / "b", {"cp1": requests["cp1"], "cp2": [dict(requests["cp2"][0], **change)]})
+        assert word in str(error.value) and not (tmp_path / "b").exists()
+
+    def test_a_damaged_manifest_is_named(self, tmp_path, requests):
+        write(tmp_path / "b", requests)
+        for text in ("{", "[]", '{"schema": 9, "requests": []}', '{"schema": 1, "requests": [{}]}'):
+            (tmp_path / "b" / "manifest.json").write_text(text)
+            with pytest.raises(PkiError, match="no manifest of this version"):
+                write(tmp_path / "b", requests)
+
+
+class TestTakingBack:
+    def put(self, bundle, entries, days=365.0):
+        for entry in entries:
+            path = Path(bundle.at(entry["certificate"]))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(sign(entry, days))
+
+    def test_by_hand_node_by_node(self, tmp_path, requests):
+        bundle, _changed = write(tmp_path / "b", requests)
+        assert bundle.by_host() == ({}, ["cp1", "cp2"])
+        self.put(bundle, [entry for entry in bundle.asked if entry["host"] == "cp2"])
+        complete, waiting = bundle.by_host()
+        assert waiting == ["cp1"] and set(complete) == {"cp2"} and set(complete["cp2"]) == set(NAMES)
+
+    def test_some_of_a_node_are_refused_with_the_list(self, tmp_path, requests):
+        bundle, _changed = write(tmp_path / "b", requests)
+        self.put(bundle, bundle.asked[:1])
+        with pytest.raises(PkiError) as error:
+            bundle.by_host()
+        for name in NAMES[1:]:
+            assert str(tmp_path / "b" / "signed" / "cp1" / (name + ".crt")) in error.value.message
+        assert "cp2" not in error.value.message and "signed/cp1/apiserver.crt" not in error.value.message
+
+    def test_one_file_with_all_of_them_in_any_order(self, tmp_path, requests):
+        bundle, _changed = write(tmp_path / "b", requests)
+        pems = [CLUSTER.cas["ca"].pem.decode()] + [sign(entry) for entry in reversed(bundle.asked)]
+        (tmp_path / "b" / "signed").mkdir()
+        (tmp_path / "b" / "signed" / "all.pem").write_text("\n".join(pems))
+        complete, waiting = bundle.by_host()
+        assert waiting == [] and set(complete) == {"cp1", "cp2"}
+        for entry in bundle.asked:
+            assert x509.parse_certificate(complete[entry["host"]][entry["name"]].encode()).key_sha256 == entry["key_sha256"]
+
+    def test_of_two_the_later_counts(self, tmp_path, requests):
+        bundle, _changed = write(tmp_path / "b", {"cp1": requests["cp1"][:1]})
+        entry = bundle.asked[0]
+        request = x509.parse_request(entry["pem"].encode())
+        old = x509.build_ca("kubernetes", CLUSTER.keys["ca"], 30, start=x509.now() - datetime.timedelta(days=9))
+        early, later = (x509.sign_leaf(x509.Profile.of(request), request, old, CLUSTER.keys["ca"], 20,
+                                       x509.now() - datetime.timedelta(days=days)) for days in (2, 1))
+        (tmp_path / "b" / "signed").mkdir()
+        for order in ((early, later), (later, early)):
+            (tmp_path / "b" / "signed" / "x.pem").write_bytes(b"".join(each.pem for each in order))
+            assert bundle.collect()["cp1", "apiserver"].encode() == later.pem
+
+    @pytest.mark.parametrize("content, word", [("", "is empty"), ("junk", "is not PEM"), (None, "is for another key")])
+    def test_what_is_wrong_is_named_with_its_file(self, tmp_path, requests, content, word):
+        bundle, _changed = write(tmp_path / "b", requests)
+        self.put(bundle, bundle.asked)
+        path = tmp_path / "b" / "signed" / "cp2" / "admin.conf.crt"
+        path.write_text((tmp_path / "b/signed/cp1/admin.conf.crt").read_text() if content is None else content)
+        with pytest.raises(PkiError) as error:
+            bundle.by_host()
+        assert str(path) in error.value.message and word in error.value.message
+
+    def test_what_answered_an_older_request_steps_aside(self, tmp_path, requests):
+        bundle, _changed = write(tmp_path / "b", requests)
+        self.put(bundle, bundle.asked)
+        renewed = asked(label="next")
+        bundle, changed = write(tmp_path / "b", renewed)
+        assert changed and bundle.by_host() == ({}, ["cp1", "cp2"])
+        assert len(list((tmp_path / "b" / "replaced").rglob("*.crt"))) == 6
+        self.put(bundle, bundle.asked)
+        assert not write(tmp_path / "b", renewed)[1] and len(bundle.by_host()[0]) == 2
+
+    def test_a_lost_folder_is_written_again_and_its_certificates_still_count(self, tmp_path, requests):
+        bundle, _changed = write(tmp_path / "b", requests)
+        self.put(bundle, bundle.asked)
+        (tmp_path / "b" / "manifest.json").unlink()
+        (tmp_path / "b" / "requests" / "cp1" / "apiserver.csr").unlink()
+        bundle, changed = write(tmp_path / "b", requests)
+        assert changed and bundle.by_host()[1] == []
+
+    def test_what_is_installed_leaves_the_bundle(self, tmp_path, requests):
+        bundle, _changed = write(tmp_path / "b", requests)
+        self.put(bundle, bundle.asked)
+        assert external_bundle.Bundle(str(tmp_path / "b")).close({"cp1": list(NAMES), "w1": ["apiserver"]})
+        manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+        assert {entry["host"] for entry in manifest["requests"]} == {"cp2"}
+        assert sorted(path.name for path in (tmp_path / "b" / "installed" / "cp1").iterdir()) == sorted(
+            name + ".crt" for name in NAMES)
+        assert not external_bundle.Bundle(str(tmp_path / "b")).close({"cp1": list(NAMES)})
+
+
+class TestCommand:
+    @pytest.fixture
+    def signer(self, tmp_path):
+        for ca in ("ca", "front-proxy-ca"):
+            (tmp_path / (ca + ".key")).write_bytes(CLUSTER.keys[ca].pem)
+        script = tmp_path / "sign it"
+        script.write_text(SIGNER % tmp_path)
+        script.chmod(0o755)
+        return shlex.quote(str(script))
+
+    @pytest.mark.parametrize("form", ["{request}", "{request} {certificate}"])
+    def test_each_request_is_signed_once(self, tmp_path, requests, signer, form):
+        bundle, _changed = write(tmp_path / "b", requests)
+        bundle.sign(signer + " " + form, 60)
+        assert bundle.by_host()[1] == [] and not list((tmp_path / "b").rglob("*.new"))
+        before = {path: path.stat().st_mtime_ns for path in (tmp_path / "b" / "signed").rglob("*")}
+        bundle.sign(signer + " " + form, 60)
+        assert {path: path.stat().st_mtime_ns for path in (tmp_path / "b" / "signed").rglob("*")} == before
+
+    def test_a_command_for_the_whole_bundle(self, tmp_path, requests):
+        bundle, _changed = write(tmp_path / "b", requests)
+        ready = tmp_path / "ready.pem"
+        ready.write_text("".join(sign(entry) for entry in bundle.asked))
+        bundle.sign("sh -c 'mkdir -p $KUBEPKI_DIR/signed && cp %s {dir}/signed/'" % ready, 10)
+        assert bundle.by_host()[1] == []
+
+    @pytest.mark.parametrize("command, word", [
+        ("sh -c 'echo no luck >&2; exit 3' {request}", "ended with 3: no luck"),
+        ("/no/such/thing {request}", "cannot be run"),
+        ("true {request}", "is empty"),
+        ("true {request} {certificate}", "made no certificate"),
+        ("cat {dir}/ca/ca.crt {request}", "for another key"),
+        ("sign {what}", "unknown placeholder {what}"),
+        ("sign 'x", "cannot be split"), ("  ", "is empty")])
+    def test_what_goes_wrong_is_one_sentence(self, tmp_path, requests, command, word):
+        bundle, _changed = write(tmp_path / "b", requests)
+        with pytest.raises(PkiError) as error:
+            bundle.sign(command, 10)
+        assert word in str(error.value) and "\n" not in str(error.value)
+        assert not list((tmp_path / "b").rglob("*.new")) and bundle.by_host()[0] == {}
+
+    def test_one_that_hangs_is_ended_with_its_children(self, tmp_path, requests):
+        bundle, _changed = write(tmp_path / "b", requests)
+        began = time.monotonic()
+        with pytest.raises(PkiError, match="did not end within 0.5 seconds"):
+            bundle.sign("sh -c 'sleep 600 & echo $! > %s; wait' {request}" % (tmp_path / "pid"), 0.5)
+        assert time.monotonic() - began < 10
+        pid = int((tmp_path / "pid").read_text())
+        deadline = time.monotonic() + 5
+        while os.path.exists("/proc/%d" % pid) and "Z" not in Path("/proc/%d/stat" % pid).read_text().split()[2]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def test_nothing_of_a_node_reaches_a_shell(self, tmp_path):
+        """Placeholders hold only what this collection made or the user wrote; names are in the environment."""
+        assert set(external_bundle.PLACEHOLDERS) & {"sans", "subject", "usages", "path"} == set()
+        bundle, _changed = write(tmp_path / "b", {"cp1; touch x": [one("apiserver", "cp1")]})
+        with pytest.raises(PkiError):
+            bundle.sign("sh -c 'cat {request} >/dev/null'", 5)
+        assert not (tmp_path / "x").exists() and not Path("x").exists()

@@ -1,0 +1,44 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a job over all nodes says of itself: what stood in its way, what it did, what it waits for."""
+
+from __future__ import annotations
+
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import job
+
+DOCUMENT = {"status": "ok", "cluster": {"phase": {}}, "nodes": {"cp1": {"certificates": []}, "cp2": {"certificates": []}}}
+
+
+def leaf(name, action):
+    return {"name": name, "action": action, "consumer": None, "takes_up": "nobody"}
+
+
+def artifact(done, **more):
+    return job.summarise("renew_leaves", dict(DOCUMENT, **more), done)
+
+
+def test_what_waits_to_be_signed_is_a_warning_and_is_counted():
+    asked = {"changed": True, "leaves": [leaf("apiserver", "requested"), leaf("etcd-server", "held"), leaf("admin.conf", "kept")]}
+    found = artifact({"cp1": [asked, {}], "cp2": [{"changed": False, "leaves": [leaf("apiserver", "requested")]}, {}]})
+    assert (found["state"], found["requested"], found["renewed"]) == ("warning", 2, 0)
+    assert "2 wait to be signed elsewhere" in job.sentence(found)
+
+
+def test_what_came_back_waits_no_more():
+    asked = {"changed": False, "leaves": [leaf("apiserver", "requested"), leaf("admin.conf", "requested")]}
+    renewed = {"changed": True, "leaves": [leaf("apiserver", "renewed"), leaf("admin.conf", "created")]}
+    found = artifact({"cp1": [asked, renewed]})
+    assert (found["state"], found["requested"], found["renewed"]) == ("changed", 0, 2)
+    assert "wait" not in job.sentence(found)
+
+
+def test_a_worse_state_stays():
+    asked = {"changed": False, "leaves": [leaf("apiserver", "requested")]}
+    assert artifact({"cp1": [asked]}, status="expired")["state"] == "critical"
+
+
+def test_a_finding_that_stands_in_the_way_is_named_with_its_remedy():
+    nodes = {"cp1": {"findings": [{"code": "signing-key-missing", "path": "/k", "message": "is gone", "fix": "Put it back."}]}}
+    assert job.obstacles(nodes, {}, ["clock-off"]) is None
+    said = job.obstacles(nodes, {}, ["signing-key-missing"])
+    assert "cp1: /k: is gone. Put it back." in said and said.startswith("Nothing was changed")
