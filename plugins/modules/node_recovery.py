@@ -216,7 +216,7 @@ def renewed(module):
     options, check = module.params, module.check_mode
     with files.lock(options["state_dir"]):
         if not check:
-            revival.begin(options["restart"], options["state_dir"])
+            revival.begin(options["restart"], bool(options["authorities"]), options["state_dir"])
         result = _extend(module)
         dropped = revival.drop_serving(_layout(options), check, **_places(options))
     result["changed"] = result["changed"] or dropped

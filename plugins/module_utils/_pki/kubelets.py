@@ -750,8 +750,8 @@ class Proof:
 def node_state(api, name, renewed_since, reported_since=0.0):
     """Say why the API does not call a Node Ready, or None, and what was seen: (str or None, {"lease", "heartbeat", "ready"}).
 
-    api: Api. renewed_since, reported_since: seconds since 1970; an older lease, or an older report of the Ready condition (which a
-    kubelet renews when it begins, and else every five minutes), does not count.
+    api: Api. renewed_since, reported_since: seconds since 1970; an older lease, or an older report of the Ready condition (which
+    a kubelet renews when it begins, and else every five minutes), does not count.
     """
     try:
         lease, node = api.lease(name), api.node(name)

@@ -32,6 +32,7 @@ def decide(looks, silent, control_planes, partial=False):
     Gives {"needed": whether anything is to be done, "refusal": why nothing may be, or "", "diagnosis", "steps": [sentences],
     "absent": {host: why it is left out}, "authorities": {name: {"signer": host, "certificate": PEM or ""}} of the CAs that are
     brought to all nodes (an empty certificate has to be made, with the same key), "signer": host that signs for kubelets,
+    "trust": whether the API's objects have to follow a renewed CA,
     "hosts": {host: {"node", "role", "restart": [components], "leaves", "kubelet", "serving": bool}} of those that take part}.
     serving: the kubelet's own serving certificate has expired.
     """
@@ -50,9 +51,11 @@ def decide(looks, silent, control_planes, partial=False):
     trouble += _signable(present, hosts, authorities, signer)
     # Something that is wrong with the cluster is no reason to refuse where there is nothing to do.
     refusals = refusals + trouble if needed else []
+    trust = bool({"ca", "front-proxy-ca"} & set(authorities)) or any(look["trust"] for look in present.values())
     return {"needed": needed, "refusal": " ".join(refusals), "diagnosis": diagnosis(looks, silent, control_planes),
-            "steps": _steps(hosts, authorities, absent, planes) if needed and not refusals else [],
+            "steps": _steps(hosts, authorities, absent, planes, trust) if needed and not refusals else [],
             "absent": absent, "authorities": authorities, "signer": signer,
+            "trust": trust,
             "hosts": {host: {key: plan[key] for key in ("node", "role", "restart", "leaves", "kubelet", "serving")}
                       for host, plan in hosts.items()}}
 
@@ -206,11 +209,11 @@ def _signable(looks, hosts, authorities, signer):
     """Give the refusals for what would have to be signed and cannot be."""
     found = []
     for host, plan in sorted(hosts.items()):
-        for name in sorted({row["ca"] for row in plan["expired"] if row["kind"] in (profiles.LEAF, profiles.KUBECONFIG)} - {None}):
-            held = looks[host]["authorities"].get(name)
-            if held is not None and not held["has_key"]:
-                found.append("%s: certificates of the CA %s have expired, and its key is not on this node: have them issued where "
-                             "it is, or copy the key here from another control-plane node." % (host, name))
+        wanted = {row["ca"] for row in plan["expired"] if row["kind"] in (profiles.LEAF, profiles.KUBECONFIG)}
+        for name in sorted(wanted & set(looks[host]["authorities"])):
+            if not _has_key(looks[host], name):
+                found.append("%s: certificates of the CA %s have expired, and its key is not on this node: have them issued "
+                             "where it is, or copy the key here from another control-plane node." % (host, name))
     if not signer and any(plan["kubelet"] for plan in hosts.values()):
         found.append("The kubelets' certificates have to be signed, and the key of the cluster's CA is on none of the "
                      "control-plane nodes.")
@@ -294,7 +297,7 @@ def _described(look):
     for name in _PODS:
         seen = look["health"].get(name)
         if seen is not None:
-            parts.append("%s %s" % (name, "well" if seen["healthy"] else "down"))
+            parts.append("%s %s" % (name, "answers" if seen["healthy"] else "down"))
     if look.get("kubelet") is not None:
         parts.append("kubelet %s" % _UNIT.get(look["kubelet"].get("unit"), look["kubelet"].get("unit")))
     if look["pending"] is not None:
@@ -309,7 +312,7 @@ def _when(expired):
     return "from %s (%s) to %s (%s)" % (first["not_after"], first["name"], last["not_after"], last["name"])
 
 
-def _steps(hosts, authorities, absent, planes):
+def _steps(hosts, authorities, absent, planes, trust):
     lines = []
     made = [name for name in profiles.CA_NAMES if authorities.get(name) and not authorities[name]["certificate"]]
     brought = [name for name in profiles.CA_NAMES if authorities.get(name) and authorities[name]["certificate"]]
@@ -333,6 +336,8 @@ def _steps(hosts, authorities, absent, planes):
     if workers:
         lines.append("Issue the kubelets' certificates of the workers %s." % _some(workers))
     lines.append("Wait until every node that takes part is Ready.")
+    if trust:
+        lines.append("Bring the API's objects in line with the renewed CAs, and restart the workloads that read them only once.")
     if absent:
         lines.append("Left out: %s." % "; ".join("%s (%s)" % (host, absent[host].rstrip(".")) for host in sorted(absent)))
     return lines
@@ -360,8 +365,9 @@ def shown(plan):
         return lines + ["NOTHING IS DONE", "  " + plan["refusal"]]
     if not plan["needed"]:
         lines += ["NOTHING TO RECOVER", "  No certificate has expired."]
-        down = any(" down" in line for line in plan["diagnosis"])
-        return lines + (["  What is down is down for another reason: see /var/log/pods and `journalctl -u kubelet`."] if down else [])
+        if any(" down" in line for line in plan["diagnosis"]):
+            lines.append("  What is down is down for another reason: see /var/log/pods and `journalctl -u kubelet`.")
+        return lines
     return lines + ["PLAN"] + ["  %d. %s" % item for item in enumerate(plan["steps"], 1)]
 
 

@@ -62,7 +62,7 @@ def look(kubernetes_dir, kubelet_dir, state_dir=files.STATE_DIR, below_days=90.0
     journal = files.Journal(JOURNAL, state_dir).load()
     found = {"node": node, "authorities": _authorities(layout), "etcd": _etcd(layout), "health": _health(layout),
              "kubelet": _kubelet(layout, below_days, state_dir), "problems": _problems(layout, state_dir),
-             "pending": None if journal is None else journal.get("restart", [])}
+             "pending": None if journal is None else journal.get("restart", []), "trust": bool((journal or {}).get("trust"))}
     if layout.role in (pki_tree.CONTROL_PLANE, pki_tree.ETCD) and not found["problems"]:
         found["problems"] += _rehearsal(layout, below_days, state_dir)
     return found
@@ -142,7 +142,7 @@ def _problems(layout, state_dir):
         elif status.f_bavail * status.f_frsize < 1 << 20:
             found.append("%s: less than 1 MiB is free. Free some space." % directory)
     if layout.role == pki_tree.NONE:
-        found.append("%s: there is no node of a kubeadm cluster here. Take the host out of the inventory." % layout.kubernetes_dir)
+        found.append("%s: this is no node of a kubeadm cluster. Take the host out of the inventory." % layout.kubernetes_dir)
     for problem in layout.problems:
         if layout.role != pki_tree.WORKER:
             found.append(str(problem))
@@ -158,13 +158,17 @@ def _existing(path):
 # --- the files ------------------------------------------------------------------------------------------------------------------
 
 
-def begin(components, state_dir=files.STATE_DIR):
-    """Note durably what has to be started again, before any file changes. components: [static pods] beside those noted already."""
+def begin(components, trust=False, state_dir=files.STATE_DIR):
+    """Note durably what has to be started again, before any file changes.
+
+    components: [static pods], beside those that are noted already. trust: whether CAs are renewed, which the API's objects
+    have to follow in the end.
+    """
     journal = files.Journal(JOURNAL, state_dir)
-    record = journal.load()
-    wanted = sorted(set(components) | set((record or {}).get("restart", [])))
-    if record is None or record.get("restart") != wanted:
-        journal.save({"restart": wanted})
+    before = journal.load() or {}
+    record = {"restart": sorted(set(components) | set(before.get("restart", []))), "trust": bool(trust or before.get("trust"))}
+    if record != before:
+        journal.save(record)
 
 
 def extend(layout, wanted, days, check=False, state_dir=files.STATE_DIR, backup_dir=files.BACKUP_DIR, backup_keep=5):
@@ -286,13 +290,13 @@ def renew(layout, settings, check=False, state_dir=files.STATE_DIR, backup_dir=f
                       state_dir=state_dir, backup_dir=backup_dir, keep=backup_keep)
 
 
-# --- the processes ----------------------------------------------------------------------------------------------------------------
+# --- the processes ------------------------------------------------------------------------------------------------------------
 
 
 def start(layout, components=None, timeout=120.0, state_dir=files.STATE_DIR, service=None, runtime=None):
     """End the static pods' processes with the kubelet stopped, then start it. Gives {"kubelet", "ended", "since"}.
 
-    kubelet: what was seen of it. ended: the components that ran. since: seconds since 1970 when it was started, 0 when it was not.
+    kubelet: what was seen of it. ended: the components that ran. since: seconds since 1970 when it was started, 0 when not.
     components: of this node; None for those that begin() noted. The kubelet, which begins without any back-off, starts them
     again from their manifests, which nobody touches. Proven is the kubelet alone: its process and its healthz. timeout: seconds
     for that. Raises PkiError; the kubelet is then started all the same.
@@ -315,6 +319,10 @@ def start(layout, components=None, timeout=120.0, state_dir=files.STATE_DIR, ser
         service.restart(timeout)
     seen = proof.wait(timeout)
     pending.clear()
+    journal = files.Journal(JOURNAL, state_dir)
+    record = journal.load()
+    if record is not None:
+        journal.save(dict(record, restart=[]))  # whatever is not well from here on shows itself
     return {"kubelet": seen, "ended": ended, "since": proof.since}
 
 
@@ -337,7 +345,7 @@ def end(pods, runtime, grace=_GRACE_SECONDS):
         if time.monotonic() > deadline:
             if killed:
                 raise PkiError("the process %d of %s cannot be ended, not even with SIGKILL" % (
-                    living[0][1].pid, living[0][0]), fix="Look at `ps -o pid,stat,wchan`; a node whose disk hangs needs a reboot.")
+                    living[0][1].pid, living[0][0]), fix="See `ps -o pid,stat,wchan`; a node whose disk hangs needs a reboot.")
             killed = True
             deadline = time.monotonic() + _KILL_SECONDS
             for _component, instance in living:
@@ -374,9 +382,10 @@ def wait_well(layout, components, timeout=180.0, service=None, runtime=None):
             else:
                 lifeless.setdefault(name, now)
         if now - began > timeout:
-            raise PkiError("%d s after the kubelet was started, %s" % (timeout, "; ".join(
-                "%s is not well: %s%s" % (name, _trouble(seen[name]), _words(runtime, waiting[name])) for name in sorted(waiting))),
-                path=layout.manifest_dir, fix=_FIX_POD)
+            wrong = ["%s is not well: %s%s" % (name, _trouble(seen[name]), _words(runtime, waiting[name]))
+                     for name in sorted(waiting)]
+            raise PkiError("%d s after the kubelet was started, %s" % (timeout, "; ".join(wrong)), path=layout.manifest_dir,
+                           fix=_FIX_POD)
         if not again and any(now - since > _BACKOFF_SECONDS for name, since in lifeless.items() if name in waiting):
             again = True
             proof = kubelets.Proof(layout, service, None, service.state()["pid"])
@@ -420,7 +429,7 @@ def finish(state_dir=files.STATE_DIR):
     return there
 
 
-# --- the proof -----------------------------------------------------------------------------------------------------------------------
+# --- the proof ----------------------------------------------------------------------------------------------------------------
 
 
 def wait_ready(layout, nodes, timeout=180.0):

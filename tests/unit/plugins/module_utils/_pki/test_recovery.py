@@ -44,7 +44,7 @@ def plane(left=-86400, ca_left=YEAR, clock=NOW, offset=0.2, healthy=False, data=
             "etcd": {"data": data, "path": "/var/lib/etcd"},
             "health": {name: {"healthy": healthy, "seen": "connection refused"} for name in PODS},
             "kubelet": {"action": "reissue" if left <= 0 else "keep", "reasons": [], "unit": "activating", "error": None},
-            "pending": None, "problems": []}
+            "pending": None, "trust": False, "problems": []}
 
 
 def worker(left=-86400, ca_left=YEAR, clock=NOW, offset=0.2):
@@ -52,7 +52,7 @@ def worker(left=-86400, ca_left=YEAR, clock=NOW, offset=0.2):
                 "node_name": "w", "role": "worker", "clock": clock, "clock_offset": offset}},
             "authorities": {"ca": authority(ca_left, "K-ca", has_key=False, clock=clock)}, "etcd": None, "health": {},
             "kubelet": {"action": "reissue" if left <= 0 else "keep", "reasons": [], "unit": "failed", "error": None},
-            "pending": None, "problems": []}
+            "pending": None, "trust": False, "problems": []}
 
 
 def three(**options):
@@ -120,14 +120,18 @@ def test_a_run_that_was_killed_goes_on_where_nothing_has_expired_any_more():
     looks = three(left=YEAR, healthy=True)
     looks["cp2"]["pending"] = ["etcd", "kube-apiserver"]
     plan = decide(looks)
-    assert plan["needed"] and plan["hosts"]["cp2"]["restart"] == ["etcd", "kube-apiserver"] and plan["hosts"]["cp1"]["restart"] == []
+    assert plan["needed"] and plan["hosts"]["cp2"]["restart"] == ["etcd", "kube-apiserver"]
+    assert plan["hosts"]["cp1"]["restart"] == []
     assert "a recovery that did not end" in "\n".join(plan["diagnosis"])
     # Before it had anything to restart, too.
     looks["cp2"]["pending"] = []
-    assert decide(looks)["needed"]
+    assert decide(looks)["needed"] and not decide(looks)["trust"]
+    # And where the API's objects did not follow the CA any more.
+    looks["cp1"].update(pending=[], trust=True)
+    assert decide(looks)["trust"] and "Bring the API's objects in line" in decide(looks)["steps"][-1]
 
 
-# --- clocks ---------------------------------------------------------------------------------------------------------------------
+# --- clocks -------------------------------------------------------------------------------------------------------------------
 
 def test_one_node_whose_clock_differs_is_named():
     looks = three()
@@ -139,7 +143,8 @@ def test_one_node_whose_clock_differs_is_named():
 
 def test_nodes_that_agree_with_each_other_and_not_with_the_controller():
     plan = decide(three(clock=NOW + 4000 * 86400, offset=4000 * 86400.0))
-    assert "The clocks of the nodes" in plan["refusal"] and "4000 days ahead of the controller's (2026-11-22T12:00:00Z)" in plan["refusal"]
+    assert "The clocks of the nodes" in plan["refusal"]
+    assert "4000 days ahead of the controller's (2026-11-22T12:00:00Z)" in plan["refusal"]
     assert "may be valid" in plan["refusal"]
 
 
@@ -158,7 +163,7 @@ def test_seconds_are_no_wrong_clock():
     assert decide(looks)["refusal"] == ""
 
 
-# --- who is missing -------------------------------------------------------------------------------------------------------------
+# --- who is missing -----------------------------------------------------------------------------------------------------------
 
 def test_a_worker_that_does_not_answer_is_left_out_and_listed():
     plan = decide(three(), {"w1": "did not answer"})
@@ -200,7 +205,7 @@ def test_nobody_answers():
     assert "No control-plane node can take part" in plan["refusal"]
 
 
-# --- authorities ----------------------------------------------------------------------------------------------------------------
+# --- authorities --------------------------------------------------------------------------------------------------------------
 
 def test_expired_authorities_are_renewed_once_and_brought_to_all():
     plan = decide({**three(ca_left=-5), "w1": worker(ca_left=-5)})
@@ -256,14 +261,14 @@ def test_what_stands_in_the_way_on_a_node_is_said_and_only_where_something_is_to
     for left, refused in ((-5, True), (YEAR, False)):
         looks = three(left=left)
         looks["cp2"]["problems"] = ["/etc/kubernetes: the file system is read-only."]
-        looks["cp1"]["node"]["findings"] = [{"severity": "error", "code": "foreign-manifest", "path": "/m/x", "message": "is a copy",
-                                             "fix": "Move it."}]
+        looks["cp1"]["node"]["findings"] = [{"severity": "error", "code": "foreign-manifest", "path": "/m/x",
+                                             "message": "is a copy", "fix": "Move it."}]
         refusal = decide(looks)["refusal"]
         assert ("cp2: /etc/kubernetes: the file system is read-only." in refusal) is refused
         assert ("cp1: /m/x: is a copy. Move it." in refusal) is refused
 
 
-# --- always -----------------------------------------------------------------------------------------------------------------------
+# --- always -------------------------------------------------------------------------------------------------------------------
 
 @given(lefts=st.lists(st.sampled_from([-YEAR, -5, YEAR]), min_size=3, max_size=3), ca_left=st.sampled_from([-5, YEAR]),
        data=st.lists(st.booleans(), min_size=3, max_size=3), silent=st.sets(st.sampled_from(["cp1", "cp2", "cp3", "w1"])),
@@ -297,5 +302,6 @@ def test_the_artifact_and_the_sentence():
                                        "61 s since the confirmation.")
     assert recovery.summarise(plan, looks, [], ["w1"], 61.4)["state"] == "failed"
     checked = recovery.summarise(plan, looks, [], [], None, check=True)
-    assert not checked["changed"] and "check mode, nothing was changed; 13 certificates have expired" in recovery.sentence(checked)
+    assert not checked["changed"]
+    assert "check mode, nothing was changed; 13 certificates have expired" in recovery.sentence(checked)
     assert "w1: failed on the way" in recovery.incomplete(plan, ["w1"])
