@@ -66,6 +66,8 @@ def decide(looks, silent, control_planes, partial=False):
 def _absent(looks, silent, control_planes, partial):
     """Give ({host: why it is left out}, [refusals]): quorum decides whether control-plane nodes may be left out at all."""
     absent = dict(silent)
+    # A worker on which nothing can be done keeps nobody else waiting.
+    absent.update((host, " ".join(_wrong(look))) for host, look in looks.items() if host not in control_planes and _wrong(look))
     members = [host for host in control_planes if host in silent or _has_etcd(looks.get(host))]
     for host in members:
         if host in looks and not looks[host]["etcd"]["data"]:
@@ -143,9 +145,14 @@ def _blocking(looks):
             if item["code"] in _BLOCKING and item["severity"] == findings.ERROR \
                     and look["node"]["facts"]["role"] != WORKER:
                 found.append("%s: %s: %s. %s" % (host, item["path"], item["message"].rstrip("."), item["fix"]))
-        for problem in look["problems"]:
-            found.append("%s: %s" % (host, problem))
+        found += ["%s: %s" % (host, problem) for problem in _wrong(look)]
     return found
+
+
+def _wrong(look):
+    """Why nothing can be done on a node, as the node itself says."""
+    error = (look.get("kubelet") or {}).get("error")
+    return look["problems"] + ([error] if error else [])
 
 
 # --- the authorities ------------------------------------------------------------------------------------------------------------
@@ -230,7 +237,7 @@ def _host(look, authorities):
     return {"node": look["node"]["facts"]["node_name"], "role": look["node"]["facts"]["role"], "expired": expired,
             "pending": look["pending"], "restart": [], "leaves": False,
             "serving": any(row["name"] == "kubelet-serving" for row in expired),
-            "kubelet": kubelet.get("action") in ("reissue", "restart") or bool(kubelet.get("error"))}
+            "kubelet": kubelet.get("action") in ("reissue", "restart")}
 
 
 def _settle(plan, look, needed, authorities):

@@ -122,9 +122,9 @@ def _kubelet(layout, below_days, state_dir):
         return None
     found = {"action": None, "reasons": [], "unit": "unknown", "error": None}
     try:
-        found["unit"] = kubelets.Service().state()["active"]
         examined = kubelets.examine(layout, below_days, state_dir=state_dir)
         found.update(action=examined["action"], reasons=examined["reasons"])
+        found["unit"] = kubelets.Service().state()["active"]
     except PkiError as error:
         found["error"] = str(error)
     return found

@@ -205,6 +205,18 @@ def test_nobody_answers():
     assert "No control-plane node can take part" in plan["refusal"]
 
 
+def test_a_worker_on_which_nothing_can_be_done_is_left_out():
+    broken, bare = worker(), worker()
+    broken["problems"] = ["/var/lib/kubelet/pki: the file system is read-only."]
+    bare["kubelet"]["error"] = "systemd has no unit kubelet.service that it could start."
+    plan = decide({**three(), "w1": broken, "w2": bare, "w3": worker()})
+    assert plan["refusal"] == "" and sorted(plan["absent"]) == ["w1", "w2"] and "w3" in plan["hosts"]
+    assert "read-only" in recovery.incomplete(plan, [])
+    looks = three()
+    looks["cp2"]["kubelet"]["error"] = "no kubelet is set up here."
+    assert "cp2: no kubelet is set up here." in decide(looks)["refusal"]
+
+
 # --- authorities --------------------------------------------------------------------------------------------------------------
 
 def test_expired_authorities_are_renewed_once_and_brought_to_all():
