@@ -63,19 +63,14 @@ def look(kubernetes_dir, kubelet_dir, state_dir=files.STATE_DIR, below_days=90.0
     found = {"node": node, "authorities": _authorities(layout), "etcd": _etcd(layout), "health": _health(layout),
              "kubelet": _kubelet(layout, below_days, state_dir), "problems": _problems(layout, state_dir),
              "pending": None if journal is None else journal.get("restart", []), "trust": bool((journal or {}).get("trust"))}
-    if layout.role in (pki_tree.CONTROL_PLANE, pki_tree.ETCD) and not found["problems"]:
-        found["problems"] += _rehearsal(layout, below_days, state_dir)
+    # Below a CA that has expired nothing can be rehearsed: it is renewed first.
+    alive = all(held["not_after"] > x509.timestamp(x509.now()) for held in found["authorities"].values())
+    if layout.role in (pki_tree.CONTROL_PLANE, pki_tree.ETCD) and alive and not found["problems"]:
+        try:
+            renew(layout, leaves.Settings(below_days=below_days), check=True, state_dir=state_dir)
+        except PkiError as error:
+            found["problems"].append(str(error))
     return found
-
-
-def _rehearsal(layout, below_days, state_dir):
-    """What would stop the renewal of the leaves; an expired CA is renewed first, and so stops nothing."""
-    try:
-        renew(layout, leaves.Settings(below_days=below_days), check=True, state_dir=state_dir)
-    except PkiError as error:
-        if "expired at" not in error.message:
-            return [str(error)]
-    return []
 
 
 def _authorities(layout):

@@ -142,9 +142,9 @@ class TestOneControlPlane:
         assert "11 of 12" not in done.output and one.run("cp1", "pidof kube-apiserver etcd").stdout == before
 
     def test_a_serving_certificate_that_the_kubelet_made_for_itself(self, one):
-        one.run("w1", "systemctl stop kubelet; cd /var/lib/kubelet/pki; openssl req -x509 -newkey rsa:2048 -nodes -keyout kubelet.key "
-                      "-out kubelet.crt -subj /CN=w1@1 -days 1 2>/dev/null; openssl x509 -in kubelet.crt -signkey kubelet.key "
-                      "-days -1 -out old.crt 2>/dev/null && mv old.crt kubelet.crt; systemctl start kubelet")
+        one.run("w1", "cd /var/lib/kubelet/pki; systemctl stop kubelet; openssl req -x509 -newkey rsa:2048 -nodes -days 1 -keyout "
+                      "kubelet.key -out new.crt -subj /CN=w1@1 2>/dev/null; openssl x509 -in new.crt -signkey kubelet.key "
+                      "-days -1 -out kubelet.crt 2>/dev/null; rm new.crt; systemctl start kubelet")
         done = recovered(one, play(one, "recover", YES))
         assert done.artifact["expired"] == 1
         assert one.run("w1", "ls /var/lib/kubepki/backups | grep -c recover").stdout.strip() != "0"

@@ -178,7 +178,8 @@ def test_a_serving_certificate_is_taken_away_only_when_the_kubelet_made_it_and_i
     assert files.Journal(kubelets.PENDING, plane.state).load() == {"files": [str(pki / "kubelet.crt")]}
     assert not drop()
     signed = plane.cluster.leaf("etcd-server", "cp1", "10.0.0.1", -1)[0]
-    ours = x509.sign_leaf(x509.Profile.of(signed), throwaway.key("ours"), plane.cluster.cas["ca"], plane.cluster.keys["ca"], 30, PAST)
+    ours = x509.sign_leaf(x509.Profile.of(signed), throwaway.key("ours"), plane.cluster.cas["ca"], plane.cluster.keys["ca"], 30,
+                          PAST)
     (pki / "kubelet.crt").write_bytes(ours.pem)
     assert not drop() and (pki / "kubelet.crt").exists()
 
