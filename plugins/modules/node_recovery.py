@@ -215,7 +215,7 @@ def renewed(module):
     """Bring the node's files up to date."""
     options, check = module.params, module.check_mode
     with files.lock(options["state_dir"]):
-        if not check:
+        if not check and (options["restart"] or options["leaves"] or options["authorities"]):
             revival.begin(options["restart"], bool(options["authorities"]), options["state_dir"])
         result = _extend(module)
         dropped = revival.drop_serving(_layout(options), check, **_places(options))

@@ -19,7 +19,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 options = json.loads(sys.argv[1])
 END = datetime.datetime.utcfromtimestamp(options["end"])
-# What ends in the past as the CA did begins before that.
 BEGIN = END - datetime.timedelta(days=1)
 PKI = "/etc/kubernetes/pki/"
 PEM = serialization.Encoding.PEM
@@ -95,7 +94,7 @@ def on_node(lab: Lab, node: str, **options: object) -> str:
 
 
 def rewrite(lab: Lab, nodes: Sequence[str], end: float, cas: bool = False, kubelets: bool = True) -> None:
-    """Sign every certificate of some nodes again, for its own key, to end at ``end`` (seconds since 1970).
+    """Sign every certificate of some nodes again, for its own key, to end at ``end`` (seconds since 1970), a day after it begins.
 
     cas: the three CAs too, on all nodes; the kubeconfigs then hold them as well. Nothing is restarted.
     """

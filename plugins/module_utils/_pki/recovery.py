@@ -32,7 +32,7 @@ def decide(looks, silent, control_planes, partial=False):
     Gives {"needed": whether anything is to be done, "refusal": why nothing may be, or "", "diagnosis", "steps": [sentences],
     "absent": {host: why it is left out}, "authorities": {name: {"signer": host, "certificate": PEM or ""}} of the CAs that are
     brought to all nodes (an empty certificate has to be made, with the same key), "signer": host that signs for kubelets,
-    "trust": whether the API's objects have to follow a renewed CA,
+    or "", "first": host that speaks for the control plane, "trust": whether the API's objects have to follow a renewed CA,
     "hosts": {host: {"node", "role", "restart": [components], "leaves", "kubelet", "serving": bool}} of those that take part}.
     serving: the kubelet's own serving certificate has expired.
     """
@@ -40,21 +40,24 @@ def decide(looks, silent, control_planes, partial=False):
     absent, refusals = _absent(looks, silent, control_planes, partial)
     present = {host: look for host, look in looks.items() if host not in absent}
     planes = [host for host in planes if host in present]
-    trouble = _clocks(present) + _blocking(present)
+    clocks, trouble = _clocks(present), _blocking(present)
     authorities, more = _authorities(present, planes)
     trouble += more
     hosts = {host: _host(look, authorities) for host, look in present.items()}
-    needed = bool(authorities) or any(host["expired"] or host["pending"] is not None for host in hosts.values())
-    for host, plan in hosts.items():
-        _settle(plan, present[host], needed, authorities)
+    needed = bool(authorities) or any(host["expired"] or host["pending"] is not None for host in hosts.values()) \
+        or any((look.get("kubelet") or {}).get("action") == "restart" for look in present.values())
     signer = next((host for host in planes if _has_key(present[host], "ca")), "")
-    trouble += _signable(present, hosts, authorities, signer)
-    # Something that is wrong with the cluster is no reason to refuse where there is nothing to do.
-    refusals = refusals + trouble if needed else []
+    for host, plan in hosts.items():
+        _settle(plan, present[host], needed, authorities, signer)
+    trouble += _signable(present, hosts, signer)
+    # Who is missing, or what is damaged, is no reason to refuse where there is nothing to do. A wrong clock always is: by it
+    # nothing may seem to have expired.
+    refusals = refusals + clocks + trouble if needed else clocks
     trust = bool({"ca", "front-proxy-ca"} & set(authorities)) or any(look["trust"] for look in present.values())
     return {"needed": needed, "refusal": " ".join(refusals), "diagnosis": diagnosis(looks, silent, control_planes),
             "steps": _steps(hosts, authorities, absent, planes, trust) if needed and not refusals else [],
             "absent": absent, "authorities": authorities, "signer": signer,
+            "first": next(iter(planes), ""),
             "trust": trust,
             "hosts": {host: {key: plan[key] for key in ("node", "role", "restart", "leaves", "kubelet", "serving")}
                       for host, plan in hosts.items()}}
@@ -212,7 +215,7 @@ def _has_key(look, name):
     return held is not None and held["has_key"]
 
 
-def _signable(looks, hosts, authorities, signer):
+def _signable(looks, hosts, signer):
     """Give the refusals for what would have to be signed and cannot be."""
     found = []
     for host, plan in sorted(hosts.items()):
@@ -221,7 +224,7 @@ def _signable(looks, hosts, authorities, signer):
             if not _has_key(looks[host], name):
                 found.append("%s: certificates of the CA %s have expired, and its key is not on this node: have them issued "
                              "where it is, or copy the key here from another control-plane node." % (host, name))
-    if not signer and any(plan["kubelet"] for plan in hosts.values()):
+    if not signer and any(row["name"] == "kubelet-client" for plan in hosts.values() for row in plan["expired"]):
         found.append("The kubelets' certificates have to be signed, and the key of the cluster's CA is on none of the "
                      "control-plane nodes.")
     return found
@@ -233,20 +236,22 @@ def _signable(looks, hosts, authorities, signer):
 def _host(look, authorities):
     rows = [row for row in look["node"]["certificates"] if row["kind"] != profiles.CA]
     expired = [row for row in rows if row["status"] == "expired"]
-    kubelet = look.get("kubelet") or {}
     return {"node": look["node"]["facts"]["node_name"], "role": look["node"]["facts"]["role"], "expired": expired,
             "pending": look["pending"], "restart": [], "leaves": False,
-            "serving": any(row["name"] == "kubelet-serving" for row in expired),
-            "kubelet": kubelet.get("action") in ("reissue", "restart")}
+            "serving": any(row["name"] == "kubelet-serving" for row in expired), "kubelet": False}
 
 
-def _settle(plan, look, needed, authorities):
+def _settle(plan, look, needed, authorities, signer):
     """Fill in what is to be done on a node, once it is known whether anything is."""
     if not needed:
-        plan["kubelet"] = plan["serving"] = False
+        plan["serving"] = False
         return
+    kubelet = look.get("kubelet") or {}
+    # One that is well, and whose certificate merely ends soon, can wait for reissue_kubelets.
+    dead = bool(plan["expired"] or authorities or plan["pending"] is not None) or kubelet.get("unit") != "active"
+    plan["kubelet"] = kubelet.get("action") == "restart" or plan["serving"] or (bool(signer) and (
+        "ca" in authorities or (kubelet.get("action") == "reissue" and dead)))
     if plan["role"] == WORKER:
-        plan["kubelet"] = plan["kubelet"] or "ca" in authorities
         return
     own = [row for row in plan["expired"] if row["kind"] in (profiles.LEAF, profiles.KUBECONFIG)]
     components = {profiles.BY_NAME[row["name"]].consumer for row in own} | set(plan["pending"] or [])
@@ -256,7 +261,6 @@ def _settle(plan, look, needed, authorities):
         components |= set(_PODS)
     plan["restart"] = [name for name in _PODS if name in components and name in look["health"]]
     plan["leaves"] = bool(own or authorities or plan["pending"] is not None)
-    plan["kubelet"] = plan["kubelet"] or "ca" in authorities
 
 
 # --- for people -----------------------------------------------------------------------------------------------------------------

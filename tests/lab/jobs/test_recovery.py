@@ -111,6 +111,14 @@ class TestOneControlPlane:
         assert "No certificate has expired." in again.output and set(again.changed.values()) == {0}
         assert again.artifact["state"] == "ok"
 
+    def test_a_clock_that_was_set_back_is_named_and_nothing_is_issued(self, one):
+        # What such a node sees: certificates that begin in two hours.
+        expire.rewrite(one, ["cp1"], time.time() + 7200 + 86400)
+        before = snapshots(one)
+        refused = play(one, "recover", YES)
+        assert refused.code != 0 and "The clock of cp1 says" in refused.output and "begins only on" in refused.output
+        assert snapshots(one) == before
+
     @pytest.mark.parametrize("task", ["Authorities, leaves and kubeconfigs", "Install the kubelet's credential",
                                       "Kubelet and static pods begin again", "The API server answers"])
     def test_a_run_that_is_killed_is_continued_by_the_next_one(self, one, task):
@@ -142,9 +150,10 @@ class TestOneControlPlane:
         assert "11 of 12" not in done.output and one.run("cp1", "pidof kube-apiserver etcd").stdout == before
 
     def test_a_serving_certificate_that_the_kubelet_made_for_itself(self, one):
-        one.run("w1", "cd /var/lib/kubelet/pki; systemctl stop kubelet; openssl req -x509 -newkey rsa:2048 -nodes -days 1 -keyout "
-                      "kubelet.key -out new.crt -subj /CN=w1@1 2>/dev/null; openssl x509 -in new.crt -signkey kubelet.key "
-                      "-days -1 -out kubelet.crt 2>/dev/null; rm new.crt; systemctl start kubelet")
+        one.run("w1", "cd /var/lib/kubelet/pki; systemctl stop kubelet; openssl req -x509 -newkey rsa:2048 -nodes -days 1 "
+                      "-keyout kubelet.key -out new.crt -subj /CN=w1@1 2>/dev/null; "
+                      "openssl x509 -in new.crt -signkey kubelet.key -days -1 -out kubelet.crt 2>/dev/null; "
+                      "rm new.crt; systemctl start kubelet")
         done = recovered(one, play(one, "recover", YES))
         assert done.artifact["expired"] == 1
         assert one.run("w1", "ls /var/lib/kubepki/backups | grep -c recover").stdout.strip() != "0"

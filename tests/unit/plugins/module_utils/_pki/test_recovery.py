@@ -38,8 +38,8 @@ def plane(left=-86400, ca_left=YEAR, clock=NOW, offset=0.2, healthy=False, data=
     rows = [row("apiserver", "leaf", "ca", clock, left), row("etcd-server", "leaf", "etcd-ca", clock, left),
             row("scheduler.conf", "kubeconfig", "ca", clock, left), row("kubelet-client", "kubelet", "ca", clock, left),
             row("ca", "ca", None, clock, ca_left)]
-    return {"node": {"certificates": rows, "findings": [], "facts": {
-                "node_name": "n", "role": "control-plane", "clock": clock, "clock_offset": offset}},
+    facts = {"node_name": "n", "role": "control-plane", "clock": clock, "clock_offset": offset}
+    return {"node": {"certificates": rows, "findings": [], "facts": facts},
             "authorities": {name: authority(ca_left, "K-" + name, clock=clock) for name in ("ca", "front-proxy-ca", "etcd-ca")},
             "etcd": {"data": data, "path": "/var/lib/etcd"},
             "health": {name: {"healthy": healthy, "seen": "connection refused"} for name in PODS},
@@ -48,8 +48,8 @@ def plane(left=-86400, ca_left=YEAR, clock=NOW, offset=0.2, healthy=False, data=
 
 
 def worker(left=-86400, ca_left=YEAR, clock=NOW, offset=0.2):
-    return {"node": {"certificates": [row("kubelet-client", "kubelet", "ca", clock, left)], "findings": [], "facts": {
-                "node_name": "w", "role": "worker", "clock": clock, "clock_offset": offset}},
+    facts = {"node_name": "w", "role": "worker", "clock": clock, "clock_offset": offset}
+    return {"node": {"certificates": [row("kubelet-client", "kubelet", "ca", clock, left)], "findings": [], "facts": facts},
             "authorities": {"ca": authority(ca_left, "K-ca", has_key=False, clock=clock)}, "etcd": None, "health": {},
             "kubelet": {"action": "reissue" if left <= 0 else "keep", "reasons": [], "unit": "failed", "error": None},
             "pending": None, "trust": False, "problems": []}
@@ -116,6 +116,29 @@ def test_kubelets_alone():
     assert plan["needed"] and plan["hosts"]["w1"]["kubelet"] and plan["hosts"]["cp1"]["restart"] == []
 
 
+def test_a_kubelet_that_is_well_and_ends_soon_is_not_touched():
+    soon = worker(left=30 * 86400)
+    soon["kubelet"].update(action="reissue", unit="active")
+    looks = three(left=YEAR, healthy=True)
+    looks["cp2"] = plane()
+    assert not decide({**looks, "w1": soon})["hosts"]["w1"]["kubelet"]
+    soon["kubelet"]["unit"] = "failed"
+    assert decide({**looks, "w1": soon})["hosts"]["w1"]["kubelet"]
+    soon["kubelet"].update(action="restart", unit="active")
+    assert decide({**looks, "w1": soon})["hosts"]["w1"]["kubelet"]
+
+
+def test_an_external_ca_does_not_keep_etcd_from_coming_back():
+    looks = three(left=YEAR)
+    for look in looks.values():
+        look["authorities"]["ca"]["has_key"] = False
+        look["node"]["certificates"][1] = row("etcd-server", "leaf", "etcd-ca", NOW, -5)
+        look["kubelet"].update(action="reissue")
+    plan = decide(looks)
+    assert plan["refusal"] == "" and plan["signer"] == "" and plan["first"] == "cp1"
+    assert not plan["hosts"]["cp1"]["kubelet"] and "etcd" in plan["hosts"]["cp1"]["restart"]
+
+
 def test_a_run_that_was_killed_goes_on_where_nothing_has_expired_any_more():
     looks = three(left=YEAR, healthy=True)
     looks["cp2"]["pending"] = ["etcd", "kube-apiserver"]
@@ -123,6 +146,10 @@ def test_a_run_that_was_killed_goes_on_where_nothing_has_expired_any_more():
     assert plan["needed"] and plan["hosts"]["cp2"]["restart"] == ["etcd", "kube-apiserver"]
     assert plan["hosts"]["cp1"]["restart"] == []
     assert "a recovery that did not end" in "\n".join(plan["diagnosis"])
+    # A worker on which the credential was installed, and the restart not made.
+    other = {**three(left=YEAR, healthy=True), "w1": worker(left=YEAR)}
+    other["w1"]["kubelet"]["action"] = "restart"
+    assert decide(other)["needed"] and decide(other)["hosts"]["w1"]["kubelet"]
     # Before it had anything to restart, too.
     looks["cp2"]["pending"] = []
     assert decide(looks)["needed"] and not decide(looks)["trust"]
@@ -155,6 +182,13 @@ def test_a_clock_before_the_certificates_begin():
     plan = decide({"cp1": look})
     assert "The clock of cp1 says 2026-11-22T12:00:00Z, and its certificate apiserver" in plan["refusal"]
     assert "begins only on 2027-11-22T12:00:00Z" in plan["refusal"]
+
+
+def test_a_clock_that_was_set_back_is_named_although_nothing_has_expired_by_it():
+    looks = three(left=2 * YEAR)
+    plan = decide(looks)
+    assert not plan["needed"] and "begins only on 2027-11-22T12:00:00Z" in plan["refusal"]
+    assert "NOTHING IS DONE" in recovery.shown(plan)
 
 
 def test_seconds_are_no_wrong_clock():
