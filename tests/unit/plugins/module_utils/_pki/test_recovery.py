@@ -11,7 +11,7 @@ import time
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import recovery
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 NOW = calendar.timegm((2026, 11, 22, 12, 0, 0))
@@ -316,6 +316,7 @@ def test_what_stands_in_the_way_on_a_node_is_said_and_only_where_something_is_to
 
 # --- always -------------------------------------------------------------------------------------------------------------------
 
+@settings(deadline=None)
 @given(lefts=st.lists(st.sampled_from([-YEAR, -5, YEAR]), min_size=3, max_size=3), ca_left=st.sampled_from([-5, YEAR]),
        data=st.lists(st.booleans(), min_size=3, max_size=3), silent=st.sets(st.sampled_from(["cp1", "cp2", "cp3", "w1"])),
        offsets=st.lists(st.sampled_from([0.0, 20.0, 9000.0]), min_size=3, max_size=3), partial=st.booleans())
