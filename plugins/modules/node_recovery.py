@@ -208,6 +208,8 @@ def examined(module):
 def extended(module):
     """Renew CAs with the keys on the node."""
     with files.lock(module.params["state_dir"]):
+        if module.params["authorities"] and not module.check_mode:
+            revival.begin([], trust=True, state_dir=module.params["state_dir"])
         return _extend(module)
 
 
