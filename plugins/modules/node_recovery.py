@@ -76,26 +76,6 @@ options:
     description: How many seconds to wait for what is to be proven.
     type: int
     default: 180
-  kubernetes_dir:
-    description: The directory that C(kubeadm) keeps the cluster's files in.
-    type: path
-    default: /etc/kubernetes
-  kubelet_dir:
-    description: The kubelet's own directory.
-    type: path
-    default: /var/lib/kubelet
-  state_dir:
-    description: Where the node keeps what has to survive a run that is killed.
-    type: path
-    default: /var/lib/kubepki
-  backup_dir:
-    description: Where the node keeps its backup sets, with the mode 0700.
-    type: path
-    default: /var/lib/kubepki/backups
-  backup_keep:
-    description: How many backup sets stay.
-    type: int
-    default: 5
 attributes:
   check_mode:
     description: Tells what would change; nothing is written, ended, started or waited for.
@@ -111,6 +91,10 @@ author:
 seealso:
   - module: kubepki.lifecycle.recovery_plan
   - module: kubepki.lifecycle.kubelet_credential
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
+  - kubepki.lifecycle.node.state
+  - kubepki.lifecycle.node.backup
 """
 
 EXAMPLES = r"""

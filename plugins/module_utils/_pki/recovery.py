@@ -409,9 +409,9 @@ def sentence(artifact):
     """Give the summary a person reads at the end."""
     if artifact["seconds"] is None:
         why = "check mode, nothing was changed" if artifact["check"] and artifact["expired"] else "nothing was to be done"
-        return "recover: %s. %s; %d certificates have expired." % (artifact["state"], why, artifact["expired"])
+        return "recover: %s. %s; expired certificates: %d." % (artifact["state"], why, artifact["expired"])
     parts = ["%d of %d nodes are Ready" % (len(artifact["ready"]), artifact["all"])]
-    parts.append("%d certificates had expired" % artifact["expired"])
+    parts.append("expired certificates: %d" % artifact["expired"])
     if artifact["authorities"]:
         parts.append("renewed with the same keys: %s" % ", ".join(artifact["authorities"]))
     for key, text in (("absent", "left out: %s"), ("failed", "failed: %s")):

@@ -345,10 +345,10 @@ def test_the_artifact_and_the_sentence():
     plan = decide(looks, {"w2": "did not answer"})
     done = recovery.summarise(plan, looks, ["cp1", "cp2", "cp3", "w"], [], 61.4)
     assert done["state"] == "warning" and done["expired"] == 13 and done["absent"] == ["w2"] and done["all"] == 5
-    assert recovery.sentence(done) == ("recover: warning. 4 of 5 nodes are Ready; 13 certificates had expired; left out: w2, "
+    assert recovery.sentence(done) == ("recover: warning. 4 of 5 nodes are Ready; expired certificates: 13; left out: w2, "
                                        "61 s since the confirmation.")
     assert recovery.summarise(plan, looks, [], ["w1"], 61.4)["state"] == "failed"
     checked = recovery.summarise(plan, looks, [], [], None, check=True)
     assert not checked["changed"]
-    assert "check mode, nothing was changed; 13 certificates have expired" in recovery.sentence(checked)
+    assert "check mode, nothing was changed; expired certificates: 13" in recovery.sentence(checked)
     assert "w1: failed on the way" in recovery.incomplete(plan, ["w1"])
