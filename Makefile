@@ -71,7 +71,7 @@ test-lab: venv ## the playbooks on a real three-control-plane cluster (root on D
 test-requests: venv ## the Certificates API on a small real cluster of its own
 	$(BIN)/python -m pytest tests/lab/jobs/test_requests.py
 
-test-recovery: venv ## clusters whose certificates really expire, on small labs of their own (15 min)
+test-recovery: venv ## clusters whose certificates really expire, on small labs of their own (40 min)
 	$(BIN)/python -m pytest tests/lab/jobs/test_recovery.py
 
 demo: venv ## a cluster, its report, a renewal of everything, and what clients noticed

@@ -75,8 +75,9 @@ if options["what"] == "all" and os.path.exists(PKI + "ca.key"):
             signer = "etcd/ca" if "/etcd/" in path or "etcd-client" in path else \
                 "front-proxy-ca" if "front-proxy" in path else "ca"
             put(path, again(load(path), None, key_of(PKI + signer + ".key")))
-    for name in ("admin", "controller-manager", "scheduler"):
-        path = "/etc/kubernetes/%s.conf" % name
+    for path in glob.glob("/etc/kubernetes/*.conf"):
+        if os.path.basename(path) in ("kubelet.conf", "bootstrap-kubelet.conf"):
+            continue
         text = open(path).read()
         old = base64.b64decode(re.search(r"client-certificate-data: (\S+)", text).group(1))
         new = base64.b64encode(again(x509.load_pem_x509_certificate(old), None, key_of(PKI + "ca.key"))).decode()
