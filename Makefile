@@ -3,8 +3,8 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv collection lint test test-unit test-integration test-lab test-ansible-units test-chaos test-requests test-external bench demo lab-up lab-down \
-	changelog build clean
+.PHONY: help venv collection lint test test-unit test-integration test-lab test-ansible-units test-chaos test-requests test-external \
+	test-recovery bench demo lab-up lab-down changelog build clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -63,9 +63,10 @@ test-integration: venv ## real modules through ansible-playbook on a throw-away 
 test-chaos: venv ## a kill at every single write of every phase of a rotation; takes long
 	KUBEPKI_KILL_STRIDE=1 $(BIN)/python -m pytest tests/integration/test_cert_ca.py --timeout 7200
 
+# Jobs with small labs of their own, each with its own target.
+OWN_LAB = requests external_ca recovery
 test-lab: venv ## the playbooks on a real three-control-plane cluster (root on Debian)
-	@if $(LAB_OK); then $(BIN)/python -m pytest tests/lab/jobs --ignore=tests/lab/jobs/test_requests.py --ignore=tests/lab/jobs/test_external_ca.py \
-		$(call JUNIT,lab); else \
+	@if $(LAB_OK); then $(BIN)/python -m pytest tests/lab/jobs $(OWN_LAB:%=--ignore=tests/lab/jobs/test_%.py) $(call JUNIT,lab); else \
 		echo "lab tests are skipped: see the reason above"; \
 		mkdir -p .cache/results && echo '<testsuite name="lab" tests="1" skipped="1"/>' > .cache/results/lab.xml; fi
 
@@ -74,6 +75,9 @@ test-requests: venv ## the Certificates API on a small real cluster of its own
 
 test-external: venv ## a cluster whose CA key is elsewhere, on a small real cluster of its own
 	$(BIN)/python -m pytest tests/lab/jobs/test_external_ca.py
+
+test-recovery: venv ## clusters whose certificates really expire, on small labs of their own (40 min)
+	$(BIN)/python -m pytest tests/lab/jobs/test_recovery.py
 
 demo: venv ## a cluster, its report, a renewal of everything, and what clients noticed
 	@$(PYTHON) -m tests.lab.demo

@@ -30,6 +30,12 @@ options:
         former authority.
     type: bool
     default: false
+  renewed:
+    description:
+      - For CAs that were renewed with their keys. The objects then have to hold these very certificates, and the workloads are
+        restarted although nobody else is trusted; usually they are compared by key.
+    type: bool
+    default: false
   restart_namespaces:
     description: The namespaces whose Deployments, DaemonSets and StatefulSets are restarted, as they read the trust only once.
     type: list
@@ -136,11 +142,12 @@ def bring(module):
     if sa is not None and sa.current is not None:
         for secret in trust_objects.renew_tokens(api, sa.current.id, authorities.token_key, check):
             changes.append("token secret %s signed again" % secret)
-    waited = 0.0 if check else trust_objects.wait_followers(api, bundle, options["timeout"])
-    if trust_objects.wait_extension(api, bundle, header, options["exact"], options["timeout"], check):
+    of = trust_objects.certificates_in if options["renewed"] else trust_objects.digests
+    waited = 0.0 if check else trust_objects.wait_followers(api, bundle, options["timeout"], of)
+    if trust_objects.wait_extension(api, bundle, header, options["exact"], options["timeout"], check, of):
         changes.append("extension-apiserver-authentication was made again without the former authority")
-    name = trust_objects.trust_name(bundle)
-    several = len(trust_objects.digests(bundle)) > 1
+    name = trust_objects.trust_name(bundle, of)
+    several = options["renewed"] or len(trust_objects.digests(bundle)) > 1
     for workload in trust_objects.restart_workloads(api, options["restart_namespaces"], name, several, check):
         changes.append("%s restarted" % workload)
     if not check:
@@ -153,6 +160,7 @@ def main():
     spec = glue.path_options("kubernetes_dir", "kubelet_dir")
     spec.update(
         exact={"type": "bool", "default": False},
+        renewed={"type": "bool", "default": False},
         restart_namespaces={"type": "list", "elements": "str", "default": []},
         timeout={"type": "int", "default": 120},
         dependents={"type": "bool", "default": False},

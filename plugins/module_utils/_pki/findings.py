@@ -205,6 +205,8 @@ def _ca_expiry(item, now, critical_days):
         if state == "expired":
             # A retired authority at the end of a bundle trusts nobody any more: it is only in the way.
             severity = ERROR if index == 0 else INFO
+            if index == 0 and not item.externally_managed:
+                fix = "Run the playbook recover: it renews the CA with the key it has, and brings the cluster back."
             found.append(finding(severity, "ca-expired", item.path,
                                  "the CA %s expired on %s" % (which, certificates.timestamp(ca.not_after)), fix, item.name))
         elif state != "ok" and index == 0:

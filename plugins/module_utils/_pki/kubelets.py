@@ -628,6 +628,13 @@ class Service:
             raise PkiError("the kubelet could not be restarted (%s)" % done.stderr.decode("utf-8", "replace").strip()[:200],
                            fix="See `systemctl status kubelet` and `journalctl -u kubelet`.")
 
+    def stop(self, timeout):
+        """Stop the unit. timeout: seconds for its process to end. Raises PkiError."""
+        done = self._run(["systemctl", "stop", self.UNIT], timeout)
+        if done.returncode:
+            raise PkiError("the kubelet could not be stopped (%s)" % done.stderr.decode("utf-8", "replace").strip()[:200],
+                           fix="See `systemctl status kubelet`.")
+
     @staticmethod
     def started(pid):
         """Give when a process began, in seconds since the machine's (proc(5): stat, field 22), or None when it is gone."""
@@ -735,26 +742,35 @@ class Proof:
         return None
 
     def _node(self):
-        name = self.layout.node_name
-        try:
-            lease, node = self.api.lease(name), self.api.node(name)
-        except PkiError as error:
-            return "the API cannot be asked with the kubelet's credential (%s: %s)" % (error.path, error.message)
-        for what, answer in (("lease", lease), ("Node", node)):
-            if answer.status != 200:
-                return "the API answers HTTP %d about its %s%s" % (answer.status, what, _said(answer))
-        renewed = (lease.json().get("spec") or {}).get("renewTime")
-        conditions = {item.get("type"): item for item in (node.json().get("status") or {}).get("conditions") or []}
-        ready = conditions.get("Ready") or {}
-        if epoch(renewed) < self.since:
-            return "its lease was last renewed at %s, before the restart" % renewed
-        # Heartbeats are written in whole seconds.
-        if epoch(ready.get("lastHeartbeatTime")) < int(self.since):
-            return "the Node's condition was last reported at %s, before the restart" % ready.get("lastHeartbeatTime")
-        if ready.get("status") != "True":
-            return "the Node is not Ready (%s)" % str(ready.get("message") or ready.get("reason") or ready.get("status"))[:160]
-        self.seen.update(lease=renewed, heartbeat=ready.get("lastHeartbeatTime"), ready=True)
-        return None
+        trouble, seen = node_state(self.api, self.layout.node_name, self.since, self.since)
+        self.seen.update(seen)
+        return trouble
+
+
+def node_state(api, name, renewed_since, reported_since=0.0):
+    """Say why the API does not call a Node Ready, or None, and what was seen: (str or None, {"lease", "heartbeat", "ready"}).
+
+    api: Api. renewed_since, reported_since: seconds since 1970; an older lease, or an older report of the Ready condition (which
+    a kubelet renews when it begins, and else every five minutes), does not count.
+    """
+    try:
+        lease, node = api.lease(name), api.node(name)
+    except PkiError as error:
+        return "the API cannot be asked (%s: %s)" % (error.path, error.message), {}
+    for what, answer in (("lease", lease), ("Node", node)):
+        if answer.status != 200:
+            return "the API answers HTTP %d about its %s%s" % (answer.status, what, _said(answer)), {}
+    renewed = (lease.json().get("spec") or {}).get("renewTime")
+    conditions = {item.get("type"): item for item in (node.json().get("status") or {}).get("conditions") or []}
+    ready = conditions.get("Ready") or {}
+    if epoch(renewed) < renewed_since:
+        return "its lease was last renewed at %s, before the restart" % renewed, {}
+    # Heartbeats are written in whole seconds.
+    if epoch(ready.get("lastHeartbeatTime")) < int(reported_since):
+        return "the Node's condition was last reported at %s, before the restart" % ready.get("lastHeartbeatTime"), {}
+    if ready.get("status") != "True":
+        return "the Node is not Ready (%s)" % str(ready.get("message") or ready.get("reason") or ready.get("status"))[:160], {}
+    return None, {"lease": renewed, "heartbeat": ready.get("lastHeartbeatTime"), "ready": True}
 
 
 def epoch(text):

@@ -37,9 +37,18 @@ def digests(pem):
         return set()
 
 
-def trust_name(bundle):
-    """Give a short name of whom a bundle trusts, the same whatever the order."""
-    return hashlib.sha256("".join(sorted(digests(bundle))).encode("ascii")).hexdigest()[:16]
+def certificates_in(pem):
+    """Give the set of digests of the certificates of a PEM bundle (str or bytes): renewed with the same key, one is another."""
+    data = pem.encode("utf-8") if isinstance(pem, str) else pem or b""
+    try:
+        return {item.sha256 for item in x509.parse_certificates(data)}
+    except PkiError:
+        return set()
+
+
+def trust_name(bundle, of=digests):
+    """Give a short name of whom a bundle trusts, the same whatever the order. of: digests, or certificates_in."""
+    return hashlib.sha256("".join(sorted(of(bundle))).encode("ascii")).hexdigest()[:16]
 
 
 def publish_cluster_info(api, bundle, check=False):
@@ -184,32 +193,32 @@ def _read_back(document, text, manager):
     return text
 
 
-def lagging_roots(api, bundle):
-    """Give the namespaces whose kube-root-ca.crt does not trust exactly what a bundle does."""
-    wanted = digests(bundle)
+def lagging_roots(api, bundle, of=digests):
+    """Give the namespaces whose kube-root-ca.crt does not trust exactly what a bundle does. of: digests, or certificates_in."""
+    wanted = of(bundle)
     items = api.call("GET", "/api/v1/configmaps", query={"fieldSelector": "metadata.name=kube-root-ca.crt"}).get("items") or []
     return sorted(item["metadata"]["namespace"] for item in items
-                  if digests((item.get("data") or {}).get("ca.crt") or "") != wanted)
+                  if of((item.get("data") or {}).get("ca.crt") or "") != wanted)
 
 
-def lagging_secrets(api, bundle):
+def lagging_secrets(api, bundle, of=digests):
     """Give namespace/name of the service-account token secrets whose ca.crt does not trust exactly what a bundle does."""
-    wanted = digests(bundle)
+    wanted = of(bundle)
     items = api.call("GET", "/api/v1/secrets", query={
         "fieldSelector": "type=kubernetes.io/service-account-token"}).get("items") or []
     found = []
     for item in items:
         data = (item.get("data") or {}).get("ca.crt")
-        if data and digests(base64.b64decode(data)) != wanted:
+        if data and of(base64.b64decode(data)) != wanted:
             found.append("%s/%s" % (item["metadata"]["namespace"], item["metadata"]["name"]))
     return sorted(found)
 
 
-def wait_followers(api, bundle, seconds):
+def wait_followers(api, bundle, seconds, of=digests):
     """Wait until kube-root-ca.crt of every namespace and the token secrets follow. Gives seconds; raises PkiError."""
     began = time.monotonic()
     while True:
-        roots, secrets = lagging_roots(api, bundle), lagging_secrets(api, bundle)
+        roots, secrets = lagging_roots(api, bundle, of), lagging_secrets(api, bundle, of)
         passed = time.monotonic() - began
         if not roots and not secrets:
             return round(passed, 1)
@@ -243,25 +252,25 @@ def renew_tokens(api, signer, signed_by, check=False):
     return sorted(renewed)
 
 
-def extension_trust(api):
+def extension_trust(api, of=digests):
     """Give ({digests of client CAs}, {digests of request-header CAs}) of extension-apiserver-authentication, or None."""
     found = api.get(_EXTENSION)
     if found is None:
         return None
     data = found.get("data") or {}
-    return digests(data.get("client-ca-file") or ""), digests(data.get("requestheader-client-ca-file") or "")
+    return of(data.get("client-ca-file") or ""), of(data.get("requestheader-client-ca-file") or "")
 
 
-def wait_extension(api, client, header, exact, seconds, check=False):
+def wait_extension(api, client, header, exact, seconds, check=False, of=digests):
     """Wait until extension-apiserver-authentication trusts the bundles client and header (PEM bytes).
 
     exact: and nobody else: then it is deleted once, for the API servers to make it again, as they only ever add to it. Gives
     whether it was deleted. Raises PkiError when time is up.
     """
-    wanted = digests(client), digests(header)
+    wanted = of(client), of(header)
     deadline, deleted = time.monotonic() + seconds, False
     while True:
-        trust = extension_trust(api)
+        trust = extension_trust(api, of)
         if trust is not None:
             if exact and trust == wanted:
                 return deleted

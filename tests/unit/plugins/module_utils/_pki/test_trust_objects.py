@@ -191,3 +191,15 @@ def test_a_change_of_trust_has_to_reach_every_node():
 def test_a_node_that_is_not_ready_is_named(ill):
     with pytest.raises(PkiError, match=r"1 of 2 nodes are not Ready: w1 \((container|stopped|its kubelet)"):
         trust_objects.check_nodes(Api({"/api/v1/nodes": {"items": [node("cp1"), ill]}}), ["cp1", "w1"])
+
+
+def test_a_certificate_renewed_with_the_same_key_is_another_one_only_when_certificates_are_compared():
+    key = x509.generate_key("ecdsa-p256")
+    old = x509.build_ca("kubernetes", key, 1)
+    new = x509.renew_ca(old, key, 100)
+    assert trust_objects.digests(old.pem) == trust_objects.digests(new.pem)
+    assert trust_objects.certificates_in(old.pem) == {old.sha256} != trust_objects.certificates_in(new.pem)
+    assert trust_objects.certificates_in("no PEM") == set()
+    assert trust_objects.trust_name(old.pem) == trust_objects.trust_name(new.pem)
+    of = trust_objects.certificates_in
+    assert trust_objects.trust_name(old.pem, of) != trust_objects.trust_name(new.pem, of)
