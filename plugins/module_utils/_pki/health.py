@@ -100,7 +100,7 @@ def _members(layout, problems, timeout):
     for url in urls:
         try:
             return etcd.members(url, ca_path=_ca(layout, "etcd-ca"), client=client, peer_url=peer if own and peer else None,
-                                      peer_client=_client(layout, "etcd-peer"), timeout=timeout)
+                                peer_client=_client(layout, "etcd-peer"), timeout=timeout)
         except PkiError as error:
             trouble = error
     problems.append("etcd's members are unknown: %s" % trouble)

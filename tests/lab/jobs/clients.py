@@ -29,4 +29,4 @@ def assert_unnoticed(counts: dict, leader_changes: int = 0, restarts: int = 0) -
     changes = [item for item in failures if "etcdserver: leader changed" in item[1]]
     resets = [item for item in failures if any(text in item[1] for text in _RESET)]
     assert len(changes) <= leader_changes and len(resets) <= (1 if restarts else 0), failures
-    assert [item for item in failures if item not in changes + resets] == etcd == []
+    assert [item for item in failures if item not in changes + resets] == etcd == [], failures

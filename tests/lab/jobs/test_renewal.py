@@ -24,6 +24,7 @@ from .conftest import snapshot, snapshots
 # A playbook takes seconds, and much longer on a machine that does other things.
 pytestmark = pytest.mark.timeout(1200)
 
+
 def report_of(lab: Lab, tmp_path, **variables) -> dict:
     """Run check_expiry and give report.json."""
     play(lab, "check_expiry", {"kubepki_report_dir": tmp_path, **variables}).require_success()
@@ -143,12 +144,21 @@ def journal(name: str) -> Callable[[Path], bool]:
     return lambda root: (root / "var/lib/kubepki/journal" / name).exists()
 
 
+def unchanged(path: Path, since: Path) -> bool:
+    """Whether a file is in its place, and older than another one."""
+    try:
+        return path.stat().st_mtime <= since.stat().st_mtime
+    except FileNotFoundError:
+        return False
+
+
 #: What cp1's files (below its root) look like in the moment of the kill.
 MOMENTS: dict[str, Callable[[Path], bool]] = {
     "files change": journal("leaves.json"),
     "manifests are parked": journal("static-pods.json"),
     "a manifest is out": lambda root: not (root / "etc/kubernetes/manifests/kube-scheduler.yaml").exists(),
-    "etcd's manifest is out": lambda root: not (root / "etc/kubernetes/manifests/etcd.yaml").exists(),
+    "etcd is restarted": lambda root: journal("static-pods.json")(root) and not unchanged(
+        root / "etc/kubernetes/manifests/etcd.yaml", root / "var/lib/kubepki/journal/static-pods.json"),
 }
 
 
@@ -177,7 +187,7 @@ def test_killed_module_is_healed_by_a_rerun(lab, moment, tmp_path):
     names = "etcd-server,etcd-peer,front-proxy-client,controller-manager.conf,scheduler.conf"
     days = {"kubepki_names": names, "kubepki_leaf_days": 600 + list(MOMENTS).index(moment)}
     # Nobody has to restart etcd for a new certificate; the pods' restart is what two of the moments lie in.
-    first = ("restart_static_pods", {}) if "etcd" in moment else ("renew_leaves", {**days, "kubepki_force": "true"})
+    first = ("restart_static_pods", {}) if moment.startswith("etcd") else ("renew_leaves", {**days, "kubepki_force": "true"})
     ended = threading.Event()
     killed: list[bool] = []
     killer = threading.Thread(target=lambda: killed.append(kill_module(lab, "cp1", MOMENTS[moment], ended)))
