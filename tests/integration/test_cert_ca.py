@@ -96,8 +96,9 @@ def test_check_mode_tells_what_a_run_does_and_a_second_run_does_nothing(run):
         assert not results[name + " again"]["changed"]
     assert results["prepare in check mode"]["notes"] == results["prepare"]["notes"] != []
     assert results["prepare in check mode"]["restart"] == ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"]
-    # Nothing runs here, so nothing runs with old files; only the flag of a manifest has to change.
-    assert results["prepare"]["restart"] == ["kube-controller-manager"]
+    # Nothing runs here, so nothing runs with old files; only flags of two manifests have to change.
+    assert results["prepare"]["restart"] == ["kube-apiserver", "kube-controller-manager"]
+    assert results["prepare"]["edits"]["kube-apiserver"] == {"--service-account-lookup": "0"}
     assert "trusts" in results["prepare"]["diff"]["after"]
 
 
