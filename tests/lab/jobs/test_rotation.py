@@ -80,6 +80,9 @@ def test_rotation_of_everything_goes_unnoticed(lab):
     assert ask(lab, Identity(present.ca, former.certificate, former.key)) == 401
     with pytest.raises(ssl.SSLCertVerificationError):
         ask(lab, Identity(former.ca, present.certificate, present.key))
+    for node in lab.control_planes:
+        manifests = lab.run(node, "cat /etc/kubernetes/manifests/*.yaml").stdout
+        assert "service-account-lookup" not in manifests and "ca-signing" not in manifests
     again = play(lab, "rotate_ca", {"kubepki_phase": "status"}).require_success()
     assert again.artifact["state"] == "ok" and again.artifact["phase"] == _STABLE
 
