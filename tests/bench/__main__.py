@@ -36,7 +36,7 @@ def commands(inventory: str, host: str, ours: tuple[str, str], theirs: tuple[str
 def against_kubeadm(inventory: str, host: str) -> dict:
     """cert_leaf on a node against `kubeadm certs renew all` run there by Ansible's command module."""
     ours, theirs = commands(inventory, host, ("kubepki.lifecycle.cert_leaf", "force=true"),
-                            ("ansible.builtin.command", "cmd='kubeadm certs renew all'"), rounds=3)
+                            ("ansible.builtin.command", "kubeadm certs renew all"), rounds=3)
     return {"work": "cert_leaf renewing all leaves of a node", "against": "`kubeadm certs renew all`, without a backup",
             "ours": ours, "theirs": theirs, "ratio": ours / theirs, "target": None}
 
