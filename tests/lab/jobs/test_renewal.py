@@ -70,7 +70,7 @@ def test_renewal_of_everything_goes_unnoticed(lab, tmp_path):
     outcome.require_success()
     counts = watch.counts()
     after = json.loads((tmp_path / "report.json").read_text())
-    assert_unnoticed(counts)
+    assert_unnoticed(lab, counts)
     renewed = 0
     for node in lab.control_planes:
         old, new = rows(before, node), rows(after, node)
@@ -219,7 +219,7 @@ def test_restart_of_all_static_pods_is_no_outage(lab):
     with lab.watch() as watch:
         outcome = play(lab, "restart_static_pods").require_success()
     assert outcome.artifact["restarted"] == 4 * len(lab.control_planes)
-    assert_unnoticed(watch.counts(), leader_changes=2, rolls=1)
+    assert_unnoticed(lab, watch.counts(), rolls=1, etcd_rolls=1)
 
 
 def test_restore_puts_the_files_back(lab):

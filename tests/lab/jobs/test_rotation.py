@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import ssl
-import time
 
 import pytest
 
@@ -22,8 +22,6 @@ from .conftest import snapshots
 pytestmark = pytest.mark.timeout(2400)
 
 _STABLE = {"ca": "stable", "front-proxy-ca": "stable", "etcd-ca": "stable", "sa": "stable"}
-# Each roll over etcd's members moves the leadership once, or twice where the first node led.
-_A_ROLL = 2
 
 
 def phase(lab, name: str, **variables) -> dict[str, str]:
@@ -67,12 +65,13 @@ def test_rotation_of_everything_goes_unnoticed(lab):
     with lab.watch() as watch:
         assert set(phase(lab, "prepare").values()) == {"prepared"}
         assert set(phase(lab, "switch").values()) == {"switched"}
-    assert_unnoticed(watch.counts(), leader_changes=2 * _A_ROLL, rolls=2)
+    # The switch restarts no etcd: it takes its new certificates up by itself.
+    assert_unnoticed(lab, watch.counts(), rolls=2, etcd_rolls=1)
     with lab.watch() as watch:
         refused = play(lab, "rotate_ca", {"kubepki_phase": "complete"})
         assert refused.code != 0 and "kubepki_confirm" in refused.output
         assert phase(lab, "complete", kubepki_confirm="true") == _STABLE
-    assert_unnoticed(watch.counts(), leader_changes=_A_ROLL, rolls=1)
+    assert_unnoticed(lab, watch.counts(), rolls=1, etcd_rolls=1)
 
     present = admin(lab)
     assert present.ca.count(b"BEGIN CERTIFICATE") == 1
@@ -88,8 +87,8 @@ def test_rotation_of_everything_goes_unnoticed(lab):
 
 
 def test_kubeadm_goes_on_with_the_new_authorities(lab):
-    table = lab.run("cp2", "kubeadm certs check-expiration").stdout
-    assert table.count("no") >= 13
+    table = lab.run("cp2", "kubeadm certs check-expiration 2>/dev/null").stdout
+    assert len(re.findall(r"^\S+ +\w{3} \d\d, \d{4} .* no *$", table, re.MULTILINE)) >= 13, table
     lab.run("cp3", "kubeadm certs renew all")
     play(lab, "restart_static_pods", {"kubepki_names": "kube-controller-manager,kube-scheduler"}).require_success()
     command = lab.run("cp2", "kubeadm token create --print-join-command").stdout.strip().splitlines()[-1]
@@ -99,8 +98,8 @@ def test_kubeadm_goes_on_with_the_new_authorities(lab):
                     "/etc/kubernetes/pki /var/lib/kubelet/pki /var/lib/kubelet/config.yaml")
     lab.run(worker, shlex.join([*shlex.split(command), "--skip-phases=preflight"]))
     lab.wait_healthy()
-    report = json.loads(lab.kubectl("get", "node", worker, "-o", "json"))
-    assert {"type": "Ready", "status": "True"}.items() <= report["status"]["conditions"][-1].items()
+    conditions = json.loads(lab.kubectl("get", "node", worker, "-o", "json"))["status"]["conditions"]
+    assert [item["status"] for item in conditions if item["type"] == "Ready"] == ["True"]
 
 
 def test_all_nodes_come_back_from_a_power_cut(lab):
@@ -110,7 +109,5 @@ def test_all_nodes_come_back_from_a_power_cut(lab):
         lab.start_node(name, wait=False)
     for name in lab.addresses:
         lab.wait_ssh(name)
-    began = time.monotonic()
     lab.wait_healthy(300)
-    assert time.monotonic() - began < 300
     assert play(lab, "rotate_ca", {"kubepki_phase": "status"}).require_success().artifact["phase"] == _STABLE
