@@ -213,7 +213,14 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import authorities, files, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    authorities,
+    declaration,
+    files,
+    own_ca,
+    pki_tree,
+    successors,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
@@ -236,7 +243,7 @@ def _cluster(module, options):
     recovered = "nothing"
     layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     if not module.check_mode:
-        recovered = authorities.recover(layout, options["state_dir"])
+        recovered = declaration.recover(layout, options["state_dir"])
         if recovered != "nothing":
             layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     if layout.role not in (pki_tree.CONTROL_PLANE, pki_tree.ETCD):
@@ -247,21 +254,21 @@ def _cluster(module, options):
         return _cross_signed(module, options, layout)
     material = None
     if options["state"] == "staged":
-        declaration, staged = authorities.declare_staged(tree, options["names"], _material(options), options["ca_days"],
-                                                         options["key_type"])
+        declared, staged = successors.declare_staged(tree, options["names"], _material(options), options["ca_days"],
+                                                     options["key_type"])
         if options["export"]:
             material = {name: {"certificate": signer.certificate_pem.decode("ascii"), "key": signer.key_pem.decode("ascii")}
                         for name, signer in staged.items()}
     else:
-        declaration = authorities.declare(tree, options["names"], LEVELS[options["state"]], options["leaf_days"],
-                                          options["leaf_key_type"], options["state_dir"])
-    result = {"recovered": recovered, "notes": declaration.notes, "leaves": declaration.leaves, "edits": declaration.edits,
-              "reload": sorted(declaration.reloads - declaration.restarts),
-              "changed": declaration.changed or recovered != "nothing"}
+        declared = declaration.declare(tree, options["names"], LEVELS[options["state"]], options["leaf_days"],
+                                       options["leaf_key_type"], options["state_dir"])
+    result = {"recovered": recovered, "notes": declared.notes, "leaves": declared.leaves, "edits": declared.edits,
+              "reload": sorted(declared.reloads - declared.restarts),
+              "changed": declared.changed or recovered != "nothing"}
     before = authorities.facts(tree, options["state_dir"])
-    waiting = set(declaration.restarts) | set(before["pending"])
+    waiting = set(declared.restarts) | set(before["pending"])
     if not module.check_mode:
-        backup = authorities.apply(layout, declaration, "cert-ca-" + options["state"].replace("_", "-"), options["state_dir"],
+        backup = declaration.apply(layout, declared, "cert-ca-" + options["state"].replace("_", "-"), options["state_dir"],
                                    options["backup_dir"], options["backup_keep"], PHASES.get(options["state"]))
         if backup:
             result["backup"] = backup
@@ -269,18 +276,18 @@ def _cluster(module, options):
                                       options["state_dir"])
         else:
             after = before
-        waiting = set(declaration.edits) | set(after["pending"])
+        waiting = set(declared.edits) | set(after["pending"])
         result["authorities"] = _shown(after)
     else:
         result["authorities"] = _shown(before)
     result["restart"] = sorted(waiting & set(layout.manifests))
-    bundle = declaration.trust.get("ca") or files.read_if_exists(authorities.places(layout, "ca", authorities.CURRENT)[0])
+    bundle = declared.trust.get("ca") or files.read_if_exists(authorities.places(layout, "ca", authorities.CURRENT)[0])
     if bundle:
         result["ca_bundle"] = bundle.decode("utf-8")
     if material is not None:
         result["material"] = material
-    if module._diff and (declaration.notes or declaration.leaves):
-        result["diff"] = _diff(declaration)
+    if module._diff and (declared.notes or declared.leaves):
+        result["diff"] = _diff(declared)
     return result
 
 
@@ -289,10 +296,10 @@ def _shown(facts):
             for name, view in facts["authorities"].items()}
 
 
-def _diff(declaration):
-    before = ["%s: %s" % (leaf["name"], _leaf_line(leaf["before"])) for leaf in declaration.leaves]
-    after = ["%s: %s" % (leaf["name"], _leaf_line(leaf["after"])) for leaf in declaration.leaves]
-    return {"before": "\n".join(before) + "\n", "after": "\n".join(after + declaration.notes) + "\n"}
+def _diff(declared):
+    before = ["%s: %s" % (leaf["name"], _leaf_line(leaf["before"])) for leaf in declared.leaves]
+    after = ["%s: %s" % (leaf["name"], _leaf_line(leaf["after"])) for leaf in declared.leaves]
+    return {"before": "\n".join(before) + "\n", "after": "\n".join(after + declared.notes) + "\n"}
 
 
 def _leaf_line(leaf):
@@ -314,9 +321,9 @@ def _material(options):
 def _cross_signed(module, options, layout):
     if not options["path"] or len(options["names"]) != 1 or options["names"] == ["sa"]:
         raise PkiError("a cross-signed certificate needs a path and one name of a CA", fix="Give path, and names with one CA.")
-    certificate = authorities.cross_signed(layout, options["names"][0])
+    certificate = successors.cross_signed(layout, options["names"][0])
     existing = files.read_if_exists(options["path"])
-    if existing is not None and authorities.same_cross(existing, certificate):
+    if existing is not None and successors.same_cross(existing, certificate):
         return {"changed": False, "notes": [], "certificate": certificate.describe()}
     if not module.check_mode:
         files.write(options["path"], certificate.pem, mode=0o644)
@@ -330,8 +337,8 @@ def _present(module, options):
     if bool(options["parent_path"]) != bool(options["parent_key_path"]):
         raise PkiError("parent_path and parent_key_path belong together", fix="Give both, or neither.")
     if not module.check_mode:
-        files.Transaction.recover(authorities.OWN_JOB, options["state_dir"])
-    wanted = authorities.OwnAuthority(options["path"], options["key_path"], options["parent_path"], options["parent_key_path"])
+        files.Transaction.recover(own_ca.JOB, options["state_dir"])
+    wanted = own_ca.OwnAuthority(options["path"], options["key_path"], options["parent_path"], options["parent_key_path"])
     action, certificate, write = wanted.ensure(
         options["common_name"], options["organizations"], options["ca_days"], options["key_type"], options["renew_below_days"],
         options["force"])
@@ -340,8 +347,7 @@ def _present(module, options):
     if module._diff and action != "kept":
         result["diff"] = {"before": wanted.before or {}, "after": certificate.describe()}
     if write and not module.check_mode:
-        result["backup"] = authorities.write_own(wanted, write, options["state_dir"], options["backup_dir"],
-                                                 options["backup_keep"])
+        result["backup"] = own_ca.write(wanted, write, options["state_dir"], options["backup_dir"], options["backup_keep"])
     return result
 
 

@@ -164,7 +164,15 @@ seconds:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import authorities, files, pki_tree, rotation
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    acceptance,
+    authorities,
+    dependents,
+    files,
+    mounted,
+    pki_tree,
+    rotation,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
@@ -180,7 +188,7 @@ def look(module):
     tree = pki_tree.read_tree(layout)
     result = {"changed": False, "node": authorities.facts(tree, options["state_dir"])}
     if options["dependents"]:
-        result["dependents"] = authorities.dependents(tree)
+        result["dependents"] = dependents.find(tree)
     if options["prove"]:
         result["proven"] = _proven(layout, options)
     if options["mounted"] or options["mounted_timeout"]:
@@ -193,7 +201,7 @@ def _proven(layout, options):
     # What reloads by itself does so within a minute (kube-apiserver 1.20).
     deadline = time.monotonic() + 75
     while True:
-        found = authorities.prove(layout, options["names"], accepted, options["state_dir"])
+        found = acceptance.prove(layout, options["names"], accepted, options["state_dir"])
         wrong = [item for item in found if not item["right"]]
         if not wrong:
             return found
@@ -209,8 +217,8 @@ def _mounted(layout, seconds, former):
     path = layout.paths["ca"][0] if "ca" in layout.paths else authorities.places(layout, "ca", authorities.CURRENT)[0]
     bundle = files.read(path)
     while True:
-        count, lagging = authorities.mounted(layout, bundle)
-        tokens = authorities.mounted_tokens(layout, former) if former else []
+        count, lagging = mounted.lagging(layout, bundle)
+        tokens = mounted.tokens(layout, former) if former else []
         if not lagging + tokens or time.monotonic() > deadline:
             break
         time.sleep(0.5)

@@ -111,6 +111,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     authorities,
     cluster_api,
     files,
+    mounted,
     pki_tree,
     trust_objects,
     x509,
@@ -140,7 +141,7 @@ def bring(module):
         changes.append("kubeadm-config says where the signing certificate is")
     sa = authorities.held_here(layout, ["sa"], with_keys=False).get("sa")
     if sa is not None and sa.current is not None:
-        for secret in trust_objects.renew_tokens(api, sa.current.id, authorities.token_key, check):
+        for secret in trust_objects.renew_tokens(api, sa.current.id, mounted.token_key, check):
             changes.append("token secret %s signed again" % secret)
     of = trust_objects.certificates_in if options["renewed"] else trust_objects.digests
     waited = 0.0 if check else trust_objects.wait_followers(api, bundle, options["timeout"], of)

@@ -14,7 +14,13 @@ from pathlib import Path
 import faults
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import authorities, pki_tree, rotation
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    authorities,
+    declaration,
+    pki_tree,
+    rotation,
+    successors,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 # Every n-th write point; 1 is every one, which takes long: `make test-chaos`.
@@ -149,14 +155,14 @@ class Tree:
         return pki_tree.read_tree(pki_tree.find_layout(root=str(self.root)))
 
     def stage(self):
-        authorities.recover(self.read().layout, self.state)
-        declaration, _staged = authorities.declare_staged(self.read(), rotation.AUTHORITIES, None, key_type="ecdsa-p256")
-        authorities.apply(self.read().layout, declaration, "staged", self.state, self.backups)
+        declaration.recover(self.read().layout, self.state)
+        declared, _staged = successors.declare_staged(self.read(), rotation.AUTHORITIES, None, key_type="ecdsa-p256")
+        declaration.apply(self.read().layout, declared, "staged", self.state, self.backups)
 
     def level(self, level: int):
-        authorities.recover(self.read().layout, self.state)
-        declaration = authorities.declare(self.read(), rotation.AUTHORITIES, level)
-        authorities.apply(self.read().layout, declaration, "level", self.state, self.backups)
+        declaration.recover(self.read().layout, self.state)
+        declared = declaration.declare(self.read(), rotation.AUTHORITIES, level)
+        declaration.apply(self.read().layout, declared, "level", self.state, self.backups)
 
     def flags(self, level: int):
         """What static_pod_restart does with the edits."""

@@ -21,7 +21,7 @@ import stat
 import subprocess
 import time
 
-from . import files, kubeconfig, probe, x509
+from . import files, kubeconfig, probe, restarts, x509
 from .errors import PkiError
 
 NODE_PREFIX = "system:node:"
@@ -30,7 +30,7 @@ KEEP, REISSUE, RESTART = "keep", "reissue", "restart"
 
 # The transaction of an installation, and the note that a kubelet has to be restarted before a run is done.
 JOB = "kubelet-credential"
-PENDING = "kubelet-restart"
+PENDING = restarts.KUBELET
 BACKUP_JOB = "kubelet"
 
 # What the kubelet itself makes (pkg/kubelet/certificate/kubelet.go: ECDSA P-256), where nothing tells the key type.

@@ -17,13 +17,19 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    acceptance,
     authorities,
+    declaration,
     files,
     kubeconfig,
+    mounted,
+    own_ca,
     pki_tree,
     probe,
+    restarts,
     rotation,
     static_pods,
+    successors,
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -55,23 +61,23 @@ class Host:
         return authorities.facts(self.tree(), self.state)
 
     def stage(self, names=rotation.AUTHORITIES, material=None):
-        declaration, staged = authorities.declare_staged(self.tree(), names, material, key_type="ecdsa-p256")
-        self.apply(declaration, "staged")
+        declared, staged = successors.declare_staged(self.tree(), names, material, key_type="ecdsa-p256")
+        self.apply(declared, "staged")
         return staged
 
-    def apply(self, declaration, job="rotate"):
-        return authorities.apply(self.tree().layout, declaration, job, self.state, self.backups)
+    def apply(self, declared, job="rotate"):
+        return declaration.apply(self.tree().layout, declared, job, self.state, self.backups)
 
     def level(self, level: int, names=rotation.AUTHORITIES, state_dir=None):
         """Files, then the manifest's flags as the restart changes them, then what is no longer needed."""
-        authorities.recover(self.tree().layout, self.state)
-        declaration = authorities.declare(self.tree(), names, level, state_dir=state_dir)
-        self.apply(declaration)
-        self.edit(declaration.edits)
+        declaration.recover(self.tree().layout, self.state)
+        declared = declaration.declare(self.tree(), names, level, state_dir=state_dir)
+        self.apply(declared)
+        self.edit(declared.edits)
         self.kubelet()
-        rest = authorities.declare(self.tree(), names, level)
+        rest = declaration.declare(self.tree(), names, level)
         self.apply(rest)
-        return declaration
+        return declared
 
     def kubelet(self) -> None:
         """What the role kubelet_credentials does to the files of trust."""
@@ -98,13 +104,13 @@ class Host:
         return {state.phase for state in rotation.derive_all([self.facts()]).values()}
 
 
-STARTED = authorities.started
+STARTED = restarts.started
 
 
 @pytest.fixture(autouse=True)
 def no_processes(monkeypatch):
     """The tree under test is nobody's: what runs on this machine has nothing to do with it."""
-    monkeypatch.setattr(authorities, "started", lambda component: -1)
+    monkeypatch.setattr(restarts, "started", lambda component: -1)
 
 
 @pytest.fixture
@@ -122,15 +128,15 @@ def test_the_three_phases_on_one_node(host):
     assert set(a) == set(b) == set(rotation.AUTHORITIES)
     assert host.phases() == {"preparing"}
     for level, name in ((PREPARED, "prepared"), (SWITCHED, "switched"), (COMPLETED, "stable")):
-        declaration = host.level(level)
+        declared = host.level(level)
         # The kubelet's own certificate is another role's job.
         states = rotation.derive_all([facts_without_kubelet(host)])
         assert {state.phase for state in states.values()} == {name}, rotation.explain(states["ca"])
         if level != SWITCHED:
-            assert declaration.restarts >= {"kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler"}
+            assert declared.restarts >= {"kube-apiserver", "etcd", "kube-controller-manager", "kube-scheduler"}
         else:
-            assert declaration.restarts == {"kube-apiserver", "kube-controller-manager", "kube-scheduler"}
-            assert declaration.reloads == {"kube-apiserver", "etcd"}
+            assert declared.restarts == {"kube-apiserver", "kube-controller-manager", "kube-scheduler"}
+            assert declared.reloads == {"kube-apiserver", "etcd"}
     assert {name: held.current.id for name, held in authorities.held_here(host.tree().layout).items()} == b
     assert not host.node.kubernetes("pki.next").exists() and not host.node.kubernetes("pki.previous").exists()
     assert not host.node.kubernetes("pki/ca-signing.crt").exists()
@@ -211,8 +217,8 @@ def manifest_of_apiserver(host) -> str:
 def test_the_tokens_of_token_secrets_live_side_by_side(host):
     before = manifest_of_apiserver(host)
     host.stage()
-    declaration = host.level(PREPARED)
-    assert "--service-account-lookup=0\n" in manifest_of_apiserver(host) and "kube-apiserver" in declaration.restarts
+    declared = host.level(PREPARED)
+    assert "--service-account-lookup=0\n" in manifest_of_apiserver(host) and "kube-apiserver" in declared.restarts
     host.level(SWITCHED)
     assert "--service-account-lookup=0\n" in manifest_of_apiserver(host)
     host.level(COMPLETED)
@@ -266,9 +272,9 @@ def test_a_second_application_changes_nothing(host, level):
     for step in range(PREPARED, level + 1):
         host.level(step)
     before = host.snapshot()
-    declaration = authorities.declare(host.tree(), rotation.AUTHORITIES, level)
-    assert not declaration.changed and not declaration.edits and not declaration.restarts
-    assert host.apply(declaration) is None
+    declared = declaration.declare(host.tree(), rotation.AUTHORITIES, level)
+    assert not declared.changed and not declared.edits and not declared.restarts
+    assert host.apply(declared) is None
     assert host.snapshot() == before
 
 
@@ -315,14 +321,14 @@ def test_a_worker_that_follows_is_prepared(tmp_path):
 def test_phases_out_of_turn_are_refused(host):
     for level in (PREPARED, SWITCHED):
         with pytest.raises(PkiError, match="no successor"):
-            authorities.declare(host.tree(), ("ca",), level)
+            declaration.declare(host.tree(), ("ca",), level)
     host.stage()
     with pytest.raises(PkiError, match="does not sign yet"):
-        authorities.declare(host.tree(), ("ca",), COMPLETED)
+        declaration.declare(host.tree(), ("ca",), COMPLETED)
     host.level(PREPARED)
     host.level(SWITCHED)
     with pytest.raises(PkiError, match="Go back to prepared first"):
-        authorities.declare(host.tree(), ("ca",), ROLLED_BACK)
+        declaration.declare(host.tree(), ("ca",), ROLLED_BACK)
 
 
 def test_an_authority_whose_key_is_elsewhere_is_refused(host):
@@ -360,25 +366,25 @@ def _pair(days=365.0, label="brought", **changes):
 
 def test_an_authority_brought_by_the_user_is_taken_or_refused(host, tmp_path):
     ca, ca_key = _pair()
-    taken = authorities.take_successor("ca", ca.pem, ca_key.pem)
+    taken = successors.take_successor("ca", ca.pem, ca_key.pem)
     assert taken.id == ca.key_sha256
     with pytest.raises(PkiError, match="not the key"):
-        authorities.take_successor("ca", ca.pem, key("stranger").pem)
+        successors.take_successor("ca", ca.pem, key("stranger").pem)
     leaf = x509.sign_leaf(x509.Profile("leaf"), key("stranger"), ca, ca_key, 1)
     with pytest.raises(PkiError, match="not a certificate authority"):
-        authorities.take_successor("ca", leaf.pem, key("stranger").pem)
+        successors.take_successor("ca", leaf.pem, key("stranger").pem)
     expired = x509.build_ca("old", ca_key, 1, start=x509.now() - 3 * (x509.LATEST - x509.LATEST.replace(day=30)))
     with pytest.raises(PkiError, match="expired"):
-        authorities.take_successor("ca", expired.pem, ca_key.pem)
+        successors.take_successor("ca", expired.pem, ca_key.pem)
     for extension, words in (("nameConstraints=critical,permitted;DNS:.example.org", "name constraints"),
                              ("nameConstraints=critical,excluded;IP:10.0.0.0/255.0.0.0", "name constraints")):
         made = _openssl_ca(tmp_path, ca_key, "basicConstraints=critical,CA:TRUE", extension)
         with pytest.raises(PkiError, match=words):
-            authorities.take_successor("ca", made, ca_key.pem, authorities.leaf_names(host.tree(), "ca"))
+            successors.take_successor("ca", made, ca_key.pem, successors.leaf_names(host.tree(), "ca"))
     short = x509.parse_certificate(_openssl_ca(tmp_path, ca_key, "basicConstraints=critical,CA:TRUE,pathlen:0"))
-    authorities.check_ca(short, ca_key)
+    own_ca.check_ca(short, ca_key)
     with pytest.raises(PkiError, match="path length"):
-        authorities.check_ca(short, ca_key, signs_authorities=True)
+        own_ca.check_ca(short, ca_key, signs_authorities=True)
 
 
 def _openssl_ca(folder: Path, ca_key, *extensions: str) -> bytes:
@@ -431,7 +437,7 @@ def test_a_kill_at_any_write_converges(tmp_path, monkeypatch, level):
             assert total > 10
             # All of them in the integration suite; here enough to meet each kind.
             points.extend(sorted(seed.sample(range(1, total + 1), min(total, 5))))
-        authorities.recover(host.tree().layout, host.state)
+        declaration.recover(host.tree().layout, host.state)
         states = rotation.derive_all([facts_without_kubelet(host)])
         assert not any(state.refused for state in states.values()), [state.evidence for state in states.values()]
         go(host, level)
@@ -453,7 +459,7 @@ def ready(host: Host, level) -> None:
 
 def go(host: Host, level) -> None:
     if level == "stage":
-        authorities.recover(host.tree().layout, host.state)
+        declaration.recover(host.tree().layout, host.state)
         host.stage()
     else:
         host.level({"back from switched": PREPARED, "back from prepared": ROLLED_BACK}.get(level, level))
@@ -473,20 +479,20 @@ def test_a_full_disk_leaves_the_node_as_it_was(host, monkeypatch):
 
 
 def test_what_runs_since_before_the_change_is_known(host, monkeypatch):
-    boot, now = authorities.uptime()
+    boot, now = restarts.uptime()
     assert boot and now > 0
     begun = {"kube-apiserver": now - 10, "etcd": now + 10}
-    monkeypatch.setattr(authorities, "started", lambda component: begun.get(component, -1))
+    monkeypatch.setattr(restarts, "started", lambda component: begun.get(component, -1))
     record = {"boot": boot, "pending": {"kube-apiserver": now, "etcd": now, "kube-scheduler": now}}
-    assert authorities.stale(record) == ["kube-apiserver"]
-    assert authorities.stale(dict(record, boot="another")) == []
+    assert restarts.stale(record) == ["kube-apiserver"]
+    assert restarts.stale(dict(record, boot="another")) == []
 
 
 def test_the_start_of_a_process_is_seen():
-    before = authorities.uptime()[1]
+    before = restarts.uptime()[1]
     with subprocess.Popen(["sleep", "60"]) as process:
         try:
-            assert before - 1 <= STARTED("sleep") <= authorities.uptime()[1] + 1
+            assert before - 1 <= STARTED("sleep") <= restarts.uptime()[1] + 1
         finally:
             process.kill()
     assert STARTED("no-such-program") == -1
@@ -535,7 +541,7 @@ def test_whom_a_component_lets_in_is_seen(host, tmp_path, monkeypatch):
     def ask(trusted, accepted):
         with Server(tmp_path, trusted) as endpoint:
             monkeypatch.setattr(probe, "endpoints", lambda layout: [endpoint])
-            return [item["right"] for item in authorities.prove(host.tree().layout, ("etcd-ca",), accepted, host.state)]
+            return [item["right"] for item in acceptance.prove(host.tree().layout, ("etcd-ca",), accepted, host.state)]
 
     assert ask(old + new, True) == [True]
     assert ask(old, True) == [False]
@@ -557,7 +563,7 @@ def test_each_component_is_asked_for_something_that_needs_a_name(host, monkeypat
     monkeypatch.setattr(probe, "endpoints", lambda layout: [
         probe.Endpoint(name, name, "127.0.0.1", port) for name, port in (("apiserver", 1), ("kubelet", 2), ("etcd-server", 3))])
     monkeypatch.setattr(probe, "http_request", request)
-    found = authorities.prove(host.tree().layout, rotation.AUTHORITIES, True, host.state)
+    found = acceptance.prove(host.tree().layout, rotation.AUTHORITIES, True, host.state)
     assert all(item["right"] for item in found) and len(found) == 4
     assert set(asked) == {("https://127.0.0.1:1/api", None), ("https://127.0.0.1:1/api", "kubepki-probe"),
                           ("https://127.0.0.1:2/pods", None), ("https://127.0.0.1:3/version", None)}
@@ -568,17 +574,17 @@ def test_who_does_not_answer_has_refused_nobody(host, monkeypatch):
     for level in (PREPARED, SWITCHED, COMPLETED):
         host.level(level, ("etcd-ca",), host.state)
     monkeypatch.setattr(probe, "endpoints", lambda layout: [probe.Endpoint("etcd-server", "etcd", "127.0.0.1", 1)])
-    assert [item["right"] for item in authorities.prove(host.tree().layout, ("etcd-ca",), False, host.state)] == [False]
+    assert [item["right"] for item in acceptance.prove(host.tree().layout, ("etcd-ca",), False, host.state)] == [False]
 
 
 def test_how_long_a_phase_took_is_known_the_next_time(host, monkeypatch):
-    boot, now = authorities.uptime()
-    monkeypatch.setattr(authorities, "started", lambda component: now + (40 if component == "etcd" else 12))
+    boot, now = restarts.uptime()
+    monkeypatch.setattr(restarts, "started", lambda component: now + (40 if component == "etcd" else 12))
     last = {"phase": "switch", "at": now, "components": ["etcd", "kube-scheduler"]}
     record = {"boot": boot, "seconds": {"prepare": 9.0}, "last": last}
-    assert authorities.took(record) == {"prepare": 9.0, "switch": 40.0}
-    monkeypatch.setattr(authorities, "started", lambda component: now - 5)
-    assert authorities.took(record) == {"prepare": 9.0}
+    assert restarts.took(record) == {"prepare": 9.0, "switch": 40.0}
+    monkeypatch.setattr(restarts, "started", lambda component: now - 5)
+    assert restarts.took(record) == {"prepare": 9.0}
 
 
 def test_a_mounted_token_of_a_former_key_is_found(host):
@@ -588,8 +594,8 @@ def test_a_mounted_token_of_a_former_key_is_found(host):
     for pod, token in (("old", head + b".e30.c2ln"), ("other", b"e30.e30.c2ln"), ("none", b"not a token")):
         host.node.write("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~projected/api/token" % pod, token)
     layout = host.tree().layout
-    assert authorities.mounted_tokens(layout, former) == ["pods/old/volumes/kubernetes.io~projected/api/token"]
-    assert authorities.mounted_tokens(layout, "0" * 64) == []
+    assert mounted.tokens(layout, former) == ["pods/old/volumes/kubernetes.io~projected/api/token"]
+    assert mounted.tokens(layout, "0" * 64) == []
 
 
 def test_a_mounted_bundle_that_lags_is_found(host):
@@ -599,7 +605,7 @@ def test_a_mounted_bundle_that_lags_is_found(host):
     old = x509.parse_certificate(both).pem
     for pod, bundle in (("new", both), ("old", old), ("foreign", x509.build_ca("x", key("stranger"), 1).pem), ("none", b"?")):
         host.node.write("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~secret/api/ca.crt" % pod, bundle)
-    assert authorities.mounted(host.tree().layout, both) == (4, ["pods/old/volumes/kubernetes.io~secret/api/ca.crt"])
+    assert mounted.lagging(host.tree().layout, both) == (4, ["pods/old/volumes/kubernetes.io~secret/api/ca.crt"])
     assert staged
 
 

@@ -1,0 +1,49 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who is let in: asks the components of a node with a client of each authority."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+from . import authorities, files, probe
+from .errors import PkiError
+
+
+def prove(layout, names, accepted, state_dir=files.STATE_DIR, timeout=5.0):
+    """Ask the components of this node with a client of each authority. Gives [{"authority", "endpoint", "seen", "right"}].
+
+    accepted: True to show a client of the staged successor (or of the authority that signs), which has to be let in; False to
+    show that of the dropped authority, which has to be refused. right: whether that is what was seen.
+    """
+    calls, found = {}, []
+    endpoints = {endpoint.name: endpoint for endpoint in probe.endpoints(layout)}
+    for name, held in authorities.held_here(layout, [name for name in names if name != "sa"]).items():
+        if accepted:
+            signer = held.next or held.current
+            pair = authorities.probe_client(layout, name, signer) if signer else None
+        else:
+            data = files.read_if_exists(authorities.probe_path(state_dir, name))
+            pair = (data, data) if data else None
+        for target in {"ca": ("apiserver", "kubelet"), "front-proxy-ca": ("apiserver",), "etcd-ca": ("etcd-server",)}[name]:
+            if pair and target in endpoints:
+                calls[(name, target)] = _question(endpoints[target], pair, name, timeout)
+    for (name, target), seen in sorted(probe.together(calls).items()):
+        let_in = not isinstance(seen, PkiError) and seen != 401
+        found.append({"authority": name, "endpoint": target, "seen": str(seen.message if isinstance(seen, PkiError) else seen),
+                      "right": let_in == accepted and not _silent(seen)})
+    return found
+
+
+def _silent(seen):
+    # Who does not answer has refused nobody.
+    return isinstance(seen, PkiError) and any(word in seen.message for word in ("connection refused", "no answer", "no route"))
+
+
+def _question(endpoint, pair, name, timeout):
+    headers = {"X-Remote-User": authorities.PROBE} if name == "front-proxy-ca" else None
+    # The kubelet answers what it does not know with 404 before it looks who asks.
+    path = {"etcd-server": "/version", "kubelet": "/pods"}.get(endpoint.name, "/api")
+    url = "https://%s%s" % (endpoint.address, path)
+    return lambda: probe.http_request(url, client=pair, timeout=timeout, headers=headers).status
+

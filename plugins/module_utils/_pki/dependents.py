@@ -1,0 +1,54 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What on a node still depends on another authority than the one that signs."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import glob
+
+from . import authorities, files, kubeconfig, rotation, x509
+from .errors import PkiError
+
+_ELSEWHERE = ("/etc/cni/net.d/*kubeconfig*", "/etc/cni/net.d/*/*kubeconfig*", "/root/.kube/config", "/home/*/.kube/config")
+
+
+def find(tree):
+    """Give what on this node still depends on another authority than the one that signs: [{"what", "path", "why"}].
+
+    Kubeconfigs of kubeadm, of CNI plugins and in home directories, and leaves. Changes nothing.
+    """
+    layout, found = tree.layout, []
+    held = authorities.held_here(layout, with_keys=False)
+    cluster = held.get("ca")
+    if cluster and cluster.bundle:
+        signer = cluster.current.id if cluster.current else cluster.bundle[0].key_sha256
+        elsewhere = [path for pattern in _ELSEWHERE for path in sorted(glob.glob(layout.at(pattern)))]
+        for path in authorities.trust_kubeconfigs(layout) + elsewhere:
+            why = _depends(path, signer, cluster.known())
+            if why:
+                found.append({"what": "kubeconfig", "path": path, "why": why})
+    for name, view in authorities.facts(tree)["authorities"].items():
+        signer = view["signer"] or (view["bundle"] or [None])[0]
+        for leaf, signed in sorted(view["leaves"].items()):
+            if signed and signed != signer:
+                found.append({"what": "leaf", "path": tree.items[leaf].path, "why": "signed by %s of %s" % (
+                    rotation.short(signed), name)})
+    return found
+
+
+def _depends(path, signer, known):
+    try:
+        config = kubeconfig.Kubeconfig(files.read(path), path)
+        trusts = x509.parse_certificates(config.ca_data, path) if config.ca_data else []
+        shown = x509.parse_certificate(config.certificate_data, path) if config.certificate_data else None
+    except PkiError:
+        return "cannot be read"
+    if trusts and signer not in [item.key_sha256 for item in trusts]:
+        return "does not trust the authority that signs"
+    signed = authorities.signed_by(shown, known) if shown else None
+    if signed and signed != signer:
+        return "its client certificate is signed by %s" % rotation.short(signed)
+    return None
+

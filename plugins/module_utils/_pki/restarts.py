@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which components still run with the files of before the last change, and how long restarts took.
+
+A change of files that a component reads only once is recorded together with the files, in the state directory; who has begun
+since is asked of /proc, so that neither a run that ends early nor a restart by somebody else is forgotten."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import json
+import os
+
+from . import files
+
+RECORD = "rotation.json"  # in the state directory
+KUBELET = "kubelet-restart"  # the journal of a kubelet that has to be restarted
+
+
+def read_record(state_dir):
+    """Give what the last applications left in the state directory: {"boot", "pending", "seconds"}; {} when none did."""
+    data = files.read_if_exists(os.path.join(state_dir, RECORD))
+    try:
+        record = json.loads(data.decode("utf-8")) if data else {}
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def uptime():
+    """Give (boot id, seconds since boot): a clock that nobody sets."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as handle:
+            boot = handle.read().strip()
+        with open("/proc/uptime") as handle:
+            return boot, float(handle.read().split()[0])
+    except (OSError, ValueError):
+        return "", 0.0
+
+
+def stale(record):
+    """Give the components that have run since before the last change of a file they read only once, sorted."""
+    boot, _now = uptime()
+    if record.get("boot") != boot:
+        return []
+    return sorted(component for component, since in record.get("pending", {}).items()
+                  if 0 <= started(component) < since)
+
+
+def started(component):
+    """Give when a component's newest process began, in seconds since boot; -1 where none runs."""
+    newest = -1.0
+    ticks = os.sysconf("SC_CLK_TCK")
+    for pid in os.listdir("/proc"):
+        if not pid.isdigit():
+            continue
+        try:
+            with open("/proc/%s/cmdline" % pid, "rb") as handle:
+                program = handle.read().split(b"\0", 1)[0]
+            if os.path.basename(program).decode("utf-8", "replace") != component:
+                continue
+            if _depth(pid) > (1 if component == "kubelet" else 2):
+                continue
+            with open("/proc/%s/stat" % pid, "rb") as handle:
+                # proc(5): starttime is field 22; the second one, in brackets, may hold spaces.
+                newest = max(newest, int(handle.read().rsplit(b")", 1)[1].split()[19]) / ticks)
+        except (OSError, ValueError, IndexError):
+            continue
+    return newest
+
+
+def _depth(pid):
+    # A node that runs in a container shows its processes in its host's /proc, too: deeper than the host's own pods.
+    with open("/proc/%s/status" % pid, "rb") as handle:
+        for line in handle:
+            if line.startswith(b"NSpid:"):
+                return len(line.split()) - 1
+    return 1
+
+
+def took(record):
+    """Give {phase: seconds from its files to the start of the last component it restarted} as far as this node knows."""
+    known, last = dict(record.get("seconds") or {}), record.get("last")
+    if last and record.get("boot") == uptime()[0]:
+        begun = [started(component) for component in last["components"]]
+        if begun and min(begun) >= last["at"]:
+            known[last["phase"]] = round(max(begun) - last["at"], 1)
+    return known
+
+
+def recorded(state_dir, restarts, phase):
+    record = read_record(state_dir)
+    record["seconds"] = took(record)
+    boot, now = uptime()
+    pending = record.get("pending", {}) if record.get("boot") == boot else {}
+    # A process that begins while the transaction is under way may have read either.
+    pending.update({component: round(now + 0.3, 2) for component in restarts})
+    if restarts and phase:
+        record["last"] = {"phase": phase, "at": round(now, 2), "components": sorted(restarts)}
+    return dict(record, boot=boot, pending=pending)
+

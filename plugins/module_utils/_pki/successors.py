@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The successor of an authority: made here or taken from elsewhere, and staged on a node."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+from . import authorities, own_ca, profiles, rotation, x509
+from .authorities import NEXT, Signer, held_here, places
+from .declaration import Declaration
+from .errors import PkiError
+
+SA_KEY_TYPE = "rsa-2048"  # kubeadm: service account keys are RSA whatever encryptionAlgorithm says up to 1.30
+_SECRET = 0o600
+
+
+def make_successor(held, days, key_type=None):
+    """Make a successor with the same subject as an authority has today. Gives a Signer.
+
+    days: validity of the CA. key_type: of x509.KEY_TYPES, or None for the present one's type.
+    """
+    present = held.current.certificate
+    key = x509.generate_key(key_type or authorities.key_type_of(present) if held.name != "sa" else SA_KEY_TYPE)
+    if held.name == "sa":
+        return Signer(x509.parse_public_keys(key.public_pem)[0], key)
+    certificate = x509.build_ca(present.common_name or profiles.BY_NAME[held.name].common_name, key, days,
+                                organizations=present.organizations)
+    return Signer(certificate, key)
+
+
+def take_successor(name, certificate_pem, key_pem, sans=(), where="the successor given for "):
+    """Take a successor made elsewhere: checks it and gives a Signer. Raises PkiError that says why it cannot serve.
+
+    certificate_pem, key_pem: bytes. sans: ["DNS:...", "IP:..."] of the leaves it will have to sign.
+    """
+    path = where + name
+    key = x509.parse_private_key(key_pem, path)
+    if name == "sa":
+        return Signer(x509.parse_public_keys(certificate_pem or key.public_pem, path)[0], key, certificate_pem, key_pem)
+    certificate = x509.parse_certificate(certificate_pem, path)
+    own_ca.check_ca(certificate, key, sans, path)
+    return Signer(certificate, key, certificate_pem, key_pem)
+
+
+def leaf_names(tree, name):
+    """Give the SANs of all leaves of an authority on this node, as a CA that takes over has to sign them."""
+    return sorted({san for item in tree.items.values() if item.ca == name and item.certificate is not None
+                   for san in item.certificate.sans})
+
+
+def declare_staged(tree, names, material=None, days=3650.0, key_type=None):
+    """Give (Declaration, {name: Signer}) that stages a successor for each authority that has none on this node.
+
+    material: {name: (certificate PEM, key PEM)} of successors made elsewhere (another node, or the user), which win over
+    making one. A successor that is staged, or that signs already (the former authority is kept), is used as it is; one
+    that differs from the material is refused: there is never a third. Raises PkiError.
+    """
+    result, staged = Declaration(), {}
+    for name, held in held_here(tree.layout, names).items():
+        for problem in held.problems:
+            raise problem
+        given = (material or {}).get(name)
+        given = take_successor(name, given[0], given[1], leaf_names(tree, name)) if given else None
+        if held.current is None:
+            raise PkiError("the key of %s is not on this node" % name, path=held.key_path,
+                           fix="Leave %s out of kubepki_cas, or rotate it where its key is kept." % name)
+        existing = held.next or (held.current if held.previous else None)
+        if existing and given and existing.id != given.id:
+            raise PkiError("another successor (%s) is staged on this node than %s" % (
+                rotation.short(existing.id), rotation.short(given.id)), path=places(tree.layout, name, NEXT)[0],
+                fix="Roll back, or remove the staged one after comparing it with the other nodes.")
+        if given and given.id == held.current.id:
+            existing = held.current
+        staged[name] = existing or given or make_successor(held, days, key_type)
+        if existing is None:
+            path, key_path = places(tree.layout, name, NEXT)
+            result.write(path, staged[name].certificate_pem, _SECRET)
+            result.write(key_path, staged[name].key_pem, _SECRET)
+            result.notes.append("%s: successor %s staged" % (name, rotation.short(staged[name].id)))
+    return result, staged
+
+
+def cross_signed(layout, name):
+    """Give the successor's certificate (x509.Certificate) signed by the former authority, while both keys are on the node."""
+    held = held_here(layout, [name]).get(name)
+    if held is None or held.current is None or not (held.next or held.previous):
+        raise PkiError("there are no two authorities of %s on this node" % name,
+                       fix="Cross-sign between prepare and complete, on a control-plane node.")
+    old, new = (held.current, held.next) if held.next else (held.previous, held.current)
+    return x509.cross_sign(new.certificate, old.certificate, old.key)
+
+
+def same_cross(data, certificate):
+    """Whether PEM bytes hold a certificate for the same name and key, from the same issuer, that lives as long."""
+    try:
+        existing = x509.parse_certificate(data)
+    except PkiError:
+        return False
+    return (existing.key_sha256 == certificate.key_sha256 and existing.issuer == certificate.issuer
+            and existing.subject == certificate.subject and existing.not_after >= certificate.not_after)
+
