@@ -8,7 +8,7 @@ __metaclass__ = type
 
 import glob
 
-from . import authorities, files, kubeconfig, rotation, x509
+from . import authorities, files, kubeconfig, rotation, serving, x509
 from .errors import PkiError
 
 _ELSEWHERE = ("/etc/cni/net.d/*kubeconfig*", "/etc/cni/net.d/*/*kubeconfig*", "/root/.kube/config", "/home/*/.kube/config")
@@ -17,7 +17,7 @@ _ELSEWHERE = ("/etc/cni/net.d/*kubeconfig*", "/etc/cni/net.d/*/*kubeconfig*", "/
 def find(tree):
     """Give what on this node still depends on another authority than the one that signs: [{"what", "path", "why"}].
 
-    Kubeconfigs of kubeadm, of CNI plugins and in home directories, and leaves. Changes nothing.
+    Kubeconfigs of kubeadm, of CNI plugins and in home directories, leaves, and what the endpoints serve. Changes nothing.
     """
     layout, found = tree.layout, []
     held = authorities.held_here(layout, with_keys=False)
@@ -34,6 +34,20 @@ def find(tree):
         for leaf, signed in sorted(view["leaves"].items()):
             if signed and signed != signer:
                 found.append({"what": "leaf", "path": tree.items[leaf].path, "why": "signed by %s of %s" % (
+                    rotation.short(signed), name)})
+    return found + _served(layout, held)
+
+
+def _served(layout, held):
+    found = []
+    for endpoint, certificate in sorted(serving.served(layout).items()):
+        if isinstance(certificate, PkiError):
+            continue  # a finding of cert_expiry
+        for name, authority in held.items():
+            signer = authority.current.id if authority.current else None
+            signed = authorities.signed_by(certificate, authority.known())
+            if signed and signer and signed != signer:
+                found.append({"what": "served certificate", "path": endpoint, "why": "signed by %s of %s" % (
                     rotation.short(signed), name)})
     return found
 

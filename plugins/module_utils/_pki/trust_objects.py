@@ -21,6 +21,7 @@ from .errors import PkiError
 
 ANNOTATION = "kubepki.io/trust"
 SIGNING_FLAG = "cluster-signing-cert-file"
+_ROOT = "kube-root-ca.crt"
 _CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
 _KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 _EXTENSION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
@@ -196,9 +197,12 @@ def _read_back(document, text, manager):
 def lagging_roots(api, bundle, of=digests):
     """Give the namespaces whose kube-root-ca.crt does not trust exactly what a bundle does. of: digests, or certificates_in."""
     wanted = of(bundle)
-    items = api.call("GET", "/api/v1/configmaps", query={"fieldSelector": "metadata.name=kube-root-ca.crt"}).get("items") or []
-    return sorted(item["metadata"]["namespace"] for item in items
+    return sorted(item["metadata"]["namespace"] for item in _roots(api)
                   if of((item.get("data") or {}).get("ca.crt") or "") != wanted)
+
+
+def _roots(api):
+    return api.call("GET", "/api/v1/configmaps", query={"fieldSelector": "metadata.name=" + _ROOT}).get("items") or []
 
 
 def lagging_secrets(api, bundle, of=digests):
@@ -387,7 +391,37 @@ def dependents(api, bundle, signer):
     if trust is not None and trust[0] != digests(bundle):
         found.append({"what": "extension-apiserver-authentication", "path": "kube-system/extension-apiserver-authentication",
                       "why": "trusts other client authorities than ca.crt does"})
-    return found + _ca_bundles(api, bundle, signer)
+    return found + _ca_bundles(api, bundle, signer) + _older_pods(api)
+
+
+def _older_pods(api):
+    """Pods that began before the trust of their namespace last changed: client-go in a pod reads its CA once (InClusterConfig).
+
+    The change is when kube-controller-manager last wrote kube-root-ca.crt, as its managedFields say.
+    """
+    changed = {item["metadata"]["namespace"]: max([str(entry.get("time") or "") for entry in
+                                                   item["metadata"].get("managedFields") or []], default="")
+               for item in _roots(api)}
+    found = []
+    for item in api.list("/api/v1/pods"):
+        metadata, status = item["metadata"], item.get("status") or {}
+        # Both are RFC 3339 in UTC without fractions, and so in order as text.
+        if status.get("phase") == "Running" and str(status.get("startTime") or "9") < changed.get(metadata["namespace"], "") \
+                and _mounts_trust(item):
+            found.append({"what": "pod", "path": "%s/%s" % (metadata["namespace"], metadata["name"]),
+                          "why": "began before its ca.crt changed, and may have read it only once: restart it"})
+    return found
+
+
+def _mounts_trust(pod):
+    """Whether a pod has a service account's ca.crt: in a projected volume, or in a token secret's (before 1.21)."""
+    for volume in (pod.get("spec") or {}).get("volumes") or []:
+        sources = (volume.get("projected") or {}).get("sources") or []
+        if any((source.get("configMap") or {}).get("name") == _ROOT for source in sources):
+            return True
+        if "-token-" in str((volume.get("secret") or {}).get("secretName")):
+            return True
+    return False
 
 
 def _ca_bundles(api, bundle, signer):

@@ -20,6 +20,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     acceptance,
     authorities,
     declaration,
+    dependents,
     files,
     kubeconfig,
     mounted,
@@ -28,6 +29,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     probe,
     restarts,
     rotation,
+    serving,
     static_pods,
     successors,
     x509,
@@ -501,15 +503,16 @@ def test_the_start_of_a_process_is_seen():
 class Server:
     """A TLS server that lets in clients of some authorities, as etcd does: at the handshake."""
 
-    def __init__(self, folder: Path, trusted: bytes):
+    def __init__(self, folder: Path, trusted: bytes, signer=None):
         serving_key = key("server")
-        ca, ca_key = x509.build_ca("server", key("server-ca"), 10), key("server-ca")
+        ca, ca_key = (signer.certificate, signer.key) if signer else (
+            x509.build_ca("server", key("server-ca"), 10), key("server-ca"))
         profile = x509.Profile("server", sans=["IP:127.0.0.1"], extended_usages=("server",))
         leaf = x509.sign_leaf(profile, serving_key, ca, ca_key, 1)
         (folder / "server.pem").write_bytes(leaf.pem + serving_key.pem)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder / "server.pem")
-        context.verify_mode = ssl.CERT_REQUIRED
+        context.verify_mode = ssl.CERT_OPTIONAL if signer else ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=trusted.decode())
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -531,6 +534,21 @@ class Server:
     def __exit__(self, *_exception):
         self.server.shutdown()
         self.server.server_close()
+
+
+def test_what_is_served_below_the_former_authority_is_listed(host, tmp_path, monkeypatch):
+    old = authorities.held_here(host.tree().layout)["ca"].current
+    host.stage()
+    host.level(PREPARED)
+
+    def served():
+        return [(item["path"], item["why"]) for item in dependents.find(host.tree()) if item["what"] == "served certificate"]
+
+    with Server(tmp_path, old.certificate.pem, old) as endpoint:
+        monkeypatch.setattr(serving, "endpoints", lambda layout: [endpoint])
+        assert served() == []
+        host.level(SWITCHED)
+        assert served() == [("etcd-server", "signed by %s of ca" % rotation.short(old.id))]
 
 
 def test_whom_a_component_lets_in_is_seen(host, tmp_path, monkeypatch):

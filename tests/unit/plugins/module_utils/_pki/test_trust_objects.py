@@ -164,6 +164,24 @@ def test_who_depends_on_the_former_authority_is_listed():
     assert [(item["what"], item["path"]) for item in found] == [("validating webhook", "guard/a.b")]
 
 
+def pod(name, started, volume, phase="Running"):
+    return {"metadata": {"namespace": "a", "name": name}, "spec": {"volumes": [volume]},
+            "status": {"phase": phase, "startTime": started}}
+
+
+def test_pods_older_than_the_trust_of_their_namespace_are_listed():
+    root = {"metadata": {"namespace": "a", "managedFields": [{"time": "2026-11-01T00:00:00Z"}, {"time": "2026-11-02T00:00:00Z"}]},
+            "data": {"ca.crt": BOTH.decode()}}
+    projected = {"projected": {"sources": [{"configMap": {"name": "kube-root-ca.crt"}}]}}
+    secret = {"secret": {"secretName": "default-token-abcde"}}
+    api = Api({"/api/v1/configmaps": {"items": [root]}, "/api/v1/pods": {"items": [
+        pod("old", "2026-11-01T12:00:00Z", projected), pod("old-secret", "2026-11-01T12:00:00Z", secret),
+        pod("new", "2026-11-02T00:00:01Z", projected), pod("no-client", "2026-11-01T12:00:00Z", {"emptyDir": {}}),
+        pod("ended", "2026-11-01T12:00:00Z", projected, "Succeeded"), {"metadata": {"namespace": "b", "name": "x"}}]}})
+    found = trust_objects.dependents(api, BOTH, NEW.key_sha256)
+    assert [(item["what"], item["path"]) for item in found] == [("pod", "a/old"), ("pod", "a/old-secret")]
+
+
 def test_token_secrets_of_a_former_key_are_signed_again():
     def secret(name, key_name):
         return {"metadata": {"namespace": "a", "name": name}, "data": {"token": base64.b64encode(key_name.encode()).decode()}}
