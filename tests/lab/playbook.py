@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from .lab import Lab
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 _RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
+_EXEC = re.compile(r"^<([^>]+)> SSH: EXEC", re.MULTILINE)
 _STATS = re.compile(r"^\s*RUN: (\{.*\})\s*$", re.MULTILINE)
 
 
@@ -44,6 +46,11 @@ class Outcome:
     def tasks(self) -> int:
         """How many tasks ran, over all plays."""
         return len(re.findall(r"^TASK \[", self.output, re.MULTILINE))
+
+    def round_trips(self, lab: Lab) -> dict[str, int]:
+        """SSH commands per node; only a run with ``-vvv`` tells. A module with pipelining is one."""
+        seen = Counter(_EXEC.findall(self.output))
+        return {name: seen[address] for name, address in lab.addresses.items()}
 
     def require_success(self) -> Outcome:
         """Itself; AssertionError with the output's end when the run failed."""

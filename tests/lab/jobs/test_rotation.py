@@ -16,6 +16,7 @@ from tests.lab.client import Endpoint, Identity, Request, fetch
 from tests.lab.kubeadm import API_NAME, API_PORT
 from tests.lab.playbook import play
 
+from .aggregated import Extension
 from .clients import assert_unnoticed
 from .conftest import snapshots
 
@@ -59,19 +60,19 @@ def test_prepare_and_the_way_back(lab):
         assert {path: seen for path, seen in after[node].items() if "/manifests/" not in path} == kept
 
 
-def test_rotation_of_everything_goes_unnoticed(lab):
+def test_rotation_of_everything_goes_unnoticed(lab, tmp_path):
     former = admin(lab)
     # Those who read their credentials once know the former authority alone, until it is refused.
-    with lab.watch() as watch:
+    with Extension(lab, tmp_path) as extension, lab.watch() as watch:
         assert set(phase(lab, "prepare").values()) == {"prepared"}
         assert set(phase(lab, "switch").values()) == {"switched"}
     # The switch restarts no etcd: it takes its new certificates up by itself.
-    assert_unnoticed(lab, watch.counts(), rolls=2, etcd_rolls=1)
-    with lab.watch() as watch:
+    assert_unnoticed(lab, {**watch.counts(), "aggregated": extension.counts()}, rolls=2, etcd_rolls=1)
+    with Extension(lab, tmp_path) as extension, lab.watch() as watch:
         refused = play(lab, "rotate_ca", {"kubepki_phase": "complete"})
         assert refused.code != 0 and "kubepki_confirm" in refused.output
         assert phase(lab, "complete", kubepki_confirm="true") == _STABLE
-    assert_unnoticed(lab, watch.counts(), rolls=1, etcd_rolls=1)
+    assert_unnoticed(lab, {**watch.counts(), "aggregated": extension.counts()}, rolls=1, etcd_rolls=1)
 
     present = admin(lab)
     assert present.ca.count(b"BEGIN CERTIFICATE") == 1
