@@ -60,11 +60,12 @@ test-ansible-units: venv ## the same tests as ansible-test runs them: every test
 test-integration: venv ## real modules through ansible-playbook on a throw-away tree
 	$(BIN)/python -m pytest tests/integration $(call JUNIT,integration)
 
-test-chaos: venv ## a kill at every single write of every phase of a rotation; takes long
+test-chaos: venv ## a kill at every single write of a rotation, and 50 disturbed runs on the lab; takes an hour or more
 	KUBEPKI_KILL_STRIDE=1 $(BIN)/python -m pytest tests/integration/test_cert_ca.py --timeout 7200
+	$(BIN)/python -m tests.lab.chaos --write
 
 # Jobs with small labs of their own, each with its own target.
-OWN_LAB = requests external_ca recovery
+OWN_LAB = requests external_ca recovery single
 test-lab: venv ## the playbooks on a real three-control-plane cluster (root on Debian)
 	@if $(LAB_OK); then $(BIN)/python -m pytest tests/lab/jobs $(OWN_LAB:%=--ignore=tests/lab/jobs/test_%.py) $(call JUNIT,lab); else \
 		echo "lab tests are skipped: see the reason above"; \
@@ -75,6 +76,9 @@ test-requests: venv ## the Certificates API on a small real cluster of its own
 
 test-external: venv ## a cluster whose CA key is elsewhere, on a small real cluster of its own
 	$(BIN)/python -m pytest tests/lab/jobs/test_external_ca.py
+
+test-single: venv ## a cluster of one control-plane node: the outage is announced and measured
+	$(BIN)/python -m pytest tests/lab/jobs/test_single.py
 
 test-recovery: venv ## clusters whose certificates really expire, on small labs of their own (40 min)
 	$(BIN)/python -m pytest tests/lab/jobs/test_recovery.py

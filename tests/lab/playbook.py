@@ -73,15 +73,19 @@ def environment() -> dict[str, str]:
             "ANSIBLE_SHOW_CUSTOM_STATS": "1", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(CHECKOUT / ".cache/ansible")}
 
 
-def start(lab: Lab, name: str, variables: Mapping[str, object] | None = None, *arguments: str) -> subprocess.Popen[str]:
-    """Start a playbook of the collection (``renew_leaves``, ...) and give the process; its output is one stream."""
+def start(lab: Lab, name: str, variables: Mapping[str, object] | None = None, *arguments: str,
+          own_group: bool = False) -> subprocess.Popen[str]:
+    """Start a playbook of the collection (``renew_leaves``, ...) and give the process; its output is one stream.
+
+    own_group: whether it leads a process group, so that all of it can be killed.
+    """
     inventory = lab.directory / "inventory.ini"
     inventory.write_text(lab.inventory())
     # Strings, as an AWX survey gives them.
     extra = json.dumps({key: str(value) for key, value in (variables or {}).items()})
     command = [tool("ansible-playbook"), "-i", str(inventory), f"kubepki.lifecycle.{name}", "-e", extra, *arguments]
     return subprocess.Popen(command, cwd=CHECKOUT, env=environment(), text=True, stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=own_group)
 
 
 def finish(process: subprocess.Popen[str], on_line: Callable[[str], None] | None = None, since: float | None = None) -> Outcome:

@@ -125,13 +125,13 @@ class Extension:
                 with contextlib.suppress(OSError):
                     super().finish_request(wrapped, client_address)
 
-        return Server((self.lab.balancer_address, 0), Handler)
+        return Server((self.lab.network.subnet.host, 0), Handler)
 
     def _objects(self) -> dict[str, Any]:
         port = self._server.server_address[1]
         return {"apiVersion": "v1", "kind": "List", "items": [
             {"apiVersion": "v1", "kind": "Service", "metadata": {"name": _SERVICE, "namespace": "kube-system"},
-             "spec": {"type": "ExternalName", "externalName": self.lab.balancer_address, "ports": [{"port": port}]}},
+             "spec": {"type": "ExternalName", "externalName": self.lab.network.subnet.host, "ports": [{"port": port}]}},
             {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": f"{_VERSION}.{_GROUP}"},
              "spec": {"group": _GROUP, "version": _VERSION, "groupPriorityMinimum": 100, "versionPriority": 100,
                       "insecureSkipTLSVerify": True,
