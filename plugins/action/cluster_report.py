@@ -13,6 +13,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, job, report, report_html
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
 
 display = Display()
 
@@ -57,14 +58,13 @@ class ActionModule(ActionBase):
             result.update(error.as_result(), failed=True, msg=str(error))
             return result
         result["artifact"] = artifact
-        # As set_stats gives it to the strategy; AWX shows run-level statistics as the job's artifacts.
-        result["ansible_stats"] = {"data": {"kubepki": artifact}, "per_host": False, "aggregate": False}
+        result["ansible_stats"] = _registered.statistics(artifact)
         return result
 
     def _report(self, options, nodes, silent, task_vars, result):
         document = report.build(nodes, silent, warn_below_days=options["warn_below_days"],
                                 critical_below_days=options["critical_below_days"])
-        done = {host: [self._registered(task_vars, host, name) for name in options["results"]] for host in nodes}
+        done = {host: [_registered.registered(task_vars, host, name) for name in options["results"]] for host in nodes}
         artifact = job.summarise(options["job"], document, done, began=options["began"], check=self._task.check_mode)
         result["report"] = document
         result["files"] = self._write(options["report_dir"], document, result)
@@ -90,32 +90,4 @@ class ActionModule(ActionBase):
         """Give ({host: what cert_expiry said}, {host: why it said nothing}) for every host of the play."""
         if not name:
             raise PkiError("the option result is missing", fix="Name the variable that the hosts registered.")
-        nodes, silent = {}, {}
-        for host in task_vars["ansible_play_hosts_all"]:
-            registered = self._registered(task_vars, host, name)
-            if registered.get("node"):
-                nodes[host] = registered["node"]
-            elif registered.get("unreachable"):
-                silent[host] = "did not answer"
-            else:
-                silent[host] = registered.get("msg") or "gave no answer"
-        return nodes, silent
-
-    @staticmethod
-    def _registered(task_vars, host, name):
-        try:
-            value = task_vars["hostvars"][host][name]
-        except KeyError:
-            return {}
-        return _plain(value)
-
-
-def _plain(value):
-    """Give Ansible's containers as Python's own, so that nothing is templated or tagged any more."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, str):
-        return str(value)
-    return value
+        return _registered.answers(task_vars, task_vars["ansible_play_hosts_all"], name, "node")

@@ -12,6 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import external_bundle
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
 
 display = Display()
 _TEXTS = ("name", "path", "ca", "request", "ca_certificate")
@@ -39,7 +40,7 @@ class ActionModule(ActionBase):
         result.update(changed=False, directory=directory)
         try:
             bundle = external_bundle.Bundle(directory, self._task.check_mode)
-            answers = {host: _registered(task_vars, host, options["result"]) for host in options["hosts"]}
+            answers = {host: _asked(task_vars, host, options["result"]) for host in options["hosts"]}
             if options["step"] == "close":
                 result["changed"] = bundle.close(_names(answers, "renewed", "created"))
                 return result
@@ -74,12 +75,9 @@ def _names(answers, *actions):
     return {host: [row["name"] for row in answer["leaves"] if row["action"] in actions] for host, answer in answers.items()}
 
 
-def _registered(task_vars, host, name):
-    """Give what a host registered as plain data: {"requests", "leaves", "looked"}."""
-    try:
-        value = task_vars["hostvars"][host][name]
-    except KeyError:
-        value = {}
+def _asked(task_vars, host, name):
+    """Give what a host registered: {"requests", "leaves", "looked"}."""
+    value = _registered.registered(task_vars, host, name, ("requests", "leaves"))
     leaves = [{"name": str(row["name"]), "action": str(row["action"])} for row in value.get("leaves") or []]
     requests = [dict({key: str(one[key]) for key in _TEXTS}, days=float(one["days"])) for one in value.get("requests") or []]
     return {"requests": requests, "leaves": leaves, "looked": [row["name"] for row in leaves]}

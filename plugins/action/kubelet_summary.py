@@ -9,6 +9,7 @@ __metaclass__ = type
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubelet_job
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
 
 display = Display()
 
@@ -35,36 +36,19 @@ class ActionModule(ActionBase):
             "began": {"type": "float"},
         })
         result["changed"] = False
-        requests = {host: _registered(task_vars, host, options["requests"]) for host in options["hosts"]}
+        requests = {host: _registered.registered(task_vars, host, options["requests"], _FIELDS) for host in options["hosts"]}
         if options["step"] == "requests":
             signing, absent, obstacle = kubelet_job.collect(requests, options["needed"])
             result.update(signing=signing, absent=absent)
             if obstacle:
                 result.update(failed=True, msg=obstacle)
             return result
-        installs = {host: _registered(task_vars, host, options["installs"]) for host in options["hosts"]}
+        installs = {host: _registered.registered(task_vars, host, options["installs"], _FIELDS) for host in options["hosts"]}
         installs = {host: install for host, install in installs.items() if install and not install.get("skipped")}
         artifact, skipped = kubelet_job.summarise(options["job"], requests, installs, options["began"])
         display.display(kubelet_job.table(requests, installs))
         display.display(kubelet_job.sentence(artifact))
         # The caller fails in a task of its own: of a failed task Ansible keeps no statistics, and the artifact would be lost.
         result.update(artifact=artifact, skipped_hosts=skipped, incomplete=kubelet_job.listed(skipped) if skipped else "")
-        result["ansible_stats"] = {"data": {"kubepki": artifact}, "per_host": False, "aggregate": False}
+        result["ansible_stats"] = _registered.statistics(artifact)
         return result
-
-
-def _registered(task_vars, host, name):
-    try:
-        value = task_vars["hostvars"][host][name] if name else {}
-    except KeyError:
-        return {}
-    return {key: _plain(value[key]) for key in _FIELDS if key in value}
-
-
-def _plain(value):
-    """Give Ansible's containers as Python's own, so that nothing is templated or tagged any more."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, str) else value

@@ -11,6 +11,7 @@ import time
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import recovery
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
 
 display = Display()
 
@@ -36,7 +37,7 @@ class ActionModule(ActionBase):
             "began": {"type": "float"},
         })
         result["changed"] = False
-        looks, silent = _looks(options["looks"], options["hosts"], task_vars)
+        looks, silent = _registered.answers(task_vars, options["hosts"], options["looks"], "look")
         if options["step"] == "plan":
             plan = recovery.decide(looks, silent, options["control_planes"], options["partial"])
             display.display("\n".join(recovery.shown(plan)))
@@ -44,37 +45,10 @@ class ActionModule(ActionBase):
             if plan["refusal"]:
                 result.update(failed=True, msg="Nothing was changed anywhere. " + plan["refusal"])
             return result
-        plan = _plain(options["plan"])
+        plan = _registered.plain(options["plan"])
         seconds = round(time.time() - options["began"], 1) if options["began"] else None
         artifact = recovery.summarise(plan, looks, options["ready"], options["failed"], seconds, self._task.check_mode)
         display.display(recovery.sentence(artifact))
         result.update(artifact=artifact, incomplete=recovery.incomplete(plan, options["failed"]))
-        # As set_stats gives it to the strategy; AWX shows run-level statistics as the job's artifacts.
-        result["ansible_stats"] = {"data": {"kubepki": artifact}, "per_host": False, "aggregate": False}
+        result["ansible_stats"] = _registered.statistics(artifact)
         return result
-
-
-def _looks(name, hosts, task_vars):
-    """Give ({host: what it saw of itself}, {host: why it said nothing})."""
-    looks, silent = {}, {}
-    for host in hosts:
-        try:
-            registered = task_vars["hostvars"][host][name]
-        except KeyError:
-            registered = {}
-        if registered.get("look"):
-            looks[host] = _plain(registered["look"])
-        elif registered.get("unreachable"):
-            silent[host] = "did not answer"
-        else:
-            silent[host] = str(registered.get("msg") or "gave no answer")
-    return looks, silent
-
-
-def _plain(value):
-    """Give Ansible's containers as Python's own, so that nothing is templated or tagged any more."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, str) else value

@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What hosts registered, for action plugins that put it together on the controller."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+
+def plain(value):
+    """Give Ansible's containers as Python's own, so that nothing is templated or tagged any more."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, str) else value
+
+
+def registered(task_vars, host, name, fields=None):
+    """Give what a host registered under a name as plain data; {} where it registered nothing. fields: only these of it."""
+    try:
+        value = task_vars["hostvars"][host][name] if name else {}
+    except KeyError:
+        return {}
+    return plain(value) if fields is None else {key: plain(value[key]) for key in fields if key in value}
+
+
+def answers(task_vars, hosts, name, key):
+    """Sort what hosts registered: ({host: what is under the key}, {host: why there is nothing}).
+
+    key: what a module that worked gives. A host that did not answer, failed or was not asked says so instead.
+    """
+    found, silent = {}, {}
+    for host in hosts:
+        value = registered(task_vars, host, name, (key, "unreachable", "msg"))
+        if value.get(key):
+            found[host] = value[key]
+        elif value.get("unreachable"):
+            silent[host] = "did not answer"
+        else:
+            silent[host] = value.get("msg") or "gave no answer"
+    return found, silent
+
+
+def statistics(artifact):
+    """Give the run-level statistics as set_stats gives them to the strategy; AWX shows them as the job's artifacts."""
+    return {"data": {"kubepki": artifact}, "per_host": False, "aggregate": False}
