@@ -64,9 +64,9 @@ def rotation(lab: Lab) -> dict:
     planes = max(trips[name] for name in list(lab.control_planes)[1:] or lab.control_planes)
     workers = max([trips[name] for name in lab.workers], default=0)
     ours, theirs = outcome.artifact["seconds"], outcome.artifact["restart_seconds"]
-    return {"work": "rotate_ca, all four, %d+%d nodes: %d tasks, SSH commands: %d on the first node, %d on each other control-plane "
-                    "node, %d on each worker" % (len(lab.control_planes), len(lab.workers), outcome.tasks,
-                                                 trips[next(iter(lab.control_planes))], planes, workers),
+    return {"work": "rotate_ca, all four, %d+%d nodes: %d tasks; SSH commands: %d on the first node, %d on each other of the "
+                    "control plane, %d on each worker" % (len(lab.control_planes), len(lab.workers), outcome.tasks,
+                                                          trips[next(iter(lab.control_planes))], planes, workers),
             "against": "the sum of its restarts of static pods, each node's longest", "ours": ours, "theirs": theirs,
             "ratio": ours / theirs, "target": 1.5}
 
@@ -80,6 +80,7 @@ def rows(lab: Lab, rounds: int) -> Iterator[dict]:
     yield against_kubeadm(str(inventory), "cp2")
     yield community.measure(str(inventory), "cp2")
     yield renewal(lab)
+    yield rotation(lab)
     yield expiry.measure(str(inventory), "cp2")
     yield expiry_as_a_command(str(inventory), "cp2")
     yield from csrs.measure(lab, str(inventory), "cp2")
