@@ -210,9 +210,9 @@ def _return_rows(key: str, spec: dict) -> list[str]:
 def modules_page() -> str:
     documents = modules()
     lines = [GENERATED % "plugins/modules", "# Modules", "",
-             "All are called by their full name, `kubepki.lifecycle.NAME`, and `ansible-doc` shows the same as this page. The roles",
-             "call them; of use by themselves are mainly `cert_expiry`, `cert_leaf`, `cert_ca`, `cert_csr`, `file_backup` and",
-             "`static_pod_restart`.", "",
+             "All are called by their full name, `kubepki.lifecycle.NAME`, and `ansible-doc` shows the same as this page. The",
+             "roles call them; of use by themselves are mainly `cert_expiry`, `cert_leaf`, `cert_ca`, `cert_csr`, `file_backup`",
+             "and `static_pod_restart`.", "",
              "| module | |", "|---|---|"]
     lines += [f"| [{name}](#{name}) | {document['short_description']} |" for name, document in documents.items()]
     lines.append("")
