@@ -31,6 +31,8 @@ OF_PLAYBOOKS = {
                          "description": "The host of the inventory from which the API is spoken to."},
     "kubepki_batch": {"type": "str", "default": "10%",
                       "description": "How many workers at a time: a percentage or a count."},
+    "kubepki_timer_host": {"type": "str", "default": "localhost",
+                           "description": "The host that makes the report: the controller, or a host of the inventory."},
     "kubepki_user_state": {"type": "str", "default": "present", "choices": ["present", "absent"],
                            "description": "C(present) issues or renews; C(absent) revokes."},
 }

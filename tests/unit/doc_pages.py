@@ -310,8 +310,19 @@ def _venv(command: str, arguments: list[str]) -> None:
 
 
 PYTHON_MODULES = {"tests.lab": _lab, "pytest": _pytest, "pip": _pip, "venv": _venv}
+def _systemd(command: str, arguments: list[str]) -> None:
+    """Looking at, or starting, what schedule_report installs."""
+    names = {f"{VARIABLES['kubepki_timer_name'].meanings[0][2]['default']}.{path.name.split('.')[1]}"
+             for path in (ROOT / "roles/report_timer/templates").iterdir()}
+    if len(arguments) == 1 and arguments[0] == "--failed":
+        return
+    known = len(arguments) == 2 and arguments[0] in ("start", "status", "list-timers", "-u")
+    if not known or arguments[1] not in names | {"kubelet"}:
+        raise Unfit(f"{command}: neither a way to look at nor the name of a unit ({', '.join(sorted(names))})")
+
+
 JUDGES = {"ansible-playbook": _playbook, "ansible": _adhoc, "ansible-galaxy": _galaxy, "ansible-doc": _doc, "make": _make,
-          "python": _python}
+          "python": _python, "systemctl": _systemd, "journalctl": _systemd}
 
 
 # ---- judging blocks ----

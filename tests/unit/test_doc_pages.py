@@ -78,6 +78,8 @@ PLAY = "ansible-playbook -i inventory kubepki.lifecycle."
     ("python3 -m pip install ansible", "is not what this collection needs"),
     (".venv/bin/python -m pytest tests/units", "there is no tests/units"),
     (".venv/bin/python tools/run_ansible_tests.py sanity", "there is no file"),
+    ("systemctl start kubepki-reports.service", "nor the name of a unit"),
+    ("systemctl stop kubepki-report.timer", "nor the name of a unit"),
     ("kubectl get csr", "a kind of command that no test knows"),
     ("make lint && make test", "a kind of command that no test knows"),
     ("rm -rf /etc/kubernetes", "a kind of command that no test knows")])
@@ -125,12 +127,12 @@ def test_a_block_that_is_not_so_is_found(language, text, why):
 
 def test_a_dead_link_is_found():
     page = ROOT / "docs" / "page.md"
-    text = ("# Some *words*, and `code`\n[a](rotation.md) [b](rotations.md) [c](rotation.md#the-phases) [d](rotation.md#the-faces)\n"
+    text = ("# Some *words*, and `code`\n[a](rotation.md) [b](rotations.md) [c](rotation.md#the-phases) [d](rotation.md#faces)\n"
             "[e](#some-words-and-code) [f](#other) [g](https://example.com/nowhere) [h\ni](../roles/none/README.md)\n"
             f"[j]({doc_pages.HOME}ansible.cfg) [k]({doc_pages.HOME}none.cfg)\n```\n[l](fenced.md)\n```\n## Twice\n## Twice\n"
             "[m](#twice-1)\n")
     assert doc_pages.dead_links(text, page) == [
-        "rotations.md", "rotation.md#the-faces", "#other", "../roles/none/README.md", f"{doc_pages.HOME}none.cfg"]
+        "rotations.md", "rotation.md#faces", "#other", "../roles/none/README.md", f"{doc_pages.HOME}none.cfg"]
 
 
 def test_what_is_said_in_passing_is_found():
