@@ -309,7 +309,6 @@ def _venv(command: str, arguments: list[str]) -> None:
         raise Unfit(f"{command}: a kind of command that no test knows")
 
 
-PYTHON_MODULES = {"tests.lab": _lab, "pytest": _pytest, "pip": _pip, "venv": _venv}
 def _systemd(command: str, arguments: list[str]) -> None:
     """Looking at, or starting, what schedule_report installs."""
     names = {f"{VARIABLES['kubepki_timer_name'].meanings[0][2]['default']}.{path.name.split('.')[1]}"
@@ -321,6 +320,7 @@ def _systemd(command: str, arguments: list[str]) -> None:
         raise Unfit(f"{command}: neither a way to look at nor the name of a unit ({', '.join(sorted(names))})")
 
 
+PYTHON_MODULES = {"tests.lab": _lab, "pytest": _pytest, "pip": _pip, "venv": _venv}
 JUDGES = {"ansible-playbook": _playbook, "ansible": _adhoc, "ansible-galaxy": _galaxy, "ansible-doc": _doc, "make": _make,
           "python": _python, "systemctl": _systemd, "journalctl": _systemd}
 

@@ -27,7 +27,7 @@ def test_a_page_names_only_commands_variables_and_places_that_there_are(name):
     for variable, value in doc_pages.settings(TEXTS[name]):
         doc_pages.variable(variable, value)
     metrics = set(re.findall(r"kubepki_[a-z]+", (ROOT / "plugins/module_utils/_pki/metrics.py").read_text()))
-    named = {found for found in re.findall(r"\bkubepki_[a-z_]*[a-z]\b", TEXTS[name])}
+    named = set(re.findall(r"\bkubepki_[a-z_]*[a-z]\b", TEXTS[name]))
     assert named - set(doc_pages.VARIABLES) - metrics == set()
     assert doc_pages.dead_links(TEXTS[name], PAGES[name]) == []
 
