@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help venv collection lint test test-unit test-integration test-lab test-ansible-units test-chaos test-requests test-external \
-	test-recovery bench demo lab-up lab-down changelog build clean
+	test-recovery bench demo lab-up lab-down docs changelog build clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -94,6 +94,9 @@ lab-up: ## a kubeadm cluster of three control-plane nodes and two workers (LAB=n
 
 lab-down: ## remove it
 	$(PYTHON) -m tests.lab down --name $(LAB)
+
+docs: venv ## the roles' READMEs and docs/reference, from what is declared
+	$(BIN)/python tools/reference.py
 
 changelog: venv ## CHANGELOG.md from changelogs/fragments, for the version in galaxy.yml
 	$(BIN)/antsibull-changelog release --update-existing --reload-plugins --refresh-plugins

@@ -14,22 +14,26 @@ ROLES = Path(__file__).resolve().parents[1] / "roles"
 
 
 def markdown(text: str) -> str:
-    """Ansible's C(...) and O(...) as Markdown code."""
-    return re.sub(r"\b[CO]\(([^)]*)\)", r"`\1`", text)
+    """Ansible's C(...), O(...) and M(...) as Markdown code."""
+    return re.sub(r"\b[COM]\(([^)]*)\)", r"`\1`", text)
 
 
 def sentences(value: list[str] | str) -> str:
     return markdown(" ".join(value) if isinstance(value, list) else value)
 
 
+def shown(option: dict) -> str:
+    """An option's default as a cell of a table."""
+    default = option.get("default", "")
+    if isinstance(default, list):
+        default = ", ".join(str(item) for item in default) or "(empty)"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`" if default != "" else "-"
+
+
 def option_rows(options: dict[str, dict]) -> list[str]:
     rows = ["| variable | type | default | meaning |", "|---|---|---|---|"]
     for name, option in options.items():
-        default = option.get("default", "")
-        if isinstance(default, list):
-            default = ", ".join(str(item) for item in default) or "(empty)"
-        shown = f"`{str(default).lower() if isinstance(default, bool) else default}`" if default != "" else "-"
-        rows.append(f"| `{name}` | {option['type']} | {shown} | {sentences(option['description'])} |")
+        rows.append(f"| `{name}` | {option['type']} | {shown(option)} | {sentences(option['description'])} |")
     return rows
 
 
@@ -53,19 +57,22 @@ def readme(role: Path) -> str:
     return "\n".join(lines)
 
 
-def main() -> int:
-    stale = []
-    for role in sorted(path for path in ROLES.iterdir() if (path / "meta/argument_specs.yml").exists()):
-        text, target = readme(role), role / "README.md"
-        if not target.exists() or target.read_text() != text:
-            stale.append(target)
-            if "--check" not in sys.argv:
-                target.write_text(text)
-    if "--check" in sys.argv and stale:
-        print("not what meta/argument_specs.yml says (run `make docs`): " + ", ".join(str(path) for path in stale))
+def pages() -> dict[Path, str]:
+    """Every role's README: its path and its text."""
+    return {role / "README.md": readme(role) for role in sorted(ROLES.iterdir()) if (role / "meta/argument_specs.yml").exists()}
+
+
+def write(wanted: dict[Path, str], check: bool) -> int:
+    """Write the pages that are not as wanted; with `check`, only name them. Gives the exit code."""
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    if check and stale:
+        print("not what the specifications say (run `make docs`): " + ", ".join(str(path) for path in stale))
         return 1
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(wanted[path])
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write(pages(), "--check" in sys.argv))

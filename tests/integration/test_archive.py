@@ -80,7 +80,7 @@ def test_every_playbook_is_found_by_its_full_name(installed, playbook):
     (installed / "inventory").write_text("[kube_control_plane]\ncp1\n[kube_node]\nw1\n")
     said = run(["ansible-playbook", "-i", "inventory", "--list-tasks", f"kubepki.lifecycle.{playbook}"], installed,
                installed / "collections")
-    assert "kube_control_plane" in said
+    assert "There is a control plane in it" in said and said.count("play #") > 1
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)

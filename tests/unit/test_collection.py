@@ -64,16 +64,6 @@ def test_the_license_is_the_gpl_3_in_full():
     assert "END OF TERMS AND CONDITIONS" in text
 
 
-MARKDOWN_LINK = re.compile(r"(?<!`)\[[^\]\n]*\]\(([^)\s]+)\)")
-
-
-@pytest.mark.parametrize("page", [path for path in FILES if path.suffix == ".md"], ids=str)
-def test_every_relative_link_of_a_page_leads_somewhere(page):
-    targets = MARKDOWN_LINK.findall((ROOT / page).read_text())
-    local = [target.split("#")[0] for target in targets if not re.match(r"[a-z]+:|#", target)]
-    assert [target for target in local if not (ROOT / page).parent.joinpath(target).exists()] == []
-
-
 # ---- modules and the library ----
 
 @pytest.mark.parametrize("path", TARGET_SIDE, ids=ids(TARGET_SIDE))

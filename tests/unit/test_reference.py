@@ -1,0 +1,86 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The generated pages are what modules, roles and playbooks declare."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from tools import reference, role_readmes  # noqa: E402
+
+PAGES = reference.pages()
+VARIABLES = reference.variables()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
+def test_a_generated_page_is_what_make_docs_writes(page):
+    assert page.read_text() == PAGES[page], "run `make docs`"
+
+
+def test_check_names_a_stale_page_and_writes_nothing(tmp_path, capsys):
+    page = tmp_path / "reference" / "modules.md"
+    assert role_readmes.write({page: "text"}, check=True) == 1
+    assert str(page) in capsys.readouterr().out and not page.exists()
+    assert role_readmes.write({page: "text"}, check=False) == 0 and page.read_text() == "text"
+    assert role_readmes.write({page: "text"}, check=True) == 0
+
+
+def test_every_variable_that_a_playbook_reads_is_on_the_page_once():
+    read = {name for path in (ROOT / "playbooks").glob("*.yml") for name in reference.VARIABLE.findall(path.read_text())}
+    rows = re.findall(r"^\| `(kubepki_[a-z_]+)` \|", reference.variables_page(), re.MULTILINE)
+    assert rows == sorted(read)
+
+
+def test_what_only_playbooks_read_is_read_by_one_and_handed_to_no_role():
+    for name in reference.OF_PLAYBOOKS:
+        assert [option for _names, option, _spec in VARIABLES[name].meanings] == [None]
+
+
+def test_every_role_and_module_is_in_the_reference():
+    roles, modules = reference.roles_page(), reference.modules_page()
+    names = sorted(path.name for path in (ROOT / "roles").iterdir())
+    assert re.findall(r"^\| \[([a-z_]+)\]\(\.\./", roles, re.MULTILINE) == names
+    names = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
+    assert re.findall(r"^## ([a-z_]+)$", modules, re.MULTILINE) == names
+    assert not re.search(r"\b(?:C|O|V|RV|M|E|P)\(", modules), "markup of Ansible's on a page of Markdown"
+
+
+def test_a_module_has_the_options_of_its_fragments():
+    options = reference.modules()["cert_expiry"]["options"]
+    assert {"live", "kubernetes_dir", "kubelet_dir"} <= set(options) and "state_dir" not in options
+    assert {"state_dir", "backup_dir"} <= set(reference.modules()["cert_leaf"]["options"])
+
+
+def test_the_choices_are_those_of_the_playbook_and_the_modules():
+    asserted = [task["ansible.builtin.assert"]["that"] for play in reference.playbooks()["rotate_ca"] for task in play["tasks"]
+                if "ansible.builtin.assert" in task]
+    phases = next(line for that in asserted for line in that if "kubepki_phase" in line)
+    assert yaml.safe_load(phases.partition(" in ")[2]) == VARIABLES["kubepki_phase"].choices
+    modules = reference.modules()
+    assert modules["cert_leaf"]["options"]["key_type"]["choices"] == reference.KEY_TYPES
+    assert VARIABLES["kubepki_cas"].choices == modules["cert_ca"]["options"]["names"]["choices"]
+
+
+@pytest.mark.parametrize("name, value, fits", [
+    ("kubepki_phase", "prepare", True), ("kubepki_phase", "prepair", False), ("kubepki_cas", "ca,sa", True),
+    ("kubepki_cas", "ca,etcd", False), ("kubepki_force", "true", True), ("kubepki_force", True, True),
+    ("kubepki_force", "maybe", False), ("kubepki_leaf_days", "90", True), ("kubepki_leaf_days", "90d", False),
+    ("kubepki_key_type", "ed25519", False),
+    ("kubepki_user_name", "alice", True), ("kubepki_csr_action", "approve", True), ("kubepki_csr_action", "allow", False)])
+def test_what_a_variable_may_be(name, value, fits):
+    assert (VARIABLES[name].permits(value) is None) == fits
+
+
+def test_where_playbooks_differ_the_page_says_who_does_what():
+    row = next(line for line in reference.variables_page().splitlines() if line.startswith("| `kubepki_names`"))
+    assert "`renew_leaves`: `all`" in row and "`restart_static_pods`: Which static pods." in row
+    row = next(line for line in reference.variables_page().splitlines() if line.startswith("| `kubepki_user_roles`"))
+    assert "`kubepki_user_namespace`" in row, "a role's own option is shown as the variable that sets it"
