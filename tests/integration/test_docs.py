@@ -61,7 +61,8 @@ def test_every_playbook_of_the_collection_is_shown_to_users():
     assert sorted(name.rpartition(".")[2] for name in GIVEN if name.startswith("kubepki.lifecycle.")) == doc_pages.PLAYBOOKS
 
 
-@pytest.mark.parametrize("playbook", sorted(GIVEN))
+# test_awx.py runs the one of AWX, with stand-ins for the collection that it needs.
+@pytest.mark.parametrize("playbook", sorted(set(GIVEN) - {"docs/examples/awx/configure.yml"}))
 def test_a_playbook_of_the_pages_passes_the_syntax_check(playbook, tmp_path):
     arguments = [word for given in GIVEN[playbook] for word in ("-e", given)]
     done = syntax_check(tmp_path, str(ROOT / playbook) if "/" in playbook else playbook, *arguments)

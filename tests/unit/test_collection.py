@@ -222,6 +222,11 @@ def test_no_fact_is_used_that_the_task_before_has_not_gathered():
                              path.read_text()), path
         if "ansible_facts" in path.read_text():
             readers[path.relative_to(ROOT).as_posix()] = set(re.findall(r"ansible_facts\['(\w+)'\]", path.read_text()))
+    timer = readers.pop("roles/report_timer/tasks/present.yml"), readers.pop("roles/report_timer/vars/main.yml")
+    assert timer == ({"getent_passwd"}, {"getent_passwd"})
+    steps = load(ROOT / "roles" / "report_timer" / "tasks" / "present.yml")
+    asked = next(number for number, task in enumerate(steps) if "ansible.builtin.getent" in task)
+    assert asked + 1 == next(number for number, task in enumerate(steps) if "ansible_facts" in str(task))
     assert readers == {"roles/preflight/tasks/main.yml": {"pkg_mgr"}}
     tasks = load(ROOT / "roles" / "preflight" / "tasks" / "main.yml")
     gathers = [number for number, task in enumerate(tasks) if "ansible.builtin.setup" in task]
