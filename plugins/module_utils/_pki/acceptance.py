@@ -46,4 +46,3 @@ def _question(endpoint, pair, name, timeout):
     path = {"etcd-server": "/version", "kubelet": "/pods"}.get(endpoint.name, "/api")
     url = "https://%s%s" % (endpoint.address, path)
     return lambda: probe.http_request(url, client=pair, timeout=timeout, headers=headers).status
-

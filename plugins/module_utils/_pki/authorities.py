@@ -237,4 +237,3 @@ def probe_client(layout, name, signer):
 def probe_path(state_dir, name):
     """Give where the client of a dropped authority lies, by which it is proven that nobody accepts it any more."""
     return os.path.join(state_dir, "former-%s.pem" % name)
-

@@ -412,4 +412,3 @@ def recover(layout, state_dir=files.STATE_DIR):
     found = files.Transaction.recover(authorities.JOB, state_dir)
     remove_empty(layout)
     return found
-

@@ -65,4 +65,3 @@ def _depends(path, signer, known):
     if signed and signed != signer:
         return "its client certificate is signed by %s" % rotation.short(signed)
     return None
-

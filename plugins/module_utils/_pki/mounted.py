@@ -56,4 +56,3 @@ def tokens(layout, former):
     pattern = os.path.join(layout.kubelet_dir, "pods", "*", "volumes", "kubernetes.io~*", "*", "token")
     return sorted(os.path.relpath(path, layout.kubelet_dir) for path in glob.glob(pattern)
                   if token_key(files.read_if_exists(path) or b"") == former)
-

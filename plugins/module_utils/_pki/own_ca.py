@@ -85,4 +85,3 @@ def write(own, writes, state_dir, backup_dir, backup_keep):
         transaction.write(path, data, _SECRET if path == own.key_path else _PUBLIC)
     transaction.commit()
     return backup
-

@@ -99,4 +99,3 @@ def recorded(state_dir, restarts, phase):
     if restarts and phase:
         record["last"] = {"phase": phase, "at": round(now, 2), "components": sorted(restarts)}
     return dict(record, boot=boot, pending=pending)
-

@@ -99,4 +99,3 @@ def same_cross(data, certificate):
         return False
     return (existing.key_sha256 == certificate.key_sha256 and existing.issuer == certificate.issuer
             and existing.subject == certificate.subject and existing.not_after >= certificate.not_after)
-
