@@ -43,6 +43,12 @@ options:
     description: How many control-plane nodes there have to be; V(0) does not count.
     type: int
     default: 0
+  known:
+    description:
+      - How many hosts of the inventory can be members of etcd; V(0) does not ask.
+      - More members mean that the run does not see the whole cluster, as in a slice of a job.
+    type: int
+    default: 0
   wait:
     description: For how many seconds to look until all is well; V(0) looks once.
     type: int
@@ -100,7 +106,8 @@ def look(module):
     """Give what health.wait() found."""
     options = module.params
     layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-    result = health.wait(layout, options["wait"], options["expect"], options["addresses"], options["skip"])
+    result = health.wait(layout, options["wait"], options["expect"], options["addresses"], options["skip"],
+                         known=options["known"])
     if options["fail"]:
         health.require(result)
     return dict(result, changed=False)
@@ -114,6 +121,7 @@ def main():
             addresses={"type": "list", "elements": "str", "default": []},
             skip={"type": "list", "elements": "str", "default": []},
             expect={"type": "int", "default": 0},
+            known={"type": "int", "default": 0},
             wait={"type": "int", "default": 0},
             fail={"type": "bool", "default": True},
         ),

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The throw-away nodes of the unit tests serve here, too, and need the collection to be importable."""
+"""The throw-away nodes of the unit tests serve here, too, and need the collection to be importable; the archive is built once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,30 @@ import runpy
 import sys
 from pathlib import Path
 
+import pytest
+import userland
+
 UNIT = Path(__file__).resolve().parents[1] / "unit"
 
 sys.path.insert(0, str(UNIT))
 runpy.run_path(str(UNIT / "conftest.py"))
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory):
+    """The archive that users download."""
+    return userland.build(tmp_path_factory.mktemp("build"))
+
+
+@pytest.fixture(scope="session")
+def installed(archive, tmp_path_factory):
+    """A user's folder, with the collection in its folder collections."""
+    folder = tmp_path_factory.mktemp("user")
+    userland.install(archive, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tools(installed):
+    """The bin folder of a new environment, as an execution environment has it."""
+    return userland.execution_environment(installed)

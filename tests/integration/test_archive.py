@@ -5,55 +5,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
-import yaml
+from userland import ROOT, attempt, run
 
-ROOT = Path(__file__).resolve().parents[2]
-BIN = Path(sys.executable).parent
 TOP_LEVEL = {
     "CHANGELOG.md", "CONTRIBUTING.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "changelogs", "docs", "meta",
     "playbooks", "plugins", "requirements.txt", "roles",
 }
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py") if path.stem != "__init__")
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml") if not path.name.startswith("_"))
-
-
-def attempt(command, folder, collections, tools=BIN):
-    """Run a command as a user without a checkout would: nothing of this one is on any path."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    environment.update(ANSIBLE_COLLECTIONS_PATH=str(collections), ANSIBLE_HOME=str(folder / "home"), NO_COLOR="1",
-                       PATH=f"{tools}:{os.environ['PATH']}")
-    return subprocess.run([str(tools / command[0]), *command[1:]], cwd=folder, env=environment, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, check=False)
-
-
-def run(command, folder, collections, tools=BIN):
-    """The same, for a command that has to succeed. Returns its output."""
-    done = attempt(command, folder, collections, tools)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("build")
-    run(["ansible-galaxy", "collection", "build", "--output-path", str(folder), str(ROOT)], folder, folder / "none")
-    version = yaml.safe_load((ROOT / "galaxy.yml").read_text())["version"]
-    return folder / f"kubepki-lifecycle-{version}.tar.gz"
-
-
-@pytest.fixture(scope="module")
-def installed(archive, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("user")
-    run(["ansible-galaxy", "collection", "install", "--offline", "-p", str(folder / "collections"), str(archive)],
-        folder, folder / "collections")
-    return folder
 
 
 def test_the_archive_holds_what_users_need_and_nothing_else(archive):
@@ -83,6 +46,28 @@ def test_every_playbook_is_found_by_its_full_name(installed, playbook):
     assert "kube_control_plane" in said
 
 
+# What AWX tells each slice of a job: nothing but the name of the workflow that it made of them, which is the job template's.
+SLICE = ["-e", '{"awx_job_template_name": "certificates: renew", "awx_workflow_job_name": "certificates: renew"}']
+NOBODY = "ansible_host=127.0.0.1 ansible_port=1 ansible_ssh_common_args='-o ConnectTimeout=1'"
+
+
+@pytest.mark.parametrize("playbook", [name for name in PLAYBOOKS if name != "check_expiry"])
+def test_a_slice_of_a_job_is_refused_before_any_node_is_asked(installed, playbook):
+    (installed / "slice").write_text(f"[kube_control_plane]\ncp1 {NOBODY}\n[kube_node]\n")
+    done = attempt(["ansible-playbook", "-i", "slice", f"kubepki.lifecycle.{playbook}", *SLICE], installed,
+                   installed / "collections")
+    assert done.returncode == 2
+    assert "number of slices to 1" in done.stdout and "cp1" not in done.stdout
+
+
+def test_a_report_may_be_a_slice_even_without_a_control_plane_node(installed):
+    # AWX leaves the groups in a slice's inventory, also when none of their hosts is in it.
+    (installed / "workers").write_text(f"[kube_control_plane]\n[kube_node]\nw1 {NOBODY}\n")
+    done = attempt(["ansible-playbook", "-i", "workers", "kubepki.lifecycle.check_expiry", *SLICE], installed,
+                   installed / "collections")
+    assert "w1: did not answer" in done.stdout and "check_expiry: warning" in done.stdout
+
+
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_an_inventory_without_the_groups_ends_with_the_remedy(installed, playbook):
     (installed / "empty").write_text("[webservers]\nwww1\n")
@@ -93,15 +78,8 @@ def test_an_inventory_without_the_groups_ends_with_the_remedy(installed, playboo
 
 
 @pytest.mark.timeout(900)
-def test_the_requirements_of_an_execution_environment_are_enough(installed):
+def test_the_requirements_of_an_execution_environment_are_enough(installed, tools):
     """A new environment with ansible-core and what meta/execution-environment.yml names runs a playbook by its full name."""
-    collection = installed / "collections" / "ansible_collections" / "kubepki" / "lifecycle"
-    named = yaml.safe_load((collection / "meta" / "execution-environment.yml").read_text())["dependencies"]["python"]
-    subprocess.run([sys.executable, "-m", "venv", str(installed / "venv")], check=True)
-    tools = installed / "venv" / "bin"
-    core = run(["python", "-c", "from ansible.release import __version__; print(__version__)"], installed, installed)
-    run(["python", "-m", "pip", "install", "-q", f"ansible-core=={core.strip()}", "-r", str(collection / named)], installed,
-        installed, tools)
     host = f"localhost ansible_connection=local ansible_python_interpreter={tools}/python"
     (installed / "local").write_text(f"[kube_control_plane]\n{host}\n")
     run(["ansible-playbook", "-i", "local", "kubepki.lifecycle.check_expiry", "-e", "kubepki_live=false",

@@ -221,6 +221,25 @@ def test_a_playbook_is_in_the_readme_and_the_variables_it_reads_are_on_a_page(pa
     assert set(re.findall(r"\bkubepki_[a-z_]+", text)) - registered - documented_variables() == set()
 
 
+# A fact cache holds what was true once: nothing is gathered before it is needed, and nothing lasts longer than the run.
+def test_no_fact_is_used_that_the_task_before_has_not_gathered():
+    for path in PLAYBOOKS:
+        for play in load(path):
+            assert play.get("gather_facts") is False or "ansible.builtin.import_playbook" in play, f"{path.name}: {play['name']}"
+    readers = {}
+    for path in [*PLAYBOOKS, *(ROOT / "roles").glob("*/*/*.yml")]:
+        assert not re.search(r"\bcacheable\b|\bansible_(date_time|distribution|os_family|default_ipv4|hostname|nodename)\b",
+                             path.read_text()), path
+        if "ansible_facts" in path.read_text():
+            readers[path.relative_to(ROOT).as_posix()] = set(re.findall(r"ansible_facts\['(\w+)'\]", path.read_text()))
+    assert readers == {"roles/preflight/tasks/main.yml": {"pkg_mgr"}}
+    tasks = load(ROOT / "roles" / "preflight" / "tasks" / "main.yml")
+    gathers = [number for number, task in enumerate(tasks) if "ansible.builtin.setup" in task]
+    uses = [number for number, task in enumerate(tasks) if "ansible_facts" in str(task)]
+    assert len(gathers) == 1 and uses == [gathers[0] + 1]
+    assert tasks[gathers[0]]["when"] == tasks[uses[0]]["when"][0]
+
+
 # ---- the release ----
 
 def test_the_version_has_a_changelog_entry_or_fragments_wait_for_one():

@@ -37,17 +37,19 @@ def look(layout, addresses=(), skip=(), timeout=3.0):
     return result
 
 
-def wait(layout, seconds, expect=0, addresses=(), skip=(), timeout=3.0):
+def wait(layout, seconds, expect=0, addresses=(), skip=(), timeout=3.0, known=0):
     """Look until all is well, for at most `seconds`. Gives the last look, with "waited" (seconds).
 
-    expect: how many apiservers and members of a stacked etcd there have to be; 0 does not count.
+    expect: how many apiservers and members of a stacked etcd there have to be; 0 does not count. known: how many hosts of the
+    inventory can be members of etcd, 0 for not asking; with more members than that there is nothing to wait for.
     """
     began = time.monotonic()
     while True:
         result = look(layout, addresses, skip, timeout)
         _count(layout, result, expect - len(skip))
+        strangers = _strangers(result, known)
         result["waited"] = round(time.monotonic() - began, 2)
-        if result["healthy"] or result["waited"] >= seconds:
+        if result["healthy"] or strangers or result["waited"] >= seconds:
             return result
         time.sleep(0.3)
 
@@ -70,6 +72,18 @@ def _count(layout, result, expect):
         result["problems"].append("etcd has %d members, where %d control-plane nodes are expected" % (
             len(result["etcd"]["members"]), expect))
     result["healthy"] = not result["problems"]
+
+
+def _strangers(result, known):
+    """Whether etcd has more members than the inventory knows, as in a slice of a job; then that is a problem."""
+    members = [item["name"] or item["url"] for item in (result["etcd"] or {}).get("members", [])]
+    if not 0 < known < len(members):
+        return False
+    result["problems"].append(
+        "etcd has %d members (%s), and the inventory of this run names only %d nodes that can be one; run it with the whole "
+        "inventory, and in AWX without job slices" % (len(members), ", ".join(members), known))
+    result["healthy"] = False
+    return True
 
 
 def _skipped(member, skip):

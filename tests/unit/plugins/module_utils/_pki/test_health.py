@@ -112,6 +112,19 @@ def test_an_expired_serving_certificate_is_named(cluster):
     assert result["problems"] == ["the apiserver at 127.0.0.3:%d is not ready: serves an expired certificate" % cluster.api]
 
 
+@pytest.mark.parametrize("known", [1, 2])
+def test_a_slice_of_the_inventory_is_refused_at_once(cluster, known):
+    result = health.wait(cluster.layout(), 60, expect=known, known=known)
+    assert not result["healthy"] and result["waited"] < 30
+    assert result["problems"] == ["etcd has 3 members (cp1, cp2, cp3), and the inventory of this run names only %d nodes that can "
+                                  "be one; run it with the whole inventory, and in AWX without job slices" % known]
+
+
+@pytest.mark.parametrize("known", [0, 3, 4])
+def test_an_inventory_of_all_members_is_not_refused(cluster, known):
+    assert health.wait(cluster.layout(), 0, known=known)["problems"] == []
+
+
 def test_missing_nodes_are_counted(cluster):
     result = health.wait(cluster.layout(), 0, expect=5)
     assert [problem for problem in result["problems"] if "expected" in problem] == [
