@@ -21,7 +21,8 @@ pytestmark = pytest.mark.timeout(900)
 
 NODES = {"ok": 365, "warning": 20, "critical": 3, "expired": -2}  # days that the leaves have left
 # As AWX names things for a job in a workflow.
-AWX = {"awx_job_id": 7, "awx_job_template_name": "certificates: check", "awx_workflow_job_name": "certificates: from check to renewal"}
+AWX = {"awx_job_id": 7, "awx_job_template_name": "certificates: check",
+       "awx_workflow_job_name": "certificates: from check to renewal"}
 
 INTERPRETER = """#!/bin/sh
 exec unshare {flags} sh -c 'mount -t overlay -o lowerdir="$0"/etc:/etc overlay /etc &&
@@ -32,7 +33,7 @@ FLAGS = "--mount" if os.geteuid() == 0 else "--map-root-user --mount"
 
 @pytest.fixture(scope="module")
 def runner(installed, tools, tmp_path_factory):
-    """A function that runs check_expiry on the node of the given name: gives (exit code, artifact, events, folder of artifacts)."""
+    """A function that runs check_expiry on the node of the given name: gives (exit code, artifact data, events, their folder)."""
     folder = tmp_path_factory.mktemp("awx")
     hosts = []
     for count, (name, days) in enumerate(NODES.items(), 1):

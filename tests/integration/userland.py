@@ -45,7 +45,7 @@ def install(archive, folder):
 
 
 def execution_environment(installed):
-    """Make what an execution environment holds: ansible-core, ansible-runner and what the collection names. Gives its bin folder."""
+    """Make an environment of ansible-core, ansible-runner and what the collection names. Gives its bin folder."""
     collection = installed / "collections" / "ansible_collections" / "kubepki" / "lifecycle"
     named = yaml.safe_load((collection / "meta" / "execution-environment.yml").read_text())["dependencies"]["python"]
     subprocess.run([sys.executable, "-m", "venv", str(installed / "venv")], check=True)

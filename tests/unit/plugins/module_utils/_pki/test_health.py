@@ -116,8 +116,9 @@ def test_an_expired_serving_certificate_is_named(cluster):
 def test_a_slice_of_the_inventory_is_refused_at_once(cluster, known):
     result = health.wait(cluster.layout(), 60, expect=known, known=known)
     assert not result["healthy"] and result["waited"] < 30
-    assert result["problems"] == ["etcd has 3 members (cp1, cp2, cp3), and the inventory of this run names only %d nodes that can "
-                                  "be one; run it with the whole inventory, and in AWX without job slices" % known]
+    assert result["problems"] == [
+        "etcd has 3 members (cp1, cp2, cp3), and the inventory of this run names only %d nodes that can be one; run it with the "
+        "whole inventory, and in AWX without job slices" % known]
 
 
 @pytest.mark.parametrize("known", [0, 3, 4])
