@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help venv collection lint test test-unit test-integration test-lab test-ansible-units test-chaos test-requests test-external \
-	test-recovery bench demo lab-up lab-down changelog build clean
+	test-recovery bench demo lab-up lab-down changelog picture build clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -97,6 +97,9 @@ lab-down: ## remove it
 
 changelog: venv ## CHANGELOG.md from changelogs/fragments, for the version in galaxy.yml
 	$(BIN)/antsibull-changelog release --update-existing --reload-plugins --refresh-plugins
+
+picture: venv ## docs/images/report.png, from a made-up cluster (needs chromium)
+	$(BIN)/python tests/integration/picture.py docs/images/report.png
 
 build: venv ## the collection archive, in build/
 	$(BIN)/ansible-galaxy collection build --force --output-path build .

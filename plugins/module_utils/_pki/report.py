@@ -124,7 +124,7 @@ def counts(document):
     severities = dict.fromkeys(("error", "warning", "info"), 0)
     for node in document["nodes"].values():
         for row in node["certificates"]:
-            if row["status"] != "missing" or row["name"] not in _OPTIONAL:
+            if not spared(row):
                 certificates[row["status"]] += 1
         for one in node["findings"]:
             severities[one["severity"]] += 1
@@ -133,7 +133,12 @@ def counts(document):
 
 def urgent(rows):
     """Give rows with the most urgent first; those that are well keep their order."""
-    return sorted(rows, key=lambda row: 4 if row["name"] in _OPTIONAL and row["status"] == "missing" else _RANK[row["status"]])
+    return sorted(rows, key=lambda row: 4 if spared(row) else _RANK[row["status"]])
+
+
+def spared(row):
+    """Whether a row is of a certificate that is not there and does not have to be."""
+    return row["status"] == "missing" and row["name"] in _OPTIONAL
 
 
 def residual(seconds):

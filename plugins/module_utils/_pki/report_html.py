@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report as one HTML file: no script, nothing loaded from anywhere, light and dark, and fit for paper."""
+"""The report as one HTML file: no script, nothing loaded from anywhere; light and dark, for phones, keyboards and paper."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ _DAY = 86400.0
 _TICKS = ((0, "now"), (1, "1 day"), (7, "1 week"), (30, "30 days"), (90, "90 days"), (365, "1 year"), (3 * 365, "3 years"),
           (10 * 365, "10 years"), (30 * 365, "30 years"), (100 * 365, "100 years"))
 _WIDTH, _LEFT, _LANE, _TOP = 1040, 150, 34, 34
-_COLUMNS = ("Certificate", "Status", "Expires", "Left", "Authority", "Served", "Subject")
+# What matters most comes first: a phone shows that much without scrolling.
+_COLUMNS = ("Certificate", "Status", "Left", "Expires", "Authority", "Served", "Subject, and more")
 _WORDS = {"ok": "All is well", "warning": "Something is due soon", "critical": "Something needs attention now",
           "expired": "Something has expired"}
 
 _STYLE = """
-:root{--bg:#f6f7f9;--card:#fff;--ink:#16202e;--soft:#5b6878;--line:#dfe4ea;--ok:#1f8a4c;--warning:#b26a00;--critical:#c4320a;
---expired:#9d1535;--missing:#6b5ca5;--info:#2f6fb0;--ok-bg:#e4f5ea;--warning-bg:#fdf0d7;--critical-bg:#fde5dc;
+:root{--bg:#f6f7f9;--card:#fff;--ink:#16202e;--soft:#5b6878;--line:#dfe4ea;--ok:#17703d;--warning:#8a5200;--critical:#b02c08;
+--expired:#9d1535;--missing:#6b5ca5;--info:#265d95;--ok-bg:#e4f5ea;--warning-bg:#fdf0d7;--critical-bg:#fde5dc;
 --expired-bg:#fbdfe6;--missing-bg:#ece8f8;--info-bg:#e1eefa}
-@media (prefers-color-scheme:dark){:root{--bg:#10151c;--card:#182029;--ink:#e6ebf1;--soft:#95a3b3;--line:#2a3542;--ok:#5fd08d;
+@media screen and (prefers-color-scheme:dark){
+:root{--bg:#10151c;--card:#182029;--ink:#e6ebf1;--soft:#95a3b3;--line:#2a3542;--ok:#5fd08d;
 --warning:#f0b64c;--critical:#ff8a62;--expired:#ff7d9c;--missing:#b3a5ee;--info:#7db8f0;--ok-bg:#16301f;--warning-bg:#33270d;
 --critical-bg:#3a1d12;--expired-bg:#3a1420;--missing-bg:#251f3b;--info-bg:#142a3f}}
 *{box-sizing:border-box}
@@ -40,22 +42,32 @@ h1{font-size:24px;margin:0;overflow-wrap:anywhere}h2{font-size:17px;margin:34px 
 .card{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px}
 .tile b{display:block;font-size:23px;line-height:1.25;overflow-wrap:anywhere}.tile b.text{font-size:17px;line-height:1.9}
 .scroll{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:14px}
-th{text-align:left;font-weight:600;color:var(--soft);font-size:12.5px;padding:6px 12px 6px 0;border-bottom:1px solid var(--line)}
-td{padding:6px 12px 6px 0;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
-tr:last-child td{border-bottom:0}td.wrap{white-space:normal;overflow-wrap:anywhere;min-width:220px}
+th,td{text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid var(--line);vertical-align:top;white-space:nowrap}
+th{font-weight:400}thead th{font-weight:600;color:var(--soft);font-size:12.5px}
+tbody tr:last-child>*{border-bottom:0}td.wrap{white-space:normal;overflow-wrap:anywhere;min-width:230px}
 code{font:12.5px/1.45 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-wrap:anywhere}
-details{margin-top:12px}summary{cursor:pointer;display:flex;gap:10px;align-items:center;list-style-position:inside}
+summary{cursor:pointer;display:flex;gap:10px;align-items:baseline;list-style:none}
 summary::before{content:"\\25B8";color:var(--soft)}details[open]>summary::before{content:"\\25BE"}
-summary::-webkit-details-marker{display:none}details[open]>summary{margin-bottom:10px}
+summary::-webkit-details-marker{display:none}.node{margin-top:12px}.node>summary{flex-wrap:wrap}
+.node[open]>summary{margin-bottom:10px}.more summary{gap:6px}
+dl{display:grid;grid-template-columns:auto 1fr;gap:2px 10px;margin:6px 0;font-size:12.5px}dt{color:var(--soft)}dd{margin:0}
+:focus-visible{outline:2px solid var(--info);outline-offset:2px}
 .finding{display:grid;grid-template-columns:92px 1fr;gap:4px 14px;padding:12px 0;border-bottom:1px solid var(--line)}
-.finding:last-child{border-bottom:0}.finding p{margin:2px 0;overflow-wrap:anywhere}.fix{color:var(--soft)}
+.finding:last-child{border-bottom:0}.finding p{margin:2px 0;overflow-wrap:anywhere}.fix b{color:var(--soft);font-weight:600}
+@media (max-width:560px){.finding{grid-template-columns:1fr}main{padding:18px 12px 40px}}
 svg{display:block;min-width:760px;width:100%;height:auto}svg text{fill:var(--soft);font-size:12.5px}svg .lane{fill:var(--ink)}
-svg line{stroke:var(--line)}svg circle{fill:var(--card);stroke-width:2}svg .in{font-weight:600;font-size:11px}
+svg line{stroke:var(--line)}svg .dot{fill:var(--card);stroke-width:2}svg .in{font-weight:600;font-size:11px}
 svg .c-ok{stroke:var(--ok)}svg .t-ok{fill:var(--ok)}svg .c-warning{stroke:var(--warning)}svg .t-warning{fill:var(--warning)}
-svg .c-critical{stroke:var(--critical)}svg .t-critical{fill:var(--critical)}svg .c-expired{stroke:var(--expired)}
-svg .t-expired{fill:var(--expired)}.past{fill:var(--expired-bg)}
-@media print{body{background:#fff;font-size:11px}main{padding:0;max-width:none}.card{border-color:#bbb;break-inside:avoid}
-details>*{display:block}summary::before{display:none}table{font-size:10.5px}tr,.finding{break-inside:avoid}}
+svg .c-critical{stroke:var(--critical);fill:var(--critical)}svg .c-expired{stroke:var(--expired);fill:var(--expired)}
+svg .t-critical,svg .t-expired{fill:var(--card)}.past{fill:var(--expired-bg)}
+@media print{:root{print-color-adjust:exact}
+body{background:#fff;font-size:11px}main{padding:0;max-width:none}.card{border-color:#bbb}
+.node::details-content{content-visibility:visible;display:block}summary::before{display:none}.scroll{overflow:visible}
+h1{font-size:19px}h2{font-size:14px;margin:18px 0 6px}h3{font-size:12px}code,dl,thead th{font-size:9.5px}
+.badge{font-size:9.5px;padding:1px 7px}.big{font-size:13px}.tiles{grid-template-columns:repeat(auto-fit,minmax(105px,1fr))}
+table{font-size:10px}th,td{padding:3px 8px 3px 0}td.wrap{min-width:0}svg{min-width:0}.tile b,.tile b.text{font-size:15px}
+.finding{padding:7px 0}
+tr,.finding,.tile,svg{break-inside:avoid}h2,summary{break-after:avoid}thead{display:table-header-group}}
 """
 
 
@@ -115,14 +127,17 @@ def _findings(document):
     silent = sorted(document["unreachable"].items())
     if not found and not silent:
         return ""
-    rows = ['<div class="finding"><div>%s</div><div><h3>%s</h3><p>%s</p></div></div>' % (
-        _badge("warning"), _e(host), _e(reason)) for host, reason in silent]
+    rows = [_finding("warning", "no answer", [host], _e(str(reason).rstrip(".")), "Bring it back, then look again.")
+            for host, reason in silent]
     for hosts, one in found:
-        rows.append('<div class="finding"><div>%s</div><div><h3>%s <span class="soft">on %s</span></h3><p>%s%s.</p>'
-                    '<p class="fix">%s</p></div></div>' % (
-                        _badge(one["severity"]), _e(one["code"]), _e(", ".join(hosts)),
-                        "<code>%s</code> " % _e(one["path"]) if one["path"] else "", _e(one["message"]), _e(one["fix"] or "")))
+        where = "<code>%s</code> " % _e(one["path"]) if one["path"] else ""
+        rows.append(_finding(one["severity"], one["code"], hosts, where + _e(one["message"]), one["fix"]))
     return '<h2>What to do</h2><section class="card">%s</section>' % "".join(rows)
+
+
+def _finding(severity, code, hosts, text, fix):
+    return '<div class="finding"><div>%s</div><div><h3>%s <span class="soft">on %s</span></h3><p>%s.</p>%s</div></div>' % (
+        _badge(severity), _e(code), _e(", ".join(hosts)), text, '<p class="fix"><b>Remedy:</b> %s</p>' % _e(fix) if fix else "")
 
 
 def _nodes(document):
@@ -136,24 +151,37 @@ def _nodes(document):
         opened = " open" if node["role"] != "worker" or node["status"] != "ok" or len(document["nodes"]) <= 6 else ""
         rows = "".join(_row(row) for row in report.urgent(node["certificates"]))
         sections.append(
-            '<details class="card"%s><summary><h3>%s</h3>%s<span class="soft">%s</span></summary><div class="scroll"><table>'
-            "<thead><tr>%s</tr></thead><tbody>%s</tbody></table></div></details>" % (
-                opened, _e(host), _badge(node["status"]), _e(", ".join(about)),
-                "".join("<th>%s</th>" % name for name in _COLUMNS), rows))
+            '<details class="card node"%s><summary><h3>%s</h3>%s<span class="soft">%s</span></summary>%s</details>' % (
+                opened, _e(host), _badge(node["status"]), _e(", ".join(about)), _scroll(
+                    "Certificates of %s" % host, "<table><thead><tr>%s</tr></thead><tbody>%s</tbody></table>" % (
+                        "".join('<th scope="col">%s</th>' % name for name in _COLUMNS), rows))))
     return "<h2>Nodes</h2>%s" % "".join(sections) if sections else ""
 
 
+def _scroll(label, content, classes="scroll"):
+    """What may be wider than a phone; whoever has no mouse gets to it and moves it with the keyboard."""
+    return '<div class="%s" role="region" aria-label="%s" tabindex="0">%s</div>' % (classes, _e(label), content)
+
+
 def _row(row):
-    hint = "%s\nserial %s\nSHA-256 %s\n%s" % (row["path"], row["serial"] or "-", row["sha256"] or "-", " ".join(row["sans"]))
     authority = "itself" if row["kind"] == "ca" else row["ca"] or "-"
     if row["externally_managed"]:
         authority += " (external)"
     served = report.served(row)
-    return ('<tr title="%s"><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td class="wrap"><code>%s</code>'
-            "</td></tr>") % (
-                _e(hint), _e(row["name"]), _badge(row["status"], "unreadable" if row["problem"] else None),
-                _e(report.moment(row["not_after"])), _e(report.residual(row["residual_seconds"])), _e(authority),
-                _badge("warning", "differs") if served == "differs" else _e(served), _e(row["subject"] or row["problem"] or "-"))
+    status = '<span class="soft">not there</span>' if report.spared(row) else \
+        _badge(row["status"], "unreadable" if row["problem"] else None)
+    return ('<tr><th scope="row">%s</th><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td class="wrap">%s</td></tr>') % (
+        _e(row["name"]), status, _e(report.residual(row["residual_seconds"])), _e(report.moment(row["not_after"])), _e(authority),
+        _badge("warning", "differs") if served == "differs" else _e(served), _more(row))
+
+
+def _more(row):
+    known = [("file", row["path"]), ("from", row["not_before"] and report.moment(row["not_before"])),
+             ("names", " ".join(row["sans"])), ("serial", row["serial"]), ("SHA-256", row["sha256"]),
+             ("served", row["served_sha256"] if report.served(row) == "differs" else None)]
+    return '<details class="more"><summary><code>%s</code></summary><dl>%s</dl></details>' % (
+        _e(row["subject"] or row["problem"] or "-"),
+        "".join("<dt>%s</dt><dd><code>%s</code></dd>" % (name, _e(value)) for name, value in known if value))
 
 
 def _timeline(document):
@@ -162,9 +190,9 @@ def _timeline(document):
                    if row["residual_seconds"] is not None] or [0])
     if longest <= 0 and not document["cluster"]["next"]:
         return ""
-    end = next((days for days, _name in _TICKS if days >= max(longest, 30)), max(longest, 1.0))
+    end = next((days for days, _name in _TICKS if days >= 0.99 * max(longest, 30)), max(longest, 1.0))
     past = any((row["residual_seconds"] or 0) < 0 for node in document["nodes"].values() for row in node["certificates"])
-    start = 70 if past else 0
+    start = 96 if past else 0
     scale = (_WIDTH - _LEFT - start - 30) / math.log10(1 + end)
 
     def place(days):
@@ -175,18 +203,18 @@ def _timeline(document):
     marks = ['<svg viewBox="0 0 %d %d" role="img" aria-label="When certificates end">' % (_WIDTH, height)]
     if past:
         marks.append('<rect class="past" x="%d" y="%d" width="%d" height="%d"/>' % (_LEFT, _TOP - 6, start, height - _TOP))
-        marks.append('<text x="%d" y="18" text-anchor="middle">past</text>' % (_LEFT + start // 2))
+        marks.append('<text x="%d" y="18" text-anchor="middle">past</text>' % (_LEFT + start // 2 - 8))
     for days, name in _TICKS:
         if days <= end:
             marks.append('<line x1="%.1f" y1="%d" x2="%.1f" y2="%d"/><text x="%.1f" y="18" text-anchor="middle">%s</text>' % (
                 place(days), _TOP - 6, place(days), height - 6, place(days), name))
     for number, (label, rows) in enumerate(lanes):
         middle = _TOP + _LANE * number + _LANE // 2
-        marks.append('<text class="lane" x="0" y="%d">%s</text><line x1="%d" y1="%d" x2="%d" y2="%d"/>' % (
-            middle + 4, _e(label if len(label) <= 20 else label[:19] + "\u2026"), _LEFT, middle, _WIDTH - 10, middle))
+        marks.append('<text class="lane" x="0" y="%d">%s<title>%s</title></text><line x1="%d" y1="%d" x2="%d" y2="%d"/>' % (
+            middle + 4, _e(label if len(label) <= 20 else label[:19] + "\u2026"), _e(label), _LEFT, middle, _WIDTH - 10, middle))
         marks += [_dot(x, middle, group) for x, group in _groups(rows, place)]
     marks.append("</svg>")
-    return '<h2>When they end</h2><section class="card scroll">%s</section>' % "".join(marks)
+    return "<h2>When they end</h2>%s" % _scroll("When certificates end", "".join(marks), "card scroll")
 
 
 def _lanes(document):
@@ -214,7 +242,10 @@ def _groups(rows, place):
 def _dot(x, y, rows):
     status = report.urgent(rows)[0]["status"]
     names = sorted({"%s: %s" % (row["name"], report.moment(row["not_after"])) for row in rows})
-    number = '<text class="in t-%s" x="%.1f" y="%d" text-anchor="middle">%d</text>' % (status, x, y + 4, len(rows)) \
-        if len(rows) > 1 else ""
-    return '<g><title>%s</title><circle class="c-%s" cx="%.1f" cy="%d" r="%d"/>%s</g>' % (
-        _e("\n".join(names)), _e(status), x, y, 10 if len(rows) > 1 else 6, number)
+    number, half = "", 6.0
+    if len(rows) > 1:
+        number = '<text class="in t-%s" x="%.1f" y="%d" text-anchor="middle">%d</text>' % (status, x, y + 4, len(rows))
+        half = max(10.0, 3.5 * len(str(len(rows))) + 5)
+    tall = min(half, 10.0)
+    return '<g><title>%s</title><rect class="dot c-%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="%.1f"/>%s</g>' % (
+        _e("\n".join(names)), _e(status), x - half, y - tall, 2 * half, 2 * tall, tall, number)

@@ -204,6 +204,48 @@ def test_the_page_is_whole_and_loads_nothing(nodes):
         assert word in text
 
 
+def test_what_a_mouse_shows_a_keyboard_and_a_screen_reader_find_too(nodes):
+    row_of(nodes, "cp1", "apiserver")["sans"] += ["DNS:a-name-among-many.example"]
+    parsed = page(report.build(nodes))
+    tables = parsed.seen.count("table")
+    assert tables == 3 and parsed.attributes.count(("scope", "col")) == 7 * tables
+    assert parsed.attributes.count(("scope", "row")) == parsed.seen.count("tr") - tables
+    # What scrolls, the timeline and each table, takes the focus and says what it is.
+    assert [parsed.attributes.count(one) for one in (("tabindex", "0"), ("role", "region"))] == [tables + 1, tables + 1]
+    labels = [value for name, value in parsed.attributes if name == "aria-label"]
+    assert labels.count("When certificates end") == 2 and "Certificates of cp1" in labels
+    # Nothing is said in a tooltip alone.
+    text = " ".join(parsed.text)
+    assert "a-name-among-many.example" in text and row_of(nodes, "cp1", "apiserver")["sha256"] in text
+    assert not [value for name, value in parsed.attributes if name == "title"]
+
+
+def brightness(colour):
+    """Relative luminance of #rgb or #rrggbb, as WCAG 2 defines it."""
+    digits = colour[1:] if len(colour) == 7 else "".join(digit * 2 for digit in colour[1:])
+    parts = [int(digits[start:start + 2], 16) / 255 for start in (0, 2, 4)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_stands_out_from_what_is_behind_it(nodes, scheme):
+    style = re.search("<style>(.*)</style>", report_html.page(report.build(nodes)), re.DOTALL).group(1)
+    dark = style.index("prefers-color-scheme:dark")
+    colours = dict(re.findall(r"--([a-z-]+):(#[0-9a-f]+)", style[:dark]))
+    if scheme == "dark":
+        changed = dict(re.findall(r"--([a-z-]+):(#[0-9a-f]+)", style[dark:]))
+        assert set(changed) == set(colours)
+        colours = changed
+    pairs = [(ink, paper) for ink in ("ink", "soft") for paper in ("bg", "card")] + [("soft", "expired-bg")]
+    for word in ("ok", "warning", "critical", "expired", "missing", "info"):
+        pairs += [(word, word + "-bg"), (word, "card")]
+    assert len(pairs) == 17
+    for ink, paper in pairs:
+        lighter, darker = sorted((brightness(colours[ink]), brightness(colours[paper])), reverse=True)
+        assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (ink, paper)
+
+
 def test_every_value_is_escaped(nodes):
     document = report.build(nodes, {EVIL: EVIL})
     document["cluster"]["endpoint"] = EVIL
@@ -217,11 +259,21 @@ def test_every_value_is_escaped(nodes):
     assert "script" not in parsed.seen and any(EVIL in text for text in parsed.text)
 
 
+def test_what_does_not_have_to_be_there_is_not_told_as_missing(nodes):
+    row = row_of(nodes, "cp1", "admin.conf")
+    row.update(status="missing", not_after=None, residual_seconds=None)
+    text = report_html.page(report.build(nodes))
+    assert ">missing<" in text and "not there" not in text
+    row["name"] = "super-admin.conf"
+    text = report_html.page(report.build(nodes))
+    assert ">missing<" not in text and "not there" in text
+
+
 def test_large_clusters_hide_what_is_well(nodes):
     many = dict(nodes, **{"x%d" % number: copy.deepcopy(nodes["w1"]) for number in range(40)})
     row_of(many, "x7", "kubelet-client").update(status="expired", residual_seconds=-5)
     text = report_html.page(report.build(many))
-    assert "other workers" in text and text.count("<details class=\"card\" open>") == 3
+    assert "other workers" in text and text.count('<details class="card node" open>') == 3
     assert re.search(r'<text class="lane"[^>]*>x7<', text) and not re.search(r'<text class="lane"[^>]*>x8<', text)
 
 
