@@ -148,7 +148,8 @@ class Chaos:
         for point in self.points[first:]:
             last = point is self.points[-1]
             point.healed = "finished in %.0f s" % took if last else "the next one went on"
-            self._say(f"  {point.number:3d} {point.phase:8s} {point.what:32s} {point.after:5.1f} s  {point.task[:50]:50s} {point.healed}")
+            self._say(f"  {point.number:3d} {point.phase:8s} {point.what:32s} {point.after:5.1f} s  {point.task[:50]:50s} "
+                      f"{point.healed}")
 
     def _disturb(self, phase: str, watch: Watch) -> None:
         kind = self._random.choices(DISTURBANCES, self._weights)[0]
