@@ -68,28 +68,6 @@ def test_a_report_may_be_a_slice_even_without_a_control_plane_node(installed):
     assert "w1: did not answer" in done.stdout and "check_expiry: warning" in done.stdout
 
 
-# What AWX tells each slice of a job: nothing but the name of the workflow that it made of them, which is the job template's.
-SLICE = ["-e", '{"awx_job_template_name": "certificates: renew", "awx_workflow_job_name": "certificates: renew"}']
-NOBODY = "ansible_host=127.0.0.1 ansible_port=1 ansible_ssh_common_args='-o ConnectTimeout=1'"
-
-
-@pytest.mark.parametrize("playbook", [name for name in PLAYBOOKS if name != "check_expiry"])
-def test_a_slice_of_a_job_is_refused_before_any_node_is_asked(installed, playbook):
-    (installed / "slice").write_text(f"[kube_control_plane]\ncp1 {NOBODY}\n[kube_node]\n")
-    done = attempt(["ansible-playbook", "-i", "slice", f"kubepki.lifecycle.{playbook}", *SLICE], installed,
-                   installed / "collections")
-    assert done.returncode == 2
-    assert "number of slices to 1" in done.stdout and "cp1" not in done.stdout
-
-
-def test_a_report_may_be_a_slice_even_without_a_control_plane_node(installed):
-    # AWX leaves the groups in a slice's inventory, also when none of their hosts is in it.
-    (installed / "workers").write_text(f"[kube_control_plane]\n[kube_node]\nw1 {NOBODY}\n")
-    done = attempt(["ansible-playbook", "-i", "workers", "kubepki.lifecycle.check_expiry", *SLICE], installed,
-                   installed / "collections")
-    assert "w1: did not answer" in done.stdout and "check_expiry: warning" in done.stdout
-
-
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_an_inventory_without_the_groups_ends_with_the_remedy(installed, playbook):
     (installed / "empty").write_text("[webservers]\nwww1\n")
