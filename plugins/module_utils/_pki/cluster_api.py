@@ -102,6 +102,11 @@ class Api:
                            fix="Check the address: it has to be the API server's.")
         return document
 
+    def raw(self, path):
+        """GET what is no object, such as a log: gives (status, body bytes). Raises PkiError when nobody answers."""
+        self.calls += 1
+        return self._send("GET", path, {"Accept": "*/*", "User-Agent": "kubepki.lifecycle"}, None)
+
     def get(self, path):
         """Give an object, or None where there is none."""
         try:
