@@ -35,6 +35,7 @@ class ActionModule(ActionBase):
             "installs": {"type": "str"},
             "serving_requests": {"type": "str"},
             "serving_installs": {"type": "str"},
+            "authorities": {"type": "str"},
             "began": {"type": "float"},
         })
         result["changed"] = False
@@ -45,11 +46,12 @@ class ActionModule(ActionBase):
             if obstacle:
                 result.update(failed=True, msg=obstacle)
             return result
-        installs, asked, served = (
+        installs, asked, served, flags = (
             {host: _done(_registered.registered(task_vars, host, options[name], _FIELDS)) for host in options["hosts"]}
-            for name in ("installs", "serving_requests", "serving_installs"))
+            for name in ("installs", "serving_requests", "serving_installs", "authorities"))
+        flagged = [] if self._task.check_mode else [host for host in flags if flags[host].get("changed")]
         servings = {host: (asked[host], served[host]) for host in asked if asked[host]}
-        artifact, skipped = kubelet_job.summarise(options["job"], requests, installs, options["began"], servings)
+        artifact, skipped = kubelet_job.summarise(options["job"], requests, installs, options["began"], servings, len(flagged))
         display.display(kubelet_job.table(requests, installs, servings))
         display.display(kubelet_job.sentence(artifact))
         # The caller fails in a task of its own: of a failed task Ansible keeps no statistics, and the artifact would be lost.

@@ -51,15 +51,17 @@ def listed(absent):
     return text + (" and %d more" % (len(hosts) - _SHOWN) if len(hosts) > _SHOWN else "")
 
 
-def summarise(name, requests, installs, began=None, servings=None):
+def summarise(name, requests, installs, began=None, servings=None, apiservers=0):
     """Give (artifact, skipped) of a run that came to its end.
 
     requests, installs: {host: registered result}. began: epoch seconds or None. servings: {host: (registered request, registered
-    installation)} of the serving certificates, for the hosts that were asked for one. artifact: {"job", "state", "changed",
-    "nodes", "reissued", "restarted", "kept", "due", "serving", "serving_due", "unreachable": [host], "failed": [host],
-    "seconds"}; "due" and "serving_due" count what check mode would do. skipped: {host: why} of all that were left out or failed.
+    installation)} of the serving certificates, for the hosts that were asked for one. apiservers: how many got another flag.
+    artifact: {"job", "state", "changed", "nodes", "reissued", "restarted", "kept", "due", "serving", "serving_due", "apiservers",
+    "unreachable": [host], "failed": [host], "seconds"}; "due" and "serving_due" count what check mode would do. skipped:
+    {host: why} of all that were left out or failed.
     """
-    skipped, counts = {}, {"reissued": 0, "restarted": 0, "kept": 0, "due": 0, "serving": 0, "serving_due": 0}
+    skipped = {}
+    counts = {"reissued": 0, "restarted": 0, "kept": 0, "due": 0, "serving": 0, "serving_due": 0, "apiservers": apiservers}
     unreachable, failed = [], []
     requests = asked(requests)
     for host in requests:
@@ -81,7 +83,7 @@ def summarise(name, requests, installs, began=None, servings=None):
             counts["kept"] += 1
         else:
             counts["due"] += 1
-    changed = bool(counts["reissued"] or counts["restarted"] or counts["serving"])
+    changed = bool(counts["reissued"] or counts["restarted"] or counts["serving"] or apiservers)
     state = "failed" if failed else "warning" if unreachable else "changed" if changed else "ok"
     artifact = dict(counts, job=name, state=state, changed=changed, nodes=len(requests), unreachable=sorted(unreachable),
                     failed=sorted(failed), seconds=round(time.time() - began, 1) if began else None)
@@ -139,7 +141,7 @@ def sentence(artifact):
     parts = ["%d kubelets" % artifact["nodes"]]
     for key, text in (("reissued", "%d got a new credential"), ("restarted", "%d restarted"), ("kept", "%d kept theirs"),
                       ("due", "%d are due"), ("serving", "%d got a serving certificate"),
-                      ("serving_due", "%d serving certificates are due")):
+                      ("serving_due", "%d serving certificates are due"), ("apiservers", "%d API servers got another flag")):
         if artifact.get(key):
             parts.append(text % artifact[key])
     for key, text in (("unreachable", "no answer from %s"), ("failed", "failed on %s")):

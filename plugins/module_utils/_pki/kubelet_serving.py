@@ -293,6 +293,52 @@ def publish(api, check=False):
 # --- who relies on it -----------------------------------------------------------------------------------------------------------
 
 
+class Authority:
+    """What this node's API server verifies kubelets with.
+
+    path: the file that its flag names, else the cluster's ca.crt. types: --kubelet-preferred-address-types or None. server: URL
+    of this very API server.
+    """
+
+    def __init__(self, layout):
+        """layout: pki_tree.Layout. Raises PkiError when no API server of kubeadm's kind is on this node."""
+        flags = layout.flags.get(APISERVER)
+        if flags is None or not layout.advertise_address:
+            raise PkiError("there is no manifest of %s on this node" % APISERVER, path=layout.manifest_dir,
+                           fix="Run this on a control-plane node.")
+        self.named = flags.get("--" + AUTHORITY_FLAG)
+        self.path = self.named or layout.paths["ca"][0]
+        self.types = flags.get("--kubelet-preferred-address-types")
+        port = flags.get("--secure-port", "6443")
+        self.server = "https://" + serving.join(layout.advertise_address, int(port) if port.isdigit() else 6443)
+
+    def edits(self, wanted):
+        """Give the change of the manifest, as static_pods takes it, that sets the flag or takes it away; {} for none."""
+        if bool(self.named) == wanted:
+            return {}
+        return {APISERVER: {"--" + AUTHORITY_FLAG: self.path if wanted else None}}
+
+
+def require_verified(items, types, ca_pem, timeout=10.0):
+    """Raise one PkiError that names the Nodes of unverified(), if there are any."""
+    _require(unverified(items, types, ca_pem, timeout), len(items),
+             "would be refused by an API server that verifies kubelets, so nothing was changed",
+             "The playbook reissue_kubelets with kubepki_kubelet_serving=bootstrap has their certificates signed by the cluster.")
+
+
+def require_reached(api, items):
+    """Raise one PkiError that names the Nodes of reached(), if there are any."""
+    _require(reached(api, items), len(items), "cannot be reached through this API server",
+             "kubepki_kubelet_authority=remove takes the verification away again; the kubelets' journals say more.", api.server)
+
+
+def _require(found, count, what, fix, path=None):
+    if found:
+        shown = "; ".join("%s (%s)" % item for item in sorted(found.items())[:5])
+        raise PkiError("%d of %d kubelets %s: %s%s" % (
+            len(found), count, what, shown, " and %d more" % (len(found) - 5) if len(found) > 5 else ""), path=path, fix=fix)
+
+
 def dialled(item, types):
     """Give (address, port) at which an API server reaches a Node's kubelet, or None when it has none of these types.
 

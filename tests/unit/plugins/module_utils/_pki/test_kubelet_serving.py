@@ -18,6 +18,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     files,
     kubelet_serving,
     kubelets,
+    pki_tree,
     requests,
     x509,
 )
@@ -304,3 +305,32 @@ def test_kubelets_are_reached_through_the_api_server(api):
                  "/api/v1/namespaces/x/pods/p-w3/log": (500, b"x509: certificate signed by unknown authority")}
     found = kubelet_serving.reached(api.client, nodes)
     assert list(found) == ["w3"] and "unknown authority" in found["w3"]
+
+
+def plane(tmp_path, *flags):
+    found = throwaway.Node(tmp_path, throwaway.Cluster())
+    text = found.kubernetes("manifests/kube-apiserver.yaml").read_text()
+    found.kubernetes("manifests/kube-apiserver.yaml").write_text(text.replace(
+        "    - kube-apiserver\n", "    - kube-apiserver\n" + "".join("    - %s\n" % flag for flag in flags)))
+    return kubelet_serving.Authority(pki_tree.find_layout(root=str(found.root)))
+
+
+def test_the_flag_is_set_once_and_taken_away_again(tmp_path):
+    without = plane(tmp_path / "a")
+    assert without.edits(False) == {} and without.server == "https://10.0.0.1:6443" and without.path.endswith("/pki/ca.crt")
+    assert without.edits(True) == {"kube-apiserver": {"--kubelet-certificate-authority": without.path}}
+    there = plane(tmp_path / "b", "--kubelet-certificate-authority=/etc/own.crt", "--kubelet-preferred-address-types=InternalIP")
+    assert there.edits(True) == {} and there.path == "/etc/own.crt" and there.types == "InternalIP"
+    assert there.edits(False) == {"kube-apiserver": {"--kubelet-certificate-authority": None}}
+
+
+def test_a_worker_has_no_api_server(worker):
+    with pytest.raises(PkiError, match="no manifest of kube-apiserver"):
+        kubelet_serving.Authority(worker.layout)
+
+
+def test_one_message_names_the_kubelets_that_would_be_refused():
+    nodes = [{"metadata": {"name": "n%d" % number}} for number in range(7)]
+    with pytest.raises(PkiError, match=r"7 of 7 kubelets would be refused .* n0 \(has no address .* and 2 more") as caught:
+        kubelet_serving.require_verified(nodes, "InternalIP", CA.pem)
+    assert "kubepki_kubelet_serving=bootstrap" in caught.value.fix
