@@ -33,9 +33,13 @@ options:
     choices: [check, prove, record]
     required: true
   timeout:
-    description: How many seconds a kubelet may take to answer.
+    description: With O(step=check), how many seconds a kubelet may take to answer.
     type: int
     default: 10
+  wait:
+    description: With O(step=prove), for how many seconds it is tried.
+    type: int
+    default: 60
 attributes:
   check_mode:
     description: Tells what would change. Kubelets that would be refused are a warning, as they may be due in the same run.
@@ -113,7 +117,7 @@ def work(module):
         return {"changed": changed}
     nodes = api.list("/api/v1/nodes")
     if options["step"] == "prove":
-        kubelet_serving.require_reached(api, nodes)
+        kubelet_serving.wait_reached(api, nodes, options["wait"])
         return {"changed": False, "verified": len(nodes)}
     edits = authority.edits(wanted)
     result = {"changed": bool(edits), "edits": edits, "verified": 0}
@@ -134,7 +138,8 @@ def main():
         glue.path_options("kubernetes_dir", "kubelet_dir"),
         value={"type": "str", "choices": ["set", "remove"], "required": True},
         step={"type": "str", "choices": ["check", "prove", "record"], "required": True},
-        timeout={"type": "int", "default": 10})
+        timeout={"type": "int", "default": 10},
+        wait={"type": "int", "default": 60})
     glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)
 
 

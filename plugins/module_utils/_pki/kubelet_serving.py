@@ -326,9 +326,19 @@ def require_verified(items, types, ca_pem, timeout=10.0):
              "The playbook reissue_kubelets with kubepki_kubelet_serving=bootstrap has their certificates signed by the cluster.")
 
 
-def require_reached(api, items):
-    """Raise one PkiError that names the Nodes of reached(), if there are any."""
-    _require(reached(api, items), len(items), "cannot be reached through this API server",
+def wait_reached(api, items, deadline):
+    """Wait until reached() names nobody, for at most deadline seconds. Raises one PkiError that names the Nodes that are left.
+
+    An API server that has just begun, or a pod that restarts with it, may need a moment.
+    """
+    end, left = time.monotonic() + deadline, items
+    while True:
+        found = reached(api, left)
+        if not found or time.monotonic() > end:
+            break
+        left = [item for item in items if item["metadata"]["name"] in found]
+        time.sleep(0.5)
+    _require(found, len(items), "cannot be reached through this API server",
              "kubepki_kubelet_authority=remove takes the verification away again; the kubelets' journals say more.", api.server)
 
 
@@ -386,16 +396,18 @@ def reached(api, items):
     pods, found = {}, {}
     for pod in api.list("/api/v1/pods"):
         status, spec = pod.get("status") or {}, pod.get("spec") or {}
-        if status.get("phase") == "Running" and spec.get("nodeName"):
+        running = [state for state in status.get("containerStatuses") or [] if "running" in (state.get("state") or {})]
+        if running and spec.get("nodeName") and not (pod.get("metadata") or {}).get("deletionTimestamp"):
             pods.setdefault(spec["nodeName"], pod)
     for item in items:
         name = item["metadata"]["name"]
         path = "/api/v1/nodes/%s/proxy/healthz" % cluster_api.segment(name)
         pod = pods.get(name)
         if pod is not None:
-            metadata, containers = pod["metadata"], pod["spec"].get("containers") or [{}]
+            metadata = pod["metadata"]
+            name_of = next(state["name"] for state in pod["status"]["containerStatuses"] if "running" in state["state"])
             path = "/api/v1/namespaces/%s/pods/%s/log?tailLines=1&container=%s" % (
-                cluster_api.segment(metadata["namespace"]), cluster_api.segment(metadata["name"]), containers[0].get("name", ""))
+                cluster_api.segment(metadata["namespace"]), cluster_api.segment(metadata["name"]), name_of)
         status, body = api.raw(path)
         if status != 200:
             found[name] = "HTTP %d, %s" % (status, requests.printable(body.decode("utf-8", "replace"), 200))

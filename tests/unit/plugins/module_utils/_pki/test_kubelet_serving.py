@@ -299,12 +299,30 @@ def test_kubelets_whose_certificates_do_not_verify_are_named(tmp_path):
 def test_kubelets_are_reached_through_the_api_server(api):
     nodes = [{"metadata": {"name": name}} for name in ("w1", "w2", "w3")]
     for name, phase in (("w1", "Running"), ("w2", "Pending"), ("w3", "Running")):
-        api.put("/api/v1/namespaces/x/pods/p-" + name, {"spec": {"nodeName": name, "containers": [{"name": "c"}]},
-                                                        "status": {"phase": phase}})
+        states = [{"name": "c", "state": {"running": {}} if phase == "Running" else {"waiting": {}}}]
+        api.put("/api/v1/namespaces/x/pods/p-" + name, {"spec": {"nodeName": name}, "status": {"containerStatuses": states}})
     api.texts = {"/api/v1/namespaces/x/pods/p-w1/log": (200, b"a line"), "/api/v1/nodes/w2/proxy/healthz": (200, b"ok"),
                  "/api/v1/namespaces/x/pods/p-w3/log": (500, b"x509: certificate signed by unknown authority")}
     found = kubelet_serving.reached(api.client, nodes)
     assert list(found) == ["w3"] and "unknown authority" in found["w3"]
+    with pytest.raises(PkiError, match="1 of 3 kubelets cannot be reached .* w3 .*unknown authority") as caught:
+        kubelet_serving.wait_reached(api.client, nodes, 0)
+    assert "kubepki_kubelet_authority=remove" in caught.value.fix
+
+
+def test_a_kubelet_may_need_a_moment(api):
+    pages = {"/api/v1/nodes/w1/proxy/healthz": (502, b"not yet")}
+    api.texts = pages
+    seen = []
+
+    def before(method, path):
+        seen.append(path)
+        if seen.count("/api/v1/nodes/w1/proxy/healthz") == 2:
+            pages["/api/v1/nodes/w1/proxy/healthz"] = (200, b"ok")
+
+    api.before = before
+    kubelet_serving.wait_reached(api.client, [{"metadata": {"name": "w1"}}], 20)
+    assert seen.count("/api/v1/nodes/w1/proxy/healthz") == 2
 
 
 def plane(tmp_path, *flags):
