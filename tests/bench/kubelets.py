@@ -35,9 +35,10 @@ def workers(lab: Lab, node: str, count: int) -> str:
         for number in range(count + 1):
             host, role = ("w%03d" % number, "worker") if number else ("cp1", "control-plane")
             made = throwaway.Node(Path(name, host), cluster, host, "10.0.%d.%d" % (number // 250, number % 250 + 1), role=role)
-            for path in (made.kubernetes("kubelet.conf"), made.path("/var/lib/kubelet/config.yaml")):
+            named = [made.kubernetes("kubelet.conf"), made.path("/var/lib/kubelet/config.yaml")]
+            for path in named + list(made.kubernetes("manifests").glob("*.yaml")):
                 text = path.read_text().replace("/var/lib", f"{PLACE}/{host}/var/lib")
-                path.write_text(text.replace("/etc", f"{PLACE}/{host}/etc"))
+                path.write_text(text.replace("/etc/kubernetes", f"{PLACE}/{host}/etc/kubernetes"))
             # Of one address, each has a connection of its own, as nodes have.
             lines.append(f"{host} ansible_host={lab.addresses[node]} root={PLACE}/{host} "
                          f"ansible_control_path=/tmp/kubepki-bench-{host}")
@@ -53,17 +54,18 @@ def plays() -> dict[str, list]:
     defaults = {"kubernetes_dir": "{{ root }}/etc/kubernetes", "kubelet_dir": "{{ root }}/var/lib/kubelet",
                 "state_dir": "{{ root }}/state", "restart": False}
     variables = {"kubelet_credentials_ready": False, "kubelet_credentials_check_nodes": False, "kubelet_credentials_force": True,
-                 "kubelet_credentials_backup_dir": "{{ root }}/backups", "kubelet_credentials_signer": "cp1",
+                 "kubelet_credentials_backup_dir": "{{ root }}/backups",
                  "kubelet_credentials_hosts": "{{ groups['kube_node'] }}", "kubelet_credentials_certificate": (
-                     "{{ hostvars[groups['kube_node'][0]].kubelet_credentials_signed.certificates[inventory_hostname] }}")}
+                     "{{ hostvars.cp1.kubelet_credentials_signed.certificates[inventory_hostname] }}")}
 
     def step(tasks_from: str, **more) -> dict:
         task = {"ansible.builtin.import_role": {"name": _ROLE, "tasks_from": tasks_from}, "vars": variables}
         module_defaults = {"kubepki.lifecycle.kubelet_credential": defaults}
         return dict({"hosts": "kube_node", "gather_facts": False, "module_defaults": module_defaults, "tasks": [task]}, **more)
 
-    return {"ping": [{"hosts": "kube_node", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}]}],
-            "reissue": [step("request.yml"), step("sign.yml"), step("install.yml", serial="10%"), step("report.yml")]}
+    reissue = [step("request.yml"), step("sign.yml", hosts="cp1"), step("install.yml", serial="10%"),
+               step("report.yml", hosts="cp1")]
+    return {"ping": [{"hosts": "kube_node", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}]}], "reissue": reissue}
 
 
 def run(inventory: Path, playbook: Path) -> tuple[float, float]:
