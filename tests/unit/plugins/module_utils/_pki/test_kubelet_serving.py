@@ -71,8 +71,8 @@ def put(worker, sans=("DNS:w1", "IP:10.0.0.5"), days=365.0, began=1.0, name="w1"
         link.symlink_to(dated)
 
 
-def examine(worker, mode="bootstrap", sans=SANS, **more):
-    return kubelet_serving.examine(worker.layout, mode, sans, state_dir=worker.state, **more)
+def examine(worker, mode="bootstrap", **more):
+    return kubelet_serving.examine(worker.layout, mode, SANS, state_dir=worker.state, **more)
 
 
 def decide(api, *answers, **more):
