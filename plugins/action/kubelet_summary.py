@@ -33,6 +33,9 @@ class ActionModule(ActionBase):
             "needed": {"type": "list", "elements": "str", "default": []},
             "requests": {"type": "str", "required": True},
             "installs": {"type": "str"},
+            "serving_requests": {"type": "str"},
+            "serving_installs": {"type": "str"},
+            "authorities": {"type": "str"},
             "began": {"type": "float"},
         })
         result["changed"] = False
@@ -43,12 +46,20 @@ class ActionModule(ActionBase):
             if obstacle:
                 result.update(failed=True, msg=obstacle)
             return result
-        installs = {host: _registered.registered(task_vars, host, options["installs"], _FIELDS) for host in options["hosts"]}
-        installs = {host: install for host, install in installs.items() if install and not install.get("skipped")}
-        artifact, skipped = kubelet_job.summarise(options["job"], requests, installs, options["began"])
-        display.display(kubelet_job.table(requests, installs))
+        installs, asked, served, flags = (
+            {host: _done(_registered.registered(task_vars, host, options[name], _FIELDS)) for host in options["hosts"]}
+            for name in ("installs", "serving_requests", "serving_installs", "authorities"))
+        flagged = [] if self._task.check_mode else [host for host in flags if flags[host].get("changed")]
+        servings = {host: (asked[host], served[host]) for host in asked if asked[host]}
+        artifact, skipped = kubelet_job.summarise(options["job"], requests, installs, options["began"], servings, len(flagged))
+        display.display(kubelet_job.table(requests, installs, servings))
         display.display(kubelet_job.sentence(artifact))
         # The caller fails in a task of its own: of a failed task Ansible keeps no statistics, and the artifact would be lost.
         result.update(artifact=artifact, skipped_hosts=skipped, incomplete=kubelet_job.listed(skipped) if skipped else "")
         result["ansible_stats"] = _registered.statistics(artifact)
         return result
+
+
+def _done(registered):
+    """Give a result, or {} for that of a task that was skipped."""
+    return {} if registered.get("skipped") else registered

@@ -137,7 +137,8 @@ def bring(module):
         changes.append("cluster-info trusts what ca.crt trusts")
     signing = os.path.join(os.path.dirname(layout.paths["ca"][0]), "ca-signing.crt")
     named = layout.flags.get("kube-controller-manager", {}).get("--cluster-signing-cert-file") == signing
-    if trust_objects.publish_kubeadm_config(api, signing if named else None, check):
+    if trust_objects.publish_kubeadm_config(api, "controllerManager", trust_objects.SIGNING_FLAG, signing if named else None,
+                                            check):
         changes.append("kubeadm-config says where the signing certificate is")
     sa = authorities.held_here(layout, ["sa"], with_keys=False).get("sa")
     if sa is not None and sa.current is not None:

@@ -327,7 +327,7 @@ def installed(module):
             result["backup"] = installation.apply(state_dir, options["backup_dir"], options["backup_keep"])
         if options["restart"]:
             result["proof"] = kubelets.restart(layout, options["timeout"], options["ready"], state_dir)
-        for path in kubelets.expired_files(layout, options["keep_files"]):
+        for path in kubelets.expired_files(kubelets.current_path(layout), options["keep_files"]):
             files.remove(path)
             result["removed"].append(path)
     return result

@@ -60,6 +60,16 @@ options:
   installs:
     description: With O(step=report), name of the variable in which every host registered its installation.
     type: str
+  serving_requests:
+    description: With O(step=report), name of the variable in which hosts registered the request for their serving certificate.
+    type: str
+  serving_installs:
+    description: With O(step=report), name of the variable in which hosts registered its installation.
+    type: str
+  authorities:
+    description:
+      - With O(step=report), name of the variable in which control-plane nodes registered M(kubepki.lifecycle.kubelet_authority).
+    type: str
   began:
     description: With O(step=report), when the job began, in seconds since 1970.
     type: float

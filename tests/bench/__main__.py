@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.lab.lab import Lab
 from tests.lab.playbook import CHECKOUT, environment, play
 
-from . import community, csrs, expiry, leaf, payload, static_pods
+from . import community, csrs, expiry, kubelets, leaf, payload, static_pods
 
 PAGE = CHECKOUT / "docs/performance.md"
 MARK = "<!-- the table below is written by `make bench` -->"
@@ -84,14 +84,16 @@ def rows(lab: Lab, rounds: int) -> Iterator[dict]:
     yield expiry.measure(str(inventory), "cp2")
     yield expiry_as_a_command(str(inventory), "cp2")
     yield from csrs.measure(lab, str(inventory), "cp2")
+    yield from kubelets.measure(lab, sorted(lab.workers)[0])
 
 
 def line(row: dict) -> str:
     """One row as Markdown."""
     target = "-" if row["target"] is None else "%.2f" % row["target"]
     verdict = "" if row["target"] is None else "yes" if row["ratio"] <= row["target"] else "no"
-    return "| %s | %s | %.2f s | %.2f s | %.2f | %s | %s |" % (
-        row["work"], row["against"], row["ours"], row["theirs"], row["ratio"], target, verdict)
+    unit = row.get("unit", "s")
+    return "| %s | %s | %.2f %s | %.2f %s | %.2f | %s | %s |" % (
+        row["work"], row["against"], row["ours"], unit, row["theirs"], unit, row["ratio"], target, verdict)
 
 
 def sizes() -> list[str]:

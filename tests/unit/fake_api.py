@@ -27,6 +27,8 @@ class FakeApi:
                  page=None):
         self.minor, self.versions, self.signs, self.token, self.requester = minor, versions, signs, token, requester
         self.page = page
+        self.groups = ["system:authenticated"]
+        self.texts: dict[str, tuple[int, bytes]] = {}
         self.objects: dict[str, dict] = {}
         self.calls: list[tuple[str, str]] = []
         self.refuse: dict[tuple[str, str], tuple[int, str]] = {}
@@ -77,7 +79,8 @@ class FakeApi:
         """Do what a signer does with an approved request."""
         request = x509.parse_request(base64.b64decode(item["spec"]["request"]))
         seconds = item["spec"].get("expirationSeconds") if self.minor >= 22 else None
-        profile = x509.Profile(subject or request.common_name, request.organizations, request.sans, ("client",))
+        profile = x509.Profile(subject or request.common_name, request.organizations, request.sans,
+                               ("server" if item["spec"]["signerName"].endswith("serving") else "client",))
         leaf = x509.sign_leaf(profile, key or request, CA, CA_KEY, seconds / 86400 if seconds else self.days)
         item["status"]["certificate"] = base64.b64encode(leaf.pem).decode()
 
@@ -99,6 +102,8 @@ class FakeApi:
             return 200, {"kind": "APIGroup", "versions": [{"version": version} for version in self.versions]}
         if path.endswith(("selfsubjectreviews", "selfsubjectaccessreviews")):
             return self._review(path)
+        if path in self.texts:
+            return self.texts[path]
         return getattr(self, "_" + method.lower())(path, query, body)
 
     def _review(self, path):
@@ -111,7 +116,8 @@ class FakeApi:
     def _get(self, path, query, body):
         if path in self.objects:
             return 200, self.objects[path]
-        if path.rsplit("/", 1)[-1] in (CSRS, "nodes", "clusterrolebindings", "rolebindings", "clusterroles", "roles"):
+        if path.rsplit("/", 1)[-1] in (CSRS, "nodes", "pods", "configmaps", "clusterrolebindings", "rolebindings", "clusterroles",
+                                       "roles"):
             return self._list(path, query)
         return _status(404, "NotFound", "%s not found" % path)
 
@@ -135,7 +141,7 @@ class FakeApi:
         if path.endswith(CSRS):
             if self.minor < 22:
                 body["spec"].pop("expirationSeconds", None)
-            body["spec"].update(username=self.requester, groups=["system:authenticated"])
+            body["spec"].update(username=self.requester, groups=list(self.groups))
             body.setdefault("status", {})
         return 201, self.put(key, body)
 
@@ -153,6 +159,11 @@ class FakeApi:
         if self.signs and "Approved" in kinds:
             self.issue(stored)
         return 200, stored
+
+    def _patch(self, path, query, body):
+        item = self.objects[path]
+        item["data"] = {**item["data"], **body["data"]}
+        return 200, self.put(path, item)
 
     def _delete(self, path, query, body):
         item = self.objects.get(path)
@@ -175,14 +186,14 @@ class FakeApi:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
                 status, document = fake.answer(self.command, self.path, self.headers, body)
-                data = json.dumps(document).encode()
+                data = document if isinstance(document, bytes) else json.dumps(document).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_POST = do_PUT = do_DELETE = _do
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do
 
             def log_message(self, *arguments):
                 pass

@@ -102,6 +102,11 @@ class Api:
                            fix="Check the address: it has to be the API server's.")
         return document
 
+    def raw(self, path):
+        """GET what is no object, such as a log: gives (status, body bytes). Raises PkiError when nobody answers."""
+        self.calls += 1
+        return self._send("GET", path, {"Accept": "*/*", "User-Agent": "kubepki.lifecycle"}, None)
+
     def get(self, path):
         """Give an object, or None where there is none."""
         try:
@@ -285,8 +290,8 @@ def _unreachable(server, error, timeout):
                     fix="Check that it runs and that this machine reaches it, then run again: this request changed nothing.")
 
 
-def from_kubeconfig(path, context=None, timeout=30, validate_certs=None):
-    """Give a BuiltIn connection as a kubeconfig describes it.
+def from_kubeconfig(path, context=None, timeout=30, validate_certs=None, server=None):
+    """Give a BuiltIn connection as a kubeconfig describes it. server: URL of one API server to ask instead of the one it names.
 
     Understands embedded and named certificates, token, tokenFile, tls-server-name and insecure-skip-tls-verify. Raises PkiError
     for what needs the library (exec, auth-provider, a proxy) and for a kubeconfig that cannot be used.
@@ -314,7 +319,7 @@ def from_kubeconfig(path, context=None, timeout=30, validate_certs=None):
         token = files.read(os.path.join(os.path.dirname(path), user["tokenFile"])).decode("ascii", "replace").strip()
     verify = not cluster.get("insecure-skip-tls-verify") if validate_certs is None else validate_certs
     ca_pem = config.ca_data or (files.read(config.ca_file) if config.ca_file else None)
-    return BuiltIn(config.server, ca_pem, timeout, (certificate, key) if certificate and key else None, token, verify,
+    return BuiltIn(server or config.server, ca_pem, timeout, (certificate, key) if certificate and key else None, token, verify,
                    cluster.get("tls-server-name"))
 
 

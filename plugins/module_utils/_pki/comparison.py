@@ -29,6 +29,7 @@ def check_nodes(facts):
              "the key that signs service-account tokens is not the one on %s, so each refuses the other's tokens",
              "Copy sa.key and sa.pub from a node whose pair is the right one, then restart kube-apiserver and "
              "kube-controller-manager here.", "sa")
+    _compare_kubelets(found, facts, control_planes)
     _compare_clocks(found, facts)
     return {node: ordered(items) for node, items in found.items() if items}
 
@@ -58,6 +59,18 @@ def _compare_trust(found, facts, name, control_planes):
             "the certificates of the CA %s are not those of the control plane%s" % (
                 name, "" if foreign else " (some are, some are not)"),
             "Copy the file from a control-plane node; while a rotation of the CA is under way, let rotate_ca finish it.", name))
+
+
+def _compare_kubelets(found, facts, control_planes):
+    verifying = [node for node in control_planes if facts[node].get("verifies_kubelets")]
+    for node, fact in facts.items() if verifying else ():
+        serving = fact.get("kubelet_serving")
+        if serving and not serving["verifies"]:
+            found[node].append(finding(
+                ERROR, "kubelet-unverified", serving["path"],
+                "the API server of %s verifies kubelets and refuses this one, whose serving certificate the cluster's CA has not "
+                "signed: no logs, no exec" % ", ".join(verifying),
+                "Run the playbook reissue_kubelets with kubepki_kubelet_serving=bootstrap.", "kubelet-serving"))
 
 
 def _compare_clocks(found, facts):

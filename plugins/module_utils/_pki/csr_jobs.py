@@ -316,6 +316,29 @@ def _review(api, asks, done, moment):
     return result
 
 
+# --- kubelet_serving ---------------------------------------------------------------------------------------------------------
+
+def serving_requests(api, params, check):
+    """Decide the pending requests for kubelets' serving certificates, with what the nodes said over SSH: as many_requests().
+
+    params: "answers" ([{"host", "node", "key"}]), "days", and "hosts", "control_plane_hosts" as in csr_review. Raises PkiError
+    when two hosts say that they are the same Node.
+    """
+    keys, owners = {}, {}
+    for answer in params["answers"]:
+        other = owners.setdefault(answer["node"], answer["host"])
+        if other != answer["host"]:
+            raise PkiError("%s and %s both say that they are the Node %s, so nothing was decided" % (
+                other, answer["host"], answer["node"]), fix="One of the two is not what it says, or the inventory has it twice.")
+        keys[answer["host"]] = (answer["node"], answer["key"])
+    asks = [ask for ask in issuing.every(api) if ask.state == requests.PENDING and ask.signer == requests.KUBELET_SERVING]
+    nodes = _nodes(api, params, asks)
+    longest = issuing.validity(params["days"]) if issuing.knows_validity(api) else None
+    decisions = [requests.decide_serving(ask, nodes, keys, longest) for ask in asks]
+    return _review(api, [], [_Done(api, decision, {"reason": None, "comment": None}, check) for decision in decisions],
+                   x509.now())
+
+
 # --- csr_sign ----------------------------------------------------------------------------------------------------------------
 
 _EXTERNAL = {"kubepki.io/kind": "external-ca"}

@@ -27,6 +27,7 @@ CLOCK_WARNING_SECONDS, CLOCK_ERROR_SECONDS = 30, 300
 _RENEW = "Run the playbook renew_leaves with kubepki_names=%s."
 _RENEW_FORCED = "Run the playbook renew_leaves with kubepki_names=%s and kubepki_force=true."
 _REISSUE = "Run the playbook reissue_kubelets on this node."
+_SERVING = "Run the playbook reissue_kubelets with kubepki_kubelet_serving=bootstrap."
 _RESTORE = "Restore it from a backup set (playbook restore), or from another control-plane node."
 
 
@@ -152,7 +153,7 @@ def _missing(tree, item):
         if not tree.layout.kubelet["server_bootstrap"]:
             return []  # the kubelet makes one when it starts
         return [finding(WARNING, "missing", item.path, "the kubelet has no serving certificate",
-                        "Approve its request (playbook manage_csrs): nobody does so by default.", item.name)]
+                        _SERVING + " Or approve the request it made itself (manage_csrs): nobody does so by default.", item.name)]
     # Nobody's operation depends on these two.
     severity = WARNING if item.entry.consumer is None and item.kind != profiles.CA else ERROR
     return [finding(severity, "missing", item.path, "%s does not exist" % item.name,
@@ -468,7 +469,7 @@ def _is_manifest_name(path):
 
 def _fix(item):
     if item.kind == profiles.KUBELET:
-        return _REISSUE
+        return _SERVING if item.name == "kubelet-serving" else _REISSUE
     if item.kind == profiles.CA:
         return "Run the playbook rotate_ca with kubepki_cas=%s." % item.name
     if item.externally_managed:

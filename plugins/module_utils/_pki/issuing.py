@@ -42,10 +42,20 @@ class Wanted:
     def body(self, api):
         """Give the object to create, as this server understands it."""
         spec = {"request": encode(self.request.pem), "signerName": self.signer, "usages": self.usages}
-        if self.expiration_seconds is not None and api.minor >= _EXPIRATION_MINOR:
+        if self.expiration_seconds is not None and knows_validity(api):
             spec["expirationSeconds"] = self.expiration_seconds
         return {"apiVersion": "certificates.k8s.io/" + api.csr_version, "kind": "CertificateSigningRequest",
                 "metadata": {"name": self.name, "labels": self.labels}, "spec": spec}
+
+
+def validity(days):
+    """Give a validity in days as the seconds that can be asked for."""
+    return max(_SHORTEST, int(days * 86400))
+
+
+def knows_validity(api):
+    """Tell whether an API server keeps expirationSeconds; an older one drops it, and the signer's own validity counts."""
+    return api.minor >= _EXPIRATION_MINOR
 
 
 def find(api, name):

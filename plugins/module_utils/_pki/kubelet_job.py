@@ -51,24 +51,31 @@ def listed(absent):
     return text + (" and %d more" % (len(hosts) - _SHOWN) if len(hosts) > _SHOWN else "")
 
 
-def summarise(name, requests, installs, began=None):
+def summarise(name, requests, installs, began=None, servings=None, apiservers=0):
     """Give (artifact, skipped) of a run that came to its end.
 
-    requests, installs: {host: registered result}. began: epoch seconds or None. artifact: {"job", "state", "changed", "nodes",
-    "reissued", "restarted", "kept", "due", "unreachable": [host], "failed": [host], "seconds"}; "due" counts what check mode
-    would do. skipped: {host: why} of all that were left out or failed.
+    requests, installs: {host: registered result}. began: epoch seconds or None. servings: {host: (registered request, registered
+    installation)} of the serving certificates, for the hosts that were asked for one. apiservers: how many got another flag.
+    artifact: {"job", "state", "changed", "nodes", "reissued", "restarted", "kept", "due", "serving", "serving_due", "apiservers",
+    "unreachable": [host], "failed": [host], "seconds"}; "due" and "serving_due" count what check mode would do. skipped:
+    {host: why} of all that were left out or failed.
     """
-    skipped, counts = {}, {"reissued": 0, "restarted": 0, "kept": 0, "due": 0}
+    skipped = {}
+    counts = {"reissued": 0, "restarted": 0, "kept": 0, "due": 0, "serving": 0, "serving_due": 0, "apiservers": apiservers}
     unreachable, failed = [], []
     requests = asked(requests)
     for host in requests:
         request, install = requests[host], installs.get(host) or {}
-        reason = why(request) or (why(install) if install else None)
+        serving = (servings or {}).get(host) or ({}, {})
+        reason = next(filter(None, map(why, (request, install, *serving))), None)
         if reason:
             skipped[host] = reason
-            lost = request.get("unreachable") or install.get("unreachable")
+            lost = any(result.get("unreachable") for result in (request, install, *serving))
             (unreachable if lost else failed).append(host)
-        elif install.get("action") == "installed":
+            continue
+        counts["serving"] += serving[1].get("action") == "installed"
+        counts["serving_due"] += serving[0].get("action") == "reissue" and not serving[1].get("action")
+        if install.get("action") == "installed":
             counts["reissued"] += 1
         elif install.get("action") == "restarted":
             counts["restarted"] += 1
@@ -76,20 +83,23 @@ def summarise(name, requests, installs, began=None):
             counts["kept"] += 1
         else:
             counts["due"] += 1
-    changed = bool(counts["reissued"] or counts["restarted"])
+    changed = bool(counts["reissued"] or counts["restarted"] or counts["serving"] or apiservers)
     state = "failed" if failed else "warning" if unreachable else "changed" if changed else "ok"
     artifact = dict(counts, job=name, state=state, changed=changed, nodes=len(requests), unreachable=sorted(unreachable),
                     failed=sorted(failed), seconds=round(time.time() - began, 1) if began else None)
     return artifact, skipped
 
 
-def table(requests, installs):
-    """Give what happened on every node as lines of text, the nodes that were kept as one line."""
+def table(requests, installs, servings=None):
+    """Give what happened on every node as lines of text, the nodes that were kept as one line. Arguments as in summarise()."""
     lines, kept = [], 0
     requests = asked(requests)
     for host in requests:
         request, install = requests[host], installs.get(host) or {}
-        reason = why(request) or (why(install) if install else None)
+        serving = (servings or {}).get(host) or ({}, {})
+        reason = next(filter(None, map(why, (request, install, *serving))), None)
+        if serving[0].get("reasons") and not why(serving[1]):
+            lines.append("%s: %s" % (host, _served(*serving)))
         if reason:
             lines.append("%s: NOT DONE: %s" % (host, reason))
         elif request.get("action") == "keep" and not install.get("changed"):
@@ -114,12 +124,25 @@ def _what(request, install):
     return text
 
 
+def _served(request, install):
+    reasons = ", ".join(request["reasons"])
+    if request.get("action") == "keep":
+        return "serving certificate left alone: %s" % reasons
+    if not install.get("action"):
+        return "a serving certificate is due (%s)" % reasons
+    after, proof = install.get("after") or {}, install.get("proof") or {}
+    return "serving certificate %s (%s)%s, served after %.1f s" % (
+        install["action"], reasons, ", valid until %s" % after["not_after"] if after else "",
+        proof.get("seconds", 0) + proof.get("served_seconds", 0))
+
+
 def sentence(artifact):
     """Give the summary a person reads at the end."""
     parts = ["%d kubelets" % artifact["nodes"]]
     for key, text in (("reissued", "%d got a new credential"), ("restarted", "%d restarted"), ("kept", "%d kept theirs"),
-                      ("due", "%d are due")):
-        if artifact[key]:
+                      ("due", "%d are due"), ("serving", "%d got a serving certificate"),
+                      ("serving_due", "%d serving certificates are due"), ("apiservers", "%d API servers got another flag")):
+        if artifact.get(key):
             parts.append(text % artifact[key])
     for key, text in (("unreachable", "no answer from %s"), ("failed", "failed on %s")):
         if artifact[key]:

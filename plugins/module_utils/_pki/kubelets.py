@@ -38,7 +38,7 @@ DEFAULT_KEY_TYPE = "ecdsa-p256"
 CLIENT_SIGNER = "kubernetes.io/kube-apiserver-client-kubelet"
 _CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 _CURRENT = "kubelet-client-current.pem"
-_DATED = re.compile(r"^kubelet-client-\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d\.pem$")
+_DATED = r"%s-\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d\.pem"
 # RFC 1123 subdomain, as the API server takes it for the name of a Node (apimachinery util/validation).
 _NODE_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
 _DAY = 86400.0
@@ -163,18 +163,24 @@ def _wrong_certificate(layout, credential, below_days):
         return ["the credential is unusable: %s" % credential.problem.message]
     if certificate.common_name != NODE_PREFIX + layout.node_name or certificate.organizations != [NODES_GROUP]:
         return ["it is made out to %s, and this node is %s" % (certificate.subject, layout.node_name)]
-    left = (certificate.not_after - x509.now()).total_seconds() / _DAY
-    if left <= 0:
-        return ["it expired on %s" % x509.timestamp(certificate.not_after)]
-    lifetime = (certificate.not_after - certificate.not_before).total_seconds() / _DAY
-    # Where the cluster signs for a month or a day, below_days alone would always be true; the kubelet itself rotates when 10 to
-    # 30 percent are left (client-go util/certificate: nextRotationDeadline).
-    if left < min(below_days, lifetime / 3):
-        return ["%.1f days of its %.0f are left" % (left, lifetime)]
+    dates = wrong_dates(certificate, below_days)
+    if dates:
+        return [dates]
     authorities = trusted(layout)
     if authorities and not any(certificate.signed_by(ca) for ca in authorities):
         return ["no CA of this node's ca.crt has signed it"]
     return []
+
+
+def wrong_dates(certificate, below_days):
+    """Say why a certificate is due by its dates (str), or give None. below_days: as in examine()."""
+    left = (certificate.not_after - x509.now()).total_seconds() / _DAY
+    if left <= 0:
+        return "it expired on %s" % x509.timestamp(certificate.not_after)
+    lifetime = (certificate.not_after - certificate.not_before).total_seconds() / _DAY
+    # Where the cluster signs for a month or a day, below_days alone would always be true; the kubelet itself rotates when 10 to
+    # 30 percent are left (client-go util/certificate: nextRotationDeadline).
+    return "%.1f days of its %.0f are left" % (left, lifetime) if left < min(below_days, lifetime / 3) else None
 
 
 def _dead_trust(layout, config):
@@ -447,16 +453,7 @@ class Installation:
             self.changes.append({"path": path, "data": data, "mode": mode})
 
     def _pair(self, certificate, key):
-        moment = time.time()
-        while True:
-            # The node's local time, as the kubelet takes it (time.Now().Format("2006-01-02-15-04-05")).
-            name = "kubelet-client-%s.pem" % time.strftime("%Y-%m-%d-%H-%M-%S", time.localtime(moment))
-            path = os.path.join(self.layout.kubelet["cert_dir"], name)
-            if not os.path.lexists(path):
-                break
-            moment += 1
-        self.changes.append({"path": path, "data": certificate.pem + key.pem, "mode": 0o600})
-        self.changes.append({"path": current_path(self.layout), "target": path})
+        self.changes += pair_changes(current_path(self.layout), certificate.pem + key.pem)
 
     def _kubelet_conf(self, server):
         path = self.layout.kubelet["kubeconfig_path"]
@@ -497,28 +494,52 @@ class Installation:
         """
         if not self.changes:
             return None
-        current = current_path(self.layout)
-        backed_up = self.paths() + ([os.path.realpath(current)] if os.path.exists(current) else [])
-        backup = files.create_backup(backed_up, BACKUP_JOB, backup_dir, backup_keep)
-        transaction = files.Transaction(JOB, state_dir)
-        for change in self.changes:
-            if "target" in change:
-                transaction.symlink(change["path"], change["target"])
-            else:
-                transaction.write(change["path"], change["data"], mode=change["mode"])
-        pending = files.Journal(PENDING, state_dir)
-        already = pending.load()
-        pending.save({"files": self.paths()})
-        try:
-            transaction.commit()
-        except PkiError:
-            if already is None:
-                with contextlib.suppress(PkiError):
-                    pending.clear()
-            raise
+        backup = carry_out(self.changes, current_path(self.layout), state_dir, backup_dir, backup_keep)
         if self.certificate is not None:
             files.remove(staged_key_path(state_dir))
         return backup
+
+
+def pair_changes(current, data):
+    """Give the changes that put a new dated file (mode 0600) behind a link kubelet-<what>-current.pem, as the kubelet does it.
+
+    current: path of the link. data: certificate and key in PEM (bytes).
+    """
+    moment = time.time()
+    while True:
+        # The node's local time, as the kubelet takes it (time.Now().Format("2006-01-02-15-04-05")).
+        path = current.replace("-current.pem", time.strftime("-%Y-%m-%d-%H-%M-%S.pem", time.localtime(moment)))
+        if not os.path.lexists(path):
+            return [{"path": path, "data": data, "mode": 0o600}, {"path": current, "target": path}]
+        moment += 1
+
+
+def carry_out(changes, current, state_dir=files.STATE_DIR, backup_dir=files.BACKUP_DIR, backup_keep=5):
+    """Back up what changes, then change it in one transaction, and note that the kubelet has to be restarted.
+
+    changes: as in Installation. current: the link whose file is backed up, too. Gives the backup set's directory. Raises PkiError
+    with nothing changed.
+    """
+    paths = [change["path"] for change in changes]
+    backed_up = paths + ([os.path.realpath(current)] if os.path.exists(current) else [])
+    backup = files.create_backup(backed_up, BACKUP_JOB, backup_dir, backup_keep)
+    transaction = files.Transaction(JOB, state_dir)
+    for change in changes:
+        if "target" in change:
+            transaction.symlink(change["path"], change["target"])
+        else:
+            transaction.write(change["path"], change["data"], mode=change["mode"])
+    pending = files.Journal(PENDING, state_dir)
+    already = pending.load()
+    pending.save({"files": paths})
+    try:
+        transaction.commit()
+    except PkiError:
+        if already is None:
+            with contextlib.suppress(PkiError):
+                pending.clear()
+        raise
+    return backup
 
 
 def check_issued(layout, pem, ca_bundle=None, state_dir=files.STATE_DIR):
@@ -577,12 +598,13 @@ def check_accepted(installation, timeout=5.0):
     return api.whoami()
 
 
-def expired_files(layout, keep):
-    """Give the dated credential files beyond the newest `keep` that are not in use, oldest first."""
-    directory = layout.kubelet["cert_dir"]
-    used = os.path.realpath(current_path(layout))
+def expired_files(current, keep):
+    """Give the dated files beyond the newest `keep` that a link (kubelet-<what>-current.pem) does not lead to, oldest first."""
+    directory, link = os.path.split(current)
+    used = os.path.realpath(current)
+    dated = re.compile(_DATED % re.escape(link.replace("-current.pem", "")))
     try:
-        names = [name for name in os.listdir(directory) if _DATED.match(name)]
+        names = [name for name in os.listdir(directory) if dated.fullmatch(name)]
     except OSError:
         return []
     paths = [os.path.join(directory, name) for name in names]

@@ -375,14 +375,14 @@ class Nodes:
         reserved names and addresses (of the API, for instance), which only control-plane nodes may have.
         """
         self.with_inventory = bool(inventory)
-        self.reserved = {_same_name(entry) for entry in reserved if entry} | set(_RESERVED_NAMES)
+        self.reserved = {same_name(entry) for entry in reserved if entry} | set(_RESERVED_NAMES)
         self.claims = {}
         self._control_plane = {}
         for item in items:
             metadata = _mapping(_mapping(item).get("metadata"))
             name = _text(metadata.get("name"))
             addresses = _list(_mapping(_mapping(item).get("status")).get("addresses"))
-            self.claims[name] = {_same_name(_text(_mapping(entry).get("address"))) for entry in addresses} - {""}
+            self.claims[name] = {same_name(_text(_mapping(entry).get("address"))) for entry in addresses} - {""}
             labels = _mapping(metadata.get("labels"))
             # NodeRestriction keeps a kubelet from giving itself these (kubernetes.io/docs: node-role.kubernetes.io).
             self._control_plane[name] = any("node-role.kubernetes.io/" + role in labels for role in ("control-plane", "master"))
@@ -397,19 +397,19 @@ class Nodes:
     def granted(self, name):
         """Give the names and addresses that the inventory gives to a node."""
         host = self.hosts.get(name)
-        return {_same_name(entry) for entry in [host["name"]] + list(host.get("addresses", ()))} if host else set()
+        return {same_name(entry) for entry in [host["name"]] + list(host.get("addresses", ()))} if host else set()
 
     def why_not(self, name, wanted):
         """Tell why a node may not have a name or an address (str as in SANs, without the kind), or None."""
-        wanted = _same_name(wanted)
+        wanted = same_name(wanted)
         if wanted in self.reserved and not (self.is_control_plane(name) and wanted not in _RESERVED_NAMES):
             return "belongs to the API or to every machine"
-        if wanted == _same_name(name) or wanted in self.granted(name):
+        if wanted == same_name(name) or wanted in self.granted(name):
             return None
         if wanted not in self.claims[name]:
             return "is not an address of the Node object, nor of the inventory"
         for other in self.claims:
-            if other != name and (wanted == _same_name(other) or wanted in self.claims[other] or wanted in self.granted(other)):
+            if other != name and (wanted == same_name(other) or wanted in self.claims[other] or wanted in self.granted(other)):
                 return "belongs to the node %s" % printable(other)
         return None
 
@@ -420,7 +420,7 @@ def _match(claims, inventory):
     free = list(inventory)
     for same in (lambda host, node: host["name"] == node,
                  lambda host, node: host["name"].split(".")[0] == node.split(".")[0],
-                 lambda host, node: any(_same_name(entry) in claims[node] for entry in host.get("addresses", ()))):
+                 lambda host, node: any(same_name(entry) in claims[node] for entry in host.get("addresses", ()))):
         pairs = [(host, node) for host in free for node in claims if node not in hosts and same(host, node)]
         for host, node in pairs:
             # Two hosts that could be one node, or two nodes that could be one host, prove nothing.
@@ -450,6 +450,63 @@ def node_mismatch(ask, nodes):
         if why:
             return "%s %s" % (printable(san), why)
     return None
+
+
+def serving_fault(ask, nodes, longest=None):
+    """Tell what in a readable kubelet-serving request is more than its node may have (str), or None; the key is not looked at.
+
+    nodes: Nodes. longest: the validity in seconds that may be asked for, and has to be said, or None where the API knows no
+    expirationSeconds (before 1.22). Every name has to be in the Node object, and none may be contradicted by the inventory.
+    """
+    request = ask.request
+    if request.wants_ca or request.ambiguous or request.further_attributes:
+        return "it asks for more than a kubelet does (an authority, or a subject with further attributes)"
+    fault = node_mismatch(ask, nodes)
+    if fault:
+        return fault
+    claims = nodes.claims[request.common_name[len(_NODE):]]
+    for san in request.sans:
+        if same_name(san.partition(":")[2]) not in claims:
+            return "%s is not an address of the Node object" % printable(san)
+    # pkg/apis/certificates/helpers.go: ValidateKubeletServingCSR; a key of another type than RSA enciphers no keys.
+    asked, wanted = sorted(ask.usages), set(_SERVER_USAGES)
+    if asked != sorted(wanted) and (request.key_type.startswith("rsa") or asked != sorted(wanted - {"key encipherment"})):
+        return "the usages are %s" % (printable(", ".join(ask.usages)) or "none")
+    if request.extended_usages not in ([], ["server"]):
+        return "its extended usages are %s" % printable(", ".join(request.extended_usages))
+    if longest is None:
+        return None
+    if ask.expiration_seconds is None:
+        return "it does not say how long it shall be valid"
+    if not 0 < ask.expiration_seconds <= longest:
+        return "it shall be valid for %d seconds, and at most %d are allowed" % (ask.expiration_seconds, longest)
+    return None
+
+
+def decide_serving(ask, nodes, keys, longest=None):
+    """Give the Decision about a kubelet-serving request by those who made the keys on the nodes: approve, deny or leave.
+
+    nodes: Nodes. keys: {inventory host: (node name, digest of the public key that waits there)} of the nodes that asked in this
+    run. longest: as in serving_fault(). Whatever is wrong is denied. Only what its node might have made by itself, when that was
+    not asked now, is left: a kubelet keeps the key of its request in memory, where nobody can compare it.
+    """
+    if ask.state != PENDING or ask.signer != KUBELET_SERVING:
+        return Decision(ask, LEAVE, "it is %s already" % ask.state if ask.state != PENDING else "it is for another signer")
+    if ask.problem:
+        return Decision(ask, DENY, ask.problem.message, refused=True)
+    name = (ask.request.common_name or "")[len(_NODE):]
+    host = nodes.hosts.get(name)
+    asked = keys.get(host["name"]) if host else None
+    mine = asked is not None and asked[0] == name and asked[1] == ask.request.key_sha256
+    # A kubelet that asks by itself names no validity.
+    fault = serving_fault(ask, nodes, longest if mine or ask.expiration_seconds is not None else None)
+    if fault:
+        return Decision(ask, DENY, fault, refused=True)
+    if mine:
+        return Decision(ask, APPROVE, "its key is the one on %s" % printable(host["name"]))
+    if asked is not None:
+        return Decision(ask, DENY, "its key is not the one that waits on %s" % printable(host["name"]), refused=True)
+    return Decision(ask, LEAVE, "%s was not asked in this run, so its key could not be compared" % printable(name))
 
 
 # --- decisions ---------------------------------------------------------------------------------------------------------------
@@ -590,6 +647,11 @@ def _moment(value):
         return None
 
 
+def is_address(value):
+    """Tell whether a text is an IP address."""
+    return _address(value) is not None
+
+
 def _address(value):
     try:
         return ipaddress.ip_address(value)
@@ -597,7 +659,7 @@ def _address(value):
         return None
 
 
-def _same_name(value):
-    """Give a name or an address in the one form that is compared."""
+def same_name(value):
+    """Give a name or an address (str) in the one form that is compared."""
     address = _address(value)
     return str(address) if address is not None else value.lower().rstrip(".")

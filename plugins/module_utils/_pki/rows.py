@@ -80,7 +80,8 @@ def facts(tree, clock=None, controller_clock=None):
     clock, controller_clock: seconds since 1970 at about the same moment, or None. "cas" has for each authority the SHA-256 of
     its first certificate ("signer"), of that one's public key ("signer_key"), of all in the file ("trusted"), and of the
     public half of the private key beside it ("key", None where there is none). "sa" has the public digests of sa.key
-    ("signer") and sa.pub ("trusted").
+    ("signer") and sa.pub ("trusted"). "verifies_kubelets": whether this node's API server does, with the cluster's CA;
+    "kubelet_serving": {"path", "verifies"} of what its kubelet serves, or None.
     """
     layout = tree.layout
     cas = {}
@@ -89,7 +90,12 @@ def facts(tree, clock=None, controller_clock=None):
         if item is not None and item.certificate is not None:
             cas[name] = {"signer": item.certificate.sha256, "signer_key": item.certificate.key_sha256,
                          "trusted": [one.sha256 for one in item.bundle], "key": item.key_sha256, "path": item.path}
-    return {"node_name": layout.node_name, "role": layout.role, "minor": layout.image_minor,
+    serving = tree.items.get("kubelet-serving")
+    authority = layout.flags.get("kube-apiserver", {}).get("--kubelet-certificate-authority")
+    return {"verifies_kubelets": bool(authority) and "ca" in layout.paths and layout.at(authority) == layout.paths["ca"][0],
+            "kubelet_serving": None if serving is None else {
+                "path": serving.path, "verifies": serving.certificate is not None and tree.signer(serving) is not None},
+            "node_name": layout.node_name, "role": layout.role, "minor": layout.image_minor,
             "advertise_address": layout.advertise_address, "control_plane_endpoint": layout.control_plane_endpoint,
             "kubelet_running": layout.kubelet["running"], "cas": cas,
             "sa": {"signer": tree.sa[0], "trusted": list(tree.sa[1]), "path": layout.sa_key},

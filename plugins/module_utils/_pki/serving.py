@@ -293,6 +293,21 @@ def served_certificate(host, port, client=None, server_name=None, timeout=3.0):
     return certificates.parse_der_certificate(served_der(host, port, client, server_name, timeout), join(host, port))
 
 
+def verify(host, port, ca_pem, timeout=3.0):
+    """Connect as a client that trusts a CA bundle (PEM bytes) and compares the name. Raises PkiError: why it would refuse."""
+    context = tls_context(ca_pem=ca_pem)
+    context.verify_flags &= ~_NO_CHECK_TIME
+    context.check_hostname = True
+    try:
+        with socket.create_connection((host, port), timeout) as connection:
+            context.wrap_socket(connection, server_hostname=host).close()
+    except ssl.SSLCertVerificationError as error:
+        raise PkiError("its certificate does not verify (%s)" % error.verify_message, path=join(host, port),
+                       fix="The playbook reissue_kubelets with kubepki_kubelet_serving=bootstrap has one signed.") from None
+    except (OSError, ValueError) as error:
+        raise unreachable(host, port, error) from None
+
+
 def together(calls):
     """Run several functions at the same time. calls: {key: function without arguments}. Gives {key: value or PkiError}."""
     results = {}

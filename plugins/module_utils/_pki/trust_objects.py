@@ -69,16 +69,16 @@ def publish_cluster_info(api, bundle, check=False):
     return True
 
 
-def publish_kubeadm_config(api, signing_path, check=False):
-    """Make kubeadm-config say where kube-controller-manager's signing certificate lies, so that `kubeadm upgrade` keeps it.
+def publish_kubeadm_config(api, section, name, value, check=False):
+    """Make kubeadm-config say a flag of a component, so that `kubeadm upgrade` keeps it. Gives whether it had to change.
 
-    signing_path: the file of its own while two CAs are trusted, or None for kubeadm's default. Gives whether it had to change.
+    section, name, value: as in with_extra_arg(). A flag that kubeadm sets by itself is taken away with None.
     """
     found = api.get(_KUBEADM)
     text = ((found or {}).get("data") or {}).get("ClusterConfiguration")
     if not text:
         return False
-    changed = with_extra_arg(text, SIGNING_FLAG, signing_path)
+    changed = with_extra_arg(text, section, name, value)
     if changed == text:
         return False
     if not check:
@@ -86,31 +86,32 @@ def publish_kubeadm_config(api, signing_path, check=False):
     return True
 
 
-def with_extra_arg(text, name, value):
-    """Give a ClusterConfiguration with one of kube-controller-manager's extraArgs set, or (None) taken away.
+def with_extra_arg(text, section, name, value):
+    """Give a ClusterConfiguration with one of a component's extraArgs set, or (None) taken away.
 
-    v1beta2 and v1beta3 hold a mapping, v1beta4 a list of name and value. Everything else stays as it was written.
+    section: "controllerManager" or "apiServer". name: the flag without dashes. v1beta2 and v1beta3 hold a mapping, v1beta4 a
+    list of name and value. Everything else stays as it was written.
     """
     data = yamltext.load_mapping(text, "kubeadm-config")
-    extra = ((data.get("controllerManager") or {}).get("extraArgs"))
+    extra = ((data.get(section) or {}).get("extraArgs"))
     listed = isinstance(extra, list) or (extra is None and str(data.get("apiVersion", "")).endswith("v1beta4"))
-    return _listed_arg(text, extra or [], name, value) if listed else _mapped_arg(text, extra or {}, name, value)
-
-
-def _mapped_arg(text, extra, name, value):
     document = yamltext.YamlText(text, "kubeadm-config")
-    place = ("controllerManager", "extraArgs", name)
+    return (_listed_arg if listed else _mapped_arg)(document, section, extra or ([] if listed else {}), name, value)
+
+
+def _mapped_arg(document, section, extra, name, value):
+    place = (section, "extraArgs", name)
     if value is None:
-        return _without(document, extra, name, place) if name in extra else document.text
+        return _without(document, section, extra, name, place) if name in extra else document.text
     if not extra:
-        # The editor would put it in the braces of `controllerManager: {}`, where it could not be taken out again.
-        return _section(document, "    %s: %s\n" % (yamltext.quote(name), yamltext.quote(value)), {name: value})
+        # The editor would put it in the braces of `apiServer: {}`, where it could not be taken out again.
+        return _section(document, section, "    %s: %s\n" % (yamltext.quote(name), yamltext.quote(value)), {name: value})
     document.set(place, value)
     return document.text
 
 
-def _without(document, extra, name, place):
-    manager = dict(document.get(("controllerManager",)))
+def _without(document, section, extra, name, place):
+    manager = dict(document.get((section,)))
     manager["extraArgs"] = {key: extra[key] for key in extra if key != name}
     if not manager["extraArgs"]:
         del manager["extraArgs"]
@@ -120,24 +121,23 @@ def _without(document, extra, name, place):
             return document.text
         except PkiError:
             pass  # in braces, which the editor does not take anything out of; JSON is YAML in braces
-    return _replaced(document, "controllerManager: %s\n" % json.dumps(manager), manager)
+    return _replaced(document, section, "%s: %s\n" % (section, json.dumps(manager)), manager)
 
 
-def _replaced(document, section, manager):
-    """Give the text with the whole controllerManager section, all its lines, replaced; read back."""
+def _replaced(document, section, body, manager):
+    """Give the text with a whole section, all its lines, replaced by body; read back."""
     lines, kept, inside = document.text.splitlines(keepends=True), [], False
     for line in lines:
         if inside and (line[:1] in (" ", "\t", "-") or not line.strip()):
             continue
-        inside = line.startswith("controllerManager:")
-        kept.append(section if inside else line)
-    return _read_back(document, "".join(kept), manager)
+        inside = line.startswith(section + ":")
+        kept.append(body if inside else line)
+    return _read_back(document, section, "".join(kept), manager)
 
 
-def _listed_arg(text, extra, name, value):
+def _listed_arg(document, section, extra, name, value):
     index = next((number for number, item in enumerate(extra) if isinstance(item, dict) and item.get("name") == name), None)
-    document = yamltext.YamlText(text, "kubeadm-config")
-    place = ("controllerManager", "extraArgs")
+    place = (section, "extraArgs")
     if index is not None and value is not None:
         document.set(place + (index, "value"), value)
         return document.text
@@ -145,52 +145,52 @@ def _listed_arg(text, extra, name, value):
         document.remove(place + (index,))
         return document.text
     if index is not None:
-        manager = {key: item for key, item in document.get(("controllerManager",)).items() if key != "extraArgs"}
+        manager = {key: item for key, item in document.get((section,)).items() if key != "extraArgs"}
         if not manager:
-            return _replaced(document, "controllerManager: {}\n", manager)
+            return _replaced(document, section, section + ": {}\n", manager)
         document.remove(place)
         return document.text
     if value is None:
-        return text
-    return _appended(document, extra, name, value)
+        return document.text
+    return _appended(document, section, extra, name, value)
 
 
-def _appended(document, extra, name, value):
+def _appended(document, section, extra, name, value):
     """The editor adds single values; an item of two is put in as text, before the others, and then read back."""
     item = {"name": name, "value": value}
     text = "%%s- name: %s\n%%s  value: %s\n" % (yamltext.quote(name), yamltext.quote(value))
     if not extra:
-        return _section(document, text % ("  ", "  "), [item])
+        return _section(document, section, text % ("  ", "  "), [item])
     lines = document.text.splitlines(keepends=True)
-    start = next(number for number, line in enumerate(lines) if line.startswith("controllerManager:"))
+    start = next(number for number, line in enumerate(lines) if line.startswith(section + ":"))
     first = next(number for number in range(start, len(lines)) if lines[number].strip() == "extraArgs:") + 1
     indent = lines[first][:len(lines[first]) - len(lines[first].lstrip())]
     lines.insert(first, text % (indent, indent))
-    manager = dict(document.get(("controllerManager",)), extraArgs=[item] + list(extra))
-    return _read_back(document, "".join(lines), manager)
+    manager = dict(document.get((section,)), extraArgs=[item] + list(extra))
+    return _read_back(document, section, "".join(lines), manager)
 
 
-def _section(document, body, extra):
-    """Give the text with a first extraArgs in controllerManager, which is absent, empty or a block mapping without any."""
+def _section(document, section, body, extra):
+    """Give the text with a first extraArgs in a section, which is absent, empty or a block mapping without any."""
     lines = document.text.splitlines(keepends=True)
-    start = next((number for number, line in enumerate(lines) if line.startswith("controllerManager:")), None)
+    start = next((number for number, line in enumerate(lines) if line.startswith(section + ":")), None)
     body = "  extraArgs:\n" + body
-    manager = dict(document.get(("controllerManager",)) or {}, extraArgs=extra)
+    manager = dict(document.get((section,)) or {}, extraArgs=extra)
     if len(manager) == 1 and start is not None:
-        return _replaced(document, "controllerManager:\n" + body, manager)
+        return _replaced(document, section, section + ":\n" + body, manager)
     if start is None:
-        lines.append("controllerManager:\n" + body)
+        lines.append(section + ":\n" + body)
     else:
         lines.insert(start + 1, body)
-    return _read_back(document, "".join(lines), manager)
+    return _read_back(document, section, "".join(lines), manager)
 
 
-def _read_back(document, text, manager):
+def _read_back(document, section, text, manager):
     expected = yamltext.load_mapping(document.text, "kubeadm-config")
-    expected["controllerManager"] = manager
+    expected[section] = manager
     if yamltext.load_mapping(text, "kubeadm-config") != expected:
-        raise PkiError("its controllerManager section cannot be edited safely", path="ConfigMap kube-system/kubeadm-config",
-                       fix="Give kube-controller-manager the flag of its manifest in extraArgs by hand, then run again.")
+        raise PkiError("its section %s cannot be edited safely" % section, path="ConfigMap kube-system/kubeadm-config",
+                       fix="Give the component the flag of its manifest in extraArgs by hand, then run again.")
     return text
 
 

@@ -37,6 +37,10 @@ def quote(value, plain=True):
     return '"%s"' % "".join(_ESCAPES.get(char) or (char if " " <= char <= "~" else "\\U%08x" % ord(char)) for char in value)
 
 
+def _scalar(value, plain=True):
+    return str(value).lower() if isinstance(value, bool) else quote(value, plain)
+
+
 _STRING, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
@@ -67,7 +71,7 @@ class YamlText:
         return value
 
     def set(self, place, value):
-        """Give the string value to a scalar at place, adding the key (and mappings above it) where missing.
+        """Give the value (str or bool) to a scalar at place, adding the key (and mappings above it) where missing.
 
         As every edit: raises PkiError, with the text as it was, where the value cannot be changed without touching another.
         """
@@ -77,19 +81,19 @@ class YamlText:
             return
         if not isinstance(node, yaml.ScalarNode):
             raise PkiError("%s is not a single value" % _dotted(place), path=self.path, fix=_BY_HAND)
-        if node.value == value and node.tag == _STRING:
+        if self.get(place) is value or (node.value == value and node.tag == _STRING):
             return
         expected, holder = _expectation(self.data, place)
         holder[place[-1]] = value
         start, end = node.start_mark.index, node.end_mark.index
         if start == end:  # `key:` with nothing behind it
-            self._change(start, end, " " + quote(value), place, expected)
+            self._change(start, end, " " + _scalar(value), place, expected)
             return
         # A block scalar's end mark lies behind its last line breaks, which have to stay.
         tail = self.text[start:end]
         tail = tail[len(tail.rstrip("\r\n")):] if node.style in ("|", ">") else ""
         in_flow = self.text[end:end + 1] in (",", "]", "}")
-        self._change(start, end, quote(value, plain=not in_flow) + tail, place, expected)
+        self._change(start, end, _scalar(value, plain=not in_flow) + tail, place, expected)
 
     def insert(self, place, value):
         """Insert a string value in a sequence, before the index that place ends with (its length appends)."""
@@ -184,7 +188,7 @@ class YamlText:
         holder[rest[0]] = inner
         existing = next(((k, v) for k, v in reversed(node.value) if k.value == rest[0]), None)
         if node.flow_style:
-            text = quote(value, plain=False)
+            text = _scalar(value, plain=False)
             for step in reversed(rest[1:]):
                 text = "{%s: %s}" % (quote(step, plain=False), text)
             if existing:
@@ -211,7 +215,7 @@ class YamlText:
         text = ""
         for depth, step in enumerate(steps):
             text += "%s%s%s:" % (indent, "  " * depth, quote(step))
-            text += (" " + quote(value) if depth == len(steps) - 1 else "") + self._newline
+            text += (" " + _scalar(value) if depth == len(steps) - 1 else "") + self._newline
         return text
 
     def _line_start(self, index):

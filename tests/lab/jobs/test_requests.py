@@ -26,6 +26,8 @@ pytestmark = pytest.mark.timeout(1800)
 KEY = x509.generate_key("ecdsa-p256")
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 ADMIN = "/etc/kubernetes/admin.conf"
+SWITCH = "serverTLSBootstrap: true"
+KUBELET = "/etc/kubernetes/kubelet.conf"
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +49,16 @@ def clean(request):
 
 
 def ask(lab: Lab, name: str, common_name: str, organizations=(), sans=(), signer="kubernetes.io/kube-apiserver-client",
-        usages=None, node="cp1", identity=ADMIN, labels=None) -> None:
+        usages=None, node="cp1", identity=ADMIN, labels=None, seconds=None) -> None:
     """Create a CertificateSigningRequest as whoever a kubeconfig of a node says."""
-    pem = x509.build_request(x509.Profile(common_name, organizations, sans), KEY).pem
     default = "server auth" if signer.endswith("serving") else "client auth"
+    pem = x509.build_request(x509.Profile(common_name, organizations, sans, [default.split()[0]]), KEY).pem
+    spec = {"request": base64.b64encode(pem).decode(), "signerName": signer,
+            "usages": usages or ["digital signature", "key encipherment", default]}
+    if seconds:
+        spec["expirationSeconds"] = seconds
     item = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
-            "metadata": {"name": name, "labels": labels or {}}, "spec": {
-                "request": base64.b64encode(pem).decode(), "signerName": signer,
-                "usages": usages or ["digital signature", "key encipherment", default]}}
+            "metadata": {"name": name, "labels": labels or {}}, "spec": spec}
     lab.run(node, ["kubectl", "--kubeconfig", identity, "create", "-f", "-"], stdin=json.dumps(item))
 
 
@@ -313,6 +317,10 @@ def test_a_cluster_that_lacks_a_signer_gets_one(cluster):
         ask(cluster, "a", "a")
         waiting = module(cluster, "cp1", "cert_csr", name="a", client="builtin", state="approved", wait_timeout=3)
         assert waiting["failed"] and "no certificate was issued within 3 seconds" in waiting["msg"]
+        # Nobody would sign what its kubelets asked for.
+        refused = play(cluster, "reissue_kubelets", {"kubepki_kubelet_serving": "bootstrap"})
+        assert refused.code != 0 and "Nothing was changed" in refused.output and refused.artifact["state"] == "failed"
+        assert SWITCH not in kubelet_config_map(cluster)
     finally:
         enabled = play(cluster, "check_signers", {"kubepki_csr_enable_signers": "true"}).require_success()
     assert enabled.artifact["state"] == "changed" and not enabled.artifact["not_signing"]
@@ -332,3 +340,98 @@ def test_the_validity_that_was_asked_for(cluster, tmp_path):
     else:
         assert left > 900 and issued["csr"]["expiration_seconds"] is None
     assert not module(cluster, "localhost", "cert_csr", login, **options)["changed"]
+
+
+# --- serving certificates, with the keys made on the nodes -------------------------------------------------------------------
+
+def kubelet_config_map(lab: Lab) -> str:
+    """The kubelet configuration that kubeadm gives to nodes that join."""
+    names = lab.kubectl("-n", "kube-system", "get", "configmap", "-o", "name").split()
+    name = next(name for name in sorted(names) if "/kubelet-config" in name)
+    return lab.kubectl("-n", "kube-system", "get", name, "-o", "jsonpath={.data.kubelet}")
+
+
+def verified(lab: Lab, node: str) -> bool:
+    """Whether openssl, on the control plane, accepts what a kubelet serves for the node's address."""
+    address = lab.addresses[node]
+    return lab.run("cp1", "openssl s_client -connect %s:10250 -CAfile /etc/kubernetes/pki/ca.crt -verify_ip %s "
+                   "-verify_return_error </dev/null" % (address, address), check=False).returncode == 0
+
+
+def reached(lab: Lab, node: str) -> tuple[bool, str]:
+    """Whether the API server speaks to a kubelet, and what it says when not."""
+    done = lab.run("cp1", "kubectl --kubeconfig %s get --raw /api/v1/nodes/%s/proxy/healthz 2>&1" % (ADMIN, node), check=False)
+    return done.returncode == 0, done.stdout
+
+
+def reissue(lab: Lab, *arguments: str, **variables: str):
+    """Run reissue_kubelets with kubepki_kubelet_... variables."""
+    return play(lab, "reissue_kubelets", {"kubepki_kubelet_" + name: value for name, value in variables.items()}, *arguments)
+
+
+def test_kubelets_serve_what_the_cluster_signed_and_forged_requests_are_denied(cluster):
+    w1 = {"node": "w1", "identity": KUBELET, "signer": "kubernetes.io/kubelet-serving"}
+    own, right = ["DNS:w1", "IP:" + cluster.addresses["w1"]], {"organizations": ["system:nodes"]}
+    ask(cluster, "another-key", "system:node:w1", sans=own, **w1, **right)
+    ask(cluster, "another-address", "system:node:w1", sans=[*own, "IP:" + cluster.addresses["cp1"]], **w1, **right)
+    ask(cluster, "another-name", "system:node:w1", sans=[*own, "DNS:elsewhere.example"], **w1, **right)
+    ask(cluster, "another-usage", "system:node:w1", sans=own, usages=["digital signature", "server auth", "client auth"], **w1,
+        **right)
+    ask(cluster, "another-group", "system:node:w1", ["system:nodes", "system:masters"], sans=own, **w1)
+    ask(cluster, "another-requester", "system:node:w1", sans=own, signer="kubernetes.io/kubelet-serving", **right)
+    forged = {"another-key": "its key is not the one that waits on w1", "another-address": "is not an address of the Node object",
+              "another-name": "is not an address of the Node object", "another-usage": "the usages are",
+              "another-group": "not a node", "another-requester": "not a node"}
+    if int(cluster.version.split(".")[1]) >= 22:
+        ask(cluster, "too-long", "system:node:w1", sans=own, seconds=10 * 365 * 86400, **w1, **right)
+        forged["too-long"] = "valid for 315360000 seconds"
+    if int(cluster.version.split(".")[1]) < 30:  # later API servers refuse it themselves (NodeRestriction)
+        ask(cluster, "another-node", "system:node:cp1", sans=["DNS:cp1"], **w1, **right)
+        forged["another-node"] = "not a node"
+    refused = reissue(cluster, authority="set")
+    assert refused.code != 0 and "2 of 2 kubelets would be refused" in refused.output and refused.artifact["state"] == "failed"
+    planned = reissue(cluster, "--check", "--diff", serving="bootstrap").require_success()
+    assert planned.artifact["serving_due"] == 2 and not planned.artifact["changed"] and SWITCH not in kubelet_config_map(cluster)
+    assert {state(cluster, name) for name in forged} == {"Pending"}
+    before = {node: cluster.run(node, ["cat", "/var/lib/kubelet/config.yaml"]).stdout for node in cluster.addresses}
+    done = reissue(cluster, serving="bootstrap").require_success()
+    assert done.artifact["serving"] == 2 and done.artifact["state"] == "changed"
+    for name, why in forged.items():
+        assert state(cluster, name) == "Denied", name
+        assert why in cluster.kubectl("get", "csr", name, "-o", "jsonpath={.status.conditions[0].message}"), name
+    for node in cluster.addresses:
+        assert verified(cluster, node)
+        assert cluster.run(node, ["cat", "/var/lib/kubelet/config.yaml"]).stdout == SWITCH + "\n" + before[node]
+    assert SWITCH in kubelet_config_map(cluster)
+    again = reissue(cluster, serving="bootstrap").require_success()
+    assert again.artifact["state"] == "ok" and set(again.changed.values()) == {0}
+    # A kubelet that has a certificate for all its addresses asks for no other.
+    assert "Pending" not in cluster.kubectl("get", "csr")
+    renewed = play(cluster, "reissue_kubelets", {"kubepki_force": "true", "kubepki_kubelet_serving": "renew"}).require_success()
+    assert (renewed.artifact["reissued"], renewed.artifact["serving"]) == (2, 2)
+    assert all(verified(cluster, node) for node in cluster.addresses)
+
+
+def test_an_api_server_verifies_kubelets_refuses_a_self_signed_one_and_stops_verifying(cluster):
+    reissue(cluster, serving="bootstrap").require_success()
+    kubeadm_config = ("-n", "kube-system", "get", "configmap", "kubeadm-config", "-o", "jsonpath={.data.ClusterConfiguration}")
+    before = cluster.kubectl(*kubeadm_config)
+    manifest = cluster.run("cp1", ["cat", "/etc/kubernetes/manifests/kube-apiserver.yaml"]).stdout
+    done = reissue(cluster, authority="set").require_success()
+    assert done.artifact["apiservers"] == 1 and "kubelet-certificate-authority" in cluster.kubectl(*kubeadm_config)
+    flag = "--kubelet-certificate-authority=/etc/kubernetes/pki/ca.crt"
+    assert flag in cluster.run("cp1", ["cat", "/etc/kubernetes/manifests/kube-apiserver.yaml"]).stdout
+    assert reached(cluster, "w1")[0] and cluster.kubectl("-n", "kube-system", "logs", "--tail=1", "etcd-cp1")
+    again = reissue(cluster, authority="set").require_success()
+    assert again.artifact["state"] == "ok" and set(again.changed.values()) == {0}
+    cluster.run("w1", "sed -i '/serverTLSBootstrap/d' /var/lib/kubelet/config.yaml && systemctl restart kubelet")
+    wait_for(lambda: not reached(cluster, "w1")[0] and "x509" in reached(cluster, "w1")[1])
+    assert reached(cluster, "cp1")[0]
+    found = play(cluster, "check_expiry").require_success()
+    assert "verifies kubelets and refuses this one" in found.output
+    healed = reissue(cluster, serving="bootstrap").require_success()
+    assert healed.artifact["serving"] == 1 and reached(cluster, "w1")[0]
+    gone = reissue(cluster, authority="remove").require_success()
+    assert gone.artifact["apiservers"] == 1 and cluster.kubectl(*kubeadm_config) == before
+    restored = cluster.run("cp1", ["cat", "/etc/kubernetes/manifests/kube-apiserver.yaml"]).stdout
+    assert flag not in restored and restored.splitlines()[-20:] == manifest.splitlines()[-20:]

@@ -453,6 +453,27 @@ def test_another_service_account_key(trio):
     assert compared(trio) == {"cp3": [("error", "sa-key-differs", "sa")]}
 
 
+def test_an_api_server_that_verifies_kubelets_refuses_those_that_sign_for_themselves(trio):
+    manifest = trio["cp1"].kubernetes("manifests/kube-apiserver.yaml")
+    text = manifest.read_text()
+    assert "    - kube-apiserver\n" in text
+
+    def verify(path):
+        manifest.write_text(text.replace("    - kube-apiserver\n",
+                                         "    - kube-apiserver\n    - --kubelet-certificate-authority=%s\n" % path))
+
+    verify("/etc/own.crt")
+    assert compared(trio) == {}
+    verify("/etc/kubernetes/pki/ca.crt")
+    assert compared(trio) == {name: [("error", "kubelet-unverified", "kubelet-serving")] for name in trio}
+    cluster = trio["w1"].cluster
+    profile = x509.Profile("system:node:w1", ["system:nodes"], ["DNS:w1"], ("server",))
+    leaf = x509.sign_leaf(profile, throwaway.key("serving"), cluster.cas["ca"], cluster.keys["ca"], 365)
+    trio["w1"].write("/var/lib/kubelet/pki/kubelet.crt", leaf.pem, 0o644)
+    trio["w1"].write("/var/lib/kubelet/pki/kubelet.key", throwaway.key("serving").pem)
+    assert sorted(compared(trio)) == ["cp1", "cp2", "cp3"]
+
+
 def test_clocks_that_differ_between_nodes():
     facts = {name: {"clock_offset": offset} for name, offset in (("a", 2), ("b", 2), ("c", -29), ("d", 1), ("e", 400))}
     # e is told by its own report; c is within bounds of the controller, but not of the others.

@@ -83,3 +83,21 @@ def test_the_sentence_names_the_hosts_that_are_not_done():
     artifact, _skipped = kubelet_job.summarise("reissue_kubelets", requests, {"w1": _installed()})
     assert kubelet_job.sentence(artifact) == (
         "reissue_kubelets: failed. 3 kubelets, 1 got a new credential, no answer from w2, failed on w3.")
+
+
+def test_serving_certificates_are_counted_apart_and_a_failed_one_is_not_done():
+    requests = {"w1": KEPT, "w2": KEPT, "w3": KEPT, "w4": KEPT}
+    due = {"action": "reissue", "reasons": ["serverTLSBootstrap is off"]}
+    served = {"action": "installed", "changed": True, "after": {"not_after": "2027-01-01T00:00:00Z"},
+              "proof": {"seconds": 2.0, "served_seconds": 0.5}}
+    servings = {"w1": (due, served), "w2": (due, {}), "w3": (due, {"failed": True, "msg": "it was denied."}),
+                "w4": ({"action": "keep", "reasons": ["its serving certificate is the user's own (x)"]}, {})}
+    artifact, skipped = kubelet_job.summarise("j", requests, {}, None, servings)
+    assert (artifact["serving"], artifact["serving_due"], artifact["failed"]) == (1, 1, ["w3"])
+    assert artifact["changed"] and artifact["state"] == "failed" and skipped == {"w3": "it was denied"}
+    text = kubelet_job.table(requests, {}, servings)
+    assert "w1: serving certificate installed (serverTLSBootstrap is off), valid until 2027-01-01T00:00:00Z" in text
+    assert "served after 2.5 s" in text
+    assert "w2: a serving certificate is due (serverTLSBootstrap is off)" in text and "w3: NOT DONE: it was denied" in text
+    assert "w4: serving certificate left alone: its serving certificate is the user's own (x)" in text
+    assert "1 got a serving certificate, 1 serving certificates are due, failed on w3" in kubelet_job.sentence(artifact)

@@ -570,10 +570,10 @@ def test_only_dated_files_that_are_not_in_use_count_as_old(worker):
         path.write_bytes(b"old")
         os.utime(path, (number, number))
     (worker.pki / "kubelet-client.key.tmp").write_bytes(b"not ours")
-    names = [Path(path).name for path in kubelets.expired_files(worker.layout, 2)]
+    names = [Path(path).name for path in kubelets.expired_files(str(worker.current), 2)]
     assert names == ["kubelet-client-2025-01-0%d-00-00-00.pem" % (number + 1) for number in range(3)]
-    assert len(kubelets.expired_files(worker.layout, 0)) == 5
-    assert kubelets.expired_files(worker.layout, 9) == []
+    assert len(kubelets.expired_files(str(worker.current), 0)) == 5
+    assert kubelets.expired_files(str(worker.current), 9) == []
 
 
 # --- the proof -----------------------------------------------------------------------------------------------------------------

@@ -423,3 +423,111 @@ def test_the_table_says_what_is_asked_for():
     assert lines[2].strip() == "approve: the policy allows it" and "system:masters" in lines[4]
     assert requests.table([]) == ["There are no certificate signing requests."]
     assert [requests.age(seconds) for seconds in (None, 5, 130, 7300, 200000)] == ["?", "5s", "2m", "2h", "2d"]
+
+
+# --- serving certificates, with what the nodes said over SSH -----------------------------------------------------------------
+
+OTHER, RSA = x509.generate_key("ecdsa-p256"), x509.generate_key("rsa-2048")
+DAY = 86400
+OWN = {"w1.example": ("w1", x509.parse_request(pem()).key_sha256)}
+
+
+def judged(asked, keys=None, nodes=None, longest=365 * DAY):
+    return requests.decide_serving(asked, nodes or known(), OWN if keys is None else keys, longest)
+
+
+def made(key=KEY, sans=("DNS:w1", "IP:10.0.0.5"), extended=("server",), node="w1", organizations=("system:nodes",), **more):
+    """A request as kubelet_serving.ask makes it, bent where a test says so."""
+    given_ = {"request": x509.build_request(x509.Profile("system:node:" + node, organizations, sans, extended), key).pem,
+              "seconds": 365 * DAY}
+    given_.update(more)
+    return serving(node, **given_)
+
+
+def test_a_node_gets_what_it_asked_for_with_the_key_that_lies_on_it():
+    decision = judged(made())
+    assert (decision.action, decision.why) == ("approve", "its key is the one on w1.example")
+    without = ["digital signature", "server auth"]
+    assert judged(made(usages=without)).action == "approve"
+    assert judged(made(seconds=None), longest=None).action == "approve"
+
+
+@pytest.mark.parametrize(("bent", "why"), [
+    ({"key": OTHER}, "its key is not the one that waits on w1.example"),
+    ({"requester": "system:node:w2"}, "not a node's request for itself"),
+    ({"requester": "kubernetes-admin"}, "not a node's request for itself"),
+    ({"groups": ["system:authenticated"]}, "not a node's request for itself"),
+    ({"node": "cp1", "sans": ("DNS:cp1",), "requester": "system:node:w1"}, "not a node's request for itself"),
+    ({"organizations": ("system:nodes", "system:masters")}, "not a node's request for itself"),
+    ({"organizations": ()}, "not a node's request for itself"),
+    ({"sans": ("DNS:w1", "IP:10.0.0.5", "DNS:kubernetes")}, "DNS:kubernetes belongs to the API"),
+    ({"sans": ("DNS:w1", "IP:10.0.0.5", "IP:10.0.0.100")}, "belongs to the API"),
+    ({"sans": ("DNS:w1", "IP:10.0.0.1")}, "IP:10.0.0.1 is not an address of the Node object"),
+    ({"sans": ("DNS:w1", "IP:192.0.2.5")}, "IP:192.0.2.5 is not an address of the Node object"),
+    ({"sans": ("DNS:*.w1",)}, "of a kind no kubelet serves"), ({"sans": ()}, "names no address"),
+    ({"usages": ["digital signature", "key encipherment", "server auth", "client auth"]}, "the usages are"),
+    ({"usages": ["server auth"]}, "the usages are"), ({"usages": []}, "the usages are none"),
+    ({"extended": ("server", "client")}, "extended usages"),
+    ({"seconds": 366 * DAY}, "valid for 31622400 seconds"), ({"seconds": None}, "how long"),
+    ({"key": RSA, "usages": ["digital signature", "server auth"]}, "the usages are"),
+])
+def test_a_forged_request_is_denied_with_the_reason(bent, why):
+    keys = {"w1.example": ("w1", x509.parse_request(made(key=bent.get("key", KEY)).request.pem).key_sha256)}
+    decision = judged(made(**bent), OWN if bent.get("key") is OTHER else keys)
+    assert decision.action == "deny" and decision.refused
+    assert why in decision.why
+
+
+def test_a_node_that_says_it_is_another_one_gets_nothing():
+    """w2 shows its own key as that of w1: the inventory knows which host w1 is."""
+    key = made().request.key_sha256
+    assert judged(made(), {"w2": ("w1", key)}).action == "leave"
+    assert judged(made(), {"w2": ("w1", key), "w1.example": ("w1", "0" * 64)}).action == "deny"
+    assert judged(made(), {"w1.example": ("w2", key)}).action == "deny"
+
+
+def test_what_a_kubelet_asked_for_by_itself_is_left_unless_its_node_was_asked():
+    """It names no validity, and its key is in the kubelet's memory."""
+    asked = made(seconds=None, key=OTHER, usages=["digital signature", "server auth"])
+    left = judged(asked, {})
+    assert left.action == "leave" and "could not be compared" in left.why
+    assert judged(asked).action == "deny"
+    assert judged(made(seconds=None, sans=("DNS:w1", "DNS:w2")), {}).action == "deny"
+
+
+def test_a_node_that_is_not_in_the_inventory_or_not_in_the_api_gets_nothing():
+    outside = made(node="w3", sans=("IP:10.0.0.7",))
+    assert "no Node named w3" in judged(outside).why and judged(outside).action == "deny"
+    decision = judged(outside, nodes=known([*NODES, node("w3", "10.0.0.7")]))
+    assert decision.action == "deny" and "not in the inventory" in decision.why
+
+
+def test_other_signers_and_what_was_decided_are_left_alone():
+    assert judged(ask()).action == "leave"
+    assert judged(made(conditions=[{"type": "Denied"}])).action == "leave"
+
+
+def test_what_cannot_be_read_is_denied():
+    decision = judged(requests.decode(item(request=b"junk", signer=requests.KUBELET_SERVING)))
+    assert decision.action == "deny" and "PEM" in decision.why
+
+
+_NAMES = st.sampled_from(["DNS:w1", "DNS:w2", "DNS:cp1", "IP:10.0.0.5", "IP:10.0.0.6", "IP:10.0.0.1", "IP:10.0.0.100",
+                          "DNS:kubernetes", "DNS:api.example", "IP:192.0.2.5", "DNS:elsewhere.example", "DNS:W1."])
+
+
+@settings(max_examples=150, deadline=None)
+@given(requester=st.sampled_from(["system:node:w1", "system:node:w2", "system:node:cp1", "kubernetes-admin"]),
+       name=st.sampled_from(["w1", "w2", "cp1"]), key=st.sampled_from([KEY, OTHER]),
+       sans=st.lists(_NAMES, max_size=3, unique=True),
+       organizations=st.sampled_from([("system:nodes",), (), ("system:nodes", "dev"), ("system:masters",)]),
+       usages=st.sets(st.sampled_from(["digital signature", "key encipherment", "server auth", "client auth", "any"])),
+       seconds=st.sampled_from([None, 600, 365 * DAY, 365 * DAY + 1]))
+def test_nothing_is_approved_but_what_is_the_nodes_own(requester, name, key, sans, organizations, usages, seconds):
+    asked = made(key=key, sans=tuple(sans), node=name, organizations=organizations, requester=requester, usages=sorted(usages),
+                 seconds=seconds)
+    approved = judged(asked).action == "approve"
+    right = (requester == "system:node:w1" and name == "w1" and key is KEY and organizations == ("system:nodes",)
+             and set(sans) <= {"DNS:w1", "DNS:W1.", "IP:10.0.0.5"} and bool(sans)
+             and usages - {"key encipherment"} == {"digital signature", "server auth"} and seconds in (600, 365 * DAY))
+    assert approved == right

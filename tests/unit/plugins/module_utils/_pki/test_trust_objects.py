@@ -72,35 +72,38 @@ V4_MORE = V4.replace("controllerManager: {}", "controllerManager:\n  extraArgs:\
 OTHER = "controllerManager:\n  timeoutForControlPlane: 4m0s"
 
 
+FLAG, PATH = "cluster-signing-cert-file", "/etc/kubernetes/pki/ca-signing.crt"
+
+
+@pytest.mark.parametrize("section", ["controllerManager", "apiServer"])
 @pytest.mark.parametrize("text", [V3, V3_MORE, V4, V4_MORE, V3.replace("controllerManager: {}", OTHER), V4.replace(
     "controllerManager: {}", OTHER)], ids=["map", "map with another", "list", "list with another", "map beside", "list beside"])
-def test_kubeadm_config_gets_the_signing_file_and_loses_it_again(text):
-    there = trust_objects.with_extra_arg(text, "cluster-signing-cert-file", "/etc/kubernetes/pki/ca-signing.crt")
+def test_kubeadm_config_gets_a_flag_and_loses_it_again(text, section):
+    there = trust_objects.with_extra_arg(text, section, FLAG, PATH)
     before, data = yaml.safe_load(text), yaml.safe_load(there)
-    extra = data["controllerManager"]["extraArgs"]
+    extra = data[section]["extraArgs"]
     if isinstance(extra, list):
         extra = {item["name"]: item["value"] for item in extra}
-    assert extra.pop("cluster-signing-cert-file") == "/etc/kubernetes/pki/ca-signing.crt"
-    assert {key: value for key, value in data.items() if key != "controllerManager"} == {
-        key: value for key, value in before.items() if key != "controllerManager"}
-    assert trust_objects.with_extra_arg(there, "cluster-signing-cert-file", "/etc/kubernetes/pki/ca-signing.crt") == there
-    back = trust_objects.with_extra_arg(there, "cluster-signing-cert-file", None)
-    assert back == text
-    assert trust_objects.with_extra_arg(text, "cluster-signing-cert-file", None) == text
+    assert extra.pop(FLAG) == PATH
+    assert {key: value for key, value in data.items() if key != section} == {
+        key: value for key, value in before.items() if key != section}
+    assert trust_objects.with_extra_arg(there, section, FLAG, PATH) == there
+    assert trust_objects.with_extra_arg(there, section, FLAG, None) == text
+    assert trust_objects.with_extra_arg(text, section, FLAG, None) == text
 
 
 def test_braces_on_a_line_of_their_own_are_no_obstacle():
     text = V3.replace("controllerManager: {}", "controllerManager:\n    {}")
-    there = trust_objects.with_extra_arg(text, "cluster-signing-cert-file", "/x")
+    there = trust_objects.with_extra_arg(text, "controllerManager", FLAG, "/x")
     assert yaml.safe_load(there)["controllerManager"] == {"extraArgs": {"cluster-signing-cert-file": "/x"}}
-    assert trust_objects.with_extra_arg(there, "cluster-signing-cert-file", None) == V3
+    assert trust_objects.with_extra_arg(there, "controllerManager", FLAG, None) == V3
 
 
 def test_an_argument_in_braces_is_taken_out_too():
     text = V3.replace("controllerManager: {}", 'controllerManager: {extraArgs: {"cluster-signing-cert-file": "/x"}}')
-    assert trust_objects.with_extra_arg(text, "cluster-signing-cert-file", None) == V3
+    assert trust_objects.with_extra_arg(text, "controllerManager", FLAG, None) == V3
     more = V3.replace("controllerManager: {}", 'controllerManager: {extraArgs: {"cluster-signing-cert-file": "/x", "v": "2"}}')
-    after = yaml.safe_load(trust_objects.with_extra_arg(more, "cluster-signing-cert-file", None))
+    after = yaml.safe_load(trust_objects.with_extra_arg(more, "controllerManager", FLAG, None))
     assert after["controllerManager"] == {"extraArgs": {"v": "2"}}
 
 

@@ -292,6 +292,15 @@ def test_empty_and_quoted_values(text, after):
 
 
 @pytest.mark.parametrize("text, after", [
+    ("a: false  # c\nb: 1\n", "a: true  # c\nb: 1\n"), ("a: true\n", "a: true\n"), ("b: 1\n", "a: true\nb: 1\n"),
+    ("a:\nb: 1\n", "a: true\nb: 1\n"), ('a: "true"\n', "a: true\n"), ("{b: 1}", '{"a": true, b: 1}')])
+def test_a_truth_value(text, after):
+    document = YamlText(text, "f")
+    document.set(("a",), True)
+    assert document.text == after and document.get(("a",)) is True
+
+
+@pytest.mark.parametrize("text, after", [
     ("m:   # why\nb: 1\n", 'm:   # why\n  k: "2"\nb: 1\n'),
     ("m: null\n", 'm: \n  k: "2"\n'),
     ("m: {}", 'm: {"k": "2"}'),

@@ -1,0 +1,414 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kubelet's serving certificate, signed by the cluster: judged, asked for, installed, proven; and who may rely on it.
+
+A kubelet that asks for one by itself makes the key in memory, and writes it only with the certificate (client-go
+util/certificate/certificate_manager.go: generateCSR, rotateCerts). While its request is pending nobody can see whether the key
+in it is that node's. So here the node makes the key first, tells its digest over SSH, and asks with its own credential; the
+certificate is put where the kubelet keeps its own, and a kubelet that finds one for all its addresses asks for no other.
+"""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import os
+import time
+
+from . import cluster_api, files, issuing, kubelets, probe, requests, serving, x509, yamltext
+from .errors import PkiError
+
+LEAVE, RENEW, BOOTSTRAP = "leave", "renew", "bootstrap"
+FIELD = "serverTLSBootstrap"
+AUTHORITY_FLAG = "kubelet-certificate-authority"
+APISERVER = "kube-apiserver"
+_CURRENT = "kubelet-server-current.pem"
+_AT_ONCE = 64
+# pkg/kubelet/certificate/kubelet.go: addressesToHostnamesAndIPs
+_NAMES, _ADDRESSES = ("Hostname", "InternalDNS", "ExternalDNS"), ("Hostname", "InternalIP", "ExternalIP")
+# cmd/kube-apiserver/app/options: the default of --kubelet-preferred-address-types
+_DIALLED = "Hostname,InternalDNS,InternalIP,ExternalDNS,ExternalIP"
+_CONFIG_MAPS = "/api/v1/namespaces/kube-system/configmaps/"
+
+
+def current_path(layout):
+    """Give the path of the link behind which a kubelet keeps a serving certificate that the cluster signed (str)."""
+    return os.path.join(layout.kubelet["cert_dir"], _CURRENT)
+
+
+def staged_key_path(state_dir=files.STATE_DIR):
+    """Give where the key of a request waits for its certificate (0600, in a directory with 0700)."""
+    return os.path.join(state_dir, "kubelet", "serving.key")
+
+
+def connect(layout, timeout=10):
+    """Give a cluster_api connection with the kubelet's own credential. Raises PkiError."""
+    return cluster_api.from_kubeconfig(layout.kubelet["kubeconfig_path"], timeout=timeout)
+
+
+def node_sans(item):
+    """Give the SANs a kubelet asks for: of its Node object (dict) each address, as ["DNS:...", "IP:..."], names first."""
+    dns, ips = set(), set()
+    for entry in (item.get("status") or {}).get("addresses") or []:
+        kind, value = entry.get("type"), entry.get("address")
+        if value and requests.is_address(value):
+            ips.update(["IP:" + requests.same_name(value)] if kind in _ADDRESSES else [])
+        elif value and kind in _NAMES:
+            dns.add("DNS:" + requests.same_name(value))
+    return sorted(dns) + sorted(ips)
+
+
+def own_sans(layout, api):
+    """Give node_sans() of this node's own Node object. Raises PkiError when there is none, or nobody could be asked."""
+    item = api.get("/api/v1/nodes/" + cluster_api.segment(layout.node_name))
+    if item is None:
+        raise PkiError("the API has no Node named %s" % layout.node_name, path=api.server,
+                       fix="Correct the kubelet's --hostname-override or the host's name; or join the host first.")
+    return node_sans(item)
+
+
+def installed_certificate(layout):
+    """Give the x509.Certificate behind the link, or None when there is none that can be read."""
+    path = current_path(layout)
+    try:
+        return x509.parse_certificate(files.read(path), path)
+    except PkiError:
+        return None
+
+
+# --- on the node --------------------------------------------------------------------------------------------------------------
+
+
+def own_certificate(layout):
+    """Give the path of a serving certificate that the user gave the kubelet (tlsCertFile), or None."""
+    named = layout.kubelet["flags"].get("--tls-cert-file") or layout.kubelet["config"].get("tlsCertFile")
+    return named if isinstance(named, str) and named else None
+
+
+def examine(layout, mode, sans, below_days=90.0, force=False, state_dir=files.STATE_DIR):
+    """Judge this node's serving certificate. Gives {"node", "action", "reasons", "before"}, as kubelets.examine().
+
+    mode: "renew" concerns nodes whose kubelets have serverTLSBootstrap on, "bootstrap" all of them. sans: what the certificate
+    has to name (node_sans()). A certificate that the user gave the kubelet (tlsCertFile) is left alone, and reasons says so.
+    """
+    verdict = {"node": layout.node_name, "action": kubelets.KEEP, "reasons": [], "before": None}
+    if own_certificate(layout):
+        verdict["reasons"] = ["its serving certificate is the user's own (%s)" % own_certificate(layout)]
+        return verdict
+    if mode == RENEW and not layout.kubelet["server_bootstrap"]:
+        return verdict
+    if layout.kubelet["flags"].get("--rotate-server-certificates") == "false":
+        raise PkiError("the kubelet's flag --rotate-server-certificates=false overrides serverTLSBootstrap",
+                       path=layout.kubelet["config_path"], fix="Take the flag out of the kubelet's unit or its environment file.")
+    certificate, why = _judge(layout, sans, below_days)
+    reasons = [] if layout.kubelet["server_bootstrap"] else ["serverTLSBootstrap is off"]
+    reasons += [why] if why else []
+    if force and not reasons:
+        reasons = ["asked for"]
+    verdict.update(action=kubelets.REISSUE if reasons else kubelets.KEEP, reasons=reasons,
+                   before=certificate.describe() if certificate else None)
+    if not reasons and files.Journal(kubelets.PENDING, state_dir).load() is not None:
+        verdict.update(action=kubelets.RESTART, reasons=["a run that did not end has left the kubelet's restart undone"])
+    return verdict
+
+
+def _judge(layout, sans, below_days):
+    """Give (Certificate or None, why another one is due or None)."""
+    path = current_path(layout)
+    if not os.path.lexists(path):
+        return None, "there is no serving certificate that the cluster signed"
+    try:
+        data = files.read(path)
+        certificate = x509.parse_certificate(data, path)
+        if x509.private_key_digest(data, path) != certificate.key_sha256:
+            return certificate, "the serving certificate and its key do not belong together"
+    except PkiError as error:
+        return None, "the serving certificate is unusable: %s" % error.message
+    if certificate.common_name != kubelets.NODE_PREFIX + layout.node_name or "server" not in certificate.extended_usages:
+        return certificate, "it is made out to %s, and this node is %s" % (certificate.subject, layout.node_name)
+    named = _folded(certificate.sans)
+    lacking = [text for text in sans if text.lower() not in named]
+    if lacking:
+        return certificate, "it does not name %s" % ", ".join(lacking)
+    authorities = kubelets.trusted(layout)
+    if authorities and not certificate.signed_by(authorities[0]):
+        others = any(certificate.signed_by(ca) for ca in authorities)
+        return certificate, "an authority on its way out has signed it" if others else "no CA of this node's ca.crt has signed it"
+    return certificate, kubelets.wrong_dates(certificate, below_days)
+
+
+def _folded(sans):
+    return {text.lower() for text in sans}
+
+
+def ask(layout, api, sans, days, key_type=None, state_dir=files.STATE_DIR):
+    """Make a key on this node and ask the cluster for a serving certificate with it. Gives {"name", "key"}.
+
+    api: connect(). sans: what it shall name. days: the validity that is asked for (from 1.22 on). key_type: one of
+    x509.KEY_TYPES, or None for what a kubelet makes. The key is staged 0600 and stays here; "key" is its public half's digest,
+    "name" that of the CertificateSigningRequest. Raises PkiError.
+    """
+    node = kubelets.check_node_name(layout.node_name)
+    if not sans:
+        raise PkiError("its Node object has no addresses yet", path="Node " + node,
+                       fix="Wait until the kubelet has reported them.")
+    key = x509.generate_key(key_type or kubelets.DEFAULT_KEY_TYPE)
+    profile = x509.Profile(kubelets.NODE_PREFIX + node, [kubelets.NODES_GROUP], sans, ("server",))
+    request = x509.build_request(profile, key)
+    path = staged_key_path(state_dir)
+    files.make_directory(os.path.dirname(path))
+    files.write(path, key.pem, mode=0o600)
+    name = "kubepki-serving-%s-%s" % (node[:180], request.key_sha256[:12])
+    wanted = issuing.Wanted(name, request, requests.KUBELET_SERVING, expiration_seconds=issuing.validity(days))
+    issuing.create(api, wanted)
+    return {"name": name, "key": request.key_sha256}
+
+
+class Installation:
+    """What an installation on this node would change: the pair, its link, and serverTLSBootstrap in the kubelet's configuration.
+
+    changes: as in kubelets.Installation. certificate: the new Certificate, or None.
+    """
+
+    def __init__(self, layout, certificate=None, key=None):
+        """Plan. certificate, key: the new Certificate and its PrivateKey, or None to leave the pair alone. Raises PkiError."""
+        self.layout, self.certificate, self.changes = layout, certificate, []
+        if certificate is not None:
+            self.changes += kubelets.pair_changes(current_path(layout), certificate.pem + key.pem)
+            if not layout.kubelet["server_bootstrap"]:
+                path = layout.kubelet["config_path"]
+                self.changes.append({"path": path, "data": switched_on(files.read(path), path), "mode": None})
+
+    def paths(self):
+        """Give the paths that change."""
+        return [change["path"] for change in self.changes]
+
+    def apply(self, state_dir=files.STATE_DIR, backup_dir=files.BACKUP_DIR, backup_keep=5):
+        """Back up what changes, then change it in one transaction; as kubelets.Installation.apply()."""
+        if not self.changes:
+            return None
+        backup = kubelets.carry_out(self.changes, current_path(self.layout), state_dir, backup_dir, backup_keep)
+        files.remove(staged_key_path(state_dir))
+        return backup
+
+
+def switched_on(text, path):
+    """Give a KubeletConfiguration (bytes) with serverTLSBootstrap on, every other byte as it was. Raises PkiError."""
+    document = yamltext.YamlText(text, path)
+    document.set((FIELD,), True)
+    return bytes(document)
+
+
+def take(layout, api, name, sans, timeout=60.0, state_dir=files.STATE_DIR):
+    """Wait for what was asked for, and give (Certificate, PrivateKey) when it is what this node may install.
+
+    name: of the CertificateSigningRequest. sans: what it has to name. Raises PkiError: denied, not signed, another key,
+    subject, names or signer, not valid now.
+    """
+    pending = issuing.find(api, name)
+    if pending is None:
+        raise PkiError("the request is gone", path="CertificateSigningRequest " + name, fix="Run the playbook again.")
+    done = issuing.wait(api, pending, timeout)
+    certificate = x509.parse_certificate(done.certificate, "the serving certificate for %s" % layout.node_name)
+    path = staged_key_path(state_dir)
+    key = x509.parse_private_key(files.read(path), path)
+    if not key.matches(certificate):
+        raise PkiError("the certificate is not for the key that waits here", path=path, fix="Run the playbook again.")
+    if certificate.common_name != kubelets.NODE_PREFIX + layout.node_name or "server" not in certificate.extended_usages \
+            or certificate.is_ca or _folded(certificate.sans) != _folded(sans):
+        raise PkiError("is not what was asked for (%s)" % certificate.subject, path=certificate.path,
+                       fix="Find out who signs for %s." % requests.KUBELET_SERVING)
+    now = x509.now()
+    if not certificate.not_before <= now < certificate.not_after:
+        raise PkiError("is valid from %s to %s, and this node's clock says %s" % (
+            x509.timestamp(certificate.not_before), x509.timestamp(certificate.not_after), x509.timestamp(now)),
+            path=certificate.path, fix="Correct the clock of this node or of the control-plane node (see `timedatectl`).")
+    authorities = kubelets.trusted(layout)
+    if not any(certificate.signed_by(ca) for ca in authorities):
+        raise PkiError("is not signed by the cluster's CA (ca.crt of this node)", path=certificate.path,
+                       fix="Look at kube-controller-manager's --cluster-signing-* files; check_signers does.")
+    return certificate, key
+
+
+def prove(layout, certificate, sans, timeout=60.0):
+    """Wait until the kubelet serves a certificate, and see that it holds for each of its IP addresses. Gives seconds.
+
+    layout: found again after the change. Raises PkiError: what is served, or for which address it does not verify.
+    """
+    began = time.monotonic()
+    endpoint = next(one for one in serving.endpoints(layout) if one.name == serving.KUBELET)
+    proven, _seconds, seen = probe.wait_digest(endpoint, certificate.sha256, timeout)
+    if not proven:
+        what = seen.message if isinstance(seen, PkiError) else "serves another certificate (%s)" % str(seen)[:16]
+        raise PkiError("the kubelet does not serve its new certificate after %d s: %s" % (timeout, what), path=endpoint.address,
+                       fix="See `journalctl -u kubelet`; a drop-in configuration may set %s to false." % FIELD)
+    trust = x509.bundle(kubelets.trusted(layout))
+    if endpoint.host == "127.0.0.1":  # it listens everywhere
+        for address in [text[3:] for text in sans if text.startswith("IP:") and _is_here(text[3:])]:
+            serving.verify(address, endpoint.port, trust)
+    return round(time.monotonic() - began, 3)
+
+
+def _is_here(address):
+    """Tell whether an address is one of this machine's: a node's external address may be a router's."""
+    import socket  # used once in a run
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probing:
+        try:
+            probing.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+# --- the API's objects ----------------------------------------------------------------------------------------------------------
+
+
+def publish(api, check=False):
+    """Switch serverTLSBootstrap on in the ConfigMap that kubeadm gives to nodes that join or are upgraded.
+
+    kubelet-config, or before 1.24 kubelet-config-1.NN, the newest there is. Gives its name when it had to change, else None.
+    """
+    names = {}
+    for item in api.list(_CONFIG_MAPS[:-1]):
+        name = (item.get("metadata") or {}).get("name", "")
+        version = name[len("kubelet-config-1."):]
+        if name == "kubelet-config" or (name.startswith("kubelet-config-1.") and version.isdigit()):
+            names[int(version) if version.isdigit() else 1000] = item
+    if not names:
+        return None  # kubeadm init --skip-phases=upload-config: no node gets its configuration from there
+    item = names[max(names)]
+    name = item["metadata"]["name"]
+    text = (item.get("data") or {}).get("kubelet")
+    if not text:
+        return None
+    changed = switched_on(text, "ConfigMap kube-system/" + name).decode("utf-8")
+    if changed == text:
+        return None
+    if not check:
+        api.call("PATCH", _CONFIG_MAPS + name, {"data": {"kubelet": changed}})
+    return name
+
+
+# --- who relies on it -----------------------------------------------------------------------------------------------------------
+
+
+class Authority:
+    """What this node's API server verifies kubelets with.
+
+    path: the file that its flag names, else the cluster's ca.crt. types: --kubelet-preferred-address-types or None. server: URL
+    of this very API server.
+    """
+
+    def __init__(self, layout):
+        """layout: pki_tree.Layout. Raises PkiError when no API server of kubeadm's kind is on this node."""
+        flags = layout.flags.get(APISERVER)
+        if flags is None or not layout.advertise_address:
+            raise PkiError("there is no manifest of %s on this node" % APISERVER, path=layout.manifest_dir,
+                           fix="Run this on a control-plane node.")
+        self.named = flags.get("--" + AUTHORITY_FLAG)
+        self.path = self.named or layout.paths["ca"][0]
+        self.types = flags.get("--kubelet-preferred-address-types")
+        port = flags.get("--secure-port", "6443")
+        self.server = "https://" + serving.join(layout.advertise_address, int(port) if port.isdigit() else 6443)
+
+    def edits(self, wanted):
+        """Give the change of the manifest, as static_pods takes it, that sets the flag or takes it away; {} for none."""
+        if bool(self.named) == wanted:
+            return {}
+        return {APISERVER: {"--" + AUTHORITY_FLAG: self.path if wanted else None}}
+
+
+def require_verified(items, types, ca_pem, timeout=10.0):
+    """Raise one PkiError that names the Nodes of unverified(), if there are any."""
+    _require(unverified(items, types, ca_pem, timeout), len(items),
+             "would be refused by an API server that verifies kubelets, so nothing was changed",
+             "The playbook reissue_kubelets with kubepki_kubelet_serving=bootstrap has their certificates signed by the cluster.")
+
+
+def wait_reached(api, items, deadline):
+    """Wait until reached() names nobody, for at most deadline seconds. Raises one PkiError that names the Nodes that are left.
+
+    An API server that has just begun, or a pod that restarts with it, may need a moment.
+    """
+    end, left = time.monotonic() + deadline, items
+    while True:
+        found = reached(api, left)
+        if not found or time.monotonic() > end:
+            break
+        left = [item for item in items if item["metadata"]["name"] in found]
+        time.sleep(0.5)
+    _require(found, len(items), "cannot be reached through this API server",
+             "kubepki_kubelet_authority=remove takes the verification away again; the kubelets' journals say more.", api.server)
+
+
+def _require(found, count, what, fix, path=None):
+    if found:
+        shown = "; ".join("%s (%s)" % item for item in sorted(found.items())[:5])
+        raise PkiError("%d of %d kubelets %s: %s%s" % (
+            len(found), count, what, shown, " and %d more" % (len(found) - 5) if len(found) > 5 else ""), path=path, fix=fix)
+
+
+def dialled(item, types):
+    """Give (address, port) at which an API server reaches a Node's kubelet, or None when it has none of these types.
+
+    item: Node object. types: --kubelet-preferred-address-types, or None for its default (pkg/util/node: GetPreferredNodeAddress).
+    """
+    status = item.get("status") or {}
+    port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port") or 10250
+    for kind in (types or _DIALLED).split(","):
+        for entry in status.get("addresses") or []:
+            if entry.get("type") == kind.strip() and entry.get("address"):
+                return entry["address"], port
+    return None
+
+
+def unverified(items, types, ca_pem, timeout=5.0):
+    """Give {node name: why} of the Nodes whose kubelets an API server would refuse that verifies them with a CA bundle.
+
+    items: Node objects. types: as in dialled(). ca_pem: PEM bytes. Asks some dozens at the same time.
+    """
+    found, calls = {}, {}
+    for item in items:
+        name, place = item["metadata"]["name"], dialled(item, types)
+        if place is None:
+            found[name] = "has no address of the types %s" % (types or _DIALLED)
+        else:
+            calls[name] = place
+    names = sorted(calls)
+    for start in range(0, len(names), _AT_ONCE):
+        some = names[start:start + _AT_ONCE]
+        answers = serving.together({name: _verification(calls[name], ca_pem, timeout) for name in some})
+        found.update({name: "%s: %s" % (answer.path, answer.message) for name, answer in answers.items()
+                      if isinstance(answer, PkiError)})
+    return found
+
+
+def _verification(place, ca_pem, timeout):
+    return lambda: serving.verify(place[0], place[1], ca_pem, timeout)
+
+
+def reached(api, items):
+    """Have the API server speak to each Node's kubelet, as `kubectl logs` does. Gives {node name: why not} of those it cannot.
+
+    items: Node objects. Where a pod runs on the node, its log is read; else the kubelet's healthz through the API server.
+    """
+    pods, found = {}, {}
+    for pod in api.list("/api/v1/pods"):
+        status, spec = pod.get("status") or {}, pod.get("spec") or {}
+        running = [state for state in status.get("containerStatuses") or [] if "running" in (state.get("state") or {})]
+        if running and spec.get("nodeName") and not (pod.get("metadata") or {}).get("deletionTimestamp"):
+            pods.setdefault(spec["nodeName"], pod)
+    for item in items:
+        name = item["metadata"]["name"]
+        path = "/api/v1/nodes/%s/proxy/healthz" % cluster_api.segment(name)
+        pod = pods.get(name)
+        if pod is not None:
+            metadata = pod["metadata"]
+            name_of = next(state["name"] for state in pod["status"]["containerStatuses"] if "running" in state["state"])
+            path = "/api/v1/namespaces/%s/pods/%s/log?tailLines=1&container=%s" % (
+                cluster_api.segment(metadata["namespace"]), cluster_api.segment(metadata["name"]), name_of)
+        status, body = api.raw(path)
+        if status != 200:
+            found[name] = "HTTP %d, %s" % (status, requests.printable(body.decode("utf-8", "replace"), 200))
+    return found

@@ -1,0 +1,328 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: (c) 2026, The kubepki.lifecycle authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+DOCUMENTATION = r"""
+module: kubelet_serving
+short_description: The certificate that a kubelet serves, signed by the cluster
+version_added: 0.1.0
+description:
+  - Gives kubelets serving certificates that the cluster signs, in three calls. The node makes a key and asks the cluster, with
+    the kubelet's own credential (O(state=requested)); a control-plane node decides all pending requests of the signer
+    C(kubernetes.io/kubelet-serving) (O(state=decided)); the node installs its certificate together with C(serverTLSBootstrap),
+    restarts its kubelet, and proves that it serves it (O(state=installed)).
+  - A kubelet that asks by itself keeps the key in memory until it has the certificate, so that nobody can compare it with the
+    request. Here the node tells the digest of its key before anything is approved.
+  - A request is approved only when the node asks for itself, C(O=system:nodes, CN=system:node:NAME); its usages are those of the
+    signer; every name in it is in the Node object, and the inventory gives none to somebody else; its validity is no longer than
+    O(days); and its key is the one on that node. Otherwise it is denied, and the reason is in the request. Only what a node that
+    did not ask in this run may have asked for itself is left.
+options:
+  state:
+    description:
+      - With V(published), switches C(serverTLSBootstrap) on in the ConfigMap C(kubelet-config) (C(kubelet-config-1.NN) before
+        1.24), from which nodes that join or are upgraded get their configuration. For a control-plane node.
+      - With V(requested), judges what the node has and, when another one is due, makes a key and asks.
+      - With V(decided), decides all pending requests. For a control-plane node.
+      - With V(installed), installs what O(name) was given, restarts the kubelet, and proves it.
+    type: str
+    choices: [published, requested, decided, installed]
+    required: true
+  mode:
+    description:
+      - With O(state=requested), whom it concerns. V(renew) is for kubelets that have C(serverTLSBootstrap) on, V(bootstrap) for
+        all.
+      - A kubelet whose configuration names a certificate of the user's own (C(tlsCertFile)) is left alone with both.
+    type: str
+    choices: [renew, bootstrap]
+    default: bootstrap
+  renew_below_days:
+    description:
+      - With O(state=requested), a certificate with fewer days left is due; one with a short life, when less than a third is left.
+    type: float
+    default: 90
+  force:
+    description: With O(state=requested), another certificate is due in any case.
+    type: bool
+    default: false
+  key_type:
+    description: With O(state=requested), the type of the new key. The default is what a kubelet makes, C(ecdsa-p256).
+    type: str
+    choices: [rsa-2048, rsa-3072, rsa-4096, ecdsa-p256, ecdsa-p384]
+  days:
+    description:
+      - The validity that is asked for, and with O(state=decided) the longest that is approved. Before 1.22 the cluster decides.
+    type: float
+    default: 365
+  answers:
+    description: With O(state=decided), what the nodes returned as RV(answer).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      host:
+        description: The inventory's name for the node.
+        type: str
+        required: true
+      node:
+        description: The name that the node has in the API.
+        type: str
+        required: true
+      key:
+        description: The digest of the public key that waits on the node.
+        type: str
+        required: true
+  host:
+    description: With O(state=requested), the inventory's name for the node; it is handed on.
+    type: str
+  hosts:
+    description: With O(state=decided), the inventory, as host name and address.
+    type: dict
+    default: {}
+  control_plane_hosts:
+    description: With O(state=decided), the hosts in O(hosts) that are control-plane nodes.
+    type: list
+    elements: str
+    default: []
+  name:
+    description: With O(state=installed), the RV(name) of the request. Without it, only a restart that was left undone is done.
+    type: str
+  keep_files:
+    description: With O(state=installed), how many older C(kubelet-server-TIME.pem) stay.
+    type: int
+    default: 3
+  timeout:
+    description: With O(state=installed), how many seconds the signature, the kubelet and its proof may take each.
+    type: int
+    default: 120
+attributes:
+  check_mode:
+    description: Tells what would be done; nothing is requested, decided or installed.
+    support: full
+  diff_mode:
+    description: Shows subject, validity and fingerprint of the certificate before and after, and never a key.
+    support: full
+  idempotent:
+    description: A certificate that is not due is left alone.
+    support: full
+author:
+  - The kubepki.lifecycle authors (@kubepki)
+seealso:
+  - module: kubepki.lifecycle.kubelet_credential
+  - module: kubepki.lifecycle.csr_review
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
+  - kubepki.lifecycle.node.state
+  - kubepki.lifecycle.node.backup
+"""
+
+EXAMPLES = r"""
+- name: A key and a request, where a serving certificate is due
+  kubepki.lifecycle.kubelet_serving:
+    state: requested
+    host: "{{ inventory_hostname }}"
+  register: serving
+
+- name: Approve what is right, deny what is not
+  kubepki.lifecycle.kubelet_serving:
+    state: decided
+    answers: "{{ ansible_play_hosts | map('extract', hostvars, 'serving') | map(attribute='answer') | select | list }}"
+    hosts: {cp1: 192.0.2.11, w1: 192.0.2.21}
+    control_plane_hosts: [cp1]
+  delegate_to: "{{ groups['kube_control_plane'][0] }}"
+  run_once: true
+
+- name: Install it, and prove the kubelet
+  kubepki.lifecycle.kubelet_serving:
+    state: installed
+    name: "{{ serving.name }}"
+  when: serving.action != 'keep'
+"""
+
+RETURN = r"""
+node:
+  description: The name that the node has in the API.
+  returned: with O(state=requested) and O(state=installed)
+  type: str
+  sample: worker-1
+action:
+  description:
+    - V(keep), V(reissue) or V(restart) with O(state=requested).
+    - V(kept), V(installed) or V(restarted) with O(state=installed).
+  returned: with O(state=requested) and O(state=installed)
+  type: str
+  sample: reissue
+reasons:
+  description: Why a certificate is due, or why it is left alone.
+  returned: with O(state=requested)
+  type: list
+  elements: str
+  sample: ["serverTLSBootstrap is off"]
+name:
+  description: The request that was made; empty when none was.
+  returned: with O(state=requested)
+  type: str
+answer:
+  description: What the decision needs - C(host), C(node) and C(key). Empty when nothing was asked.
+  returned: with O(state=requested)
+  type: dict
+requests:
+  description: The requests that were looked at, as M(kubepki.lifecycle.csr_review) returns them.
+  returned: with O(state=decided)
+  type: list
+  elements: dict
+table:
+  description: The same as lines of a table for people.
+  returned: with O(state=decided)
+  type: list
+  elements: str
+counts:
+  description: How many were approved, denied and left.
+  returned: with O(state=decided)
+  type: dict
+config_map:
+  description: The ConfigMap that had to change; empty when none had.
+  returned: with O(state=published)
+  type: str
+before:
+  description: The certificate before, without its key.
+  returned: with O(state=requested)
+  type: dict
+after:
+  description: The certificate that was installed, without its key.
+  returned: with O(state=installed)
+  type: dict
+paths:
+  description: The files that were changed.
+  returned: with O(state=installed)
+  type: list
+  elements: str
+backup:
+  description: The backup set that was made first.
+  returned: when files were changed
+  type: str
+proof:
+  description: What was seen of the restarted kubelet, as M(kubepki.lifecycle.kubelet_restart) returns it, and C(served_seconds).
+  returned: when the kubelet was restarted
+  type: dict
+seconds:
+  description: How long the module took.
+  returned: always
+  type: float
+  sample: 3.1
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    cluster_api,
+    csr_jobs,
+    files,
+    kubelet_serving,
+    kubelets,
+    pki_tree,
+)
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+
+
+def _layout(options):
+    return pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+
+
+def published(module):
+    """Switch serverTLSBootstrap on for nodes that join or are upgraded."""
+    api = cluster_api.from_kubeconfig(_layout(module.params).paths["admin.conf"][0])
+    name = kubelet_serving.publish(api, module.check_mode)
+    return {"changed": name is not None, "config_map": name or ""}
+
+
+def requested(module):
+    """Judge the serving certificate, and ask for another when it is due."""
+    options = module.params
+    with files.lock(options["state_dir"]):
+        if not module.check_mode:
+            files.Transaction.recover(kubelets.JOB, options["state_dir"])
+        layout = _layout(options)
+        api = kubelet_serving.connect(layout)
+        sans = kubelet_serving.own_sans(layout, api)
+        result = kubelet_serving.examine(layout, options["mode"], sans, options["renew_below_days"], options["force"],
+                                         options["state_dir"])
+        result.update(changed=result["action"] != kubelets.KEEP, name="", answer={})
+        if result["action"] == kubelets.REISSUE:
+            if not module.check_mode:
+                asked = kubelet_serving.ask(layout, api, sans, options["days"], options["key_type"], options["state_dir"])
+                result["name"] = asked["name"]
+                result["answer"] = {"host": options["host"] or layout.node_name, "node": layout.node_name, "key": asked["key"]}
+            after = {"subject": "CN=system:node:%s,O=system:nodes" % layout.node_name, "sans": sans, "reasons": result["reasons"]}
+            result["diff"] = {"before": result["before"] or {}, "after": after}
+    return result
+
+
+def decided(module):
+    """Decide all pending requests."""
+    api = cluster_api.from_kubeconfig(_layout(module.params).paths["admin.conf"][0])
+    return csr_jobs.serving_requests(api, module.params, module.check_mode)
+
+
+def installed(module):
+    """Install what was signed, restart the kubelet, prove it."""
+    options, state_dir = module.params, module.params["state_dir"]
+    with files.lock(state_dir):
+        if not module.check_mode:
+            files.Transaction.recover(kubelets.JOB, state_dir)
+        layout = _layout(options)
+        certificate = key = None
+        api = kubelet_serving.connect(layout)
+        sans = kubelet_serving.own_sans(layout, api)
+        if options["name"]:
+            certificate, key = kubelet_serving.take(layout, api, options["name"], sans, options["timeout"], state_dir)
+        installation = kubelet_serving.Installation(layout, certificate, key)
+        due = bool(installation.changes) or files.Journal(kubelets.PENDING, state_dir).load() is not None
+        result = {"node": layout.node_name, "changed": due, "paths": installation.paths(),
+                  "after": certificate.describe() if certificate else {},
+                  "action": "installed" if certificate else "restarted" if due else "kept"}
+        if module.check_mode or not due:
+            return result
+        backup = installation.apply(state_dir, options["backup_dir"], options["backup_keep"])
+        if backup:
+            result["backup"] = backup
+        result["proof"] = kubelets.restart(layout, options["timeout"], True, state_dir)
+        current = kubelet_serving.installed_certificate(layout)
+        if current is not None:
+            result["proof"]["served_seconds"] = kubelet_serving.prove(_layout(options), current, sans, options["timeout"])
+        for path in kubelets.expired_files(kubelet_serving.current_path(layout), options["keep_files"]):
+            files.remove(path)
+    return result
+
+
+def main():
+    """Run the module."""
+    suboptions = {name: {"type": "str", "required": True, "no_log": False} for name in ("host", "node", "key")}
+    spec = dict(
+        glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),
+        state={"type": "str", "choices": ["published", "requested", "decided", "installed"], "required": True},
+        mode={"type": "str", "choices": ["renew", "bootstrap"], "default": "bootstrap"},
+        renew_below_days={"type": "float", "default": 90},
+        force={"type": "bool", "default": False},
+        key_type={"type": "str", "no_log": False, "choices": ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]},
+        days={"type": "float", "default": 365},
+        answers={"type": "list", "elements": "dict", "default": [], "options": suboptions},
+        host={"type": "str"},
+        hosts={"type": "dict", "default": {}},
+        control_plane_hosts={"type": "list", "elements": "str", "default": []},
+        name={"type": "str"},
+        keep_files={"type": "int", "default": 3},
+        timeout={"type": "int", "default": 120})
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    steps = {"published": published, "requested": requested, "decided": decided, "installed": installed}
+    glue.run(module, steps[module.params["state"]])
+
+
+if __name__ == "__main__":
+    main()

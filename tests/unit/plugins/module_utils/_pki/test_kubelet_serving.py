@@ -1,0 +1,354 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The certificate a kubelet serves: what is due, what is asked for and installed, what an API server would refuse."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+import throwaway
+import tlsservers
+import yaml
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    cluster_api,
+    csr_jobs,
+    files,
+    kubelet_serving,
+    kubelets,
+    pki_tree,
+    requests,
+    x509,
+)
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from fake_api import CA, CA_KEY, FakeApi
+from test_kubelets import Worker
+
+SANS = ["DNS:w1", "IP:10.0.0.5"]
+ITEM = {"metadata": {"name": "w1"}, "status": {"addresses": [
+    {"type": "InternalIP", "address": "10.0.0.5"}, {"type": "Hostname", "address": "w1"}]}}
+HOSTS = {"hosts": {"w1": "10.0.0.5"}, "control_plane_hosts": [], "days": 365}
+
+
+@pytest.fixture
+def api():
+    fake = FakeApi(requester="system:node:w1")
+    fake.groups = ["system:nodes", "system:authenticated"]
+    fake.put("/api/v1/nodes/w1", {"status": ITEM["status"]})
+    fake.client = cluster_api.BuiltIn(fake.url, timeout=5)
+    yield fake
+    fake.client.close()
+    fake.stop()
+
+
+@pytest.fixture
+def worker(tmp_path):
+    found = Worker(tmp_path, throwaway.Cluster())
+    # Who signs is the API's double; it is the cluster's CA here.
+    found.node.kubernetes("pki/ca.crt").write_bytes(CA.pem)
+    found.config = found.node.path("/var/lib/kubelet/config.yaml")
+    return found
+
+
+def switch_on(worker):
+    worker.config.write_text(worker.config.read_text() + "serverTLSBootstrap: true\n")
+
+
+def put(worker, sans=("DNS:w1", "IP:10.0.0.5"), days=365.0, began=1.0, name="w1", ca=CA, ca_key=CA_KEY, usages=("server",),
+        key=None):
+    """Put a serving certificate where the kubelet keeps it."""
+    own = throwaway.key("serving")
+    profile = x509.Profile("system:node:" + name, ["system:nodes"], list(sans), usages)
+    start = x509.now() - x509.datetime.timedelta(days=began)
+    ca = x509.build_ca(ca.common_name, ca_key, 3650, start=start)
+    leaf = x509.sign_leaf(profile, own, ca, ca_key, days + began, start=start)
+    dated = worker.pki / "kubelet-server-2026-01-02-03-04-05.pem"
+    dated.write_bytes(leaf.pem + (key or own).pem)
+    link = worker.pki / "kubelet-server-current.pem"
+    if not link.is_symlink():
+        link.symlink_to(dated)
+
+
+def examine(worker, mode="bootstrap", **more):
+    return kubelet_serving.examine(worker.layout, mode, SANS, state_dir=worker.state, **more)
+
+
+def decide(api, *answers, **more):
+    return csr_jobs.serving_requests(api.client, dict(HOSTS, answers=list(answers), **more), False)
+
+
+def asked(worker, api, **more):
+    found = kubelet_serving.ask(worker.layout, api.client, SANS, 365, state_dir=worker.state, **more)
+    return found["name"], {"host": "w1", "node": "w1", "key": found["key"]}
+
+
+# --- what is due -------------------------------------------------------------------------------------------------------------
+
+def test_addresses_are_those_a_kubelet_asks_for():
+    entries = [("Hostname", "10.0.0.9"), ("Hostname", "W1"), ("InternalIP", "not an address"), ("ExternalIP", "2001:DB8::0:1"),
+               ("InternalDNS", "w1.in"), ("ExternalDNS", "w1.out"), ("InternalDNS", "10.0.0.8"), ("Other", "x"), ("Hostname", "")]
+    item = {"status": {"addresses": [{"type": kind, "address": value} for kind, value in entries]}}
+    assert kubelet_serving.node_sans(item) == ["DNS:w1", "DNS:w1.in", "DNS:w1.out", "IP:10.0.0.9", "IP:2001:db8::1"]
+    assert kubelet_serving.node_sans(ITEM) == SANS and kubelet_serving.node_sans({}) == []
+
+
+def test_bootstrap_concerns_all_and_renew_only_who_asks_the_cluster(worker):
+    assert examine(worker)["reasons"] == ["serverTLSBootstrap is off", "there is no serving certificate that the cluster signed"]
+    assert examine(worker, "renew") == {"node": "w1", "action": "keep", "reasons": [], "before": None}
+    switch_on(worker)
+    assert examine(worker, "renew")["reasons"] == ["there is no serving certificate that the cluster signed"]
+
+
+def test_a_good_one_is_kept(worker):
+    switch_on(worker)
+    put(worker)
+    for mode in ("renew", "bootstrap"):
+        verdict = examine(worker, mode)
+        assert (verdict["action"], verdict["reasons"]) == ("keep", [])
+        assert verdict["before"]["subject"] == "CN=system:node:w1,O=system:nodes"
+    assert examine(worker, force=True)["reasons"] == ["asked for"]
+    put(worker, sans=[*SANS, "DNS:more"])
+    assert examine(worker)["action"] == "keep"
+
+
+@pytest.mark.parametrize(("options", "text"), [
+    ({"days": -0.5}, "expired on"), ({"days": 20, "began": 345}, "20.0 days of its 365 are left"),
+    ({"name": "w2"}, "made out to"), ({"usages": ("client",)}, "made out to"),
+    ({"sans": ["DNS:w1"]}, "does not name IP:10.0.0.5"),
+    ({"ca_key": throwaway.key("impostor")}, "no CA of this node's ca.crt"),
+    ({"key": throwaway.key("another")}, "do not belong together")])
+def test_a_wrong_one_is_due(worker, options, text):
+    switch_on(worker)
+    put(worker, **options)
+    verdict = examine(worker)
+    assert verdict["action"] == "reissue"
+    assert text in verdict["reasons"][0]
+
+
+def test_while_an_authority_is_replaced_what_the_former_one_signed_is_due(worker):
+    switch_on(worker)
+    put(worker)
+    successor = x509.build_ca("kubernetes", throwaway.key("successor"), 10)
+    worker.node.kubernetes("pki/ca.crt").write_bytes(CA.pem + successor.pem)
+    assert examine(worker, "renew")["action"] == "keep"
+    worker.node.kubernetes("pki/ca.crt").write_bytes(successor.pem + CA.pem)
+    assert examine(worker, "renew")["reasons"] == ["an authority on its way out has signed it"]
+
+
+def test_what_the_user_gave_the_kubelet_is_left_and_said(worker):
+    worker.config.write_text(worker.config.read_text() + "tlsCertFile: /etc/own.crt\n")
+    verdict = examine(worker)
+    assert (verdict["action"], verdict["reasons"]) == ("keep", ["its serving certificate is the user's own (/etc/own.crt)"])
+
+
+def test_a_restart_that_a_killed_run_left_undone_is_done(worker):
+    switch_on(worker)
+    put(worker)
+    files.Journal(kubelets.PENDING, worker.state).save({"files": []})
+    assert examine(worker)["action"] == "restart"
+
+
+# --- from the request to the files -------------------------------------------------------------------------------------------
+
+def test_a_request_is_made_signed_and_installed(worker, api):
+    before = worker.config.read_bytes()
+    name, answer = asked(worker, api)
+    staged = Path(kubelet_serving.staged_key_path(worker.state))
+    assert stat.S_IMODE(staged.stat().st_mode) == 0o600
+    request = requests.decode(api.csr(name))
+    assert request.request.sans == SANS and request.request.extended_usages == ["server"]
+    assert request.request.key_sha256 == answer["key"] == x509.private_key_digest(staged.read_bytes())
+    assert request.expiration_seconds == 365 * 86400
+    decided = decide(api, answer)
+    assert decided["counts"]["approved_now"] == 1 and decided["changed"]
+    certificate, key = kubelet_serving.take(worker.layout, api.client, name, SANS, 5, worker.state)
+    installation = kubelet_serving.Installation(worker.layout, certificate, key)
+    backup = installation.apply(worker.state, str(worker.node.root / "backups"))
+    link = worker.pki / "kubelet-server-current.pem"
+    assert link.is_symlink() and stat.S_IMODE(link.stat().st_mode) == 0o600
+    assert link.read_bytes() == certificate.pem + key.pem and not staged.exists()
+    assert worker.config.read_bytes() == b"serverTLSBootstrap: true\n" + before and os.path.isdir(backup)
+    assert kubelet_serving.installed_certificate(worker.layout).sha256 == certificate.sha256
+    assert files.Journal(kubelets.PENDING, worker.state).load() is not None
+    files.Journal(kubelets.PENDING, worker.state).clear()
+    assert examine(worker, below_days=0.1)["action"] == "keep"
+    assert kubelet_serving.Installation(worker.layout).changes == []
+    assert not decide(api)["changed"]
+
+
+def test_before_1_22_the_cluster_decides_how_long(worker, api):
+    api.minor = 20
+    name, answer = asked(worker, api)
+    assert requests.decode(api.csr(name)).expiration_seconds is None
+    assert decide(api, answer)["counts"]["approved_now"] == 1
+
+
+def test_what_another_key_asks_for_is_denied_and_the_reason_is_in_the_request(worker, api):
+    stale, _answer = asked(worker, api)
+    name, answer = asked(worker, api)
+    decided = decide(api, answer)
+    assert (decided["counts"]["approved_now"], decided["counts"]["denied_now"]) == (1, 1)
+    denied = requests.decode(api.csr(stale))
+    assert denied.state == "denied" and "not the one that waits on w1" in denied.message
+    with pytest.raises(PkiError, match="denied"):
+        kubelet_serving.take(worker.layout, api.client, stale, SANS, 5, worker.state)
+    assert requests.decode(api.csr(name)).state == "issued"
+
+
+def test_two_hosts_that_are_the_same_node_stop_everything(worker, api):
+    _name, answer = asked(worker, api)
+    with pytest.raises(PkiError, match="both say that they are the Node w1"):
+        decide(api, answer, dict(answer, host="w2"))
+    assert not any(method == "PUT" for method, _path in api.calls)
+
+
+def test_check_mode_decides_and_changes_nothing(worker, api):
+    name, answer = asked(worker, api)
+    decided = csr_jobs.serving_requests(api.client, dict(HOSTS, answers=[answer]), True)
+    assert decided["counts"]["approved_now"] == 1 and requests.decode(api.csr(name)).state == "pending"
+
+
+@pytest.mark.parametrize(("spoil", "text"), [
+    (lambda worker, api: Path(kubelet_serving.staged_key_path(worker.state)).write_bytes(throwaway.key("other").pem),
+     "not for the key that waits here"),
+    (lambda worker, api: worker.node.kubernetes("pki/ca.crt").write_bytes(
+        x509.build_ca("kubernetes", throwaway.key("impostor"), 10).pem), "not signed by the cluster's CA"),
+])
+def test_what_is_not_for_this_node_is_not_installed(worker, api, spoil, text):
+    name, answer = asked(worker, api)
+    decide(api, answer)
+    spoil(worker, api)
+    with pytest.raises(PkiError, match=text):
+        kubelet_serving.take(worker.layout, api.client, name, SANS, 5, worker.state)
+
+
+def test_fewer_names_than_asked_for_are_not_installed(worker, api):
+    name, answer = asked(worker, api)
+    decide(api, answer)
+    with pytest.raises(PkiError, match="not what was asked for"):
+        kubelet_serving.take(worker.layout, api.client, name, [*SANS, "DNS:more"], 5, worker.state)
+
+
+def test_a_node_the_api_does_not_know_is_named(worker, api):
+    del api.objects["/api/v1/nodes/w1"]
+    with pytest.raises(PkiError, match="no Node named w1"):
+        kubelet_serving.own_sans(worker.layout, api.client)
+
+
+# --- the API's objects -------------------------------------------------------------------------------------------------------
+
+CONFIG = "# ours\napiVersion: kubelet.config.k8s.io/v1beta1\nstaticPodPath: /etc/kubernetes/manifests # here\n"
+
+
+@pytest.mark.parametrize("names", [["kubelet-config"], ["kubelet-config-1.20"], ["kubelet-config-1.9", "kubelet-config-1.23"],
+                                   ["kubelet-config-1.23", "kubelet-config"]])
+def test_the_config_map_is_switched_on_and_keeps_every_other_byte(api, names):
+    for name in [*names, "kubelet-config-1.x", "other"]:
+        api.put("/api/v1/namespaces/kube-system/configmaps/" + name, {"data": {"kubelet": CONFIG, "more": "x"}})
+    assert kubelet_serving.publish(api.client, check=True) == names[-1]
+    assert not any(method == "PATCH" for method, _path in api.calls)
+    assert kubelet_serving.publish(api.client) == names[-1]
+    data = api.objects["/api/v1/namespaces/kube-system/configmaps/" + names[-1]]["data"]
+    assert data["more"] == "x" and data["kubelet"].replace("serverTLSBootstrap: true\n", "") == CONFIG
+    assert yaml.safe_load(data["kubelet"])["serverTLSBootstrap"] is True
+    assert kubelet_serving.publish(api.client) is None
+    assert sum(item["data"]["kubelet"] != CONFIG for path, item in api.objects.items() if "/configmaps/" in path) == 1
+
+
+def test_a_cluster_without_that_config_map_needs_none(api):
+    assert kubelet_serving.publish(api.client) is None
+
+
+# --- who relies on it --------------------------------------------------------------------------------------------------------
+
+def place(item, types=None):
+    return kubelet_serving.dialled(item, types)
+
+
+def test_an_api_server_dials_the_first_type_it_finds():
+    assert place(ITEM) == ("w1", 10250) and place(ITEM, "InternalIP,ExternalIP,Hostname") == ("10.0.0.5", 10250)
+    assert place(ITEM, "ExternalIP, InternalIP") == ("10.0.0.5", 10250) and place(ITEM, "ExternalDNS") is None
+    other = {"status": dict(ITEM["status"], daemonEndpoints={"kubeletEndpoint": {"Port": 20250}})}
+    assert place(other) == ("w1", 20250)
+
+
+def node(name, server, address="127.0.0.1"):
+    return {"metadata": {"name": name}, "status": {"addresses": [{"type": "InternalIP", "address": address}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": server.port}}}}
+
+
+def test_kubelets_whose_certificates_do_not_verify_are_named(tmp_path):
+    (tmp_path / "other").mkdir()
+    ours, theirs = tlsservers.Authority(tmp_path), tlsservers.Authority(tmp_path / "other")
+    pairs = {"good": ours.leaf("good"), "selfmade": theirs.leaf("selfmade"),
+             "old": ours.leaf("old", days=1, start=x509.now() - x509.datetime.timedelta(days=3))}
+    servers = {name: tlsservers.Server(pair[:2]) for name, pair in pairs.items()}
+    nodes = [node(name, server) for name, server in servers.items()] + [node("misnamed", servers["good"], "127.0.0.2")]
+    nodes += [dict(node("nowhere", servers["good"]), status={}), node("gone", servers["good"])]
+    nodes[-1]["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"] = tlsservers.free_port()
+    found = kubelet_serving.unverified(nodes, "InternalIP", ours.certificate.pem)
+    for server in servers.values():
+        server.close()
+    assert sorted(found) == ["gone", "misnamed", "nowhere", "old", "selfmade"]
+    assert "expired" in found["old"] and "no address" in found["nowhere"] and "refused" in found["gone"]
+    assert "127.0.0.2" in found["misnamed"]
+
+
+def test_kubelets_are_reached_through_the_api_server(api):
+    nodes = [{"metadata": {"name": name}} for name in ("w1", "w2", "w3")]
+    for name, phase in (("w1", "Running"), ("w2", "Pending"), ("w3", "Running")):
+        states = [{"name": "c", "state": {"running": {}} if phase == "Running" else {"waiting": {}}}]
+        api.put("/api/v1/namespaces/x/pods/p-" + name, {"spec": {"nodeName": name}, "status": {"containerStatuses": states}})
+    api.texts = {"/api/v1/namespaces/x/pods/p-w1/log": (200, b"a line"), "/api/v1/nodes/w2/proxy/healthz": (200, b"ok"),
+                 "/api/v1/namespaces/x/pods/p-w3/log": (500, b"x509: certificate signed by unknown authority")}
+    found = kubelet_serving.reached(api.client, nodes)
+    assert list(found) == ["w3"] and "unknown authority" in found["w3"]
+    with pytest.raises(PkiError, match="1 of 3 kubelets cannot be reached .* w3 .*unknown authority") as caught:
+        kubelet_serving.wait_reached(api.client, nodes, 0)
+    assert "kubepki_kubelet_authority=remove" in caught.value.fix
+
+
+def test_a_kubelet_may_need_a_moment(api):
+    pages = {"/api/v1/nodes/w1/proxy/healthz": (502, b"not yet")}
+    api.texts = pages
+    seen = []
+
+    def before(method, path):
+        seen.append(path)
+        if seen.count("/api/v1/nodes/w1/proxy/healthz") == 2:
+            pages["/api/v1/nodes/w1/proxy/healthz"] = (200, b"ok")
+
+    api.before = before
+    kubelet_serving.wait_reached(api.client, [{"metadata": {"name": "w1"}}], 20)
+    assert seen.count("/api/v1/nodes/w1/proxy/healthz") == 2
+
+
+def plane(tmp_path, *flags):
+    found = throwaway.Node(tmp_path, throwaway.Cluster())
+    text = found.kubernetes("manifests/kube-apiserver.yaml").read_text()
+    found.kubernetes("manifests/kube-apiserver.yaml").write_text(text.replace(
+        "    - kube-apiserver\n", "    - kube-apiserver\n" + "".join("    - %s\n" % flag for flag in flags)))
+    return kubelet_serving.Authority(pki_tree.find_layout(root=str(found.root)))
+
+
+def test_the_flag_is_set_once_and_taken_away_again(tmp_path):
+    without = plane(tmp_path / "a")
+    assert without.edits(False) == {} and without.server == "https://10.0.0.1:6443" and without.path.endswith("/pki/ca.crt")
+    assert without.edits(True) == {"kube-apiserver": {"--kubelet-certificate-authority": without.path}}
+    there = plane(tmp_path / "b", "--kubelet-certificate-authority=/etc/own.crt", "--kubelet-preferred-address-types=InternalIP")
+    assert there.edits(True) == {} and there.path == "/etc/own.crt" and there.types == "InternalIP"
+    assert there.edits(False) == {"kube-apiserver": {"--kubelet-certificate-authority": None}}
+
+
+def test_a_worker_has_no_api_server(worker):
+    with pytest.raises(PkiError, match="no manifest of kube-apiserver"):
+        kubelet_serving.Authority(worker.layout)
+
+
+def test_one_message_names_the_kubelets_that_would_be_refused():
+    nodes = [{"metadata": {"name": "n%d" % number}} for number in range(7)]
+    with pytest.raises(PkiError, match=r"7 of 7 kubelets would be refused .* n0 \(has no address .* and 2 more") as caught:
+        kubelet_serving.require_verified(nodes, "InternalIP", CA.pem)
+    assert "kubepki_kubelet_serving=bootstrap" in caught.value.fix
