@@ -325,14 +325,22 @@ class Transaction:
 
     @classmethod
     def recover(cls, name, state_dir=STATE_DIR):
-        """Finish or undo what a killed run left: gives "nothing", "undone" or "finished". Raises PkiError."""
+        """Finish or undo what killed runs left: gives "nothing", "undone" or "finished". Raises PkiError.
+
+        Also what another job left: finished after this one, it would put its old bytes over what this one writes.
+        """
+        found = {cls._recover_one(each, state_dir) for each in [name] + _interrupted(name, state_dir)}
+        return next((how for how in ("finished", "undone") if how in found), "nothing")
+
+    @classmethod
+    def _recover_one(cls, name, state_dir):
         journal = Journal(name, state_dir)
         journal.sweep()
         record = journal.load()
         if record is None:
             return "nothing"
         entries = record.get("entries")
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) and "path" in entry for entry in entries):
+        if not isinstance(entries, list) or not all(map(_sound, entries)):
             raise PkiError("the journal is damaged", path=journal.path,
                            fix="Compare the files it concerns with the newest backup set, then remove it.")
         if record.get("state") == "commit":
@@ -343,6 +351,27 @@ class Transaction:
         _discard(entries)
         journal.clear()
         return "undone"
+
+
+def _sound(entry):
+    """Tell whether an entry of a transaction's journal can be finished or undone."""
+    return (isinstance(entry, dict) and isinstance(entry.get("path"), str)
+            and (bool(entry.get("remove")) or isinstance(entry.get("staged"), str)))
+
+
+def _interrupted(name, state_dir):
+    """Give the jobs, but for the one named, whose journal holds a transaction; a damaged one is for its own job to refuse."""
+    found = []
+    with contextlib.suppress(OSError):
+        for file_name in sorted(os.listdir(os.path.join(state_dir, "journal"))):
+            job, ending = os.path.splitext(file_name)
+            if ending == ".json" and not job.startswith(".") and job != name:
+                with contextlib.suppress(PkiError):
+                    record = Journal(job, state_dir).load() or {}
+                    if record.get("state") in ("staging", "commit") and isinstance(record.get("entries"), list) \
+                            and all(map(_sound, record["entries"])):
+                        found.append(job)
+    return found
 
 
 def _entry(change, token):

@@ -220,7 +220,37 @@ class TestTransaction:
             point += 1
         assert point > 20
 
-    @pytest.mark.parametrize("content", ["not json", "[]", '{"state": "commit"}', '{"entries": [1]}'])
+    def test_what_another_job_left_is_finished_before_this_one_writes(self, tmp_path):
+        """A killed restore must not put its old key over what a renewal wrote in between."""
+        paths, state = [tmp_path / "a.crt", tmp_path / "a.key"], str(tmp_path / "state")
+
+        def change(job, content):
+            transaction = files.Transaction(job, state)
+            for path in paths:
+                transaction.write(str(path), content)
+            transaction.commit()
+
+        seen = set()
+        for point in range(1, POINTS):
+            change("restore", b"present")
+            if not faults.kill_at(point, lambda: change("restore", b"restored")):
+                break
+            seen.add(files.Transaction.recover("leaves", state))
+            change("leaves", b"renewed")
+            assert files.Transaction.recover("restore", state) == "nothing"
+            assert [path.read_bytes() for path in paths] == [b"renewed"] * 2
+        assert seen == {"nothing", "undone", "finished"}
+
+    def test_only_transactions_of_other_jobs_are_touched(self, tmp_path):
+        journal = files.Journal("static-pods", str(tmp_path))
+        journal.save({"pods": []})
+        (tmp_path / "journal" / "damaged.json").write_text("{")
+        assert files.Transaction.recover("leaves", str(tmp_path)) == "nothing"
+        assert journal.load() == {"pods": []} and (tmp_path / "journal" / "damaged.json").exists()
+
+    @pytest.mark.parametrize("content", ["not json", "[]", '{"state": "commit"}', '{"entries": [1]}',
+                                         '{"state": "commit", "entries": [{"path": "/a"}]}',
+                                         '{"state": "commit", "entries": [{"path": 1, "staged": "/a"}]}'])
     def test_a_damaged_journal_is_named(self, tmp_path, content):
         (tmp_path / "journal").mkdir()
         (tmp_path / "journal" / "t.json").write_text(content)
