@@ -437,6 +437,9 @@ def _finish(entries, done):
         sync_directory(directory)
 
 
+# What a set's manifest holds of each kind of entry, beside its path.
+_FILED = {"mode": int, "uid": int, "gid": int}
+_RECORDED = {"file": dict(_FILED, sha256=str), "symlink": dict(_FILED, target=str), "absent": {}}
 _SET_NAME = re.compile(r"^\d{8}T\d{6}\.\d{6}Z-[a-z0-9-]+$")
 
 
@@ -523,17 +526,27 @@ def read_backup(directory):
         document = json.loads(read(path).decode("utf-8"))
         entries = document["entries"]
         kinds = {entry["type"] for entry in entries}
+        if kinds <= set(_RECORDED) and not all(map(_complete, entries)):
+            raise ValueError("incomplete")
     except (ValueError, KeyError, TypeError) as error:
         raise PkiError("the manifest of this backup set is damaged", path=path, fix="Choose another set.") from error
-    if not kinds <= {"file", "symlink", "absent"}:
+    if not kinds <= set(_RECORDED):
         raise PkiError("the manifest of this backup set is of a newer kind", path=path, fix="Use a newer kubepki.")
     for entry in entries:
         if entry["type"] == "file":
             copy = os.path.join(directory, "files", entry["path"].lstrip("/"))
-            if sha256(read(copy)) != entry["sha256"]:
+            data = read_if_exists(copy)
+            if data is None:
+                raise PkiError("the copy is gone from the backup set", path=copy, fix="Choose another set: this one is damaged.")
+            if sha256(data) != entry["sha256"]:
                 raise PkiError("the copy in the backup set does not match its checksum", path=copy,
                                fix="Choose another set: this one is damaged.")
     return document
+
+
+def _complete(entry):
+    return (os.path.isabs(entry["path"]) and os.path.normpath(entry["path"]) == entry["path"]
+            and all(isinstance(entry[key], kind) for key, kind in _RECORDED[entry["type"]].items()))
 
 
 def plan_restore(directory, paths=None):
@@ -573,6 +586,11 @@ def restore_backup(directory, paths=None, state_dir=STATE_DIR):
     changes = [entry for entry, differs in plan_restore(directory, paths) if differs]
     transaction = Transaction("restore", state_dir)
     for entry in changes:
+        # A set made through a link to a directory (pki -> elsewhere) holds its files under both names.
+        home, name = os.path.split(entry["path"])
+        if os.path.join(os.path.realpath(home), name) in transaction.paths():
+            continue
+        entry = dict(entry, path=os.path.join(os.path.realpath(home), name))
         if entry["type"] == "absent":
             transaction.remove(entry["path"])
             continue

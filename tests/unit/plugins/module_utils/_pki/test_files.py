@@ -343,6 +343,38 @@ class TestBackup:
             files.restore_backup(directory, state_dir=str(tmp_path / "state"))
         assert snapshot(home) == before
 
+    def test_a_set_that_names_a_file_twice_puts_it_back(self, home, tmp_path):
+        """/etc/kubernetes/pki is a link to another place; a renewal's set names the link's files and where they are."""
+        (home / "pki").rename(tmp_path / "real")
+        (home / "pki").symlink_to(tmp_path / "real")
+        before = snapshot(tmp_path / "real")
+        paths = [str(home / "pki" / "ca.key"), str(tmp_path / "real" / "ca.key"), str(home / "pki" / "absent")]
+        directory = files.create_backup(paths, "test", str(tmp_path / "sets"))
+        (tmp_path / "real" / "ca.key").write_bytes(b"another")
+        (tmp_path / "real" / "absent").write_bytes(b"new")
+        assert sorted(files.restore_backup(directory, state_dir=str(tmp_path / "state"))) == sorted(paths)
+        assert snapshot(tmp_path / "real") == before and (home / "pki").is_symlink()
+
+    @pytest.mark.parametrize("without", ["path", "mode", "uid", "sha256"])
+    def test_a_manifest_that_lacks_something_is_refused(self, home, tmp_path, without):
+        directory = files.create_backup(self.paths(home), "test", str(tmp_path / "sets"))
+        manifest = Path(directory, "manifest.json")
+        document = json.loads(manifest.read_text())
+        for value in (None, "", "x/../y", [3]):
+            for entry in document["entries"]:
+                entry.pop(without, None)
+                if value is not None and without != "sha256":
+                    entry[without] = value
+            manifest.write_text(json.dumps(document))
+            with pytest.raises(PkiError, match="manifest of this backup set is damaged"):
+                files.plan_restore(directory)
+
+    def test_a_copy_that_is_gone_is_refused(self, home, tmp_path):
+        directory = files.create_backup(self.paths(home), "test", str(tmp_path / "sets"))
+        Path(directory, "files", str(home / "admin.conf").lstrip("/")).unlink()
+        with pytest.raises(PkiError, match="is gone from the backup set. Choose another set"):
+            files.plan_restore(directory)
+
     @pytest.mark.parametrize("document", ["x", "{}", '{"entries": [{}]}', '{"entries": [{"type": "device", "path": "/x"}]}'])
     def test_a_damaged_manifest_is_refused(self, tmp_path, document):
         (tmp_path / "manifest.json").write_text(document)
