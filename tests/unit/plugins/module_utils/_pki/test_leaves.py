@@ -765,6 +765,7 @@ class TestSpecifications:
         ({"sans": ["IP:1.2.3"]}, "leaf web: the SAN IP:1.2.3"), ({"usages": ["tls"]}, "the usage tls"),
         ({"days": 0}, "days is not possible"),
         ({"mode": "rw"}, "mode 'rw' is not octal"), ({"owner": "no-such-user"}, "no user no-such-user"),
+        ({"owner": "999999999999"}, "no user 999999999999"),
         ({"request": "-----BEGIN CERTIFICATE REQUEST-----\nx"}, "leaf web: is truncated"),
         ({"request": "/no/such"}, "/no/such: leaf web"),
         ({"ca_path": "/no/ca.crt"}, "/no/ca.crt: does not exist"), ({"ca_key_path": "/no/ca.key"}, "/no/ca.key: does not exist"),
