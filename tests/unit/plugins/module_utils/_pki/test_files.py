@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -256,6 +257,17 @@ class TestTransaction:
         (tmp_path / "journal" / "t.json").write_text(content)
         with pytest.raises(PkiError, match="journal/t.json: the journal is"):
             files.Transaction.recover("t", str(tmp_path))
+
+
+@pytest.mark.parametrize("reader", [files.read, files.read_if_exists])
+def test_a_pipe_is_not_waited_for(tmp_path, reader):
+    os.mkfifo(tmp_path / "ca.crt")
+    signal.alarm(20)  # ends the tests, should it be waited for
+    try:
+        with pytest.raises(PkiError, match="ca.crt: is a pipe where a file is expected. Move it away."):
+            reader(str(tmp_path / "ca.crt"))
+    finally:
+        signal.alarm(0)
 
 
 class TestLock:
