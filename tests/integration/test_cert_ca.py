@@ -76,8 +76,8 @@ def run(tmp_path_factory):
         task(root, "dependents", "cluster_pki", dependents="yes"),
         task(root, "own", **own), task(root, "own again", **own), task(root, "own renewed", **dict(own, force="true")),
         task(root, "below", **below),
-        task(root, "own in check mode", **dict(own, path=place + "new.crt", key_path=place + "new.key", state_dir=place + "state"))
-        | {"check_mode": True},
+        task(root, "own in check mode", **dict(own, path=place + "new.crt", key_path=place + "new.key",
+                                               state_dir=place + "state")) | {"check_mode": True},
         task(root, "one file for both", **dict(own, key_path=own["path"], force="true")),
     ]
     for number, item in enumerate(tasks):

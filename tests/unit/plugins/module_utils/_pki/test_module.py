@@ -119,11 +119,12 @@ DIRECTORY = {"type": "path", "default": "/var/lib/kubepki"}
 
 
 @pytest.mark.parametrize("option, value", [
-    (DIRECTORY, ""), (DIRECTORY, "backups"), ({"type": "float"}, float("nan")), ({"type": "float"}, float("inf")), ({"type": "float"}, float("-inf"))])
+    (DIRECTORY, ""), (DIRECTORY, "backups"),
+    ({"type": "float"}, float("nan")), ({"type": "float"}, float("inf")), ({"type": "float"}, float("-inf"))])
 def test_paths_from_nowhere_and_numbers_that_are_none_are_refused(option, value):
-    spec = {"leaves": {"type": "list", "elements": "dict", "options": {"given": option}}}
-    for spec, params, name in (({"given": option}, {"given": value}, "given"), (spec, {"leaves": [{"given": value}]},
-                                                                                "leaves[0].given")):
+    nested = {"leaves": {"type": "list", "elements": "dict", "options": {"given": option}}}
+    for spec, params, name in (({"given": option}, {"given": value}, "given"),
+                               (nested, {"leaves": [{"given": value}]}, "leaves[0].given")):
         fake = FakeModule(spec, params)
         with pytest.raises(Ended):
             glue.run(fake, lambda module: {}, ())
