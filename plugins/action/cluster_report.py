@@ -82,7 +82,7 @@ class ActionModule(ActionBase):
         written = []
         for name, render in (("report.json", report.as_json), ("report.html", report_html.page), ("report.txt", report.text)):
             path = os.path.join(directory, name)
-            files.write(path, render(document).encode("utf-8"), mode=0o644)
+            files.write(path, render(document).encode("utf-8", "replace"), mode=0o644)
             written.append(path)
         return written
 

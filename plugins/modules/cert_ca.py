@@ -212,6 +212,8 @@ seconds:
   type: float
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     authorities,
@@ -233,10 +235,11 @@ PHASES = {"prepared": "prepare", "switched": "switch", "completed": "complete", 
 def ensure(module):
     """Do what the options say and give the module's result. Raises PkiError."""
     options = module.params
+    act = _present if options["state"] == "present" else _cluster
+    if module.check_mode:  # not even the lock's directory is made
+        return act(module, options)
     with files.lock(options["state_dir"]):
-        if options["state"] == "present":
-            return _present(module, options)
-        return _cluster(module, options)
+        return act(module, options)
 
 
 def _cluster(module, options):
@@ -334,6 +337,9 @@ def _present(module, options):
     for name in ("path", "key_path"):
         if not options[name]:
             raise PkiError("%s is missing" % name, fix="Name the files of the CA.")
+    if os.path.realpath(options["path"]) == os.path.realpath(options["key_path"]):
+        raise PkiError("is to hold both the certificate and the key of the CA", path=options["path"],
+                       fix="Give key_path a file of its own.")
     if bool(options["parent_path"]) != bool(options["parent_key_path"]):
         raise PkiError("parent_path and parent_key_path belong together", fix="Give both, or neither.")
     if not module.check_mode:

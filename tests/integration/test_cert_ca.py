@@ -76,6 +76,9 @@ def run(tmp_path_factory):
         task(root, "dependents", "cluster_pki", dependents="yes"),
         task(root, "own", **own), task(root, "own again", **own), task(root, "own renewed", **dict(own, force="true")),
         task(root, "below", **below),
+        task(root, "own in check mode", **dict(own, path=place + "new.crt", key_path=place + "new.key",
+                                               state_dir=place + "state")) | {"check_mode": True},
+        task(root, "one file for both", **dict(own, key_path=own["path"], force="true")),
     ]
     for number, item in enumerate(tasks):
         item["register"] = "r%d" % number
@@ -141,6 +144,19 @@ def test_an_authority_of_ones_own(run):
                           capture_output=True, text=True, check=True).stdout
     assert text.strip().endswith("OK")
     assert (folder / "own/ca.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_check_mode_makes_nothing_at_all(run):
+    results, folder, _output = run
+    assert results["own in check mode"]["changed"]
+    assert sorted(path.name for path in (folder / "own").iterdir()) == ["ca.crt", "ca.key", "sub.crt", "sub.key"]
+
+
+def test_one_file_for_a_ca_and_its_key_is_refused(run):
+    """The certificate would be written over by the key, or a renewed one over the key."""
+    results, folder, _output = run
+    answer = results["one file for both"]
+    assert answer["failed"] and answer["path"] == str(folder / "own/ca.crt") and "file of its own" in answer["fix"]
 
 
 # ---- killed before every write ----

@@ -54,7 +54,8 @@ def now():
 
 def timestamp(moment):
     """Give a datetime as the reports show it: 2026-11-21T19:00:00Z."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime, which gives the years before 1000 in fewer than four digits; Go writes a time that was never set as year 1.
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def serial_text(serial):

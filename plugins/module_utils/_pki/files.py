@@ -325,14 +325,22 @@ class Transaction:
 
     @classmethod
     def recover(cls, name, state_dir=STATE_DIR):
-        """Finish or undo what a killed run left: gives "nothing", "undone" or "finished". Raises PkiError."""
+        """Finish or undo what killed runs left: gives "nothing", "undone" or "finished". Raises PkiError.
+
+        Also what another job left: finished after this one, it would put its old bytes over what this one writes.
+        """
+        found = {cls._recover_one(each, state_dir) for each in [name] + _interrupted(name, state_dir)}
+        return next((how for how in ("finished", "undone") if how in found), "nothing")
+
+    @classmethod
+    def _recover_one(cls, name, state_dir):
         journal = Journal(name, state_dir)
         journal.sweep()
         record = journal.load()
         if record is None:
             return "nothing"
         entries = record.get("entries")
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) and "path" in entry for entry in entries):
+        if not isinstance(entries, list) or not all(map(_sound, entries)):
             raise PkiError("the journal is damaged", path=journal.path,
                            fix="Compare the files it concerns with the newest backup set, then remove it.")
         if record.get("state") == "commit":
@@ -343,6 +351,27 @@ class Transaction:
         _discard(entries)
         journal.clear()
         return "undone"
+
+
+def _sound(entry):
+    """Tell whether an entry of a transaction's journal can be finished or undone."""
+    return (isinstance(entry, dict) and isinstance(entry.get("path"), str)
+            and (bool(entry.get("remove")) or isinstance(entry.get("staged"), str)))
+
+
+def _interrupted(name, state_dir):
+    """Give the jobs, but for the one named, whose journal holds a transaction; a damaged one is for its own job to refuse."""
+    found = []
+    with contextlib.suppress(OSError):
+        for file_name in sorted(os.listdir(os.path.join(state_dir, "journal"))):
+            job, ending = os.path.splitext(file_name)
+            if ending == ".json" and not job.startswith(".") and job != name:
+                with contextlib.suppress(PkiError):
+                    record = Journal(job, state_dir).load() or {}
+                    if record.get("state") in ("staging", "commit") and isinstance(record.get("entries"), list) \
+                            and all(map(_sound, record["entries"])):
+                        found.append(job)
+    return found
 
 
 def _entry(change, token):
@@ -408,6 +437,9 @@ def _finish(entries, done):
         sync_directory(directory)
 
 
+# What a set's manifest holds of each kind of entry, beside its path.
+_FILED = {"mode": int, "uid": int, "gid": int}
+_RECORDED = {"file": dict(_FILED, sha256=str), "symlink": dict(_FILED, target=str), "absent": {}}
 _SET_NAME = re.compile(r"^\d{8}T\d{6}\.\d{6}Z-[a-z0-9-]+$")
 
 
@@ -494,17 +526,27 @@ def read_backup(directory):
         document = json.loads(read(path).decode("utf-8"))
         entries = document["entries"]
         kinds = {entry["type"] for entry in entries}
+        if kinds <= set(_RECORDED) and not all(map(_complete, entries)):
+            raise ValueError("incomplete")
     except (ValueError, KeyError, TypeError) as error:
         raise PkiError("the manifest of this backup set is damaged", path=path, fix="Choose another set.") from error
-    if not kinds <= {"file", "symlink", "absent"}:
+    if not kinds <= set(_RECORDED):
         raise PkiError("the manifest of this backup set is of a newer kind", path=path, fix="Use a newer kubepki.")
     for entry in entries:
         if entry["type"] == "file":
             copy = os.path.join(directory, "files", entry["path"].lstrip("/"))
-            if sha256(read(copy)) != entry["sha256"]:
+            data = read_if_exists(copy)
+            if data is None:
+                raise PkiError("the copy is gone from the backup set", path=copy, fix="Choose another set: this one is damaged.")
+            if sha256(data) != entry["sha256"]:
                 raise PkiError("the copy in the backup set does not match its checksum", path=copy,
                                fix="Choose another set: this one is damaged.")
     return document
+
+
+def _complete(entry):
+    return (os.path.isabs(entry["path"]) and os.path.normpath(entry["path"]) == entry["path"]
+            and all(isinstance(entry[key], kind) for key, kind in _RECORDED[entry["type"]].items()))
 
 
 def plan_restore(directory, paths=None):
@@ -544,6 +586,11 @@ def restore_backup(directory, paths=None, state_dir=STATE_DIR):
     changes = [entry for entry, differs in plan_restore(directory, paths) if differs]
     transaction = Transaction("restore", state_dir)
     for entry in changes:
+        # A set made through a link to a directory (pki -> elsewhere) holds its files under both names.
+        home, name = os.path.split(entry["path"])
+        if os.path.join(os.path.realpath(home), name) in transaction.paths():
+            continue
+        entry = dict(entry, path=os.path.join(os.path.realpath(home), name))
         if entry["type"] == "absent":
             transaction.remove(entry["path"])
             continue

@@ -198,6 +198,6 @@ def _id(value, find, kind):
         return -1  # chown(2): leave it
     with contextlib.suppress(KeyError):
         return find(value)
-    if value.isdigit():
+    if value.isdigit() and int(value) < 2 ** 32 - 1:  # uid_t, whose highest value means none
         return int(value)
     raise PkiError("there is no %s %s on this node" % (kind, value), fix="Create it, or name another.")

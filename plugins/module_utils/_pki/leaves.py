@@ -424,9 +424,9 @@ def warnings(decisions, settings):
     outliving, short = {}, []
     for decision in made:
         ca, certificate = decision.leaf.signer.certificate, decision.certificate
-        if decision.leaf.days is None and certificate.not_after > ca.not_after + datetime.timedelta(minutes=1):
+        if decision.leaf.days is None and certificate.not_after - ca.not_after > datetime.timedelta(minutes=1):
             outliving.setdefault((decision.leaf.signer.name, ca.not_after), []).append(decision.leaf.name)
-        if decision.staged is not None and certificate.not_after < settings.now + datetime.timedelta(days=settings.below_days):
+        if decision.staged is not None and (certificate.not_after - settings.now).total_seconds() < settings.below_days * 86400:
             short.append(decision.leaf.name)
     for (name, moment), leaves in sorted(outliving.items()):
         found.append("The authority %s ends at %s, before %s; nobody will accept them after that." % (

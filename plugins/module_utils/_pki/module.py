@@ -8,6 +8,8 @@ __metaclass__ = type
 
 import glob
 import importlib
+import math
+import os
 import sys
 import time
 import traceback
@@ -57,8 +59,30 @@ def run(module, function, needs=("cryptography", "yaml")):
     module.exit_json(**result)
 
 
+def check_options(spec, values, prefix=""):
+    """Raise PkiError for what Ansible's types let through: numbers that are none, and a node's directories as "" or relative.
+
+    spec: an argument spec. values: what was given, {name: value}. A path that has no default may be relative, or "" for none.
+    Nothing is less than "nan", so that as a threshold it would switch off what it is there for.
+    """
+    for name, option in spec.items():
+        value = values.get(name)
+        if value is None:
+            continue
+        if option.get("type") == "path" and not os.path.isabs(value) and option.get("default"):
+            raise PkiError("the option %s%s is %r, which is no absolute path" % (prefix, name, value),
+                           fix="Write it from the root, or leave it out.")
+        if option.get("type") == "float" and not math.isfinite(value):
+            raise PkiError("the option %s%s is %s, which is no number to reckon with" % (prefix, name, value),
+                           fix="Give a number, or leave it out.")
+        if "options" in option:
+            for number, item in enumerate(value if isinstance(value, list) else [value]):
+                check_options(option["options"], item, "%s%s[%d]." % (prefix, name, number))
+
+
 def _attempt(module, function):
     try:
+        check_options(module.argument_spec, module.params)
         return function(module), None
     except PkiError as error:
         trouble = error

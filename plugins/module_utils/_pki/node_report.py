@@ -81,7 +81,8 @@ def write_textfile(node, directory, now, dry=False):
                        fix="Make it, or name the one that node_exporter reads (--collector.textfile.directory).")
     from . import files, metrics  # compiling these two takes longer than writing the file
 
-    text = metrics.exposition({node["facts"]["node_name"]: node}, now).encode("utf-8")
+    # A file's name can be any bytes; what is not UTF-8 would make node_exporter refuse all of it.
+    text = metrics.exposition({node["facts"]["node_name"]: node}, now).encode("utf-8", "replace")
     before = files.read_if_exists(path)
     if not dry:
         files.write(path, text, mode=0o644)

@@ -379,8 +379,12 @@ def _find_kubelet(layout):
         "serving_cert": serving, "serving_key": key,
         "rotate": bool(config.get("rotateCertificates")) or flags.get("--rotate-certificates") == "true",
         "server_bootstrap": _server_bootstrap(flags, config),
-        "address": flags.get("--address") or config.get("address") or "0.0.0.0",  # noqa: S104
+        "address": flags.get("--address") or _string(config.get("address")) or "0.0.0.0",  # noqa: S104
         "port": _integer(flags.get("--port") or config.get("port"), 10250)}
+
+
+def _string(value):
+    return value if isinstance(value, str) else None
 
 
 def _serving_pair(layout, flags, config, cert_dir):

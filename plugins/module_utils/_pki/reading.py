@@ -10,6 +10,8 @@ from __future__ import annotations
 __metaclass__ = type
 
 import errno
+import os
+import stat
 
 from .errors import PkiError
 
@@ -45,16 +47,25 @@ def explain(error, path):
 def read(path):
     """Give the bytes of a file. Raises PkiError that names it when it cannot be read."""
     try:
-        with open(path, "rb") as handle:
+        with open(path, "rb", opener=_open) as handle:
             return handle.read()
     except OSError as error:
         raise explain(error, path) from error
 
 
+def _open(path, flags):
+    # A pipe among the files would be waited for until somebody writes to it.
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise PkiError("is a pipe where a file is expected", path=path, fix="Move it away.")
+    return descriptor
+
+
 def read_if_exists(path):
     """Give the bytes of a file, or None where it does not exist. Raises PkiError for any other trouble."""
     try:
-        with open(path, "rb") as handle:
+        with open(path, "rb", opener=_open) as handle:
             return handle.read()
     except FileNotFoundError:
         return None

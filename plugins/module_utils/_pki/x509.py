@@ -480,6 +480,8 @@ def _san(text):
         if kind == "DNS":
             return _x509.DNSName(value)
         if kind == "IP":
+            if "%" in value:  # Python takes a zone, for which a certificate has no place
+                raise ValueError("an address with a zone")
             return _x509.IPAddress(ipaddress.ip_address(value))
         if kind == "URI":
             return _x509.UniformResourceIdentifier(value)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -220,12 +221,53 @@ class TestTransaction:
             point += 1
         assert point > 20
 
-    @pytest.mark.parametrize("content", ["not json", "[]", '{"state": "commit"}', '{"entries": [1]}'])
+    def test_what_another_job_left_is_finished_before_this_one_writes(self, tmp_path):
+        """A killed restore must not put its old key over what a renewal wrote in between."""
+        paths, state = [tmp_path / "a.crt", tmp_path / "a.key"], str(tmp_path / "state")
+
+        def change(job, content):
+            transaction = files.Transaction(job, state)
+            for path in paths:
+                transaction.write(str(path), content)
+            transaction.commit()
+
+        seen = set()
+        for point in range(1, POINTS):
+            change("restore", b"present")
+            if not faults.kill_at(point, lambda: change("restore", b"restored")):
+                break
+            seen.add(files.Transaction.recover("leaves", state))
+            change("leaves", b"renewed")
+            assert files.Transaction.recover("restore", state) == "nothing"
+            assert [path.read_bytes() for path in paths] == [b"renewed"] * 2
+        assert seen == {"nothing", "undone", "finished"}
+
+    def test_only_transactions_of_other_jobs_are_touched(self, tmp_path):
+        journal = files.Journal("static-pods", str(tmp_path))
+        journal.save({"pods": []})
+        (tmp_path / "journal" / "damaged.json").write_text("{")
+        assert files.Transaction.recover("leaves", str(tmp_path)) == "nothing"
+        assert journal.load() == {"pods": []} and (tmp_path / "journal" / "damaged.json").exists()
+
+    @pytest.mark.parametrize("content", ["not json", "[]", '{"state": "commit"}', '{"entries": [1]}',
+                                         '{"state": "commit", "entries": [{"path": "/a"}]}',
+                                         '{"state": "commit", "entries": [{"path": 1, "staged": "/a"}]}'])
     def test_a_damaged_journal_is_named(self, tmp_path, content):
         (tmp_path / "journal").mkdir()
         (tmp_path / "journal" / "t.json").write_text(content)
         with pytest.raises(PkiError, match="journal/t.json: the journal is"):
             files.Transaction.recover("t", str(tmp_path))
+
+
+@pytest.mark.parametrize("reader", [files.read, files.read_if_exists])
+def test_a_pipe_is_not_waited_for(tmp_path, reader):
+    os.mkfifo(tmp_path / "ca.crt")
+    signal.alarm(20)  # ends the tests, should it be waited for
+    try:
+        with pytest.raises(PkiError, match="ca.crt: is a pipe where a file is expected. Move it away."):
+            reader(str(tmp_path / "ca.crt"))
+    finally:
+        signal.alarm(0)
 
 
 class TestLock:
@@ -312,6 +354,38 @@ class TestBackup:
         with pytest.raises(PkiError, match="does not match its checksum"):
             files.restore_backup(directory, state_dir=str(tmp_path / "state"))
         assert snapshot(home) == before
+
+    def test_a_set_that_names_a_file_twice_puts_it_back(self, home, tmp_path):
+        """/etc/kubernetes/pki is a link to another place; a renewal's set names the link's files and where they are."""
+        (home / "pki").rename(tmp_path / "real")
+        (home / "pki").symlink_to(tmp_path / "real")
+        before = snapshot(tmp_path / "real")
+        paths = [str(home / "pki" / "ca.key"), str(tmp_path / "real" / "ca.key"), str(home / "pki" / "absent")]
+        directory = files.create_backup(paths, "test", str(tmp_path / "sets"))
+        (tmp_path / "real" / "ca.key").write_bytes(b"another")
+        (tmp_path / "real" / "absent").write_bytes(b"new")
+        assert sorted(files.restore_backup(directory, state_dir=str(tmp_path / "state"))) == sorted(paths)
+        assert snapshot(tmp_path / "real") == before and (home / "pki").is_symlink()
+
+    @pytest.mark.parametrize("without", ["path", "mode", "uid", "sha256"])
+    def test_a_manifest_that_lacks_something_is_refused(self, home, tmp_path, without):
+        directory = files.create_backup(self.paths(home), "test", str(tmp_path / "sets"))
+        manifest = Path(directory, "manifest.json")
+        document = json.loads(manifest.read_text())
+        for value in (None, "", "x/../y", [3]):
+            for entry in document["entries"]:
+                entry.pop(without, None)
+                if value is not None and without != "sha256":
+                    entry[without] = value
+            manifest.write_text(json.dumps(document))
+            with pytest.raises(PkiError, match="manifest of this backup set is damaged"):
+                files.plan_restore(directory)
+
+    def test_a_copy_that_is_gone_is_refused(self, home, tmp_path):
+        directory = files.create_backup(self.paths(home), "test", str(tmp_path / "sets"))
+        Path(directory, "files", str(home / "admin.conf").lstrip("/")).unlink()
+        with pytest.raises(PkiError, match="is gone from the backup set. Choose another set"):
+            files.plan_restore(directory)
 
     @pytest.mark.parametrize("document", ["x", "{}", '{"entries": [{}]}', '{"entries": [{"type": "device", "path": "/x"}]}'])
     def test_a_damaged_manifest_is_refused(self, tmp_path, document):

@@ -241,6 +241,15 @@ class TestRenewal:
             with pytest.raises(PkiError, match="days is not possible"):
                 work(node, force=True, leaf_days=wrong)
 
+    def test_a_ca_without_an_end_signs(self, node):
+        """RFC 5280 4.1.2.5: 99991231235959Z. Nothing lies behind it to compare with."""
+        endless = x509.build_ca("kubernetes", CLUSTER.keys["ca"], 9e6)
+        assert endless.not_after == x509.LATEST
+        node.write("/etc/kubernetes/pki/ca.crt", endless.pem, 0o644)
+        result = work(node, ["apiserver"], force=True, leaf_days=99999999)
+        assert rows(result)["apiserver"]["action"] == "renewed"
+        assert tree(node).items["apiserver"].certificate.not_after == x509.LATEST
+
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
     def test_owner_and_mode_are_kept(self, node):
         path = node.kubernetes("pki/etcd/server.key")
@@ -756,6 +765,7 @@ class TestSpecifications:
         ({"sans": ["IP:1.2.3"]}, "leaf web: the SAN IP:1.2.3"), ({"usages": ["tls"]}, "the usage tls"),
         ({"days": 0}, "days is not possible"),
         ({"mode": "rw"}, "mode 'rw' is not octal"), ({"owner": "no-such-user"}, "no user no-such-user"),
+        ({"owner": "999999999999"}, "no user 999999999999"),
         ({"request": "-----BEGIN CERTIFICATE REQUEST-----\nx"}, "leaf web: is truncated"),
         ({"request": "/no/such"}, "/no/such: leaf web"),
         ({"ca_path": "/no/ca.crt"}, "/no/ca.crt: does not exist"), ({"ca_key_path": "/no/ca.key"}, "/no/ca.key: does not exist"),

@@ -18,8 +18,9 @@ class Ended(Exception):
 
 
 class FakeModule:
-    def __init__(self):
+    def __init__(self, spec=None, params=None):
         self.result, self.failed, self.warnings = None, None, []
+        self.argument_spec, self.params = spec or {}, params or {}
 
     def warn(self, text):
         self.warnings.append(text)
@@ -112,3 +113,28 @@ class TestLibraries:
     def test_one_is_too_old(self, world):
         world.found = {"cryptography": "2.8", "yaml": "5.3"}
         assert "older than 3.4" in run(lambda module: {}, ("cryptography", "yaml")).failed["msg"]
+
+
+DIRECTORY = {"type": "path", "default": "/var/lib/kubepki"}
+
+
+@pytest.mark.parametrize("option, value", [
+    (DIRECTORY, ""), (DIRECTORY, "backups"),
+    ({"type": "float"}, float("nan")), ({"type": "float"}, float("inf")), ({"type": "float"}, float("-inf"))])
+def test_paths_from_nowhere_and_numbers_that_are_none_are_refused(option, value):
+    nested = {"leaves": {"type": "list", "elements": "dict", "options": {"given": option}}}
+    for spec, params, name in (({"given": option}, {"given": value}, "given"),
+                               (nested, {"leaves": [{"given": value}]}, "leaves[0].given")):
+        fake = FakeModule(spec, params)
+        with pytest.raises(Ended):
+            glue.run(fake, lambda module: {}, ())
+        assert fake.result is None and "the option %s is " % name in fake.failed["msg"] and fake.failed["fix"]
+
+
+def test_an_option_that_is_left_out_is_not_judged():
+    spec = {"dir": {"type": "path"}, "days": {"type": "float", "default": 90}, "leaves": {"type": "list", "options": {}}}
+    for params in ({"dir": None, "days": 90.0, "leaves": None}, {"dir": "", "days": -1.0, "leaves": []}, {"dir": "a/b"}):
+        fake = FakeModule(spec, params)
+        with pytest.raises(Ended):
+            glue.run(fake, lambda module: {}, ())
+        assert fake.failed is None

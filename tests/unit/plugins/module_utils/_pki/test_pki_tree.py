@@ -7,7 +7,7 @@ import re
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, profiles, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, profiles, serving, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -226,3 +226,12 @@ def test_the_running_kubelet_is_found_by_its_files(tmp_path, monkeypatch):
     layout = pki_tree.Layout("/etc/kubernetes", "/var/lib/kubelet", None)
     assert pki_tree._is_of(layout, ["kubelet", "--config=/var/lib/kubelet/config.yaml"])
     assert not pki_tree._is_of(layout, ["kubelet", "--config=/srv/other/config.yaml", "--kubeconfig=/srv/kubelet.conf"])
+
+
+@pytest.mark.parametrize("value", ["[1]", "{a: b}", "3", "true"])
+def test_values_of_another_kind_in_the_kubelets_configuration_are_passed_over(node, value):
+    keys = ("address", "port", "staticPodPath", "tlsCertFile", "authentication", "healthzPort", "clusterDomain")
+    node.write("/var/lib/kubelet/config.yaml", "".join("%s: %s\n" % (key, value) for key in keys))
+    layout = pki_tree.find_layout(root=str(node.root))
+    assert layout.kubelet["address"] == "0.0.0.0" and layout.manifest_dir.endswith("/etc/kubernetes/manifests")
+    assert [each for each in serving.endpoints(layout) if each.component == "kubelet"]

@@ -8,10 +8,11 @@ import html.parser
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import metrics, node_report, report, report_html
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import metrics, node_report, report, report_html, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -406,3 +407,17 @@ def test_the_page_is_a_room_that_modules_on_nodes_do_not_carry():
     for name in ("node_report", "rows", "metrics", "findings", "pki_tree", "module"):
         with open(os.path.join(folder, name + ".py"), encoding="utf-8") as handle:
             assert not re.search(r"import .*\breport(_html)?\b", handle.read())
+
+
+def test_a_file_name_that_is_no_text_does_not_stop_the_text_file(tmp_path):
+    node = throwaway.Node(tmp_path / "root")
+    pem = node.kubernetes("pki/apiserver.crt").read_bytes()
+    Path(os.fsdecode(os.fsencode(node.kubernetes("pki")) + b"/\xff.crt")).write_bytes(pem)
+    path, _changed = node_report.write_textfile(read(node), str(tmp_path), 1)
+    assert 'filename="?.crt"' in Path(path).read_text(encoding="utf-8")
+
+
+def test_a_certificate_of_the_year_one_has_its_series():
+    moment = datetime.datetime(1, 1, 1, tzinfo=datetime.timezone.utc)
+    assert x509.timestamp(moment) == "0001-01-01T00:00:00Z"
+    assert metrics.seconds(x509.timestamp(moment)) == -62135596800

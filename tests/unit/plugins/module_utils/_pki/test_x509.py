@@ -136,6 +136,7 @@ class TestProfileOf:
         (lambda: x509.Profile("x" * 65), "is not possible"), (lambda: x509.Profile(""), "is not possible"),
         (lambda: x509.Profile("x", [], ["IP:1.2.3"]), "SAN IP:1.2.3"),
         (lambda: x509.Profile("x", [], ["DNS:ü"]), "SAN DNS:ü"),
+        (lambda: x509.Profile("x", [], ["IP:fe80::1%eth0"]), "SAN IP:fe80::1%eth0"),
         (lambda: x509.Profile("x", [], ["kubernetes"]), "SAN kubernetes"),
         (lambda: x509.Profile("x", [], ["DNS:"]), "no value"), (lambda: x509.Profile("x", [], [], ("tls",)), "usage tls"),
         (lambda: x509.Profile("x", [], [], (), ("sign",)), "key usage sign"), (lambda: x509.generate_key("dsa"), "key type dsa"),
