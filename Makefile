@@ -3,8 +3,8 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv collection lint test test-unit test-integration test-lab test-ansible-units test-chaos test-requests test-external \
-	test-recovery test-single bench demo lab-up lab-down docs changelog picture build clean
+.PHONY: help venv collection lint test test-unit test-integration test-lab test-ansible-units test-matrix test-chaos test-requests \
+	test-external test-recovery test-single bench demo lab-up lab-down docs changelog picture build clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -56,6 +56,9 @@ test-unit: venv ## the library, in seconds, anywhere
 
 test-ansible-units: venv ## the same tests as ansible-test runs them: every test in a process of its own
 	$(BIN)/python tools/run_ansible_test.py units
+
+test-matrix: ## what reads and makes certificates, with the oldest and newest Python and cryptography that nodes have
+	$(PYTHON) tools/test_matrix.py
 
 test-integration: venv ## real modules through ansible-playbook on a throw-away tree
 	$(BIN)/python -m pytest tests/integration $(call JUNIT,integration)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import os
 import shutil
@@ -13,7 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import conftest  # noqa: F401  makes the library importable, also for the program
+importlib.import_module("conftest")  # makes the library importable, also for the program
+
 import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import node_report, profiles, report, report_html
 

@@ -68,7 +68,7 @@ def test_a_survey_is_one_that_awx_accepts(path):
             assert all(isinstance(choice, str) and choice for choice in one["choices"])
             assert one.get("default", one["choices"][0]) in one["choices"]
         elif one["type"] == "integer":
-            assert type(one["default"]) is int and one["min"] <= one["default"] <= one["max"]
+            assert isinstance(one["default"], int) and one["min"] <= one["default"] <= one["max"]
         else:
             assert isinstance(one["default"], str)
 

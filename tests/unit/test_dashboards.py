@@ -64,7 +64,7 @@ def test_a_query_uses_metrics_and_labels_that_are_written(known, query):
     assert selected
     for metric, labels in selected.items():
         assert metric in known and labels | set(by) <= known[metric], query
-    assert {name for name in re.findall(r"\$\w+", query)} <= set(VARIABLES)
+    assert set(re.findall(r"\$\w+", query)) <= set(VARIABLES)
 
 
 def test_a_legend_and_a_message_name_labels_that_the_query_leaves(known):

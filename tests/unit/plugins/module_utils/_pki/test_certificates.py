@@ -90,7 +90,10 @@ def test_it_reads_what_the_library_reads(pair):
     own = certificates.Certificate(der)
     assert own.subject == raw.subject.rfc4514_string() and own.issuer == raw.issuer.rfc4514_string()
     assert own.serial == raw.serial_number and own.sha256 == raw.fingerprint(hashes.SHA256()).hex()
-    assert (own.not_before, own.not_after) == (raw.not_valid_before_utc, raw.not_valid_after_utc)
+    # Before cryptography 42: the same moments, without saying that they are UTC.
+    moments = (raw.not_valid_before_utc, raw.not_valid_after_utc) if hasattr(raw, "not_valid_before_utc") else tuple(
+        moment.replace(tzinfo=datetime.timezone.utc) for moment in (raw.not_valid_before, raw.not_valid_after))
+    assert (own.not_before, own.not_after) == moments
     assert own.common_name == (values(raw, "2.5.4.3") or [None])[0] and own.organizations == values(raw, "2.5.4.10")
     assert own.self_issued == (raw.subject == raw.issuer)
     info = raw.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
