@@ -13,6 +13,7 @@ import random
 import ssl
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -494,6 +495,10 @@ def test_the_start_of_a_process_is_seen():
     before = restarts.uptime()[1]
     with subprocess.Popen(["sleep", "60"]) as process:
         try:
+            # Popen returns a moment before the kernel shows the new command line.
+            deadline = time.monotonic() + 5
+            while STARTED("sleep") < before - 1 and time.monotonic() < deadline:
+                time.sleep(0.01)
             assert before - 1 <= STARTED("sleep") <= restarts.uptime()[1] + 1
         finally:
             process.kill()
