@@ -62,6 +62,8 @@ def run(tmp_path_factory):
            "key_type": "ecdsa-p384"}
     below = {"state": "present", "path": place + "sub.crt", "key_path": place + "sub.key", "common_name": "sub", "ca_days": "365",
              "key_type": "ecdsa-p256", "parent_path": own["path"], "parent_key_path": own["key_path"]}
+    unmade = {**own, "path": place + "new.crt", "key_path": place + "new.key", "state_dir": place + "state"}
+    same_file = {**own, "key_path": own["path"], "force": "true"}
     tasks = [
         task(root, "too early", state="switched"),
         task(root, "stage in check mode", state="staged", key_type="ecdsa-p256") | {"check_mode": True},
@@ -76,9 +78,7 @@ def run(tmp_path_factory):
         task(root, "dependents", "cluster_pki", dependents="yes"),
         task(root, "own", **own), task(root, "own again", **own), task(root, "own renewed", **dict(own, force="true")),
         task(root, "below", **below),
-        task(root, "own in check mode", **dict(own, path=place + "new.crt", key_path=place + "new.key",
-                                               state_dir=place + "state")) | {"check_mode": True},
-        task(root, "one file for both", **dict(own, key_path=own["path"], force="true")),
+        task(root, "own in check mode", **unmade) | {"check_mode": True}, task(root, "one file for both", **same_file),
     ]
     for number, item in enumerate(tasks):
         item["register"] = "r%d" % number

@@ -30,6 +30,7 @@ MARK = "<!-- the table below is written by `make test-chaos` -->"
 PHASES = ("prepare", "switch", "complete")
 MANIFESTS = ["etcd.yaml", "kube-apiserver.yaml", "kube-controller-manager.yaml", "kube-scheduler.yaml"]
 _AFTER = {"prepare": "prepared", "switch": "switched", "complete": "stable"}
+_USUAL = 40.0  # seconds within which a phase is disturbed, until one has ended undisturbed
 _LONGEST_DISTURBED = 6  # runs of one phase that are disturbed before one is left alone
 # Every public key of an authority that a node holds or trusts: current, staged and kept ones.
 _KEYS = r"""
@@ -55,36 +56,57 @@ class Point:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What is done to a run, and how it is put right afterwards. begin gets the lab, a node and the run's process group."""
+    """What is done to a run, and how it is put right afterwards.
+
+    begin: gets the lab, a node and the run's process group; gives whether there was something to disturb.
+    """
 
     name: str
-    begin: Callable[[Lab, str, int], None]
+    begin: Callable[[Lab, str, int], bool]
     end: Callable[[Lab, str], None]
 
 
-def _kill_controller(_lab: Lab, _node: str, pid: int) -> None:
+def _kill_controller(_lab: Lab, _node: str, pid: int) -> bool:
     os.killpg(pid, signal.SIGKILL)
+    return True
 
 
-def _kill_modules(lab: Lab, node: str, _pid: int) -> None:
+def _modules(lab: Lab, node: str) -> list[int]:
+    """The processes of Ansible's modules on a control-plane node: nothing else is Python there."""
+    found = []
+    for pid in lab.node(node).cgroup.processes():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().startswith("python3"):
+                found.append(pid)
+    return found
+
+
+def _kill_modules(lab: Lab, node: str, pid: int) -> bool:
+    """Kill -9 the next modules that run on the node; False when the run ends before there are any."""
     machine = lab.node(node)
-    machine.cgroup.freeze(True)
-    try:
-        for pid in machine.cgroup.processes():
-            # Only Ansible's modules are Python on a control-plane node.
-            with contextlib.suppress(OSError):
-                if Path(f"/proc/{pid}/comm").read_text().startswith("python3"):
-                    os.kill(pid, signal.SIGKILL)
-    finally:
-        machine.cgroup.freeze(False)
+    while Path(f"/proc/{pid}").exists():
+        if _modules(lab, node):
+            machine.cgroup.freeze(True)
+            try:
+                modules = _modules(lab, node)
+                for module in modules:
+                    os.kill(module, signal.SIGKILL)
+            finally:
+                machine.cgroup.freeze(False)
+            if modules:
+                return True
+        time.sleep(0.02)
+    return False
 
 
-def _cut_power(lab: Lab, node: str, _pid: int) -> None:
+def _cut_power(lab: Lab, node: str, _pid: int) -> bool:
     lab.stop_node(node)
+    return True
 
 
-def _pull_cable(lab: Lab, node: str, _pid: int) -> None:
+def _pull_cable(lab: Lab, node: str, _pid: int) -> bool:
     lab.unplug(node)
+    return True
 
 
 def _nothing(_lab: Lab, _node: str) -> None:
@@ -121,18 +143,19 @@ class Chaos:
         self.lab, self.seed, self._say = lab, seed, say
         self._weights = _WEIGHTS[:2] + [0, 0] if processes_only else _WEIGHTS
         self._random = random.Random(seed)
-        self._usual = dict.fromkeys(PHASES, 40.0)
+        self._usual: dict[str, float] = {}
         self.points: list[Point] = []
 
     def run(self, wanted: int, per_phase: int = _LONGEST_DISTURBED, phases: tuple[str, ...] = PHASES) -> list[Point]:
         """Disturb until there are so many points, then end the rotation undisturbed. AssertionError where one does not heal."""
-        with self.lab.watch() as watch:
-            while True:
-                for phase in phases:
-                    many = self._random.randint(1, per_phase) if len(self.points) < wanted else 0
+        while True:
+            for phase in phases:
+                many = self._random.randint(1, per_phase) if len(self.points) < wanted else 0
+                # A new watch for each: who read the former authority's credentials once is refused after complete.
+                with self.lab.watch() as watch:
                     self._phase(phase, min(many, wanted - len(self.points)), watch)
-                if len(self.points) >= wanted:
-                    return self.points
+            if len(self.points) >= wanted:
+                return self.points
 
     def _phase(self, phase: str, disturbed: int, watch: Watch) -> None:
         first = len(self.points)
@@ -155,15 +178,14 @@ class Chaos:
         kind = self._random.choices(DISTURBANCES, self._weights)[0]
         node = self._random.choice(list(self.lab.control_planes))
         point = Point(len(self.points) + 1, phase, kind.name.format(node=node),
-                      round(self._random.uniform(2.0, self._usual[phase]), 1))
+                      round(self._random.uniform(2.0, self._usual.get(phase, _USUAL)), 1))
         before = watch.failures()
         process = playbook.start(self.lab, "rotate_ca", _variables(phase), own_group=True)
         struck = threading.Event()
 
         def strike() -> None:
-            if process.poll() is None:
+            if process.poll() is None and kind.begin(self.lab, node, process.pid):
                 struck.set()
-                kind.begin(self.lab, node, process.pid)
 
         timer = threading.Timer(point.after, strike)
         timer.start()
@@ -177,9 +199,8 @@ class Chaos:
         timer.cancel()
         timer.join()
         if not struck.is_set():
-            point.what, point.task = "nothing: it had ended before", "-"
-        else:
-            kind.end(self.lab, node)
+            return  # it had ended before
+        kind.end(self.lab, node)
         point.ended = "killed" if outcome.code < 0 else "exit %d" % outcome.code
         point.failed_requests = watch.failures() - before
         assert "Traceback" not in outcome.output, outcome.output[-6000:]
