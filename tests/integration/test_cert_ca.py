@@ -18,6 +18,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     authorities,
     declaration,
     pki_tree,
+    restarts,
     rotation,
     successors,
 )
@@ -212,7 +213,7 @@ PHASES = {
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_killed_before_any_write_and_run_again(tmp_path, monkeypatch, phase):
-    monkeypatch.setattr(authorities, "started", lambda component: -1)
+    monkeypatch.setattr(restarts, "started", lambda component: -1)
     before, action, wanted = PHASES[phase]
     start = tmp_path / "start"
     control_plane(start)
