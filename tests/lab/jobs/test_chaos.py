@@ -12,5 +12,6 @@ pytestmark = pytest.mark.timeout(1200)
 
 
 def test_a_disturbed_rotation_goes_on_when_it_is_run_again(lab):
-    points = Chaos(lab, seed=20, processes_only=True).run(3, per_phase=2, phases=("prepare", "rollback"))
+    chaos = Chaos(lab, seed=20, processes_only=True, cas="front-proxy-ca", within=20.0)
+    points = chaos.run(3, per_phase=2, phases=("prepare", "rollback"))
     assert len(points) == 3 and all(point.healed != "-" for point in points)
