@@ -20,8 +20,8 @@ description:
   - C(kube-root-ca.crt) of every namespace and the service-account token secrets are waited for; kube-controller-manager writes
     them.
   - Token secrets that another service-account key signed than the one that signs now are signed again.
-  - C(extension-apiserver-authentication) is waited for, or with O(exact=true) deleted when it trusts more than it should, because
-    the API servers only ever add to it.
+  - C(extension-apiserver-authentication) is waited for. With O(exact=true), what it trusts too much is taken out, because the API
+    servers only ever add to it, and taken out again while one that has not read its files yet puts it back.
   - Workloads of O(restart_namespaces) are restarted once for each change of trust, and waited for.
 options:
   exact:
@@ -147,7 +147,7 @@ def bring(module):
     of = trust_objects.certificates_in if options["renewed"] else trust_objects.digests
     waited = 0.0 if check else trust_objects.wait_followers(api, bundle, options["timeout"], of)
     if trust_objects.wait_extension(api, bundle, header, options["exact"], options["timeout"], check, of):
-        changes.append("extension-apiserver-authentication was made again without the former authority")
+        changes.append("extension-apiserver-authentication does not trust the former authority any more")
     name = trust_objects.trust_name(bundle, of)
     several = options["renewed"] or len(trust_objects.digests(bundle)) > 1
     for workload in trust_objects.restart_workloads(api, options["restart_namespaces"], name, several, check):

@@ -3,7 +3,7 @@
 """The API objects that carry the cluster's trust: seen, brought up to date, and waited for where a controller does it.
 
 cluster-info and kubeadm-config are written here; kube-root-ca.crt and the token secrets follow kube-controller-manager and
-are waited for; extension-apiserver-authentication only ever grows by itself, and is deleted to be made again.
+are waited for; extension-apiserver-authentication only ever grows by itself, and what it has too much is taken out here.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 _EXTENSION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 _KINDS = ("deployments", "daemonsets", "statefulsets")
 _POLL = 0.3
+_SETTLED = 5.0  # seconds: an API server that puts an authority back does so as soon as it sees the change
 
 
 def digests(pem):
@@ -265,29 +266,34 @@ def extension_trust(api, of=digests):
     return of(data.get("client-ca-file") or ""), of(data.get("requestheader-client-ca-file") or "")
 
 
-def wait_extension(api, client, header, exact, seconds, check=False, of=digests):
+def wait_extension(api, client, header, exact, seconds, check=False, of=digests, settled=_SETTLED):
     """Wait until extension-apiserver-authentication trusts the bundles client and header (PEM bytes).
 
-    exact: and nobody else: then it is deleted once, for the API servers to make it again, as they only ever add to it. Gives
-    whether it was deleted. Raises PkiError when time is up.
+    exact: and nobody else. The API servers only ever add to it (pkg/controlplane/controller/clusterauthenticationtrust), so what
+    is too much is taken out here, and again as often as one puts it back that has not read its files again yet (they look once
+    a minute). settled: seconds in which none may have put it back. Gives whether it had to change. Raises PkiError when time
+    is up.
     """
-    wanted = of(client), of(header)
-    deadline, deleted = time.monotonic() + seconds, False
+    bundles = {"client-ca-file": client, "requestheader-client-ca-file": header}
+    wanted = {key: of(bundle) for key, bundle in bundles.items()}
+    deadline, changed = time.monotonic() + seconds, None
     while True:
-        trust = extension_trust(api, of)
+        trust, now = extension_trust(api, of), time.monotonic()
         if trust is not None:
-            if exact and trust == wanted:
-                return deleted
-            if not exact and all(part <= seen for part, seen in zip(wanted, trust)):
-                return deleted
-            if exact and not deleted and any(seen - part for part, seen in zip(wanted, trust)):
-                if check:
-                    return True
-                api.call("DELETE", _EXTENSION)
-                deleted = True
+            seen = dict(zip(bundles, trust))
+            surplus = [key for key in bundles if exact and seen[key] - wanted[key]]
+            if surplus and check:
+                return True
+            complete = all(wanted[key] <= seen[key] for key in bundles)
+            if complete and not surplus and (changed is None or now - changed >= settled):
+                return changed is not None
+            if surplus and (changed is None or now - changed >= settled) and now <= deadline:
+                api.call("PATCH", _EXTENSION, {"data": {key: bundles[key].decode("utf-8") for key in surplus}})
+                changed = now
+                continue
         if check:
             return False
-        if time.monotonic() > deadline:
+        if now > deadline + settled:
             raise PkiError("does not hold the cluster's trust within %d s" % seconds,
                            path="ConfigMap kube-system/extension-apiserver-authentication",
                            fix="An API server may still have the former authority: see cluster_pki, then run again.")

@@ -19,10 +19,10 @@ EXTENSION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authe
 
 
 class Api:
-    """As much of an API as these functions use. again: what a deleted object comes back as."""
+    """As much of an API as these functions use. lags: {path: [data that a server puts back, once each]}."""
 
-    def __init__(self, objects, again=None):
-        self.objects, self.again, self.writes = objects, again or {}, []
+    def __init__(self, objects, lags=None):
+        self.objects, self.lags, self.writes = objects, lags or {}, []
 
     def get(self, path):
         return self.objects.get(path)
@@ -34,10 +34,10 @@ class Api:
         if method == "GET":
             return self.objects.get(path, {"items": []})
         self.writes.append((method, path, body))
-        if method == "DELETE":
-            self.objects[path] = self.again[path]
-        elif method == "PATCH" and "data" in body and path in self.objects:
+        if method == "PATCH" and "data" in body and path in self.objects:
             self.objects[path]["data"].update(body["data"])
+            if self.lags.get(path):
+                self.objects[path]["data"].update(self.lags[path].pop())
         return {}
 
 
@@ -122,19 +122,29 @@ def extension(client, header):
     return config_map("kube-system", **{"client-ca-file": client.decode(), "requestheader-client-ca-file": header.decode()})
 
 
-def test_the_extension_map_is_made_again_only_where_it_trusts_too_much():
-    api = Api({EXTENSION: extension(BOTH, BOTH)}, {EXTENSION: extension(ALONE, ALONE)})
+def test_the_extension_map_loses_only_what_it_trusts_too_much():
+    api = Api({EXTENSION: extension(BOTH, BOTH)})
     assert not trust_objects.wait_extension(api, ALONE, ALONE, exact=False, seconds=0)
-    assert trust_objects.wait_extension(api, ALONE, ALONE, exact=True, seconds=2, check=True) and api.writes == []
-    assert trust_objects.wait_extension(api, ALONE, ALONE, exact=True, seconds=2)
-    assert [method for method, _path, _body in api.writes] == ["DELETE"]
-    assert not trust_objects.wait_extension(api, ALONE, ALONE, exact=True, seconds=2)
+    assert trust_objects.wait_extension(api, ALONE, BOTH, exact=True, seconds=2, check=True) and api.writes == []
+    assert trust_objects.wait_extension(api, ALONE, BOTH, exact=True, seconds=2, settled=0.1)
+    assert api.writes == [("PATCH", EXTENSION, {"data": {"client-ca-file": ALONE.decode()}})]
+    assert not trust_objects.wait_extension(api, ALONE, BOTH, exact=True, seconds=2)
+    assert len(api.writes) == 1
 
 
-def test_an_apiserver_that_puts_the_former_authority_back_is_a_failure():
-    api = Api({EXTENSION: extension(BOTH, ALONE)}, {EXTENSION: extension(BOTH, ALONE)})
+def test_what_a_lagging_apiserver_puts_back_is_taken_out_again():
+    lag = {"requestheader-client-ca-file": BOTH.decode()}
+    api = Api({EXTENSION: extension(ALONE, BOTH)}, {EXTENSION: [lag, lag]})
+    assert trust_objects.wait_extension(api, ALONE, ALONE, exact=True, seconds=5, settled=0.1)
+    assert len(api.writes) == 3
+    assert trust_objects.extension_trust(api) == (trust_objects.digests(ALONE), trust_objects.digests(ALONE))
+
+
+def test_an_apiserver_that_never_follows_is_a_failure():
+    lag = {"client-ca-file": BOTH.decode()}
+    api = Api({EXTENSION: extension(BOTH, ALONE)}, {EXTENSION: [lag] * 1000})
     with pytest.raises(PkiError, match="former authority"):
-        trust_objects.wait_extension(api, ALONE, ALONE, exact=True, seconds=0)
+        trust_objects.wait_extension(api, ALONE, ALONE, exact=True, seconds=0.5, settled=0.1)
 
 
 def test_workloads_are_restarted_once_for_each_trust():
