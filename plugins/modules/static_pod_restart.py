@@ -176,7 +176,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import static_pods
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import parked, runtime, static_pods
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
 
@@ -192,7 +192,7 @@ def restart(module):
         return _plan(names, options)
     result = static_pods.bounce(
         options["names"], options["manifest_dir"], options["state_dir"], options["unless_reloaded"], options["reload_timeout"],
-        options["timeout"], static_pods.Runtime(options["kubelet_dir"]), options["edits"])
+        options["timeout"], runtime.Runtime(options["kubelet_dir"]), options["edits"])
     result["changed"] = result["changed"] or bool(result["restored"])
     if module._diff:
         result["diff"] = {"before": {pod["name"]: pod["container_before"] for pod in result["pods"]},
@@ -202,7 +202,7 @@ def restart(module):
 
 def _restore(module, options):
     if module.check_mode:
-        missing = static_pods.pending(options["state_dir"])
+        missing = parked.pending(options["state_dir"])
     else:
         missing = [item["path"] for item in static_pods.restore(options["state_dir"]) if item["action"] == "restored"]
     pods = [_row(os.path.splitext(os.path.basename(path))[0], "restored") for path in missing]
@@ -210,7 +210,7 @@ def _restore(module, options):
 
 
 def _plan(names, options):
-    missing = static_pods.pending(options["state_dir"])
+    missing = parked.pending(options["state_dir"])
     absent = {os.path.splitext(os.path.basename(path))[0] for path in missing}
     chosen, _everything, warnings = static_pods.choose([name for name in names if name not in absent], options["manifest_dir"])
     pods = [_row(item.component, "restarted") for item in chosen] + [_row(name, "restored") for name in sorted(absent)]

@@ -293,7 +293,7 @@ print(json.dumps(result))
 
 
 class FakeRuntime:
-    """What static_pods.Runtime gives, from a Node's files."""
+    """What runtime.Runtime gives, from a Node's files."""
 
     def __init__(self, root, minor=20, age=3600.0, running=True):
         self.node_dir = Path(root) / "node"
@@ -301,13 +301,13 @@ class FakeRuntime:
         self.removed = []
 
     @staticmethod
-    def _static_pods():
-        from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import static_pods
-        return static_pods
+    def _runtime():
+        from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runtime
+        return runtime
 
     def kubelet(self):
         """The kubelet, if it "runs"."""
-        return self._static_pods().Kubelet(1, self.kubelet_age, lambda: self.minor) if self.running else None
+        return self._runtime().Kubelet(1, self.kubelet_age, lambda: self.minor) if self.running else None
 
     def settled(self, kubelet):
         """Never by itself: tests give it an age."""
@@ -324,7 +324,7 @@ class FakeRuntime:
 
     def instances(self, manifest):
         """The containers of a pod."""
-        return [self._static_pods().Instance(item["uid"], item["container"], item["pid"], item["started"], item["id"])
+        return [self._runtime().Instance(item["uid"], item["container"], item["pid"], item["started"], item["id"])
                 for item in self._all() if item["container"] == manifest.component]
 
     def alive(self, instance):

@@ -32,6 +32,7 @@ from . import (
     x509,
 )
 from .errors import PkiError
+from .runtime import Runtime
 
 JOURNAL = "recovery"
 _JOB = "recovery-files"
@@ -296,7 +297,7 @@ def start(layout, components=None, timeout=120.0, state_dir=files.STATE_DIR, ser
     again from their manifests, which nobody touches. Proven is the kubelet alone: its process and its healthz. timeout: seconds
     for that. Raises PkiError; the kubelet is then started all the same.
     """
-    service, runtime = service or kubelets.Service(), runtime or static_pods.Runtime(layout.kubelet_dir)
+    service, runtime = service or kubelets.Service(), runtime or Runtime(layout.kubelet_dir)
     if components is None:
         components = (files.Journal(JOURNAL, state_dir).load() or {}).get("restart", [])
     pods = [layout.parsed[name] for name in components if name in layout.parsed]
@@ -324,7 +325,7 @@ def start(layout, components=None, timeout=120.0, state_dir=files.STATE_DIR, ser
 def end(pods, runtime, grace=_GRACE_SECONDS):
     """End the processes of static pods, the apiserver's first. Gives the components that ran. Raises PkiError when one stays.
 
-    pods: [manifests.Manifest]. runtime: static_pods.Runtime. grace: seconds until a process is killed.
+    pods: [manifests.Manifest]. runtime: Runtime. grace: seconds until a process is killed.
     """
     # etcd under a running apiserver would let requests hang, and with them whoever waits for an answer.
     order = sorted(pods, key=lambda pod: (pod.component != "kube-apiserver", pod.component == "etcd"))
@@ -359,7 +360,7 @@ def wait_well(layout, components, timeout=180.0, service=None, runtime=None):
     components: static pods of this node; those it does not have are passed over. timeout: seconds for all of them together. One
     that has no process for some seconds waits in the kubelet's crash back-off: then the kubelet is started again, once.
     """
-    service, runtime = service or kubelets.Service(), runtime or static_pods.Runtime(layout.kubelet_dir)
+    service, runtime = service or kubelets.Service(), runtime or Runtime(layout.kubelet_dir)
     endpoints = static_pods.node_endpoints(list(layout.parsed.values()), layout.kubernetes_dir)
     began = time.monotonic()
     waiting = {name: layout.parsed[name] for name in components if name in layout.parsed}

@@ -15,27 +15,19 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-import base64
 import contextlib
-import datetime
 import errno
-import json
 import os
-import re
 import shutil
 import signal
 import socket
 import stat
-import subprocess
 import threading
 import time
 
-from . import etcd, files, manifests, probe, yamltext
+from . import etcd, files, manifest_edits, manifests, parked, probe
 from .errors import PkiError
-
-ANNOTATION = "kubepki.io/restartedAt"
-JOURNAL = "static-pods"
-PARKED = "parked"
+from .runtime import Runtime
 
 # The kubelet that serialises static pods by name came with the pod workers of 1.22 (kubernetes#102344).
 SERIALISES = 22
@@ -49,10 +41,6 @@ DRAIN_SECONDS = 1.0
 # Beside its own grace period, the time the kubelet gets to notice and to stop a pod.
 SHORTEST_STOP = 30
 
-_CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
-# The kubelet mounts a file of its own as each container's termination log: it names the pod's UID and the container.
-_POD_FILE = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f-]{27})/containers/([^/ ]+)/[^/ ]+ /")
-_UID = re.compile(r"(?:pod|^)([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?![0-9a-f])")
 _FIX_FAILED = ("Its manifest is in its place. See `journalctl -u kubelet` and the container's log in /var/log/pods, correct the "
                "cause, and run again.")
 
@@ -73,278 +61,6 @@ class _Stopped(BaseException):
     """A signal asked this process to end."""
 
 
-class Instance:
-    """One container process that the kubelet of this node started.
-
-    uid: the pod's UID. container: the container's name. pid: of its first process. started: its start in seconds since boot.
-    container_id: 64 hex digits, or None where the control groups do not tell. cgroups: directory in which the control groups
-    of this pod and its kind lie, or None.
-    """
-
-    def __init__(self, uid, container, pid, started, container_id=None, cgroups=None):
-        self.uid, self.container, self.pid, self.started, self.container_id = uid, container, pid, started, container_id
-        self.cgroups = cgroups
-
-    @property
-    def identity(self):
-        """What a person recognises it by: the container ID, else the process."""
-        return self.container_id or "pid %d" % self.pid
-
-
-class Kubelet:
-    """The kubelet's process. pid: int. age: seconds since it was started. minor: function that gives 1.<minor>, or None."""
-
-    def __init__(self, pid, age, minor):
-        self.pid, self.age, self.minor = pid, age, minor
-
-
-class Runtime:
-    """What this node really runs, from /proc, /var/log/pods and the kubelet's directory; crictl only where it is there.
-
-    A pod's UID is found without any runtime's client: every container has a mount from KUBELET_DIR/pods/UID/containers/NAME
-    (its termination log; /proc/PID/mountinfo shows it under every cgroup driver), and the kubelet names
-    /var/log/pods/NAMESPACE_NAME-NODE_UID after both.
-    """
-
-    def __init__(self, kubelet_dir="/var/lib/kubelet", logs="/var/log/pods", proc="/proc"):
-        self.pods_dir = os.path.join(kubelet_dir, "pods")
-        self.logs, self.proc = logs, proc
-        self._known = {}
-        self._hertz = float(os.sysconf("SC_CLK_TCK"))
-        self._own_mounts = self._link("self/ns/mnt")
-        self._crictl = shutil.which("crictl", path=os.environ.get("PATH", "") + ":/usr/local/bin:/usr/bin:/opt/bin")
-
-    def _link(self, name):
-        try:
-            return os.readlink(os.path.join(self.proc, name))
-        except OSError:
-            return None
-
-    def _text(self, pid, name):
-        try:
-            with open("%s/%s/%s" % (self.proc, pid, name), "rb") as handle:
-                return handle.read().decode("utf-8", "replace")
-        except OSError:
-            return ""
-
-    def _stat(self, pid):
-        """(state, start in seconds since boot) of a process, or None when it has ended."""
-        fields = self._text(pid, "stat").rpartition(")")[2].split()
-        if len(fields) < 20 or fields[0] in "ZXx":
-            return None
-        return fields[0], int(fields[19]) / self._hertz
-
-    def _uptime(self):
-        return float(self._text("", "uptime").split()[0])
-
-    def _pids(self):
-        return [name for name in os.listdir(self.proc) if name.isdigit()]
-
-    def kubelet(self):
-        """Give the Kubelet, or None where none runs."""
-        for pid in self._pids():
-            if self._text(pid, "comm").strip() == "kubelet":
-                status = self._stat(pid)
-                if status:
-                    return Kubelet(int(pid), self._uptime() - status[1], lambda pid=pid: self._minor(pid))
-        return None
-
-    def settled(self, kubelet):
-        """Tell whether a young kubelet already manages its pods: it is well, and it speaks with an apiserver.
-
-        Until its pod list from the apiserver has arrived it stops no pod whose manifest goes away (pkg/kubelet: deletePod,
-        "skipping delete because sources aren't ready yet").
-        """
-        return kubelet.age > 10 and self._kubelet_well() and self._connected(kubelet.pid)
-
-    @staticmethod
-    def _kubelet_well():
-        try:
-            return probe.http_get("http://127.0.0.1:10248/healthz", timeout=1.0)[0] == 200
-        except PkiError:
-            return False
-
-    def _connected(self, pid):
-        """Whether a process has an established TCP connection that does not end at one of its own ports."""
-        sockets = set()
-        with contextlib.suppress(OSError):
-            for name in os.listdir("%s/%s/fd" % (self.proc, pid)):
-                link = self._link("%s/fd/%s" % (pid, name)) or ""
-                if link.startswith("socket:["):
-                    sockets.add(link[8:-1])
-        for table in ("net/tcp", "net/tcp6"):
-            for line in self._text(pid, table).splitlines()[1:]:
-                fields = line.split()
-                local = int(fields[1].rpartition(":")[2], 16)
-                if fields[3] == "01" and fields[9] in sockets and local not in (10250, 10248, 10255):
-                    return True
-        return False
-
-    def _minor(self, pid):
-        # The program this process runs, which an upgrade may have replaced on disk since.
-        try:
-            text = subprocess.run(["%s/%s/exe" % (self.proc, pid), "--version"], stdout=subprocess.PIPE,
-                                  stderr=subprocess.DEVNULL, timeout=10, check=False).stdout.decode("ascii", "replace")
-        except (OSError, subprocess.SubprocessError):
-            return None
-        match = re.search(r"v1\.(\d+)", text)
-        return int(match.group(1)) if match else None
-
-    def instances(self, manifest):
-        """Give the [Instance] of a pod (a manifests.Manifest), one for each container, the oldest process of each."""
-        uids = self.uids(manifest)
-        found = {}
-        for instance in self._containers():
-            if instance.uid in uids or (not os.path.isdir(self.logs) and instance.container == manifest.component):
-                key = (instance.uid, instance.container, instance.container_id)
-                if key not in found or instance.started < found[key].started:
-                    found[key] = instance
-        return list(found.values())
-
-    def _containers(self):
-        pids = self._pids()
-        for pid in set(self._known) - set(pids):
-            del self._known[pid]
-        found = []
-        for pid in pids:
-            if pid not in self._known:
-                self._look_at(pid)
-            instance = self._known.get(pid)
-            if instance and self.alive(instance):
-                found.append(instance)
-        return found
-
-    def _look_at(self, pid):
-        mounts = self._link("%s/ns/mnt" % pid)
-        if mounts is None or mounts == self._own_mounts:
-            self._known[pid] = None
-            return
-        status = self._stat(pid)
-        if status is None:
-            return
-        match = _POD_FILE.search(self._text(pid, "mountinfo"))
-        if match:
-            groups = self._text(pid, "cgroup")
-            identity = _CONTAINER_ID.findall(groups)
-            self._known[pid] = Instance(match.group(1), match.group(2), int(pid), status[1], identity[-1] if identity else None,
-                                        _cgroups_above(groups))
-        elif self._uptime() - status[1] > 5:
-            # Younger ones are looked at again: a container's first process begins with the host's mounts.
-            self._known[pid] = None
-
-    def alive(self, instance):
-        """Tell whether the process of an Instance still is the same and has not ended."""
-        status = self._stat(instance.pid)
-        return status is not None and status[1] == instance.started
-
-    def age(self, instance):
-        """Give for how many seconds an Instance has run."""
-        return self._uptime() - instance.started
-
-    @staticmethod
-    def mirror_hash(manifest, apiserver, kubernetes_dir):
-        """Give the UID of the static pod that its mirror pod in the API stands for, asked with admin.conf, or None."""
-        path = os.path.join(kubernetes_dir, "admin.conf")
-        try:
-            user = yamltext.load_mapping(files.read(path), path)["users"][0]["user"]
-            pair = tuple(base64.b64decode(user[key]) for key in ("client-certificate-data", "client-key-data"))
-            answer = probe.http_request("https://%s/api/v1/namespaces/%s/pods/%s-%s" % (
-                apiserver.address, manifest.namespace, manifest.name, os.uname().nodename.lower()), client=pair)
-            return answer.json()["metadata"]["annotations"]["kubernetes.io/config.mirror"]
-        except (PkiError, KeyError, IndexError, TypeError, ValueError):
-            return None
-
-    def uids(self, manifest):
-        """Give the UIDs (set of str) under which a pod has run on this node and left something, or is about to run."""
-        found = set()
-        prefix = "%s_%s-" % (manifest.namespace, manifest.name)
-        exact = "%s_%s-%s_" % (manifest.namespace, manifest.name, os.uname().nodename.lower())
-        with contextlib.suppress(OSError):
-            names = [name for name in os.listdir(self.logs) if name.startswith(prefix)]
-            # Without the kubelet's --hostname-override the node is named as its host; "etcd-" also begins "etcd-backup-node".
-            own = [name for name in names if name.startswith(exact)] or names
-            found.update(name.rsplit("_", 1)[1] for name in own)
-        return found
-
-    def traces(self, instances):
-        """Give the UIDs (set of str) of all pods of which the kubelet keeps a directory or a control group.
-
-        instances: [Instance] of the pod in question, which say where its control groups lie.
-        """
-        return _uids_in(self.pods_dir) | self.groups(instances)
-
-    @staticmethod
-    def groups(instances):
-        """Give the UIDs (set of str) of the pods with a control group beside the instances' own.
-
-        Empty where the kubelet runs with --cgroups-per-qos=false.
-        It is the first thing a kubelet makes for a pod and the last it removes (pkg/kubelet: SyncPod, SyncTerminatedPod).
-        """
-        found = set()
-        for directory in {item.cgroups for item in instances if item.cgroups}:
-            found |= _uids_in(directory)
-        return found
-
-    def remove_sandboxes(self, uid):
-        """Remove what the container runtime keeps of a dead pod, where crictl is there. Gives whether anything was removed."""
-        if not self._crictl:
-            return False
-        try:
-            listed = self._run_crictl("pods", "-q", "--label", "io.kubernetes.pod.uid=" + uid)
-            sandboxes = listed.split()
-            if sandboxes:
-                self._run_crictl("rmp", "-f", *sandboxes)
-            return bool(sandboxes)
-        except (OSError, subprocess.SubprocessError):
-            return False
-
-    def _run_crictl(self, *arguments):
-        return subprocess.run([self._crictl] + list(arguments), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10,
-                              check=True).stdout.decode("utf-8", "replace")
-
-    def last_words(self, manifest):
-        """Say how the pod's newest container stands (state, exit code, reason; never its log), or "" when nobody can tell."""
-        if not self._crictl:
-            return ""
-        try:
-            listed = json.loads(self._run_crictl("ps", "-a", "-o", "json", "--name", "^%s$" % manifest.component))
-            newest = max(listed.get("containers") or [], key=lambda item: int(item.get("createdAt") or 0), default=None)
-            if newest is None:
-                return "no container was made"
-            status = json.loads(self._run_crictl("inspect", newest["id"])).get("status") or {}
-        except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError, AttributeError):
-            return ""
-        text = "its container is %s" % str(status.get("state") or "unknown").replace("CONTAINER_", "").lower()
-        if status.get("state") == "CONTAINER_EXITED":
-            text += " with exit code %s (%s)" % (status.get("exitCode"), status.get("reason") or "no reason")
-        return text
-
-
-def _uids_in(directory):
-    """The UIDs that names in a directory contain: UID, podUID, kubepods-burstable-podUID.slice (with _ for -)."""
-    found = set()
-    with contextlib.suppress(OSError):
-        for name in os.listdir(directory):
-            match = _UID.search(name.replace("_", "-"))
-            if match:
-                found.add(match.group(1))
-    return found
-
-
-def _cgroups_above(groups):
-    """From /proc/PID/cgroup of a container: the directory that holds the control groups of pods like its own, or None."""
-    for line in groups.splitlines():
-        _number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
-        if not _CONTAINER_ID.search(path):
-            continue
-        mounts = ["/sys/fs/cgroup/" + name.replace("name=", "") for name in controllers.split(",") if name]
-        for mount in mounts + ["/sys/fs/cgroup"]:
-            directory = os.path.dirname(os.path.dirname(mount + path))
-            if os.path.isdir(mount + path) and len(directory) > len(mount):
-                return directory
-    return None
-
-
 class _Pod:
     """One pod of a bounce: its manifest, and how far it has come."""
 
@@ -354,10 +70,10 @@ class _Pod:
         self.path = manifest.path
         self.name = manifest.component
         self.token = os.urandom(4).hex()
-        self.parked = os.path.join(state_dir, PARKED, os.path.basename(manifest.path) + "." + self.token)
+        self.parked = os.path.join(state_dir, parked.PARKED, os.path.basename(manifest.path) + "." + self.token)
         self.endpoints = endpoints
         self.data = files.read(self.path)
-        with_flags(self.data, self.path, self.name, self.flags)  # refused before anything moves
+        manifest_edits.with_flags(self.data, self.path, self.name, self.flags)  # refused before anything moves
         status = os.stat(self.path)
         self.mode, self.owner = stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid)
         self.before = []
@@ -405,129 +121,6 @@ class _Pod:
         return {"name": self.name, "action": self.action, "down_seconds": round(self.down_seconds, 3),
                 "seconds": round(self.seconds, 3), "container_before": self.container_before,
                 "container_after": self.container_after, "proof": list(self.proof)}
-
-
-def annotated(data, path, moment=None):
-    """Give a manifest's bytes with one annotation changed, so that the pod's UID changes; every other byte stays.
-
-    data: bytes. moment: str for the annotation, or None for now. Raises PkiError where the text cannot be edited safely.
-    """
-    document = yamltext.YamlText(data, path)
-    if document.text.encode("utf-8") != data:
-        raise PkiError("is not plain UTF-8", path=path)
-    moment = moment or datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    before = yamltext.load(data, path)
-    document.set(("metadata", "annotations", ANNOTATION), moment)
-    after = yamltext.load(document.text, path)
-    notes = after["metadata"]["annotations"]
-    if notes.get(ANNOTATION) != moment:
-        raise PkiError("cannot be annotated", path=path)
-    # Whatever the editor did, nothing but the annotation may differ: this file is the control plane.
-    for tree in (before, after):
-        notes = tree["metadata"].get("annotations")
-        if isinstance(notes, dict):
-            notes.pop(ANNOTATION, None)
-        if not notes:
-            tree["metadata"].pop("annotations", None)
-    if before != after:
-        raise PkiError("cannot be annotated without changing more", path=path)
-    return bytes(document)
-
-
-def with_flags(data, path, component, flags):
-    """Give a manifest's bytes with flags of the component's command changed; every other byte stays.
-
-    flags: {"--flag": value, or None to take it away}. A flag that is not there is put behind the last word of the command.
-    Raises PkiError where the text cannot be edited safely.
-    """
-    if not flags:
-        return data
-    document = yamltext.YamlText(data, path)
-    containers = document.get(("spec", "containers"), [])
-    index = next((number for number, item in enumerate(containers) if item.get("name") == component), 0)
-    for flag, value in flags.items():
-        places = [("spec", "containers", index, key, number) for key in ("command", "args")
-                  for number, word in enumerate(document.get(("spec", "containers", index, key)) or [])
-                  if str(word).split("=", 1)[0] == flag]
-        if any("=" not in document.get(place) for place in places):
-            raise PkiError("%s and its value are two words" % flag, path=path, fix="Write it as %s=VALUE, then run again." % flag)
-        for place in reversed(places):
-            if value is None:
-                document.remove(place)
-            else:
-                document.set(place, "%s=%s" % (flag, value))
-        if value is not None and not places:
-            key = "command" if document.get(("spec", "containers", index, "command")) else "args"
-            words = document.get(("spec", "containers", index, key)) or []
-            document.insert(("spec", "containers", index, key, len(words)), "%s=%s" % (flag, value))
-    return bytes(document)
-
-
-def _annotated_or_same(data, path):
-    try:
-        return annotated(data, path), True
-    except (PkiError, KeyError, TypeError, AttributeError):
-        return data, False
-
-
-def put_back(path, data, mode, owner, token):
-    """Place a manifest atomically: written under a hidden name, which the kubelet ignores, then renamed. Raises PkiError."""
-    with contextlib.suppress(OSError):
-        os.unlink(hidden(path, token))  # of a run that ended between the two steps
-    staged = files.stage(path, data, mode, owner, suffix=token)
-    try:
-        os.rename(staged, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(staged)
-        raise files.explain(error, path) from error
-    files.sync_directory(os.path.dirname(path))
-
-
-def hidden(path, token):
-    """Give the name under which files.stage() writes a manifest before it is placed."""
-    return os.path.join(os.path.dirname(path), ".%s.kubepki-%s" % (os.path.basename(path), token))
-
-
-def recover(state_dir=files.STATE_DIR):
-    """Put back every manifest that a killed run left out. Gives [{"name", "path", "action": "restored" or "kept"}].
-
-    A manifest that is in its place already, as it was or as somebody wrote it since, stays as it is. Raises PkiError.
-    """
-    journal = files.Journal(JOURNAL, state_dir)
-    record = journal.load()
-    results = []
-    for entry in (record or {}).get("pods", []):
-        try:
-            path, parked, token = entry["path"], entry["parked"], entry["token"]
-            mode, owner, digest, name = entry["mode"], (entry["uid"], entry["gid"]), entry["sha256"], entry["name"]
-        except (KeyError, TypeError):
-            raise PkiError("the journal of static pods is damaged", path=journal.path,
-                           fix="Compare %s with the manifest directory, put back what is missing, then remove the journal." %
-                           os.path.join(state_dir, PARKED)) from None
-        with contextlib.suppress(OSError):
-            os.unlink(hidden(path, token))
-        action = "kept"
-        if not os.path.lexists(path):
-            data = files.read(parked)
-            if files.sha256(data) != digest:
-                raise PkiError("the parked manifest does not match its checksum", path=parked,
-                               fix="Put %s back from a backup set, then remove %s." % (path, journal.path))
-            put_back(path, _annotated_or_same(data, path)[0], mode, owner, token)
-            action = "restored"
-        results.append({"name": name, "path": path, "action": action})
-    if record is not None:
-        journal.clear()
-    # Only after the journal is gone: a parked copy without a journal is nobody's.
-    shutil.rmtree(os.path.join(state_dir, PARKED), ignore_errors=True)
-    return results
-
-
-def pending(state_dir=files.STATE_DIR):
-    """Give the paths of manifests that a killed run left out and recover() would put back. Raises PkiError."""
-    record = files.Journal(JOURNAL, state_dir).load() or {}
-    return [entry["path"] for entry in record.get("pods", []) if isinstance(entry, dict) and "path" in entry
-            and not os.path.lexists(entry["path"])]
 
 
 def choose(names, manifest_dir):
@@ -596,7 +189,7 @@ def bounce(names, manifest_dir="/etc/kubernetes/manifests", state_dir=files.STAT
 
     names: list of str, see choose(). unless_reloaded: those of them that are restarted only when by reload_timeout (seconds)
     they do not serve the certificates that are on disk. timeout: seconds for each pod. runtime: who observes the node.
-    edits: {component: {"--flag": value or None}} that the manifests get when they are put back, as in with_flags().
+    edits: {component: {"--flag": value or None}} that the manifests get when they are put back.
     First heals what a killed run left. Gives {"pods": [result...], "changed": bool, "warnings": [str]}; a result has name, action
     ("restarted", "reloaded", "restored"), down_seconds, seconds, container_before, container_after, proof. A signal (TERM, INT,
     HUP) or an error puts every manifest back first. Raises PkiError before anything is touched, BounceError after.
@@ -606,7 +199,7 @@ def bounce(names, manifest_dir="/etc/kubernetes/manifests", state_dir=files.STAT
                        fix="Name another state_dir.")
     runtime = runtime or Runtime()
     with files.lock(state_dir):
-        restored = recover(state_dir)
+        restored = parked.recover(state_dir)
         run = _Run(names, manifest_dir, state_dir, unless_reloaded, reload_timeout, timeout, runtime, edits)
         run.go()
     kept = [dict(item, action="restored") for item in restored if item["action"] == "restored"]
@@ -616,9 +209,9 @@ def bounce(names, manifest_dir="/etc/kubernetes/manifests", state_dir=files.STAT
 
 
 def restore(state_dir=files.STATE_DIR):
-    """Only put back what a killed run left out, under the node's lock. Gives as recover()."""
+    """Only put back what a killed run left out, under the node's lock. Gives as parked.recover()."""
     with files.lock(state_dir):
-        return recover(state_dir)
+        return parked.recover(state_dir)
 
 
 class _Background:
@@ -676,7 +269,7 @@ class _Run:
         maybe = {item for name in unless_reloaded for item in chosen if name in (item.component, item.name, _stem(item.path))}
         for pod in self.pods:
             pod.decided = pod.manifest not in maybe or not pod.serving
-        self.journal = files.Journal(JOURNAL, state_dir)
+        self.journal = files.Journal(parked.JOURNAL, state_dir)
         self.apiserver = next((pod for pod in self.pods if pod.name == "kube-apiserver"), None)
         self.etcd = next((pod for pod in self.pods if pod.name == "etcd"), None)
         self.local_apiserver = next((endpoint for endpoint in endpoints.get("kube-apiserver", [])), None)
@@ -746,7 +339,7 @@ class _Run:
         """Keep durable copies of manifests, and say so in the journal, before any of them moves."""
         if not pods:
             return
-        files.make_directory(os.path.join(self.state_dir, PARKED))
+        files.make_directory(os.path.join(self.state_dir, parked.PARKED))
         for pod in pods:
             files.write(pod.parked, pod.data, mode=0o600)
         self.parked += pods
@@ -764,7 +357,7 @@ class _Run:
         if trouble is not None:
             raise trouble  # the journal stays: the next run puts it back
         self.journal.clear()
-        shutil.rmtree(os.path.join(self.state_dir, PARKED), ignore_errors=True)
+        shutil.rmtree(os.path.join(self.state_dir, parked.PARKED), ignore_errors=True)
 
     def _place(self, pod, data=None):
         """Put a manifest in its place: data, or the parked one with another annotation (and the flags that were asked for)."""
@@ -776,12 +369,13 @@ class _Run:
         if data is None and pod.same:
             data = pod.data
         if data is None:
-            data, changed = _annotated_or_same(with_flags(pod.data, pod.path, pod.name, pod.flags), pod.path)
+            flagged = manifest_edits.with_flags(pod.data, pod.path, pod.name, pod.flags)
+            data, changed = manifest_edits.annotated_or_same(flagged, pod.path)
             pod.offers += 1
             if not changed and pod.warning is None:
                 pod.warning = "its manifest cannot be annotated, so it was put back unchanged and the kubelet may delay it"
         pod.placed = data
-        put_back(pod.path, data, pod.mode, pod.owner, pod.token)
+        parked.put_back(pod.path, data, pod.mode, pod.owner, pod.token)
         pod.out = False
 
     def _bounce(self, pod):

@@ -24,6 +24,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     dependents,
     files,
     kubeconfig,
+    manifest_edits,
     mounted,
     own_ca,
     pki_tree,
@@ -31,7 +32,6 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     restarts,
     rotation,
     serving,
-    static_pods,
     successors,
     x509,
 )
@@ -92,7 +92,7 @@ class Host:
     def edit(self, edits) -> None:
         for component, flags in edits.items():
             path = self.node.kubernetes("manifests/%s.yaml" % component)
-            path.write_bytes(static_pods.with_flags(path.read_bytes(), str(path), component, flags))
+            path.write_bytes(manifest_edits.with_flags(path.read_bytes(), str(path), component, flags))
 
     def snapshot(self) -> dict:
         found = {}

@@ -14,8 +14,9 @@ import time
 
 import pytest
 import yaml
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, static_pods, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, manifest_edits, parked, static_pods, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runtime import Kubelet
 from fakekubelet import KILLER, FakeKubelet, FakeRuntime, Node
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ def bounce(node, names, runtime=None, **options):
 def stripped(data):
     """A manifest's bytes without the restart annotation, as lines."""
     lines = data.decode().splitlines()
-    kept = [line for line in lines if static_pods.ANNOTATION not in line]
+    kept = [line for line in lines if manifest_edits.ANNOTATION not in line]
     return [line for line in kept if line.strip() != "annotations:"]
 
 
@@ -65,7 +66,7 @@ def test_a_pod_comes_back_new_healthy_and_annotated(node):
     assert any(line.endswith(before["id"] + " has ended") for line in pod["proof"])
     assert pod["proof"][-1].endswith("/healthz answers 200")
     assert kubelet.wrong == [] and kubelet.starts == 2
-    assert static_pods.ANNOTATION in (node.manifests / "kube-scheduler.yaml").read_text()
+    assert manifest_edits.ANNOTATION in (node.manifests / "kube-scheduler.yaml").read_text()
     assert_whole(node)
 
 
@@ -77,7 +78,7 @@ def test_the_tenth_bounce_is_as_fast_as_the_first(node):
             seconds.append(bounce(node, ["kube-scheduler"])["pods"][0]["seconds"])
     # One restart under the back-off would take 30 s.
     assert kubelet.starts == 11 and max(seconds) < 15, seconds
-    assert (node.manifests / "kube-scheduler.yaml").read_text().count(static_pods.ANNOTATION) == 1
+    assert (node.manifests / "kube-scheduler.yaml").read_text().count(manifest_edits.ANNOTATION) == 1
     assert_whole(node)
 
 
@@ -298,36 +299,36 @@ def test_killed_at_every_step_and_run_again(tmp_path, minor):
 def test_check_finds_what_a_killed_run_left_out(tmp_path):
     node = Node(tmp_path)
     path = node.add("kube-scheduler")
-    parked = node.state / "parked" / "kube-scheduler.yaml.x"
-    parked.parent.mkdir(parents=True)
-    parked.write_bytes(path.read_bytes())
+    copy = node.state / "parked" / "kube-scheduler.yaml.x"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(path.read_bytes())
     journal = files.Journal("static-pods", str(node.state))
-    entry = {"name": "kube-scheduler", "path": str(path), "parked": str(parked), "sha256": files.sha256(path.read_bytes()),
+    entry = {"name": "kube-scheduler", "path": str(path), "parked": str(copy), "sha256": files.sha256(path.read_bytes()),
              "mode": 0o600, "uid": os.getuid(), "gid": os.getgid(), "token": "x"}
     journal.save({"pods": [entry]})
-    assert static_pods.pending(str(node.state)) == []
+    assert parked.pending(str(node.state)) == []
     path.unlink()
-    assert static_pods.pending(str(node.state)) == [str(path)]
-    parked.write_bytes(b"something else")
+    assert parked.pending(str(node.state)) == [str(path)]
+    copy.write_bytes(b"something else")
     with pytest.raises(PkiError) as error:
-        static_pods.recover(str(node.state))
+        parked.recover(str(node.state))
     assert "checksum" in str(error.value) and not path.exists()
-    parked.write_bytes(node.original["kube-scheduler"])
-    assert [item["action"] for item in static_pods.recover(str(node.state))] == ["restored"]
+    copy.write_bytes(node.original["kube-scheduler"])
+    assert [item["action"] for item in parked.recover(str(node.state))] == ["restored"]
     assert_whole(node)
 
 
 def test_recovery_leaves_a_manifest_that_somebody_wrote_since(tmp_path):
     node = Node(tmp_path)
     path = node.add("kube-scheduler")
-    parked = node.state / "parked" / "x"
-    parked.parent.mkdir(parents=True)
-    parked.write_bytes(path.read_bytes())
+    copy = node.state / "parked" / "x"
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(path.read_bytes())
     files.Journal("static-pods", str(node.state)).save({"pods": [
-        {"name": "kube-scheduler", "path": str(path), "parked": str(parked), "sha256": files.sha256(path.read_bytes()),
+        {"name": "kube-scheduler", "path": str(path), "parked": str(copy), "sha256": files.sha256(path.read_bytes()),
          "mode": 0o600, "uid": 0, "gid": 0, "token": "x"}]})
     path.write_text("# written by an upgrade\n" + path.read_text())
-    assert [item["action"] for item in static_pods.recover(str(node.state))] == ["kept"]
+    assert [item["action"] for item in parked.recover(str(node.state))] == ["kept"]
     assert path.read_text().startswith("# written by an upgrade")
 
 
@@ -423,13 +424,13 @@ def test_the_annotation_is_all_that_changes(notes, style, comment, moments):
     notes = document["metadata"].get("annotations")
     for moment in moments:
         try:
-            result = static_pods.annotated(data, "x.yaml", moment)
+            result = manifest_edits.annotated(data, "x.yaml", moment)
         except PkiError:
             return  # bounced unchanged
         loaded = yaml.safe_load(result)
-        assert loaded["metadata"]["annotations"][static_pods.ANNOTATION] == moment
-        loaded["metadata"]["annotations"].pop(static_pods.ANNOTATION)
-        before = {key: value for key, value in (notes or {}).items() if key != static_pods.ANNOTATION}
+        assert loaded["metadata"]["annotations"][manifest_edits.ANNOTATION] == moment
+        loaded["metadata"]["annotations"].pop(manifest_edits.ANNOTATION)
+        before = {key: value for key, value in (notes or {}).items() if key != manifest_edits.ANNOTATION}
         assert loaded["metadata"].pop("annotations") == before
         assert loaded["spec"] == document["spec"] and result.startswith(b"# first") is comment
         data = result
@@ -448,7 +449,7 @@ def test_how_the_kubelet_behaves_is_known_before_etcd_moves(tmp_path, images, an
             def minor():
                 time.sleep(0.3)
                 return answer
-            return static_pods.Kubelet(1, 3600.0, minor)
+            return Kubelet(1, 3600.0, minor)
 
     node.minor = 36 if serial else 20
     with FakeKubelet(node, backoff=0.1):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import static_pods
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import manifest_edits, static_pods
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from fakekubelet import FakeKubelet, FakeRuntime, Node
 
@@ -27,7 +27,7 @@ FLAG = "--cluster-signing-cert-file"
 
 
 def edit(flags, data=MANIFEST):
-    return static_pods.with_flags(data, "m.yaml", "kube-controller-manager", flags)
+    return manifest_edits.with_flags(data, "m.yaml", "kube-controller-manager", flags)
 
 
 def test_there_and_back_is_the_same_file():
