@@ -96,7 +96,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     cluster_api,
     files,
-    kubelet_serving,
+    kubelet_authority,
     pki_tree,
     trust_objects,
 )
@@ -109,21 +109,21 @@ def work(module):
     options = module.params
     layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     wanted = options["value"] == "set"
-    authority = kubelet_serving.Authority(layout)
+    authority = kubelet_authority.Authority(layout)
     api = cluster_api.from_kubeconfig(layout.paths["admin.conf"][0], server=authority.server)
     if options["step"] == "record":
-        changed = trust_objects.publish_kubeadm_config(api, "apiServer", kubelet_serving.AUTHORITY_FLAG,
+        changed = trust_objects.publish_kubeadm_config(api, "apiServer", kubelet_authority.FLAG,
                                                        authority.path if wanted else None, module.check_mode)
         return {"changed": changed}
     nodes = api.list("/api/v1/nodes")
     if options["step"] == "prove":
-        kubelet_serving.wait_reached(api, nodes, options["wait"])
+        kubelet_authority.wait_reached(api, nodes, options["wait"])
         return {"changed": False, "verified": len(nodes)}
     edits = authority.edits(wanted)
     result = {"changed": bool(edits), "edits": edits, "verified": 0}
     if wanted:
         try:
-            kubelet_serving.require_verified(nodes, authority.types, files.read(authority.path), options["timeout"])
+            kubelet_authority.require_verified(nodes, authority.types, files.read(authority.path), options["timeout"])
             result["verified"] = len(nodes)
         except PkiError as error:
             if not module.check_mode:

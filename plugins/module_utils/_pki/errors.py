@@ -28,3 +28,9 @@ class PkiError(Exception):
     def as_result(self):
         """Give the fields a module returns beside `msg` when it fails: {"path", "reason", "fix"} (str or None)."""
         return {"path": self.path, "reason": self.message, "fix": self.fix}
+
+
+def printable(text, longest=253):
+    r"""Give text that a terminal only shows: control and formatting characters as \x1b, cut at `longest` characters."""
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text))
+    return shown if len(shown) <= longest else shown[:longest] + "..."

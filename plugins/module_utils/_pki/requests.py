@@ -16,7 +16,7 @@ import ipaddress
 import re
 
 from . import x509, yamltext
-from .errors import PkiError
+from .errors import PkiError, printable
 
 # staging/src/k8s.io/api/certificates/v1/types.go
 CLIENT = "kubernetes.io/kube-apiserver-client"
@@ -125,12 +125,6 @@ def _state(status, certificate):
     if approval is None:
         return PENDING, "", ""
     return (ISSUED if certificate else APPROVED), _text(approval.get("reason")), _text(approval.get("message"))
-
-
-def printable(text, longest=253):
-    r"""Give text that a terminal only shows: control and formatting characters as \x1b, cut at `longest` characters."""
-    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text))
-    return shown if len(shown) <= longest else shown[:longest] + "..."
 
 
 # --- what no policy can grant ------------------------------------------------------------------------------------------------
