@@ -49,7 +49,10 @@ lint: venv ## ruff, mypy, antsibull, ansible-lint, ansible-test sanity: no ignor
 	run python tools/run_ansible_test.py sanity; \
 	test -z "$$failed" || { echo "lint: failed: $${failed#; }"; exit 1; }
 
-test: test-unit test-integration test-lab ## unit, integration, lab
+# The first two keep a processor busy each; the lab needs both. All of them run, whatever an earlier one says.
+test: venv ## unit, integration, lab
+	@failed=0; $(MAKE) --no-print-directory --jobs=2 --keep-going --output-sync=line test-unit test-integration || failed=1; \
+	$(MAKE) --no-print-directory test-lab || failed=1; exit $$failed
 
 test-unit: venv ## the library, in seconds, anywhere
 	$(BIN)/python -m pytest tests/unit $(call JUNIT,unit)
