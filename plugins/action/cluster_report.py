@@ -13,9 +13,23 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, job, report, report_html
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import check_options
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
 
 display = Display()
+SPEC = {
+    "job": {"type": "str", "required": True},
+    "step": {"type": "str", "choices": ["begin", "gate", "report"], "default": "report"},
+    "began": {"type": "float"},
+    "result": {"type": "str"},
+    "results": {"type": "list", "elements": "str", "default": []},
+    "require_all": {"type": "bool", "default": True},
+    "blocking_codes": {"type": "list", "elements": "str", "default": []},
+    "warn_below_days": {"type": "float", "default": 30},
+    "critical_below_days": {"type": "float", "default": 7},
+    "fail_below_days": {"type": "float", "default": 0},
+    "report_dir": {"type": "path"},
+}
 
 
 class ActionModule(ActionBase):
@@ -27,21 +41,10 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         """Give the task's result; a PkiError becomes its message."""
         result = super().run(tmp, task_vars)
-        _spec, options = self.validate_argument_spec(argument_spec={
-            "job": {"type": "str", "required": True},
-            "step": {"type": "str", "choices": ["begin", "gate", "report"], "default": "report"},
-            "began": {"type": "float"},
-            "result": {"type": "str"},
-            "results": {"type": "list", "elements": "str", "default": []},
-            "require_all": {"type": "bool", "default": True},
-            "blocking_codes": {"type": "list", "elements": "str", "default": []},
-            "warn_below_days": {"type": "float", "default": 30},
-            "critical_below_days": {"type": "float", "default": 7},
-            "fail_below_days": {"type": "float", "default": 0},
-            "report_dir": {"type": "path"},
-        })
+        _checked, options = self.validate_argument_spec(argument_spec=SPEC)
         result.update(epoch=time.time(), changed=False)
         try:
+            check_options(SPEC, options)
             if options["step"] == "begin":
                 artifact = {"job": options["job"], "state": "failed"}
             else:

@@ -59,6 +59,7 @@ def answers(tmp_path_factory):
         task("short", fail_below_days="366"), task("textfile checked", textfile_dir=str(textfile)),
         task("textfile", textfile_dir=str(textfile)), task("textfile again", textfile_dir=str(textfile)),
         task("no folder", textfile_dir=str(folder / "none")), task("wrong type", warn_below_days="soon"),
+        task("below nothing", warn_below_days="-1"),
         task("clock", controller_clock=1000000000.5), task("nothing there", kubernetes_dir=str(folder / "none"),
                                                            kubelet_dir=str(folder / "none")),
     ]
@@ -132,6 +133,10 @@ def test_a_text_file_without_its_folder(answers):
 
 def test_an_option_of_the_wrong_type(answers):
     assert answers["wrong type"]["failed"] and "warn_below_days" in answers["wrong type"]["msg"]
+
+
+def test_a_threshold_below_nothing_would_switch_the_warning_off(answers):
+    assert answers["below nothing"]["failed"] and "the option warn_below_days is -1.0" in answers["below nothing"]["msg"]
 
 
 def test_a_clock_that_is_off(answers):

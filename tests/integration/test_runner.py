@@ -94,6 +94,12 @@ def test_a_report_that_could_not_be_made_is_told_from_certificates_that_end_soon
     assert artifacts == {"kubepki": {"job": "check_expiry", "state": "failed"}}
 
 
+def test_a_threshold_that_could_never_fail_is_refused(runner):
+    exit_code, artifacts, events, _folder = runner("ok", "never", kubepki_fail_below_days="-1")
+    assert exit_code == 2 and artifacts == {"kubepki": {"job": "check_expiry", "state": "failed"}}
+    assert any("the option fail_below_days is -1.0" in event["stdout"] for event in events)
+
+
 def test_no_event_holds_anything_of_a_key(runner):
     _code, _artifacts, events, folder = runner("critical", "secrets")
     # A base64 text has one of three forms wherever a word begins in what it encodes.

@@ -60,10 +60,10 @@ def run(module, function, needs=("cryptography", "yaml")):
 
 
 def check_options(spec, values, prefix=""):
-    """Raise PkiError for what Ansible's types let through: numbers that are none, and a node's directories as "" or relative.
+    """Raise PkiError for what Ansible's types let through: negative days and seconds, a node's directories as "" or relative.
 
     spec: an argument spec. values: what was given, {name: value}. A path that has no default may be relative, or "" for none.
-    Nothing is less than "nan", so that as a threshold it would switch off what it is there for.
+    Nothing is less than "nan" or "-inf", so that as a threshold they would switch off what it is there for.
     """
     for name, option in spec.items():
         value = values.get(name)
@@ -72,9 +72,9 @@ def check_options(spec, values, prefix=""):
         if option.get("type") == "path" and not os.path.isabs(value) and option.get("default"):
             raise PkiError("the option %s%s is %r, which is no absolute path" % (prefix, name, value),
                            fix="Write it from the root, or leave it out.")
-        if option.get("type") == "float" and not math.isfinite(value):
-            raise PkiError("the option %s%s is %s, which is no number to reckon with" % (prefix, name, value),
-                           fix="Give a number, or leave it out.")
+        if option.get("type") == "float" and not (math.isfinite(value) and value >= 0):
+            raise PkiError("the option %s%s is %s, which is no number of days or seconds" % (prefix, name, value),
+                           fix="Give 0 or more, or leave it out.")
         if "options" in option:
             for number, item in enumerate(value if isinstance(value, list) else [value]):
                 check_options(option["options"], item, "%s%s[%d]." % (prefix, name, number))

@@ -29,7 +29,7 @@ _REASONS = {
     errno.EROFS: ("the file system is read-only", "Remount it read-write (see `dmesg` for why it went read-only) and run again."),
     errno.EACCES: ("permission denied", "Run with become: true (root)."),
     errno.EPERM: ("operation not permitted", "Run with become: true (root); `lsattr` shows whether the file is immutable."),
-    errno.ENOENT: ("does not exist", None),
+    errno.ENOENT: ("does not exist", "Correct the path, or restore the file from a backup set."),
     errno.EISDIR: ("is a directory where a file is expected", "Move it away."),
     errno.ENOTDIR: ("a part of this path is a file, where a directory is expected", "Correct the path, or move the file away."),
     errno.ELOOP: ("the symbolic links of this path lead in a circle", "Correct them."),

@@ -61,7 +61,7 @@ def test_an_expected_error_names_file_and_remedy():
 
 def test_an_error_of_the_system_is_explained():
     fake = run(raiser(FileNotFoundError(2, "no such file", "/no/such/file")))
-    assert fake.failed["msg"] == "/no/such/file: does not exist"
+    assert fake.failed["msg"] == "/no/such/file: does not exist. Correct the path, or restore the file from a backup set."
 
 
 def test_an_unexpected_error_is_one_line_without_values():
@@ -120,7 +120,8 @@ DIRECTORY = {"type": "path", "default": "/var/lib/kubepki"}
 
 @pytest.mark.parametrize("option, value", [
     (DIRECTORY, ""), (DIRECTORY, "backups"),
-    ({"type": "float"}, float("nan")), ({"type": "float"}, float("inf")), ({"type": "float"}, float("-inf"))])
+    ({"type": "float"}, float("nan")), ({"type": "float"}, float("inf")), ({"type": "float"}, float("-inf")),
+    ({"type": "float"}, -1.0)])
 def test_paths_from_nowhere_and_numbers_that_are_none_are_refused(option, value):
     nested = {"leaves": {"type": "list", "elements": "dict", "options": {"given": option}}}
     for spec, params, name in (({"given": option}, {"given": value}, "given"),
@@ -133,7 +134,7 @@ def test_paths_from_nowhere_and_numbers_that_are_none_are_refused(option, value)
 
 def test_an_option_that_is_left_out_is_not_judged():
     spec = {"dir": {"type": "path"}, "days": {"type": "float", "default": 90}, "leaves": {"type": "list", "options": {}}}
-    for params in ({"dir": None, "days": 90.0, "leaves": None}, {"dir": "", "days": -1.0, "leaves": []}, {"dir": "a/b"}):
+    for params in ({"dir": None, "days": 90.0, "leaves": None}, {"dir": "", "days": 0.0, "leaves": []}, {"dir": "a/b"}):
         fake = FakeModule(spec, params)
         with pytest.raises(Ended):
             glue.run(fake, lambda module: {}, ())
