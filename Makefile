@@ -60,7 +60,7 @@ test-unit: venv ## the library, in seconds, anywhere
 test-ansible-units: venv ## the same tests as ansible-test runs them: every test in a process of its own
 	$(BIN)/python tools/run_ansible_test.py units
 
-test-matrix: ## what reads and makes certificates, with the oldest and newest Python and cryptography that nodes have
+test-matrix: ## with the oldest and newest Python, cryptography and ansible-core that nodes and controllers have
 	$(PYTHON) tools/test_matrix.py
 
 test-integration: venv ## real modules through ansible-playbook on a throw-away tree
