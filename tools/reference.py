@@ -43,6 +43,7 @@ CHOICES = {
     "kubepki_cas": ["ca", "front-proxy-ca", "etcd-ca", "sa"],
     "kubepki_kubelet_method": ["ca", "api"],
     "kubepki_key_type": KEY_TYPES,
+    "kubepki_kubelet_authority": ["leave", "set", "remove"],
 }
 
 

@@ -65,6 +65,10 @@ class ActionModule(ActionBase):
         return result
 
     def _report(self, options, nodes, silent, task_vars, result):
+        if not nodes and silent:
+            raise PkiError("No node could be looked at: %s" % "; ".join(
+                "%s: %s" % (host, silent[host].rstrip(".")) for host in sorted(silent)),
+                fix="See whether the controller can log in to them: ansible -m ping.")
         document = report.build(nodes, silent, warn_below_days=options["warn_below_days"],
                                 critical_below_days=options["critical_below_days"])
         done = {host: [_registered.registered(task_vars, host, name) for name in options["results"]] for host in nodes}

@@ -212,9 +212,12 @@ def _restore(module, options):
 def _plan(names, options):
     missing = parked.pending(options["state_dir"])
     absent = {os.path.splitext(os.path.basename(path))[0] for path in missing}
-    chosen, _everything, warnings = static_pods.choose([name for name in names if name not in absent], options["manifest_dir"])
-    pods = [_row(item.component, "restarted") for item in chosen] + [_row(name, "restored") for name in sorted(absent)]
-    return {"changed": bool(pods), "restored": missing, "pods": pods, "warnings": warnings}
+    chosen, everything, warnings = static_pods.choose([name for name in names if name not in absent], options["manifest_dir"])
+    asked = static_pods.choose([name for name in options["names"] if name not in absent], options["manifest_dir"])[0]
+    current = static_pods.up_to_date(chosen, everything, options["manifest_dir"])
+    pods = [_row(item.component, "kept" if item.path in current and item.path not in {one.path for one in asked} else "restarted")
+            for item in chosen] + [_row(name, "restored") for name in sorted(absent)]
+    return {"changed": any(pod["action"] != "kept" for pod in pods), "restored": missing, "pods": pods, "warnings": warnings}
 
 
 def _row(name, action):

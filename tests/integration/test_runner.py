@@ -42,6 +42,7 @@ def runner(installed, tools, tmp_path_factory):
         interpreter.write_text(INTERPRETER.format(flags=FLAGS, tree=folder / name, python=tools / "python"))
         interpreter.chmod(0o755)
         hosts.append(f"{name} ansible_connection=local ansible_python_interpreter={interpreter}")
+    hosts.append("silent ansible_connection=ssh ansible_host=127.0.0.1 ansible_port=9")
     tried = subprocess.run([str(folder / "python-ok"), "-c", "import os; os.stat('/etc/kubernetes/pki/ca.crt')"],
                            capture_output=True, text=True, check=False)
     if tried.returncode:
@@ -92,6 +93,12 @@ def test_a_report_that_could_not_be_made_is_told_from_certificates_that_end_soon
     exit_code, artifacts, _events, _folder = runner("ok", "failed", kubepki_report_dir=str(taken))
     assert exit_code == 2
     assert artifacts == {"kubepki": {"job": "check_expiry", "state": "failed"}}
+
+
+def test_a_report_of_no_node_is_no_report(runner):
+    exit_code, artifacts, events, _folder = runner("silent", "silent", kubepki_fail_below_days="14")
+    assert exit_code == 2 and artifacts == {"kubepki": {"job": "check_expiry", "state": "failed"}}
+    assert any("No node could be looked at: " in event["stdout"] for event in events)
 
 
 def test_a_threshold_that_could_never_fail_is_refused(runner):

@@ -75,9 +75,11 @@ def check_served(tree, endpoints, served, now=None, critical_days=7):
     for endpoint in endpoints:
         seen = served.get(endpoint.name)
         if isinstance(seen, PkiError):
-            found.append(finding(ERROR, "endpoint-down", endpoint.address,
-                                 "%s does not answer: %s" % (endpoint.component, seen.message), seen.fix or
-                                 "See the log of %s." % endpoint.component, endpoint.item))
+            code, fix = "endpoint-down", seen.fix or "See the log of %s." % endpoint.component
+            if endpoint.component == "kubelet":
+                code, fix = "kubelet-down", "See `systemctl status kubelet` and `journalctl -u kubelet`; start it again."
+            message = "%s does not answer: %s" % (endpoint.component, seen.message)
+            found.append(finding(ERROR, code, endpoint.address, message, fix, endpoint.item))
             continue
         if seen is None:
             continue

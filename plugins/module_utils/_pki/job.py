@@ -8,7 +8,10 @@ __metaclass__ = type
 
 import time
 
-from . import profiles
+from . import profiles, report
+
+# Which playbook gives a certificate more days, by its kind; renew_leaves for all others.
+_PLAYBOOKS = {profiles.CA: "rotate_ca", profiles.KUBELET: "reissue_kubelets"}
 
 
 def obstacles(nodes, silent, codes):
@@ -105,20 +108,32 @@ def sentence(artifact, written=()):
 
 
 def below(document, days):
-    """Say which certificates have fewer days left than `days`, as one message, or give "". 0 is never."""
+    """Say which certificates have fewer days left than `days`, as one message, or give "". 0 is never.
+
+    One that cannot be read, or is not there and should be, has nothing left.
+    """
     if not days or days <= 0:
         return ""
     due = []
     for host in sorted(document["nodes"]):
         for row in document["nodes"][host].get("certificates", []):
-            residual = row.get("residual_seconds")
-            if row["status"] in ("expired",) or (residual is not None and residual < days * 86400):
-                due.append((residual if residual is not None else 0, host, row["name"]))
+            residual = row.get("residual_seconds") or 0
+            word = _nothing_left(row)
+            if word or (row.get("residual_seconds") is not None and residual < days * 86400):
+                due.append((residual, host, row, word or "%.1f days" % (residual / 86400.0)))
     if not due:
         return ""
-    due.sort()
-    named = ["%s on %s (%s)" % (name, host, "expired" if residual <= 0 else "%.1f days" % (residual / 86400.0))
-             for residual, host, name in due[:5]]
+    due.sort(key=lambda item: item[:2])
+    named = ["%s on %s (%s)" % (row["name"], host, word) for _residual, host, row, word in due[:5]]
     more = " and %d more" % (len(due) - 5) if len(due) > 5 else ""
-    return "%d certificates have less than %g days left: %s%s. Run the playbook kubepki.lifecycle.renew_leaves." % (
-        len(due), days, ", ".join(named), more)
+    remedies = sorted({"kubepki.lifecycle." + _PLAYBOOKS.get(row["kind"], "renew_leaves") for _days, _host, row, _word in due})
+    return "%d certificates have less than %g days left: %s%s. Run the playbook %s (kubepki_renew_below_days is 90 there)." % (
+        len(due), days, ", ".join(named), more, " and ".join(remedies))
+
+
+def _nothing_left(row):
+    if row.get("problem"):
+        return "unreadable"
+    if row["status"] == "missing" and not report.spared(row):
+        return "missing"
+    return "expired" if row["status"] == "expired" else ""

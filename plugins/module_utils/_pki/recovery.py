@@ -52,7 +52,7 @@ def decide(looks, silent, control_planes, partial=False):
     trouble += _signable(present, hosts, signer)
     # Who is missing, or what is damaged, is no reason to refuse where there is nothing to do. A wrong clock always is: by it
     # nothing may seem to have expired.
-    refusals = refusals + clocks + trouble if needed else clocks
+    refusals = refusals + clocks + trouble if needed or not planes else clocks
     trust = bool({"ca", "front-proxy-ca"} & set(authorities)) or any(look["trust"] for look in present.values())
     return {"needed": needed, "refusal": " ".join(refusals), "diagnosis": diagnosis(looks, silent, control_planes),
             "steps": _steps(hosts, authorities, absent, planes, trust) if needed and not refusals else [],

@@ -89,7 +89,7 @@ def text(document, width=120):
         for hosts, one in found:
             lines += _finding_lines(hosts, one, width)
     else:
-        lines.append("Nothing is wrong.")
+        lines.append("Nothing is wrong on the nodes that answered." if document["unreachable"] else "Nothing is wrong.")
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -101,10 +101,12 @@ def headline(document):
              "%d certificates on %d nodes" % (sum(tally["certificates"].values()), len(document["nodes"]))]
     parts += ["%d %s" % (tally["certificates"][word], word) for word in ("expired", "critical", "warning")
               if tally["certificates"][word]]
+    if tally["findings"]["error"]:
+        parts.append("%d %s" % (tally["findings"]["error"], "error" if tally["findings"]["error"] == 1 else "errors"))
     if cluster["next"]:
         parts.append("next to end: %s on %s, %s" % (cluster["next"]["name"], cluster["next"]["node"],
                                                     residual(cluster["next"]["residual_seconds"])))
-    return ", ".join(parts) + " (%s)" % document["generated_at"]
+    return ", ".join(parts) + " (as of %s)" % document["generated_at"]
 
 
 def all_findings(document):

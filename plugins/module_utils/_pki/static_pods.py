@@ -183,6 +183,20 @@ def _probe_endpoint(manifest):
     return []
 
 
+def up_to_date(chosen, everything, manifest_dir):
+    """Give the paths (set of str) of those manifests whose pods serve the certificates that are on disk, by one look.
+
+    chosen, everything: [Manifest], as choose() gives them. A pod that serves none is not among them.
+    """
+    endpoints, current = node_endpoints(everything, os.path.dirname(manifest_dir.rstrip("/"))), set()
+    for item in chosen:
+        serving = [endpoint for endpoint in endpoints.get(item.component, []) if endpoint.path]
+        with contextlib.suppress(PkiError):
+            if serving and all(probe.wait_digest(endpoint, probe.file_sha256(endpoint.path), 0)[0] for endpoint in serving):
+                current.add(item.path)
+    return current
+
+
 def bounce(names, manifest_dir="/etc/kubernetes/manifests", state_dir=files.STATE_DIR, unless_reloaded=(), reload_timeout=75,
            timeout=180, runtime=None, edits=None):
     """Restart static pods of this node, and return when each is proven to be a new, healthy one.

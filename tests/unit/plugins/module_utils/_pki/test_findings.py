@@ -382,7 +382,10 @@ def test_an_old_certificate_that_is_still_served(node):
 
 def test_an_endpoint_that_is_down(node):
     one, = served_findings(node, {"kubelet": PkiError("connection refused", path="127.0.0.1:10250")})
-    assert (one["severity"], one["code"]) == ("error", "endpoint-down") and "connection refused" in one["message"] and one["fix"]
+    assert (one["severity"], one["code"]) == ("error", "kubelet-down") and "connection refused" in one["message"]
+    assert "systemctl status kubelet" in one["fix"]
+    one, = served_findings(node, {"scheduler": PkiError("connection refused", path="127.0.0.1:10259")})
+    assert (one["severity"], one["code"]) == ("error", "endpoint-down") and one["fix"]
 
 
 def test_a_certificate_made_in_memory_ends_as_well(node):

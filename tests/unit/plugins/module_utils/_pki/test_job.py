@@ -42,3 +42,27 @@ def test_a_finding_that_stands_in_the_way_is_named_with_its_remedy():
     assert job.obstacles(nodes, {}, ["clock-off"]) is None
     said = job.obstacles(nodes, {}, ["signing-key-missing"])
     assert "cp1: /k: is gone. Put it back." in said and said.startswith("Nothing was changed")
+
+
+def document(*rows):
+    return dict(DOCUMENT, nodes={"cp1": {"certificates": [
+        {"name": name, "kind": kind, "status": status, "residual_seconds": seconds, "problem": problem}
+        for name, kind, status, seconds, problem in rows]}})
+
+
+def test_what_has_too_few_days_left_is_named_with_the_playbook_that_helps():
+    well = ("apiserver", "leaf", "ok", 40 * 86400, None)
+    assert job.below(document(well), 30) == "" and job.below(document(well), 0) == ""
+    said = job.below(document(well, ("kubelet-client", "kubelet", "warning", 20 * 86400, None)), 30)
+    assert "1 certificates" in said and "kubelet-client on cp1 (20.0 days)" in said
+    assert "reissue_kubelets" in said and "renew_leaves" not in said
+    said = job.below(document(well, ("ca", "ca", "warning", 20 * 86400, None)), 45)
+    assert "apiserver on cp1 (40.0 days)" in said and "renew_leaves and kubepki.lifecycle.rotate_ca" in said
+
+
+def test_what_nobody_can_read_or_find_has_no_days_left():
+    rows = [("apiserver", "leaf", "missing", None, "is not PEM"), ("scheduler.conf", "kubeconfig", "missing", None, None),
+            ("etcd-peer", "leaf", "expired", None, None), ("super-admin.conf", "kubeconfig", "missing", None, None)]
+    said = job.below(document(*rows), 1)
+    for word in ("3 certificates", "apiserver on cp1 (unreadable)", "scheduler.conf on cp1 (missing)", "etcd-peer on cp1 (expired)"):
+        assert word in said

@@ -352,3 +352,9 @@ def test_the_artifact_and_the_sentence():
     assert not checked["changed"]
     assert "check mode, nothing was changed; expired certificates: 13" in recovery.sentence(checked)
     assert "w1: failed on the way" in recovery.incomplete(plan, ["w1"])
+
+
+def test_where_nobody_answers_nothing_is_concluded():
+    plan = recovery.decide({}, {"cp1": "did not answer", "w1": "did not answer"}, ["cp1"])
+    assert "No control-plane node can take part (cp1: did not answer)" in plan["refusal"]
+    assert not any("No certificate has expired" in line for line in recovery.shown(plan))

@@ -50,7 +50,8 @@ def test_a_healthy_cluster(nodes):
     assert list(document["nodes"]) == ["cp1", "cp2", "w1"]
     assert document["cluster"]["counts"]["certificates"] == {"ok": 33, "warning": 0, "critical": 0, "expired": 0, "missing": 0}
     assert json.loads(report.as_json(document)) == document
-    assert "Nothing is wrong." in report.text(document)
+    assert "Nothing is wrong." in report.text(document) and "(as of 2" in report.headline(document)
+    assert "Nothing is wrong on the nodes that answered." in report.text(dict(document, unreachable={"w9": "did not answer"}))
 
 
 def test_the_rows_have_the_fields_that_are_promised(nodes):

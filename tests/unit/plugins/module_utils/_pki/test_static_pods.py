@@ -258,6 +258,21 @@ def test_unless_reloaded_keeps_what_serves_its_file_and_restarts_what_does_not(t
     assert_whole(node)
 
 
+def test_one_look_tells_who_serves_what_is_on_disk(tmp_path):
+    node, new, pair = served_node(tmp_path)
+    node.add("kube-scheduler")
+
+    def current():
+        chosen, everything, _warnings = static_pods.choose(["kube-apiserver", "kube-scheduler"], str(node.manifests))
+        return static_pods.up_to_date(chosen, everything, str(node.manifests))
+
+    assert current() == set()
+    with FakeKubelet(node, pair=pair):
+        assert current() == {str(node.manifests / "kube-apiserver.yaml")}
+        new()
+        assert current() == set()
+
+
 def test_a_new_container_that_serves_another_certificate_is_no_success(tmp_path):
     node, new, pair = served_node(tmp_path)
     with FakeKubelet(node, pair=pair) as kubelet:
