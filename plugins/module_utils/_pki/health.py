@@ -12,42 +12,52 @@ import time
 from . import etcd, files, kubeconfig, pki_tree, probe
 from .errors import PkiError
 
+_ENDPOINTS = "/api/v1/namespaces/default/endpoints/kubernetes"
 _FIX = "Bring it back before a node is touched; `journalctl -u kubelet` and /var/log/pods on that node say why it is down."
 
 
 def look(layout, addresses=(), skip=(), timeout=3.0):
     """Look once at the control plane from one of its nodes (or from a node of an external etcd).
 
-    layout: pki_tree.Layout. addresses: of the apiservers; none means the hosts of etcd's members, or only this node's own where
-    etcd is elsewhere. skip: addresses that are not asked. Gives {"healthy": bool, "problems": [str],
+    layout: pki_tree.Layout. addresses: of the apiservers; none means the hosts of etcd's members, or where etcd is external those
+    that the apiservers themselves have put into the endpoints of the service `kubernetes`. skip: addresses that are not asked.
+
+    Gives {"healthy": bool, "problems": [str],
     "apiservers": [{"address", "ready", "seen"}], "etcd": {"healthy": int, "quorum": int, "members": [{"name", "url", "healthy",
     "seen", "leader", "learner"}]} or None}. Changes nothing and raises no PkiError: what cannot be asked is a problem.
     """
+    return _look(layout, addresses, skip, timeout)[0]
+
+
+def _look(layout, addresses, skip, timeout):
+    """(what look() gives, why only this node's own apiserver was asked, or None)."""
     result = {"apiservers": [], "etcd": None, "problems": []}
-    members = _members(layout, result["problems"], timeout)
+    members, trouble = _members(layout, result["problems"], timeout), None
     if layout.role == pki_tree.CONTROL_PLANE:
-        hosts = list(addresses)
+        hosts, own = list(addresses), layout.advertise_address or "127.0.0.1"
         if not hosts and "etcd" in layout.parsed:
             hosts = sorted({pki_tree.split_host_port(url)[0] for item in members for url in item["client_urls"][:1]})
-        hosts = hosts or [layout.advertise_address or "127.0.0.1"]
-        _apiservers(layout, [host for host in hosts if host not in skip], result, timeout)
+        elif not hosts:
+            hosts, trouble = _advertised(layout, own, timeout)
+        _apiservers(layout, [host for host in hosts or [own] if host not in skip], result, timeout)
     if members:
         _etcd(layout, [item for item in members if not _skipped(item, skip)], len(members), result, timeout)
     result["healthy"] = not result["problems"]
-    return result
+    return result, trouble
 
 
 def wait(layout, seconds, expect=0, addresses=(), skip=(), timeout=3.0, known=0):
     """Look until all is well, for at most `seconds`. Gives the last look, with "waited" (seconds).
 
     expect: how many apiservers and members of a stacked etcd there have to be; 0 does not count. known: how many hosts of the
-    inventory can be members of etcd, 0 for not asking; with more members than that there is nothing to wait for.
+    inventory can be members of a stacked etcd, 0 for not asking; with more members than that there is nothing to wait for. An
+    external etcd's members are nobody's business here, and it is the apiservers that must not be more than expected.
     """
     began = time.monotonic()
     while True:
-        result = look(layout, addresses, skip, timeout)
-        _count(layout, result, expect - len(skip))
-        strangers = _strangers(result, known)
+        result, trouble = _look(layout, addresses, skip, timeout)
+        _count(layout, result, expect - len(skip), trouble, bool(known))
+        strangers = "etcd" in layout.parsed and _strangers(result, known)
         result["waited"] = round(time.monotonic() - began, 2)
         if result["healthy"] or strangers or result["waited"] >= seconds:
             return result
@@ -61,12 +71,18 @@ def require(result):
                        fix=_FIX)
 
 
-def _count(layout, result, expect):
+def _count(layout, result, expect, trouble, whole):
     if expect <= 0:
         return
-    if layout.role == pki_tree.CONTROL_PLANE and len(result["apiservers"]) < expect:
-        result["problems"].append("%d apiservers are known, where %d control-plane nodes are expected" % (
-            len(result["apiservers"]), expect))
+    known = [item["address"] for item in result["apiservers"]]
+    if layout.role == pki_tree.CONTROL_PLANE and len(known) < expect:
+        result["problems"].append("%d apiservers are known, where %d control-plane nodes are expected%s" % (
+            len(known), expect, "" if trouble is None else " (this one does not name the others: %s)" % trouble))
+    elif whole and layout.role == pki_tree.CONTROL_PLANE and "etcd" not in layout.parsed and len(known) > expect:
+        # No reason to end at once: an apiserver that was taken away is named for some seconds more.
+        result["problems"].append(
+            "there are %d apiservers (%s), and the inventory of this run names only %d control-plane nodes; run it with the "
+            "whole inventory, and in AWX without job slices" % (len(known), ", ".join(known), expect))
     if result["etcd"] and "etcd" in layout.parsed and layout.role == pki_tree.CONTROL_PLANE \
             and len(result["etcd"]["members"]) < expect:
         result["problems"].append("etcd has %d members, where %d control-plane nodes are expected" % (
@@ -104,6 +120,28 @@ def _ca(layout, name):
     return path if path and os.path.exists(path) else None
 
 
+def _advertised(layout, own, timeout):
+    """(addresses of all apiservers as they registered themselves, this node's own among them; why they are not known, or None).
+
+    Each keeps its own there while it serves (Kubernetes: pkg/controlplane/reconcilers/lease.go) and takes it out when it ends;
+    one that was killed stays for 15 seconds.
+    """
+    url = "https://%s%s" % (probe.join(own, _port(layout)), _ENDPOINTS)
+    try:
+        answer = None
+        for client in filter(None, (_client(layout, "apiserver-kubelet-client"), _admin(layout))):
+            answer = probe.http_request(url, ca_path=_ca(layout, "ca"), client=client, timeout=timeout)
+            if answer.status not in (401, 403):
+                break
+        if answer is None or answer.status != 200:
+            return [own], "no client of this node may ask" if answer is None else "HTTP %d for %s" % (answer.status, _ENDPOINTS)
+        subsets = answer.json().get("subsets") or []
+        found = {item["ip"] for subset in subsets for item in (subset.get("addresses") or []) if item.get("ip")}
+        return sorted(found | {own}), None
+    except PkiError as error:
+        return [own], error.message
+
+
 def _members(layout, problems, timeout):
     urls, own = _etcd_urls(layout)
     if not urls:
@@ -117,6 +155,9 @@ def _members(layout, problems, timeout):
                                 peer_client=_client(layout, "etcd-peer"), timeout=timeout)
         except PkiError as error:
             trouble = error
+    if not own:
+        # An external etcd may keep its members to itself (no JSON gateway, or users of its own); those named answer for it.
+        return [{"id": url, "name": "", "client_urls": [url], "peer_urls": [], "learner": False, "named": True} for url in urls]
     problems.append("etcd's members are unknown: %s" % trouble)
     return []
 
@@ -130,9 +171,13 @@ def _etcd_urls(layout):
         "kube-apiserver", {}).get("--etcd-servers") else [], False
 
 
+def _port(layout):
+    port = layout.flags.get("kube-apiserver", {}).get("--secure-port", "")
+    return int(port) if port.isdigit() else 6443
+
+
 def _apiservers(layout, hosts, result, timeout):
-    flags = layout.flags.get("kube-apiserver", {})
-    port = int(flags["--secure-port"]) if flags.get("--secure-port", "").isdigit() else 6443
+    port = _port(layout)
     client, ca = _client(layout, "apiserver-kubelet-client"), _ca(layout, "ca")
 
     def call(host):
@@ -185,5 +230,6 @@ def _etcd(layout, members, total, result, timeout):
                 item["name"] or item["id"], urls.get(item["id"]) or ", ".join(item["peer_urls"]), text))
     voters = total - sum(1 for item in members if item["learner"])
     result["etcd"] = {"members": described, "healthy": sum(1 for item in described if item["healthy"]), "quorum": voters // 2 + 1}
-    if urls and leader is None and not result["problems"]:
+    # Who answers a linearizable read has a leader.
+    if urls and leader is None and not result["problems"] and not any(item.get("named") for item in members):
         result["problems"].append("etcd has no leader")

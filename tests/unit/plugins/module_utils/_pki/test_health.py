@@ -144,3 +144,77 @@ def test_waiting_ends_when_it_is_well_again(cluster):
     threading.Timer(0.5, lambda: cluster.ready["127.0.0.2"].update({"/readyz": (200, b"ok")})).start()
     result = health.wait(cluster.layout(), 20, expect=3)
     assert result["healthy"] and 0.4 < result["waited"] < 20
+
+
+class TestExternalEtcd:
+    """No etcd among the static pods: the apiservers themselves say who they are."""
+
+    PAGE = "/api/v1/namespaces/default/endpoints/kubernetes"
+
+    @pytest.fixture
+    def layout(self, cluster):
+        found = cluster.layout()
+        del found.flags["etcd"]
+        found.parsed = {"kube-apiserver": None}
+        servers = ["https://127.0.0.1:%d" % etcd.port for etcd in cluster.etcds[:1]]
+        found.flags["kube-apiserver"]["--etcd-servers"] = ",".join(servers)
+        found.paths["apiserver-etcd-client"] = found.paths.pop("etcd-healthcheck-client")
+        self.registered(cluster, HOSTS)
+        return found
+
+    def registered(self, cluster, hosts):
+        subset = {"addresses": [{"ip": host} for host in hosts], "ports": [{"port": cluster.api}]}
+        cluster.ready["127.0.0.1"][self.PAGE] = (200, json.dumps({"kind": "Endpoints", "subsets": [subset]}).encode())
+
+    @pytest.mark.parametrize("known", [0, 3, 6])
+    def test_every_apiserver_is_asked_however_many_members_there_are(self, cluster, layout, known):
+        result = health.wait(layout, 0, expect=3, known=known)
+        assert result["problems"] == [] and result["healthy"]
+        assert [item["address"] for item in result["apiservers"]] == ["%s:%d" % (host, cluster.api) for host in HOSTS]
+        assert all(server.asked for server in cluster.servers) and result["etcd"]["healthy"] == 3
+
+    def test_one_apiserver_before_more_members_than_the_inventory_has_hosts(self, cluster, layout):
+        self.registered(cluster, HOSTS[:1])
+        assert health.wait(layout, 0, expect=1, known=1)["problems"] == []
+
+    def test_one_that_is_not_ready_or_has_ended_is_told(self, cluster, layout):
+        cluster.ready["127.0.0.2"]["/readyz"] = (500, b"")
+        assert "apiserver at 127.0.0.2" in health.wait(layout, 0, expect=3)["problems"][0]
+        cluster.ready["127.0.0.2"]["/readyz"] = (200, b"ok")
+        self.registered(cluster, ["127.0.0.1", "127.0.0.3"])
+        assert health.wait(layout, 0, expect=3)["problems"] == [
+            "2 apiservers are known, where 3 control-plane nodes are expected"]
+
+    def test_this_nodes_own_is_asked_before_it_has_registered(self, cluster, layout):
+        self.registered(cluster, HOSTS[1:])
+        assert health.wait(layout, 0, expect=3)["healthy"]
+
+    def test_a_slice_of_the_inventory_is_refused(self, layout):
+        (problem,) = health.wait(layout, 0, expect=2, known=5)["problems"]
+        assert problem.startswith("there are 3 apiservers (127.0.0.1:") and "names only 2 control-plane nodes" in problem
+        assert health.wait(layout, 0, expect=2)["healthy"]  # nobody asked for the whole inventory
+
+    @pytest.mark.parametrize("status", [401, 403, 500])
+    def test_why_the_others_are_not_known_is_told(self, cluster, layout, status):
+        cluster.ready["127.0.0.1"][self.PAGE] = (status, b"{}")
+        (problem,) = health.wait(layout, 0, expect=3)["problems"]
+        assert "1 apiservers are known" in problem and "HTTP %d for %s" % (status, self.PAGE) in problem
+        assert health.wait(layout, 0, expect=1)["healthy"]  # a single one knows itself
+
+    def test_admin_conf_asks_where_the_kubelets_client_may_not(self, cluster, layout, tmp_path):
+        admin = cluster.authority.leaf("admin", usages=("client",))
+        pair = [Path(path).read_bytes() for path in admin[:2]]
+        (tmp_path / "admin.conf").write_text(kubeconfig.build("https://127.0.0.1:1", b"x", "kubernetes-admin", *pair))
+        page = cluster.ready["127.0.0.1"][self.PAGE]
+        cluster.ready["127.0.0.1"][self.PAGE] = lambda peer: page if "admin" in str(peer) else (403, b"Forbidden")
+        layout.kubernetes_dir = str(tmp_path)
+        assert health.wait(layout, 0, expect=3)["healthy"]
+
+    def test_an_etcd_that_keeps_its_members_to_itself_answers_at_the_addresses_named(self, cluster, layout):
+        cluster.member[HOSTS[0]].clear()
+        cluster.member[HOSTS[0]]["/health"] = (200, b'{"health":"true"}')
+        result = health.look(layout)
+        assert result["healthy"] and [item["url"] for item in result["etcd"]["members"]] == [
+            "https://127.0.0.1:%d" % cluster.etcds[0].port]
+        cluster.member[HOSTS[0]]["/health"] = (503, b'{"health":"false"}')
+        assert "is not healthy" in health.look(layout)["problems"][0]
