@@ -128,7 +128,8 @@ def variables() -> dict[str, Variable]:
         for play in plays:
             for _role, option, expression in handed_over(play):
                 names = set(VARIABLE.findall(expression))
-                if len(names) == 1 and expression.startswith("{{") and expression.endswith("}}"):
+                # Whether a variable is set is not what it means.
+                if len(names) == 1 and re.fullmatch(r"\{\{.*(?<! defined )\}\}", expression, re.DOTALL):
                     name = names.pop()
                     # A default may stand in the playbook and not in the role, whose options are all given.
                     spec = dict(options[option])

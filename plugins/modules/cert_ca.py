@@ -38,7 +38,10 @@ options:
     required: true
     choices: [staged, prepared, switched, completed, rolled_back, cross_signed, present]
   names:
-    description: The authorities of the cluster. Those that the node does not have are passed over.
+    description:
+      - The authorities of the cluster. Those that the node does not have are passed over.
+      - V(etcd-ca) is refused where etcd is external, which means that C(kube-apiserver) uses one that is no static pod of this
+        node.
     type: list
     elements: str
     choices: [ca, front-proxy-ca, etcd-ca, sa]
@@ -252,6 +255,7 @@ def _cluster(module, options):
     if layout.role not in (pki_tree.CONTROL_PLANE, pki_tree.ETCD):
         raise PkiError("is no control-plane node: there is no authority on it", path=options["kubernetes_dir"],
                        fix="Run this on the hosts of the group kube_control_plane; workers follow with kubelet_credential.")
+    authorities.refuse_external_etcd(layout, options["names"])
     tree = pki_tree.read_tree(layout)
     if options["state"] == "cross_signed":
         return _cross_signed(module, options, layout)

@@ -32,6 +32,12 @@ options:
     elements: str
     choices: [ca, front-proxy-ca, etcd-ca, sa]
     default: [ca, front-proxy-ca, etcd-ca, sa]
+  named:
+    description:
+      - With O(nodes), whether a person asked for O(names). Otherwise the authority of an external etcd is left out of the plan,
+        where it would be refused.
+    type: bool
+    default: true
   target:
     description:
       - With O(nodes), where to plan to. V(status) plans nothing.
@@ -183,7 +189,7 @@ def look(module):
     """Do what the options say and give the module's result. Raises PkiError."""
     options = module.params
     if options["nodes"] is not None:
-        return derived(options["nodes"], options["names"], options["target"])
+        return derived(options["nodes"], options["names"], options["target"], options["named"])
     layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     tree = pki_tree.read_tree(layout)
     result = {"changed": False, "node": authorities.facts(tree, options["state_dir"])}
@@ -232,8 +238,11 @@ def _mounted(layout, seconds, former):
     return {"files": count, "lagging": lagging + tokens}
 
 
-def derived(nodes, names, target):
-    """Give the result for the facts of all nodes: the phases, their explanation and the plan. Raises PkiError."""
+def derived(nodes, names, target, named=True):
+    """Give the result for the facts of all nodes: the phases, their explanation and the plan. Raises PkiError.
+
+    named: whether a person asked for these names, so that what cannot be planned is refused and not left out.
+    """
     for facts in nodes:
         if not isinstance(facts, dict) or not {"node", "role", "authorities", "pending", "journal"} <= set(facts):
             raise PkiError("nodes holds something that is not the node of this module's result",
@@ -245,7 +254,12 @@ def derived(nodes, names, target):
               "plan": [], "plan_text": [], "phases": [], "new_clients": [], "names": list(names)}
     if target == "status":
         return result
-    chosen = _chosen(states, names, target)
+    both = [facts["node"] for facts in nodes if facts["role"] == pki_tree.ETCD]
+    if both and "ca" in names:
+        raise PkiError("runs etcd in a static pod beside no apiserver, and is a node of the cluster at the same time: its "
+                       "kubelet would not be brought along", path=both[0],
+                       fix="Move etcd to a host of its own (group etcd), or take the node out of kube_node if it is none.")
+    chosen = _chosen(states, [name for name in names if named or not states[name].external_etcd], target)
     steps = rotation.plan(nodes, chosen, TARGETS[target], fresh=target == "all") if chosen else []
     phases = list(dict.fromkeys(step.phase for step in steps))
     result.update(names=chosen, plan=[step.as_dict() for step in steps], plan_text=_text(steps, phases, nodes), phases=phases,
@@ -288,6 +302,7 @@ def main():
         nodes={"type": "list", "elements": "dict"},
         names={"type": "list", "elements": "str", "choices": names, "default": list(names)},
         target={"type": "str", "choices": ["status", "prepare", "switch", "complete", "rollback", "all"], "default": "status"},
+        named={"type": "bool", "default": True},
         dependents={"type": "bool", "default": False},
         prove={"type": "str", "choices": ["accepted", "refused"]},
         mounted_timeout={"type": "int", "default": 0},

@@ -103,6 +103,16 @@ def parse_bundle(name, data, path):
     return x509.parse_public_keys(data, path) if name == "sa" else x509.parse_certificates(data, path)
 
 
+def refuse_external_etcd(layout, names):
+    """Raise PkiError where etcd's authority is among the names and etcd is no static pod of this node's.
+
+    Even where its key is here: its members do not follow what changes on the control-plane nodes.
+    """
+    if "etcd-ca" in names and layout.external_etcd and "etcd-ca" in layout.paths:
+        raise PkiError("etcd is external (%s), so etcd-ca cannot be changed from here" % layout.external_etcd,
+                       path=layout.paths["etcd-ca"][0], fix=rotation.LEAVE_ETCD_OUT)
+
+
 def held_here(layout, names=rotation.AUTHORITIES, with_keys=True):
     """Give {name: Held} of the authorities that this node has a file of."""
     found = {}
@@ -129,7 +139,7 @@ def facts(tree, state_dir=files.STATE_DIR, names=rotation.AUTHORITIES):
     result = {"node": layout.node_name, "role": layout.role,
               "journal": JOB if files.Journal(JOB, state_dir).load() else None,
               "pending": pending, "seconds": restarts.took(record), "staged": False,
-              "authorities": {}, "certificates": {}}
+              "external_etcd": layout.external_etcd, "authorities": {}, "certificates": {}}
     for name, held in held_here(layout, names, with_keys=False).items():
         result["authorities"][name] = _view(tree, held)
         result["staged"] = result["staged"] or held.next is not None

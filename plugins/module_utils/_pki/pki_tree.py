@@ -69,6 +69,12 @@ class Layout:
         return os.path.join(self.root, path.lstrip("/")) if self.root and not path.startswith(self.root) else path
 
     @property
+    def external_etcd(self):
+        """Where this node's apiserver finds etcd (the value of --etcd-servers) when that is no static pod here, else None."""
+        servers = self.flags.get("kube-apiserver", {}).get("--etcd-servers")
+        return servers if servers and "etcd" not in self.parsed else None
+
+    @property
     def minor(self):
         """Kubernetes 1.<minor> as int: from the manifests' images, else asked of the kubelet (a process), else None."""
         if self.image_minor is None:
@@ -224,7 +230,10 @@ def _role(layout):
     if "kube-apiserver" in layout.parsed or exists(os.path.join(layout.pki_dir, "apiserver.crt")) \
             or exists(os.path.join(layout.kubernetes_dir, "controller-manager.conf")):
         return CONTROL_PLANE
-    if "etcd" in layout.parsed or exists(os.path.join(layout.pki_dir, "etcd", "server.crt")):
+    if "etcd" in layout.parsed:
+        return ETCD
+    # Certificates of an etcd beside a kubelet that is a node's own do not make that node less of a worker.
+    if exists(os.path.join(layout.pki_dir, "etcd", "server.crt")) and not exists(layout.kubelet["kubeconfig_path"]):
         return ETCD
     if exists(layout.kubelet["kubeconfig_path"]) or exists(layout.kubelet["config_path"]) \
             or exists(layout.kubelet["bootstrap_kubeconfig_path"]):

@@ -7,6 +7,7 @@ keys). An authority is known by the digest of its public key: renewed with the s
 
 The facts of a node (authorities.facts gives them):
   {"node": str, "role": "control-plane" | "worker" | "etcd", "journal": str or None,
+   "external_etcd": where the apiserver finds an etcd that is no static pod (str), or None,
    "pending": [components that still run with what they read before the last change],
    "authorities": {name: {"signer": digest or None, "bundle": [digest], "next": digest or None, "previous": digest or None,
                           "trust": {file name: [digest]}, "leaves": {name: digest or None}, "split": bool or None,
@@ -32,6 +33,8 @@ LEVELS = (STABLE, PREPARED, SWITCHED, STABLE)
 _ON_THE_WAY = (COMPLETING, PREPARING, SWITCHING, COMPLETING)
 _AT = ("as before the rotation", PREPARED, SWITCHED, "completed")
 PHASES = ("prepare", "switch", "complete")
+LEAVE_ETCD_OUT = ("Rotate it with the tool that set etcd up, which also gives the control-plane nodes their certificate for it; "
+                  "the others with kubepki_cas=ca,front-proxy-ca,sa.")
 _UNDO = {1: "rollback of prepare", 2: "rollback of switch"}
 TARGETS = {"prepared": 1, "switched": 2, "completed": 3, "rolled_back": 0}
 
@@ -55,7 +58,8 @@ class State:
     completion the new one is old). levels: {node: 0..3, or None for a node that knows neither}. pending: {node: [what is
     still to be done there, as sentences without a full stop]}. kinds: {node: set of "stage", "files", "flags", "pods",
     "client", "kubelet", "tidy"}. behind: [nodes that were away during a phase, or come from elsewhere]. evidence: [sentences]
-    why it is in this phase, or why it is refused. extras: [digests] that everybody trusts besides.
+    why it is in this phase, or why it is refused. extras: [digests] that everybody trusts besides. external_etcd: whether it is
+    the authority of an etcd that is not kubeadm's, which is nobody's to rotate here, wherever its key is.
     """
 
     def __init__(self, authority):
@@ -64,6 +68,7 @@ class State:
         self.old = self.new = None
         self.levels, self.pending, self.kinds = {}, {}, {}
         self.behind, self.evidence, self.extras = [], [], []
+        self.external_etcd = False
 
     @property
     def refused(self):
@@ -98,11 +103,29 @@ def derive(authority, nodes):
     keepers = [(facts, view) for facts, view in known if facts["role"] != "worker"]
     if not keepers:
         return state
+    if authority == "etcd-ca" and not _stacked(state, keepers):
+        return state
     if not _identify(state, keepers):
         return state
     _level_all(state, known)
     _name(state, keepers)
     return state
+
+
+def _stacked(state, keepers):
+    """Whether etcd runs in static pods of the control-plane nodes."""
+    places = {facts["node"]: facts.get("external_etcd") for facts, _view in keepers if facts["role"] == "control-plane"}
+    outside = sorted(node for node in places if places[node])
+    if not outside:
+        return True
+    inside = sorted(set(places) - set(outside))
+    if inside:
+        return _refuse(state, IMPOSSIBLE, ["%s: etcd is a static pod" % node for node in inside] + [
+            "%s: etcd is no static pod, the apiserver goes to %s" % (node, places[node]) for node in outside])
+    state.external_etcd = True
+    servers = list(dict.fromkeys(places[node] for node in outside))
+    return _refuse(state, EXTERNAL, ["etcd is no static pod of %s: the apiservers go to %s, whose authority and members belong "
+                                     "to whoever set that up" % (", ".join(outside), " and ".join(servers))])
 
 
 def derive_all(nodes, names=AUTHORITIES):
@@ -348,7 +371,8 @@ def explain(state):
         IMPOSSIBLE: "the nodes contradict one another",
         ABSENT: "no control-plane node has it",
     }
-    lines = ["%s is %s: %s." % (state.authority, state.phase, words[state.phase])]
+    said = "it is left alone, etcd is not the cluster's own" if state.external_etcd else words[state.phase]
+    lines = ["%s is %s: %s." % (state.authority, state.phase, said)]
     lines += ["  %s." % text for text in state.evidence]
     for node in sorted(state.pending):
         lines += ["  %s%s: %s." % (node, " (was away)" if node in state.behind else "", text) for text in state.pending[node]]
@@ -392,9 +416,11 @@ def refuse(states, target, fresh=False):
     goal = TARGETS[target]
     for name in sorted(states):
         state = states[name]
-        if state.refused:
+        if state.refused:  # no order of phases helps these
             raise PkiError("the state of %s does not allow a rotation (%s): %s" % (name, state.phase, "; ".join(state.evidence)),
                            path=name, fix=_fix(state))
+    for name in sorted(states):
+        state = states[name]
         reached = _highest(state)
         if state.new is None:
             _refuse_without_successor(state, goal, fresh)
@@ -427,6 +453,8 @@ def _who(state):
 
 
 def _fix(state):
+    if state.external_etcd:
+        return LEAVE_ETCD_OUT
     if state.phase == EXTERNAL:
         return "Leave it out of kubepki_cas, or rotate it where its key is kept."
     if state.phase == ABSENT:

@@ -640,3 +640,84 @@ def test_a_plan_says_when_the_api_will_be_away(tmp_path):
     assert sum("the API is away meanwhile" in line for line in alone) == 3
     both = cluster_pki.derived([first.facts(), second.facts()], rotation.AUTHORITIES, "all")["plan_text"]
     assert not any("away" in line for line in both)
+
+
+class TestExternalEtcd:
+    """The apiserver goes to an etcd that is no static pod, with a certificate that somebody else gave it."""
+
+    NAMES = ["ca", "front-proxy-ca", "sa"]
+    PLACE = "https://10.0.0.9:2379"
+
+    @pytest.fixture(params=[False, True], ids=["its key is elsewhere", "its key is here"])
+    def host(self, request, tmp_path):
+        host = Host(tmp_path)
+        manifest = host.node.kubernetes("manifests/kube-apiserver.yaml")
+        manifest.write_text(manifest.read_text().replace("https://127.0.0.1:2379", self.PLACE))
+        for name in ("manifests/etcd.yaml", *["pki/etcd/%s" % one for one in (
+                "server.crt", "server.key", "peer.crt", "peer.key", "healthcheck-client.crt", "healthcheck-client.key")]):
+            host.node.kubernetes(name).unlink()
+        if not request.param:
+            host.node.kubernetes("pki/etcd/ca.key").unlink()
+        return host
+
+    def derived(self, host, target="all", named=True, names=rotation.AUTHORITIES):
+        return cluster_pki.derived([host.facts()], list(names), target, named)
+
+    def test_the_facts_say_where_it_is(self, host):
+        assert host.facts()["external_etcd"] == self.PLACE
+        assert self.derived(host, "status")["phase"] == {**dict.fromkeys(self.NAMES, "stable"), "etcd-ca": "external"}
+
+    @pytest.mark.parametrize("target", ["prepare", "switch", "complete", "rollback", "all"])
+    @pytest.mark.parametrize("names", [["etcd-ca"], ["ca", "etcd-ca"], list(rotation.AUTHORITIES)])
+    def test_named_it_is_refused_with_the_reason(self, host, target, names):
+        with pytest.raises(PkiError) as error:
+            self.derived(host, target, names=names)
+        assert self.PLACE in str(error.value) and "kubepki_cas=ca,front-proxy-ca,sa" in str(error.value)
+
+    def test_not_named_it_is_left_out_and_that_is_said(self, host):
+        found = self.derived(host, named=False)
+        assert found["names"] == self.NAMES and found["phases"] == ["prepare", "switch", "complete"]
+        assert any(line.startswith("etcd-ca is external") for line in found["explanation"])
+        assert not any("etcd" in line for line in found["plan_text"])
+        assert self.derived(host, "rollback", named=False)["plan"] == []
+
+    def test_no_other_authority_is_left_out_unasked(self, host):
+        host.node.kubernetes("pki/front-proxy-ca.key").unlink()
+        with pytest.raises(PkiError, match="front-proxy-ca does not allow"):
+            self.derived(host, named=False)
+
+    @pytest.mark.parametrize("far", [1, 2])
+    def test_the_others_go_there_and_back_and_nothing_of_etcds_changes(self, host, far):
+        own = [host.node.kubernetes(path) for path in ("pki/etcd/ca.crt", "pki/apiserver-etcd-client.crt",
+                                                       "pki/apiserver-etcd-client.key")]
+        before, mine = host.snapshot(), [path.read_bytes() for path in own]
+        host.stage(self.NAMES)
+        for level in range(1, far + 1):
+            host.level(level, self.NAMES)
+            assert [path.read_bytes() for path in own] == mine
+        for level in range(far - 1, -1, -1):
+            host.level(level, self.NAMES)
+        assert host.snapshot() == before
+
+    def test_a_whole_rotation_ends_stable(self, host):
+        mine = host.node.kubernetes("pki/apiserver-etcd-client.crt").read_bytes()
+        host.stage(self.NAMES)
+        for level in (1, 2, 3):
+            host.level(level, self.NAMES)
+        assert self.derived(host, "status")["phase"]["front-proxy-ca"] == "stable"
+        assert host.node.kubernetes("pki/apiserver-etcd-client.crt").read_bytes() == mine
+
+    def test_the_module_that_changes_files_refuses_it_too(self, host):
+        layout = host.tree().layout
+        authorities.refuse_external_etcd(layout, self.NAMES)
+        with pytest.raises(PkiError, match=r"etcd is external \(https://10.0.0.9:2379\)"):
+            authorities.refuse_external_etcd(layout, [*self.NAMES, "etcd-ca"])
+
+
+def test_a_node_that_is_also_a_host_of_etcd_in_a_static_pod_is_refused_and_not_forgotten(tmp_path):
+    cluster = Cluster()
+    first, other = Host(tmp_path / "a", cluster), Host(tmp_path / "b", cluster, "w1", role="worker")
+    other.node.manifest("etcd", ["--cert-file=/etc/kubernetes/pki/etcd/server.crt"], image="registry/etcd:3.4.13-0")
+    assert other.facts()["role"] == "etcd"
+    with pytest.raises(PkiError, match="w1.*would not be brought along"):
+        cluster_pki.derived([first.facts(), other.facts()], rotation.AUTHORITIES, "prepare")

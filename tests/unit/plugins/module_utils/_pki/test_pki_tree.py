@@ -67,6 +67,23 @@ def test_with_an_external_etcd_only_the_named_client_certificate_is_there(tmp_pa
     assert tree.items["apiserver-etcd-client"].externally_managed and tree.items["etcd-ca"].externally_managed
 
 
+def test_an_external_etcd_is_known_by_where_the_apiserver_goes(tmp_path):
+    assert read(throwaway.Node(tmp_path / "stacked")).layout.external_etcd is None
+    assert read(throwaway.Node(tmp_path / "worker", role="worker")).layout.external_etcd is None
+    node = throwaway.Node(tmp_path / "outside", etcd=False)
+    assert read(node).layout.external_etcd is None  # nothing is said of any
+    node.manifest("kube-apiserver", ["--etcd-servers=https://10.0.0.9:2379,https://10.0.0.8:2379"])
+    assert read(node).layout.external_etcd == "https://10.0.0.9:2379,https://10.0.0.8:2379"
+
+
+def test_a_worker_that_keeps_certificates_of_an_etcd_stays_a_worker(tmp_path):
+    node = throwaway.Node(tmp_path, name="w1", role="worker")
+    node.write("/etc/kubernetes/pki/etcd/server.crt", node.cluster.leaf("etcd-server", "w1", "10.0.0.1")[0].pem)
+    tree = read(node)
+    assert tree.layout.role == "worker" and "ca" in tree.items
+    assert [item.path for item in tree.others] == [str(node.path("/etc/kubernetes/pki/etcd/server.crt"))]
+
+
 def test_super_admin_is_listed_from_1_29_on(tmp_path):
     tree = read(throwaway.Node(tmp_path, minor=29))
     assert tree.items["super-admin.conf"].missing

@@ -301,6 +301,43 @@ def test_keys_kept_elsewhere_are_named():
     assert state.phase == "impossible" and any("cp2" in text for text in state.evidence)
 
 
+OUTSIDE = "https://10.0.0.9:2379"
+
+
+def outside(cluster: Cluster, with_key: bool) -> Cluster:
+    """An etcd that is not kubeadm's; the key of its authority may lie on the control-plane nodes all the same."""
+    for facts in cluster.nodes[:3]:
+        facts["external_etcd"] = OUTSIDE
+        if not with_key:
+            facts["authorities"]["etcd-ca"]["signer"] = None
+    return cluster
+
+
+@pytest.mark.parametrize("with_key", [False, True])
+@pytest.mark.parametrize("target", list(rotation.TARGETS))
+def test_the_authority_of_an_external_etcd_is_refused_with_the_reason_and_the_others_are_not(with_key, target):
+    cluster = outside(Cluster(), with_key)
+    state = rotation.derive("etcd-ca", cluster.nodes)
+    assert state.phase == "external" and state.refused and OUTSIDE in state.evidence[0]
+    assert "not the cluster's own" in rotation.explain(state)[0]
+    with pytest.raises(PkiError, match="belong to whoever set that up.*kubepki_cas=ca,front-proxy-ca,sa"):
+        rotation.plan(cluster.nodes, NAMES, target, fresh=True)
+    names = ("ca", "front-proxy-ca", "sa")
+    assert {rotation.derive(name, cluster.nodes).phase for name in names} == {"stable"}
+    if target != "rolled_back":
+        steps = rotation.plan(cluster.nodes, names, target, fresh=True)
+        assert not any("etcd" in step.restarts for step in steps)
+        assert {name for step in steps for name in step.authorities} == set(names)
+
+
+def test_an_etcd_that_is_external_for_some_nodes_alone_is_refused_with_the_evidence():
+    cluster = outside(Cluster(), True)
+    cluster.nodes[1]["external_etcd"] = None
+    state = rotation.derive("etcd-ca", cluster.nodes)
+    assert state.phase == "impossible" and not state.external_etcd
+    assert state.evidence[0] == "cp2: etcd is a static pod" and OUTSIDE in state.evidence[2]
+
+
 @pytest.mark.parametrize("reached, target, words", [
     (None, "switched", "prepare"), ("prepared", "completed", "switch"), ("switched", "prepared", "rollback"),
     ("switched", "switched", None)])
