@@ -43,6 +43,12 @@ options:
     type: list
     elements: str
     default: []
+  skip_missing:
+    description:
+      - Pass over those in O(names) that the node has no manifest of, such as C(etcd) where it runs elsewhere. Otherwise they are
+        refused.
+    type: bool
+    default: false
   reload_timeout:
     description:
       - Seconds to wait for what is in O(unless_reloaded). A kube-apiserver of 1.20 takes up to a minute.
@@ -188,6 +194,11 @@ def restart(module):
     names = options["names"] + [name for name in options["unless_reloaded"] if name not in options["names"]]
     if not names:
         raise PkiError("names is empty, and so is unless_reloaded", fix="Name the static pods to restart.")
+    if options["skip_missing"]:
+        names, options["names"] = (static_pods.present(found, options["manifest_dir"], options["state_dir"])
+                                   for found in (names, options["names"]))
+        if not names:
+            return {"changed": False, "pods": [], "restored": []}
     if module.check_mode:
         return _plan(names, options)
     result = static_pods.bounce(
@@ -231,6 +242,7 @@ def main():
     spec.update(
         names={"type": "list", "elements": "str", "default": []},
         unless_reloaded={"type": "list", "elements": "str", "default": []},
+        skip_missing={"type": "bool", "default": False},
         reload_timeout={"type": "int", "default": 75},
         state={"type": "str", "choices": ["restarted", "restored"], "default": "restarted"},
         manifest_dir={"type": "path", "default": "/etc/kubernetes/manifests"},

@@ -98,3 +98,23 @@ def test_a_failure_says_what_is_known_of_each_pod(node):
         code, result = call(node, names=["kube-scheduler"], timeout=2)
     assert code != 0 and "kube-scheduler is not healthy" in result["msg"]
     assert result["pods"][0]["name"] == "kube-scheduler" and result["pods"][0]["proof"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_what_is_not_on_the_node_is_passed_over_only_where_that_is_asked_for(node, check):
+    names = ["kube-scheduler", "etcd"]
+    code, result = call(node, names=names, _ansible_check_mode=True)
+    assert code == 1 and "no static pod named etcd" in result["msg"]
+    with FakeKubelet(node):
+        code, result = call(node, names=names, skip_missing=True, _ansible_check_mode=check)
+    assert (code, result["changed"], [pod["name"] for pod in result["pods"]]) == (0, True, ["kube-scheduler"])
+    code, result = call(node, names=["etcd"], skip_missing=True, _ansible_check_mode=check)
+    assert (code, result["changed"], result["pods"]) == (0, False, [])
+    code, result = call(node, names=["etcd"], skip_missing=True, manifest_dir=str(node.root / "none"), _ansible_check_mode=check)
+    assert (code, result["changed"]) == (0, False)
+
+
+def test_a_manifest_that_cannot_be_read_is_not_passed_over(node):
+    (node.manifests / "etcd.yaml").write_text("{")
+    code, result = call(node, names=["etcd"], skip_missing=True)
+    assert code == 1 and "etcd.yaml" in result["msg"]
