@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help venv collection lint test test-unit test-integration test-lab test-ansible-units test-matrix test-chaos test-requests \
-	test-external test-recovery test-single bench demo lab-up lab-down docs changelog picture build clean
+	test-external test-external-etcd test-recovery test-single bench demo lab-up lab-down docs changelog picture build clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -71,7 +71,7 @@ test-chaos: venv ## a kill at every single write of a rotation, and 50 disturbed
 	$(BIN)/python -m tests.lab.chaos --write
 
 # Jobs with small labs of their own, each with its own target.
-OWN_LAB = requests external_ca recovery single
+OWN_LAB = requests external_ca external_etcd recovery single
 test-lab: venv ## the playbooks on a real three-control-plane cluster (root on Debian)
 	@if $(LAB_OK); then $(BIN)/python -m pytest tests/lab/jobs $(OWN_LAB:%=--ignore=tests/lab/jobs/test_%.py) $(call JUNIT,lab); else \
 		echo "lab tests are skipped: see the reason above"; \
@@ -82,6 +82,9 @@ test-requests: venv ## the Certificates API on a small real cluster of its own
 
 test-external: venv ## a cluster whose CA key is elsewhere, on a small real cluster of its own
 	$(BIN)/python -m pytest tests/lab/jobs/test_external_ca.py
+
+test-external-etcd: venv ## a cluster whose etcd is a service on a host of its own, on a small real cluster
+	$(BIN)/python -m pytest tests/lab/jobs/test_external_etcd.py
 
 test-single: venv ## a cluster of one control-plane node: the outage is announced and measured
 	$(BIN)/python -m pytest tests/lab/jobs/test_single.py

@@ -30,7 +30,9 @@ attributes:
     support: full
 options:
   addresses:
-    description: Addresses of the apiservers. By default those of etcd's members, where etcd runs on the control-plane nodes.
+    description:
+      - Addresses of the apiservers. By default those of etcd's members, where etcd runs in static pods of the control-plane
+        nodes, and otherwise those that the apiservers have registered themselves (the endpoints of the service C(kubernetes)).
     type: list
     elements: str
     default: []
@@ -46,7 +48,8 @@ options:
   known:
     description:
       - How many hosts of the inventory can be members of etcd; V(0) does not ask.
-      - More members mean that the run does not see the whole cluster, as in a slice of a job.
+      - More members mean that the run does not see the whole cluster, as in a slice of a job. With an external etcd, more
+        apiservers than O(expect) mean that.
     type: int
     default: 0
   wait:
