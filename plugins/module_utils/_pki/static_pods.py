@@ -159,7 +159,7 @@ def present(names, manifest_dir, state_dir=files.STATE_DIR):
     """Give those of the names that this node has a manifest of: in its place, not readable, or left out by a killed run."""
     everything, _foreign, problems = manifests.read_manifest_dir(manifest_dir) if os.path.isdir(manifest_dir) else ([], [], [])
     known = {_stem(path) for path in [item.path for item in everything] + [problem.path or "" for problem in problems]}
-    known.update(_stem(path) for path in pending(state_dir))
+    known.update(_stem(path) for path in parked.pending(state_dir))
     known.update(name for item in everything for name in (item.component, item.name))
     return [name for name in names if name in known]
 
