@@ -101,7 +101,7 @@ bench: venv ## the ratios of docs/performance.md
 lab-up: ## a kubeadm cluster of three control-plane nodes and two workers (LAB=name)
 	$(PYTHON) -m tests.lab up --name $(LAB)
 
-lab-down: ## remove it
+lab-down: ## remove that cluster
 	$(PYTHON) -m tests.lab down --name $(LAB)
 
 docs: venv ## the roles' READMEs and docs/reference, from what is declared
