@@ -56,6 +56,9 @@ def parser() -> argparse.ArgumentParser:
     watch.add_argument("--live", action="store_true", help="show a running counter")
     commands.add_parser("prepare", help="only make the caches: node root, binaries, images")
     commands.add_parser("check", help="can the lab run on this machine? exit code 1 when not")
+    expire = commands.add_parser("expire", parents=[named], help="let certificates end, as if nodes had been off for too long")
+    expire.add_argument("--cas", action="store_true", help="those of the CAs too, on all nodes")
+    expire.add_argument("node", nargs="*", help="which nodes (default: all)")
     for action, text in (("stop", "cut a node's power"), ("start", "switch it on again"), ("unplug", "pull its network cable"),
                          ("plug", "put the cable back"), ("pause", "freeze its processes"), ("resume", "let them go on")):
         sub = commands.add_parser(action, parents=[named], help=text)
@@ -109,19 +112,33 @@ def _run(options: argparse.Namespace) -> int:
         command = options.cmd[1:] if options.cmd[:1] == ["--"] else options.cmd
         return lab.ssh(options.node, command)
     if options.command == "inventory":
-        text = lab.inventory()
-        if options.output:
-            options.output.write_text(text)
-        else:
-            print(text, end="")
-        return 0
+        return _inventory(lab, options.output)
     if options.command == "watch":
         from .watch import run_until_stopped
 
         return run_until_stopped(lab, output=options.output, seconds=options.seconds, live=options.live)
+    if options.command == "expire":
+        return _expire(lab, options.node, options.cas)
     actions = {"stop": lab.stop_node, "start": lab.start_node, "unplug": lab.unplug, "plug": lab.plug,
                "pause": lab.pause_node, "resume": lab.resume_node}
     actions[options.command](options.node)
+    return 0
+
+
+def _inventory(lab: Lab, output: Path | None) -> int:
+    text = lab.inventory()
+    if output:
+        output.write_text(text)
+    else:
+        print(text, end="")
+    return 0
+
+
+def _expire(lab: Lab, names: Sequence[str], cas: bool) -> int:
+    from .expire import cold
+
+    cold(lab, [lab.node(name).name for name in names] or list(lab.addresses), cas)
+    print("the certificates have ended; playbooks/recover.yml brings the cluster back")
     return 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import cli, host, state
+from tests.lab import cli, expire, host, state
 from tests.lab.lab import Lab, LabStatus, NodeStatus
 from tests.lab.settings import Settings
 
@@ -60,6 +60,18 @@ def test_an_unknown_node_is_named_with_those_there_are(home: Path, capsys: pytes
     kept_lab(home)
     assert cli.main(["ssh", "cp9", "true"]) == 1
     assert "its nodes are cp1, cp2, cp3, w1, w2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("words", "nodes", "cas"), [([], ["cp1", "cp2", "cp3", "w1", "w2"], False),
+                                                     (["--cas", "w2"], ["w2"], True)])
+def test_certificates_end_on_all_nodes_or_on_some(home: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], nodes: list[str],
+                                                  cas: bool) -> None:
+    seen: list[tuple[str, list[str], bool]] = []
+    monkeypatch.setattr(expire, "cold", lambda lab, names, cas: seen.append((lab.name, names, cas)))
+    kept_lab(home)
+    assert cli.main(["expire", *words]) == 0
+    assert seen == [("lab", nodes, cas)]
+    assert cli.main(["expire", "w1", "w9"]) == 1 and len(seen) == 1
 
 
 def test_a_lab_does_not_change_its_size(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
