@@ -4,7 +4,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help venv collection lint test test-unit test-integration test-lab test-ansible-units test-matrix test-chaos test-requests \
-	test-external test-external-etcd test-recovery test-single bench demo lab-up lab-down docs changelog picture build clean
+	test-external test-external-etcd test-recovery test-single test-molecule bench demo lab-up lab-down docs changelog picture build clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -91,6 +91,11 @@ test-single: venv ## a cluster of one control-plane node: the outage is announce
 
 test-recovery: venv ## clusters whose certificates really expire, on small labs of their own (40 min)
 	$(BIN)/python -m pytest tests/lab/jobs/test_recovery.py
+
+test-molecule: export PATH := $(CURDIR)/$(BIN):$(PATH)
+test-molecule: export ANSIBLE_HOME := $(CURDIR)/.cache/ansible-home
+test-molecule: venv ## every molecule scenario, on labs of their own (half an hour; KUBEPKI_MOLECULE_LAB=name: on that one)
+	molecule test --all
 
 demo: venv ## a cluster, its report, a renewal of everything, and what clients noticed
 	@$(PYTHON) -m tests.lab.demo
