@@ -84,7 +84,8 @@ def examine(layout, mode, sans, below_days=90.0, force=False, state_dir=files.ST
     """Judge this node's serving certificate. Gives {"node", "action", "reasons", "before"}, as kubelets.examine().
 
     mode: "renew" concerns nodes whose kubelets have serverTLSBootstrap on, "bootstrap" all of them. sans: what the certificate
-    has to name (node_sans()). A certificate that the user gave the kubelet (tlsCertFile) is left alone, and reasons says so.
+    has to name (node_sans()), or None where that is not known. A certificate that the user gave the kubelet (tlsCertFile) is left
+    alone, and reasons says so.
     """
     verdict = {"node": layout.node_name, "action": kubelets.KEEP, "reasons": [], "before": None}
     if own_certificate(layout):
@@ -122,7 +123,7 @@ def _judge(layout, sans, below_days):
     if certificate.common_name != kubelets.NODE_PREFIX + layout.node_name or "server" not in certificate.extended_usages:
         return certificate, "it is made out to %s, and this node is %s" % (certificate.subject, layout.node_name)
     named = _folded(certificate.sans)
-    lacking = [text for text in sans if text.lower() not in named]
+    lacking = [text for text in sans or () if text.lower() not in named]
     if lacking:
         return certificate, "it does not name %s" % ", ".join(lacking)
     authorities = kubelets.trusted(layout)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import throwaway
@@ -21,6 +22,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.modules import kubelet_serving as serving_module
 from fake_api import CA, CA_KEY, FakeApi
 from test_kubelets import Worker
 
@@ -139,6 +141,27 @@ def test_what_the_user_gave_the_kubelet_is_left_and_said(worker):
     worker.config.write_text(worker.config.read_text() + "tlsCertFile: /etc/own.crt\n")
     verdict = examine(worker)
     assert (verdict["action"], verdict["reasons"]) == ("keep", ["its serving certificate is the user's own (/etc/own.crt)"])
+
+
+def test_check_mode_tells_of_a_node_that_gets_its_credential_in_the_same_run(worker, monkeypatch):
+    """Nobody can be asked with a credential that is not there yet; what is known without is said all the same."""
+    def ask(check_mode=True, **more):
+        options = dict(kubernetes_dir=str(worker.node.kubernetes("")).rstrip("/"), state_dir=worker.state, mode="bootstrap",
+                       kubelet_dir=str(worker.node.path("/var/lib/kubelet")), renew_below_days=90, force=False, host="w1", **more)
+        return serving_module.requested(SimpleNamespace(params=options, check_mode=check_mode))
+
+    monkeypatch.setattr("socket.gethostname", lambda: "w1")
+    switch_on(worker)
+    put(worker, days=30, began=300)
+    worker.current.unlink()
+    verdict = ask(credential_due=True)
+    assert verdict["changed"] and verdict["action"] == "reissue" and "are left" in verdict["reasons"][0]
+    assert verdict["diff"]["after"]["subject"] == "CN=system:node:w1,O=system:nodes" and "sans" not in verdict["diff"]["after"]
+    put(worker)
+    assert not ask(credential_due=True)["changed"]
+    for options in ({"credential_due": False}, {"credential_due": True, "check_mode": False}):
+        with pytest.raises(PkiError, match="does not exist"):
+            ask(**options)
 
 
 def test_a_restart_that_a_killed_run_left_undone_is_done(worker):
