@@ -31,7 +31,8 @@ def main() -> int:
     failed = watch.failures()
     print(f"\nFailed requests of clients through the balancer, of a pod, and of etcd: {failed}")
     print(f"Reports: {Path(reports, 'after', 'report.html')} and the files beside it")
-    print(f"The cluster stays up: `make lab-down LAB={lab.name}` removes it, `python3 -m tests.lab ssh --name {lab.name} cp1` logs in.")
+    print("The cluster stays up: `python3 -m tests.lab ssh --name %s cp1` logs in, `make lab-down LAB=%s` removes it." % (
+        lab.name, lab.name))
     return 1 if failed else 0
 
 

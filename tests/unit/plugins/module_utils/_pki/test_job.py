@@ -64,5 +64,6 @@ def test_what_nobody_can_read_or_find_has_no_days_left():
     rows = [("apiserver", "leaf", "missing", None, "is not PEM"), ("scheduler.conf", "kubeconfig", "missing", None, None),
             ("etcd-peer", "leaf", "expired", None, None), ("super-admin.conf", "kubeconfig", "missing", None, None)]
     said = job.below(document(*rows), 1)
-    for word in ("3 certificates", "apiserver on cp1 (unreadable)", "scheduler.conf on cp1 (missing)", "etcd-peer on cp1 (expired)"):
+    for word in ("3 certificates", "apiserver on cp1 (unreadable)", "scheduler.conf on cp1 (missing)",
+                 "etcd-peer on cp1 (expired)"):
         assert word in said
