@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import TextIO
 
 
@@ -31,3 +33,21 @@ class Progress:
             # Looked up at each call: pytest swaps sys.stderr between tests.
             stream = self._stream or sys.stderr
             print(f"[{self.seconds():7.1f}s] {text}", file=stream, flush=True)
+
+    @contextlib.contextmanager
+    def during(self, text: str, every: float = 30.0) -> Iterator[None]:
+        """Print a line before what may take minutes, and one more each `every` seconds while it lasts."""
+        self.step(text)
+        began, over = time.monotonic(), threading.Event()
+
+        def tell() -> None:
+            while not over.wait(every):
+                self.step(f"still {text}, for {time.monotonic() - began:.0f} s")
+
+        teller = threading.Thread(target=tell, daemon=True)
+        teller.start()
+        try:
+            yield
+        finally:
+            over.set()
+            teller.join()

@@ -149,8 +149,8 @@ def _build(partial: Path, suite: str, progress: Progress) -> None:
     def failed(attempt: int, exc: LabError) -> None:
         progress.step(f"debootstrap failed (try {attempt} of 4), trying again: {tail(exc.log or '', 1)}")
 
-    progress.step(f"making the node root with debootstrap ({suite}, {len(PACKAGES)} packages, about a minute)")
-    retry(bootstrap, tries=4, pause=3, on_failure=failed)
+    with progress.during(f"making the node root with debootstrap ({suite}, {len(PACKAGES)} packages, one or two minutes)"):
+        retry(bootstrap, tries=4, pause=3, on_failure=failed)
     progress.step("configuring the node root")
     configure(root)
 
