@@ -87,18 +87,21 @@ def _reloaded(results):
 
 def sentence(artifact, written=()):
     """Give the summary a person reads at the end of a job."""
-    parts = ["%d certificates on %d nodes" % (artifact["certificates"], artifact["nodes"])]
-    for key, text in (("renewed", "%d renewed"), ("requested", "%d wait to be signed elsewhere"),
-                      ("restarted", "%d static pods restarted"),
-                      ("reloaded", "%d static pods picked their certificates up by themselves"),
-                      ("restored", "%d files restored"), ("findings", "%d findings")):
+    parts = ["%s on %s" % (report.counted(artifact["certificates"], "certificate"), report.counted(artifact["nodes"], "node"))]
+    if artifact["renewed"]:
+        parts.append("%d renewed" % artifact["renewed"])
+    if artifact["requested"]:
+        parts.append("%d wait to be signed elsewhere" % artifact["requested"])
+    for key, noun, text in (("restarted", "static pod", " restarted"),
+                            ("reloaded", "static pod", " picked up new certificates without a restart"),
+                            ("restored", "file", " restored"), ("findings", "finding", "")):
         if artifact[key]:
-            parts.append(text % artifact[key])
+            parts.append(report.counted(artifact[key], noun) + text)
     if artifact["unreachable"]:
         parts.append("no answer from %s" % ", ".join(artifact["unreachable"]))
     text = "%s: %s. %s" % (artifact["job"], artifact["state"], ", ".join(parts))
     if artifact["check"]:
-        text = "%s, check mode, nothing was changed: %s" % (artifact["job"], ", ".join(parts))
+        text = "%s, check mode, nothing was changed; as planned: %s" % (artifact["job"], ", ".join(parts))
     if artifact["seconds"] is not None:
         text += ", %.0f s" % artifact["seconds"]
     text += "."
@@ -127,8 +130,8 @@ def below(document, days):
     named = ["%s on %s (%s)" % (row["name"], host, word) for _residual, host, row, word in due[:5]]
     more = " and %d more" % (len(due) - 5) if len(due) > 5 else ""
     remedies = sorted({"kubepki.lifecycle." + _PLAYBOOKS.get(row["kind"], "renew_leaves") for _days, _host, row, _word in due})
-    return "%d certificates have less than %g days left: %s%s. Run the playbook %s (kubepki_renew_below_days is 90 there)." % (
-        len(due), days, ", ".join(named), more, " and ".join(remedies))
+    return "%s with less than %g days left: %s%s. Run the playbook %s (kubepki_renew_below_days is 90 there)." % (
+        report.counted(len(due), "certificate"), days, ", ".join(named), more, " and ".join(remedies))
 
 
 def _nothing_left(row):

@@ -98,15 +98,20 @@ def headline(document):
     cluster = document["cluster"]
     tally = cluster["counts"]
     parts = ["%s: %s" % (_clean(cluster["endpoint"] or "cluster"), document["status"].upper()),
-             "%d certificates on %d nodes" % (sum(tally["certificates"].values()), len(document["nodes"]))]
+             "%s on %s" % (counted(sum(tally["certificates"].values()), "certificate"), counted(len(document["nodes"]), "node"))]
     parts += ["%d %s" % (tally["certificates"][word], word) for word in ("expired", "critical", "warning")
               if tally["certificates"][word]]
     if tally["findings"]["error"]:
-        parts.append("%d %s" % (tally["findings"]["error"], "error" if tally["findings"]["error"] == 1 else "errors"))
+        parts.append(counted(tally["findings"]["error"], "error"))
     if cluster["next"]:
         parts.append("next to end: %s on %s, %s" % (cluster["next"]["name"], cluster["next"]["node"],
                                                     residual(cluster["next"]["residual_seconds"])))
     return ", ".join(parts) + " (as of %s)" % document["generated_at"]
+
+
+def counted(number, noun):
+    """Give "1 node" or "3 nodes"."""
+    return "%d %s%s" % (number, noun, "" if number == 1 else "s")
 
 
 def all_findings(document):

@@ -54,7 +54,7 @@ def test_what_has_too_few_days_left_is_named_with_the_playbook_that_helps():
     well = ("apiserver", "leaf", "ok", 40 * 86400, None)
     assert job.below(document(well), 30) == "" and job.below(document(well), 0) == ""
     said = job.below(document(well, ("kubelet-client", "kubelet", "warning", 20 * 86400, None)), 30)
-    assert "1 certificates" in said and "kubelet-client on cp1 (20.0 days)" in said
+    assert said.startswith("1 certificate with less than 30 days left") and "kubelet-client on cp1 (20.0 days)" in said
     assert "reissue_kubelets" in said and "renew_leaves" not in said
     said = job.below(document(well, ("ca", "ca", "warning", 20 * 86400, None)), 45)
     assert "apiserver on cp1 (40.0 days)" in said and "renew_leaves and kubepki.lifecycle.rotate_ca" in said
