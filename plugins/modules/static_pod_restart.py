@@ -224,10 +224,10 @@ def _plan(names, options):
     missing = parked.pending(options["state_dir"])
     absent = {os.path.splitext(os.path.basename(path))[0] for path in missing}
     chosen, everything, warnings = static_pods.choose([name for name in names if name not in absent], options["manifest_dir"])
-    asked = static_pods.choose([name for name in options["names"] if name not in absent], options["manifest_dir"])[0]
-    current = static_pods.up_to_date(chosen, everything, options["manifest_dir"])
-    pods = [_row(item.component, "kept" if item.path in current and item.path not in {one.path for one in asked} else "restarted")
-            for item in chosen] + [_row(name, "restored") for name in sorted(absent)]
+    kept = static_pods.up_to_date([item for item in chosen if not static_pods.called(item, options["names"])], everything,
+                                  options["manifest_dir"])
+    pods = [_row(item.component, "kept" if item.path in kept else "restarted") for item in chosen]
+    pods += [_row(name, "restored") for name in sorted(absent)]
     return {"changed": any(pod["action"] != "kept" for pod in pods), "restored": missing, "pods": pods, "warnings": warnings}
 
 

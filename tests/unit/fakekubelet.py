@@ -362,3 +362,26 @@ class FakeRuntime:
 
 if __name__ == "__main__":
     sys.exit("a helper for tests")
+
+
+def served_node(tmp_path):
+    """A node whose apiserver serves a certificate from a file: gives (node, new(), path of the certificate)."""
+    # As in FakeRuntime: this file is imported before the path of the collection is set.
+    from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509
+
+    node = Node(tmp_path, 20)
+    ca_key = x509.generate_key("ecdsa-p256")
+    ca = x509.build_ca("kubernetes", ca_key, 10)
+
+    def new():
+        key = x509.generate_key("ecdsa-p256")
+        leaf = x509.sign_leaf(x509.Profile("kube-apiserver", extended_usages=("server",)), key, ca, ca_key, 5)
+        (tmp_path / "apiserver.crt").write_bytes(leaf.pem)
+        (tmp_path / "apiserver.key").write_bytes(key.pem)
+
+    new()
+    path = node.add("kube-apiserver")
+    text = path.read_text().replace("--secure-port", "--tls-cert-file=%s/apiserver.crt, --secure-port" % tmp_path)
+    path.write_text(text)
+    node.original["kube-apiserver"] = text.encode()
+    return node, new, (str(tmp_path / "apiserver.crt"), str(tmp_path / "apiserver.key"))

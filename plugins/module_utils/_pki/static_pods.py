@@ -134,7 +134,7 @@ def choose(names, manifest_dir):
     everything, _foreign, problems = manifests.read_manifest_dir(manifest_dir)
     chosen, warnings = [], []
     for name in names:
-        found = [item for item in everything if name in (item.component, item.name, _stem(item.path))]
+        found = [item for item in everything if called(item, [name])]
         broken = [problem for problem in problems if _stem(problem.path or "") == name]
         if not found and broken:
             raise broken[0]
@@ -162,6 +162,11 @@ def present(names, manifest_dir, state_dir=files.STATE_DIR):
     known.update(_stem(path) for path in parked.pending(state_dir))
     known.update(name for item in everything for name in (item.component, item.name))
     return [name for name in names if name in known]
+
+
+def called(manifest, names):
+    """Tell whether one of the names means a Manifest: its component, its pod's name, or its file's without extension."""
+    return not {manifest.component, manifest.name, _stem(manifest.path)}.isdisjoint(names)
 
 
 def _stem(path):
@@ -289,7 +294,7 @@ class _Run:
                      for item in chosen]
         # The apiserver goes first: it needs its whole grace period, and etcd waits until it has stopped listening.
         self.pods.sort(key=lambda pod: pod.name != "kube-apiserver")
-        maybe = {item for name in unless_reloaded for item in chosen if name in (item.component, item.name, _stem(item.path))}
+        maybe = {item for item in chosen if called(item, unless_reloaded)}
         for pod in self.pods:
             pod.decided = pod.manifest not in maybe or not pod.serving
         self.journal = files.Journal(parked.JOURNAL, state_dir)

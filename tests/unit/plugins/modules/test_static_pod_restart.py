@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from fakekubelet import ROOT, FakeKubelet, Node
+from fakekubelet import ROOT, FakeKubelet, Node, served_node
 
 # What AnsiballZ does, with a runtime that looks at the fake node.
 STARTER = """
@@ -52,6 +52,24 @@ def test_restart_with_diff(node):
     assert result["diff"] == {"before": {"kube-scheduler": pod["container_before"]},
                               "after": {"kube-scheduler": pod["container_after"]}}
     assert pod["container_before"] != pod["container_after"] and result["seconds"] > 0
+
+
+def test_check_mode_foretells_no_restart_of_what_serves_its_file(tmp_path):
+    node, new, pair = served_node(tmp_path)
+    node.add("kube-scheduler")
+
+    def plan(**options):
+        code, result = call(node, _ansible_check_mode=True, **options)
+        assert code == 0
+        return result["changed"], {pod["name"]: pod["action"] for pod in result["pods"]}
+
+    with FakeKubelet(node, pair=pair):
+        assert plan(unless_reloaded=["kube-apiserver"]) == (False, {"kube-apiserver": "kept"})
+        assert plan(names=["kube-scheduler"], unless_reloaded=["kube-apiserver"]) == (
+            True, {"kube-scheduler": "restarted", "kube-apiserver": "kept"})
+        assert plan(names=["kube-apiserver"]) == (True, {"kube-apiserver": "restarted"})
+        new()
+        assert plan(unless_reloaded=["kube-apiserver"]) == (True, {"kube-apiserver": "restarted"})
 
 
 def test_check_mode_moves_nothing(node):

@@ -17,7 +17,7 @@ import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, manifest_edits, parked, static_pods, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runtime import Kubelet
-from fakekubelet import KILLER, FakeKubelet, FakeRuntime, Node
+from fakekubelet import KILLER, FakeKubelet, FakeRuntime, Node, served_node
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -219,26 +219,6 @@ def test_a_pod_that_stays_ill_is_a_failure_with_what_was_seen_and_the_others_fin
     assert "kube-scheduler is not healthy" in text and "connection refused" in text and "kube-controller-manager is" not in text
     assert {pod["name"]: pod["proof"][-1:] for pod in error.value.pods}["kube-controller-manager"][0].endswith("answers 200")
     assert_whole(node)
-
-
-def served_node(tmp_path):
-    """A node whose apiserver serves a certificate from a file: gives (node, new(), path of the certificate)."""
-    node = Node(tmp_path, 20)
-    ca_key = x509.generate_key("ecdsa-p256")
-    ca = x509.build_ca("kubernetes", ca_key, 10)
-
-    def new():
-        key = x509.generate_key("ecdsa-p256")
-        leaf = x509.sign_leaf(x509.Profile("kube-apiserver", extended_usages=("server",)), key, ca, ca_key, 5)
-        (tmp_path / "apiserver.crt").write_bytes(leaf.pem)
-        (tmp_path / "apiserver.key").write_bytes(key.pem)
-
-    new()
-    path = node.add("kube-apiserver")
-    text = path.read_text().replace("--secure-port", "--tls-cert-file=%s/apiserver.crt, --secure-port" % tmp_path)
-    path.write_text(text)
-    node.original["kube-apiserver"] = text.encode()
-    return node, new, (str(tmp_path / "apiserver.crt"), str(tmp_path / "apiserver.key"))
 
 
 def test_unless_reloaded_keeps_what_serves_its_file_and_restarts_what_does_not(tmp_path):
