@@ -58,18 +58,6 @@ def test_the_plan_changes_nothing(lab):
         assert word in outcome.output
 
 
-def test_prepare_and_the_way_back(lab):
-    before = snapshots(lab)
-    authority = admin(lab).ca
-    assert set(phase(lab, "prepare", kubepki_cas="front-proxy-ca,sa").values()) == {"stable", "prepared"}
-    assert phase(lab, "rollback", kubepki_cas="front-proxy-ca,sa") == _STABLE
-    assert admin(lab).ca == authority
-    after = snapshots(lab)
-    for node, files in before.items():
-        kept = {path: seen for path, seen in files.items() if "/manifests/" not in path}
-        assert {path: seen for path, seen in after[node].items() if "/manifests/" not in path} == kept
-
-
 def test_rotation_of_everything_goes_unnoticed(lab, tmp_path):
     former = admin(lab)
     # Those who read their credentials once know the former authority alone, until it is refused.
