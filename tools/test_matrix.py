@@ -5,10 +5,14 @@
 What reads and makes certificates is run by itself; with another ansible-core, modules and playbooks are run. Each row has an
 environment of its own in .cache/matrix, from the package index that pip is configured for. A row whose Python is not on PATH is
 left out, and said to be.
+
+The last row is a whole newer Debian, made by debootstrap, with its own ansible-core, `cryptography` and OpenSSL: it is the
+controller and the node of what runs in it, and has no network.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -16,6 +20,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.lab import cache, debian  # noqa: E402
+from tests.lab.errors import LabError  # noqa: E402
+from tests.lab.progress import Progress  # noqa: E402
+from tests.lab.shell import run  # noqa: E402
+
 ROOMS = tuple("tests/unit/plugins/module_utils/_pki/test_%s.py" % room
               for room in ("x509", "x509_digest", "certificates", "kubeconfig"))
 # Modules with a node of this Python, and playbooks up to the artifact.
@@ -25,6 +36,38 @@ ROWS = (("python3.8", "cryptography==3.4.8", ROOMS), ("python3.11", "cryptograph
         ("python3.11", "cryptography", ROOMS), ("python3.13", "cryptography", ROOMS),
         # From 2.20 on ansible-core wants Python 3.12: not what `make venv` takes on Debian 12.
         ("python3.13", "ansible-core>=2.20", RUNS))
+
+SUITE = "trixie"
+# cffi-backend is named because debootstrap otherwise leaves cryptography unconfigured.
+PACKAGES = ("ansible-core", "ca-certificates", "openssl", "python3-cffi-backend", "python3-cryptography", "python3-hypothesis",
+            "python3-jmespath", "python3-pytest", "python3-pytest-timeout", "python3-yaml")
+# The checkout is read-only there; Ansible finds the collection by a link, as `make collection` makes it.
+IN_DEBIAN = """
+mkdir -p .cache/ansible_collections/kubepki && ln -s /checkout .cache/ansible_collections/kubepki/lifecycle &&
+ansible --version | head -1 && python3 -m pytest -q -p no:cacheprovider "$@"
+"""
+
+
+def run_debian(suite: str, tests: tuple[str, ...]) -> str:
+    """Run tests in a Debian of that name, and say in a word how that went."""
+    if os.geteuid():
+        return "left out, only root makes a Debian"
+    progress = Progress()
+    try:
+        debian.install_host_packages(progress)
+        mirror = debian.mirror(progress)
+        include = "--include=" + ",".join(PACKAGES)
+        folder = cache.cached(ROOT / ".cache" / "matrix" / suite, lambda partial: run(
+            ["debootstrap", "--variant=minbase", include, suite, partial / "root", mirror], log=partial / "debootstrap.log",
+            what="making a Debian (%s) failed" % suite), progress, "a Debian (%s)" % suite)
+    except LabError as error:
+        print(error)
+        return "FAILED"
+    done = subprocess.run(
+        ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network", "--directory", folder / "root",
+         "--bind-ro=%s:/checkout" % ROOT, "--tmpfs=/checkout/.cache", "--chdir=/checkout", "--setenv=LC_ALL=C.UTF-8",
+         "--setenv=PYTHONDONTWRITEBYTECODE=1", "sh", "-c", IN_DEBIAN, "sh", *tests], check=False)
+    return "FAILED" if done.returncode else "passed"
 
 
 def run_row(python: str, library: str, tests: tuple[str, ...]) -> str:
@@ -50,6 +93,7 @@ def run_row(python: str, library: str, tests: tuple[str, ...]) -> str:
 def main() -> int:
     """Run every row; 1 when one failed."""
     said = [(python, library, run_row(python, library, tests)) for python, library, tests in ROWS]
+    said.append(("Debian", SUITE, run_debian(SUITE, ROOMS + RUNS)))
     for python, library, word in said:
         print("%-12s %-22s %s" % (python, library, word))
     return int(any(word == "FAILED" for _python, _library, word in said))

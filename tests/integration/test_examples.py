@@ -98,7 +98,7 @@ def test_an_authority_of_ones_own(tmp_path):
     play("own-ca.yml", tmp_path, pki_dir=str(pki), pki_name="Test")
     assert "OK" in openssl("verify", "-x509_strict", "-CAfile", pki / "root.crt", pki / "ca.crt")
     assert "CA:TRUE" in openssl("x509", "-in", pki / "ca.crt", "-noout", "-ext", "basicConstraints")
-    assert "CN = Test CA" in openssl("x509", "-in", pki / "ca.crt", "-noout", "-subject")
+    assert "CN = Test CA" in openssl("x509", "-in", pki / "ca.crt", "-noout", "-subject", "-nameopt", "oneline")
     assert {path.stat().st_mode & 0o777 for path in pki.glob("*.key")} == {0o600}
     again("own-ca.yml", tmp_path, pki, pki_dir=str(pki), pki_name="Test")
 
@@ -112,7 +112,8 @@ def test_a_certificate_that_may_do_everything(tmp_path):
                  "admin_server": "https://k8s.test:6443"}
     play("admin-certificate.yml", tmp_path, **variables)
     openssl("verify", "-purpose", "sslclient", "-CAfile", tmp_path / "ca.crt", out / "break-glass.crt")
-    text = openssl("x509", "-in", out / "break-glass.crt", "-noout", "-subject", "-checkend", str(6 * 86400))
+    text = openssl("x509", "-in", out / "break-glass.crt", "-noout", "-subject", "-nameopt", "oneline",
+                   "-checkend", str(6 * 86400))
     assert "O = system:masters" in text and "CN = break-glass" in text
     ends = x509.parse_certificate((out / "break-glass.crt").read_bytes()).not_after
     assert ends < x509.now() + datetime.timedelta(days=8)

@@ -143,8 +143,8 @@ def test_a_real_kubelet_gets_its_serving_certificate(cluster):
 
 
 def _served_issuer(lab: Lab, node: str) -> str:
-    text = lab.run("cp1", "openssl s_client -connect %s:10250 </dev/null 2>/dev/null | openssl x509 -noout -issuer" %
-                   lab.addresses[node], check=False).stdout
+    asked = "openssl s_client -connect %s:10250 </dev/null 2>/dev/null | openssl x509 -noout -issuer -nameopt oneline"
+    text = lab.run("cp1", asked % lab.addresses[node], check=False).stdout
     return text.strip().partition("issuer=")[2]
 
 
