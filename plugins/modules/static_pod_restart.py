@@ -62,9 +62,12 @@ options:
     choices: [restarted, restored]
     default: restarted
   manifest_dir:
-    description: The kubelet's C(staticPodPath).
+    description: The kubelet's C(staticPodPath). By default the one that its configuration or its command line names.
     type: path
-    default: /etc/kubernetes/manifests
+  kubernetes_dir:
+    description: kubeadm's directory, where C(admin.conf) lies.
+    type: path
+    default: /etc/kubernetes
   kubelet_dir:
     description: The kubelet's own directory (C(--root-dir)).
     type: path
@@ -182,7 +185,7 @@ import os
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import parked, runtime, static_pods
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import parked, pki_tree, runtime, static_pods
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
 
@@ -191,6 +194,8 @@ def restart(module):
     options = module.params
     if options["state"] == "restored":
         return _restore(module, options)
+    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    options["manifest_dir"] = options["manifest_dir"] or layout.manifest_dir
     names = options["names"] + [name for name in options["unless_reloaded"] if name not in options["names"]]
     if not names:
         raise PkiError("names is empty, and so is unless_reloaded", fix="Name the static pods to restart.")
@@ -203,7 +208,7 @@ def restart(module):
         return _plan(names, options)
     result = static_pods.bounce(
         options["names"], options["manifest_dir"], options["state_dir"], options["unless_reloaded"], options["reload_timeout"],
-        options["timeout"], runtime.Runtime(options["kubelet_dir"]), options["edits"])
+        options["timeout"], runtime.Runtime.of(layout), options["edits"], options["kubernetes_dir"])
     result["changed"] = result["changed"] or bool(result["restored"])
     if module._diff:
         result["diff"] = {"before": {pod["name"]: pod["container_before"] for pod in result["pods"]},
@@ -225,7 +230,7 @@ def _plan(names, options):
     absent = {os.path.splitext(os.path.basename(path))[0] for path in missing}
     chosen, everything, warnings = static_pods.choose([name for name in names if name not in absent], options["manifest_dir"])
     kept = static_pods.up_to_date([item for item in chosen if not static_pods.called(item, options["names"])], everything,
-                                  options["manifest_dir"])
+                                  options["kubernetes_dir"])
     pods = [_row(item.component, "kept" if item.path in kept else "restarted") for item in chosen]
     pods += [_row(name, "restored") for name in sorted(absent)]
     return {"changed": any(pod["action"] != "kept" for pod in pods), "restored": missing, "pods": pods, "warnings": warnings}
@@ -238,14 +243,14 @@ def _row(name, action):
 
 def main():
     """Run the module."""
-    spec = glue.path_options("kubelet_dir", "state_dir")
+    spec = glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir")
     spec.update(
         names={"type": "list", "elements": "str", "default": []},
         unless_reloaded={"type": "list", "elements": "str", "default": []},
         skip_missing={"type": "bool", "default": False},
         reload_timeout={"type": "int", "default": 75},
         state={"type": "str", "choices": ["restarted", "restored"], "default": "restarted"},
-        manifest_dir={"type": "path", "default": "/etc/kubernetes/manifests"},
+        manifest_dir={"type": "path"},
         edits={"type": "dict", "default": {}},
         timeout={"type": "int", "default": 180},
     )

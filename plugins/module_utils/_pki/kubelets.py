@@ -21,7 +21,7 @@ import stat
 import subprocess
 import time
 
-from . import files, kubeconfig, probe, restarts, x509
+from . import files, kubeconfig, probe, restarts, serving, x509
 from .errors import PkiError
 
 NODE_PREFIX = "system:node:"
@@ -678,15 +678,6 @@ class Service:
         return ""
 
 
-def healthz_url(layout):
-    """Give the URL of the kubelet's own health endpoint, or None when it is switched off (healthzPort: 0)."""
-    config, flags = layout.kubelet["config"], layout.kubelet["flags"]
-    port = str(flags.get("--healthz-port") or config.get("healthzPort", 10248))
-    host = str(flags.get("--healthz-bind-address") or config.get("healthzBindAddress") or "127.0.0.1")
-    host = "127.0.0.1" if host == "0.0.0.0" else "::1" if host == "::" else host  # noqa: S104 - compared with, not bound
-    return None if port == "0" or not port.isdigit() else "http://%s/healthz" % probe.join(host, int(port))
-
-
 def restart(layout, timeout=120.0, ready=True, state_dir=files.STATE_DIR, service=None):
     """Restart the kubelet and prove that the new one works. Gives a mapping of what was seen; see Proof.
 
@@ -751,7 +742,7 @@ class Proof:
         return None
 
     def _healthz(self):
-        url = healthz_url(self.layout)
+        url = serving.healthz_url(self.layout)
         if url is None:
             return None
         try:

@@ -297,7 +297,7 @@ def start(layout, components=None, timeout=120.0, state_dir=files.STATE_DIR, ser
     again from their manifests, which nobody touches. Proven is the kubelet alone: its process and its healthz. timeout: seconds
     for that. Raises PkiError; the kubelet is then started all the same.
     """
-    service, runtime = service or kubelets.Service(), runtime or Runtime(layout.kubelet_dir)
+    service, runtime = service or kubelets.Service(), runtime or Runtime.of(layout)
     if components is None:
         components = (files.Journal(JOURNAL, state_dir).load() or {}).get("restart", [])
     pods = [layout.parsed[name] for name in components if name in layout.parsed]
@@ -360,7 +360,7 @@ def wait_well(layout, components, timeout=180.0, service=None, runtime=None):
     components: static pods of this node; those it does not have are passed over. timeout: seconds for all of them together. One
     that has no process for some seconds waits in the kubelet's crash back-off: then the kubelet is started again, once.
     """
-    service, runtime = service or kubelets.Service(), runtime or Runtime(layout.kubelet_dir)
+    service, runtime = service or kubelets.Service(), runtime or Runtime.of(layout)
     endpoints = static_pods.node_endpoints(list(layout.parsed.values()), layout.kubernetes_dir)
     began = time.monotonic()
     waiting = {name: layout.parsed[name] for name in components if name in layout.parsed}

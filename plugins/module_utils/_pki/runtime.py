@@ -15,9 +15,10 @@ import re
 import shutil
 import subprocess
 
-from . import files, probe, yamltext
+from . import files, probe, serving, yamltext
 from .errors import PkiError
 
+HEALTHZ = "http://127.0.0.1:10248/healthz"
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
 # The kubelet mounts a file of its own as each container's termination log: it names the pod's UID and the container.
 _POD_FILE = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f-]{27})/containers/([^/ ]+)/[^/ ]+ /")
@@ -57,13 +58,23 @@ class Runtime:
     /var/log/pods/NAMESPACE_NAME-NODE_UID after both.
     """
 
-    def __init__(self, kubelet_dir="/var/lib/kubelet", logs="/var/log/pods", proc="/proc"):
+    def __init__(self, kubelet_dir="/var/lib/kubelet", logs="/var/log/pods", proc="/proc", node_name=None, healthz=HEALTHZ):
+        """Take where the kubelet keeps its pods, their logs and /proc. node_name: the node's in the API, when not its host's.
+
+        healthz: URL of the kubelet's own health endpoint, or None where it is switched off.
+        """
         self.pods_dir = os.path.join(kubelet_dir, "pods")
-        self.logs, self.proc = logs, proc
+        self.logs, self.proc, self._healthz = logs, proc, healthz
+        self._node_name = node_name or os.uname().nodename.lower()
         self._known = {}
         self._hertz = float(os.sysconf("SC_CLK_TCK"))
         self._own_mounts = self._link("self/ns/mnt")
         self._crictl = shutil.which("crictl", path=os.environ.get("PATH", "") + ":/usr/local/bin:/usr/bin:/opt/bin")
+
+    @classmethod
+    def of(cls, layout):
+        """Give the Runtime of the node that a pki_tree.Layout describes."""
+        return cls(layout.kubelet_dir, node_name=layout.node_name, healthz=serving.healthz_url(layout))
 
     def _link(self, name):
         try:
@@ -108,10 +119,11 @@ class Runtime:
         """
         return kubelet.age > 10 and self._kubelet_well() and self._connected(kubelet.pid)
 
-    @staticmethod
-    def _kubelet_well():
+    def _kubelet_well(self):
+        if not self._healthz:
+            return True
         try:
-            return probe.http_get("http://127.0.0.1:10248/healthz", timeout=1.0)[0] == 200
+            return probe.http_get(self._healthz, timeout=1.0)[0] == 200
         except PkiError:
             return False
 
@@ -192,15 +204,14 @@ class Runtime:
         """Give for how many seconds an Instance has run."""
         return self._uptime() - instance.started
 
-    @staticmethod
-    def mirror_hash(manifest, apiserver, kubernetes_dir):
+    def mirror_hash(self, manifest, apiserver, kubernetes_dir):
         """Give the UID of the static pod that its mirror pod in the API stands for, asked with admin.conf, or None."""
         path = os.path.join(kubernetes_dir, "admin.conf")
         try:
             user = yamltext.load_mapping(files.read(path), path)["users"][0]["user"]
             pair = tuple(base64.b64decode(user[key]) for key in ("client-certificate-data", "client-key-data"))
             answer = probe.http_request("https://%s/api/v1/namespaces/%s/pods/%s-%s" % (
-                apiserver.address, manifest.namespace, manifest.name, os.uname().nodename.lower()), client=pair)
+                apiserver.address, manifest.namespace, manifest.name, self._node_name), client=pair)
             return answer.json()["metadata"]["annotations"]["kubernetes.io/config.mirror"]
         except (PkiError, KeyError, IndexError, TypeError, ValueError):
             return None
@@ -209,10 +220,10 @@ class Runtime:
         """Give the UIDs (set of str) under which a pod has run on this node and left something, or is about to run."""
         found = set()
         prefix = "%s_%s-" % (manifest.namespace, manifest.name)
-        exact = "%s_%s-%s_" % (manifest.namespace, manifest.name, os.uname().nodename.lower())
+        exact = "%s_%s-%s_" % (manifest.namespace, manifest.name, self._node_name)
         with contextlib.suppress(OSError):
             names = [name for name in os.listdir(self.logs) if name.startswith(prefix)]
-            # Without the kubelet's --hostname-override the node is named as its host; "etcd-" also begins "etcd-backup-node".
+            # "etcd-" also begins "etcd-backup-node".
             own = [name for name in names if name.startswith(exact)] or names
             found.update(name.rsplit("_", 1)[1] for name in own)
         return found

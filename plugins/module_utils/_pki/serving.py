@@ -74,11 +74,18 @@ def endpoints(layout):
     if layout.kubelet:
         port = int(layout.kubelet.get("port") or 10250)
         certificate = layout.kubelet.get("serving_cert")
-        healthz = (layout.kubelet.get("config") or {}).get("healthzPort", 10248)
         found.append(Endpoint(KUBELET, "kubelet", _reachable(layout.kubelet.get("address") or ""), port,
                               "kubelet-serving" if certificate else None, certificate, None,
-                              "http://127.0.0.1:%s/healthz" % healthz if healthz else None))
+                              healthz_url(layout)))
     return found
+
+
+def healthz_url(layout):
+    """Give the URL of the kubelet's own health endpoint, or None when it is switched off (healthzPort: 0)."""
+    config, flags = (layout.kubelet.get(name) or {} for name in ("config", "flags"))
+    port = str(flags.get("--healthz-port") or config.get("healthzPort", 10248))
+    host = _reachable(str(flags.get("--healthz-bind-address") or config.get("healthzBindAddress") or "127.0.0.1"))
+    return None if port == "0" or not port.isdigit() else "http://%s/healthz" % join(host, int(port))
 
 
 def _reachable(address):

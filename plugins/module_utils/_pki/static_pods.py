@@ -197,12 +197,12 @@ def _probe_endpoint(manifest):
     return []
 
 
-def up_to_date(chosen, everything, manifest_dir):
+def up_to_date(chosen, everything, kubernetes_dir):
     """Give the paths (set of str) of those manifests whose pods serve the certificates that are on disk, by one look.
 
     chosen, everything: [Manifest], as choose() gives them. A pod that serves none is not among them.
     """
-    endpoints, current = node_endpoints(everything, os.path.dirname(manifest_dir.rstrip("/"))), set()
+    endpoints, current = node_endpoints(everything, kubernetes_dir), set()
     for item in chosen:
         serving = [endpoint for endpoint in endpoints.get(item.component, []) if endpoint.path]
         with contextlib.suppress(PkiError):
@@ -212,23 +212,24 @@ def up_to_date(chosen, everything, manifest_dir):
 
 
 def bounce(names, manifest_dir="/etc/kubernetes/manifests", state_dir=files.STATE_DIR, unless_reloaded=(), reload_timeout=75,
-           timeout=180, runtime=None, edits=None):
+           timeout=180, runtime=None, edits=None, kubernetes_dir=None):
     """Restart static pods of this node, and return when each is proven to be a new, healthy one.
 
     names: list of str, see choose(). unless_reloaded: those of them that are restarted only when by reload_timeout (seconds)
     they do not serve the certificates that are on disk. timeout: seconds for each pod. runtime: who observes the node.
-    edits: {component: {"--flag": value or None}} that the manifests get when they are put back.
+    edits: {component: {"--flag": value or None}} that the manifests get when they are put back. kubernetes_dir: where admin.conf
+    lies, when not above manifest_dir.
     First heals what a killed run left. Gives {"pods": [result...], "changed": bool, "warnings": [str]}; a result has name, action
     ("restarted", "reloaded", "restored"), down_seconds, seconds, container_before, container_after, proof. A signal (TERM, INT,
     HUP) or an error puts every manifest back first. Raises PkiError before anything is touched, BounceError after.
     """
-    if os.path.realpath(state_dir).startswith(os.path.realpath(manifest_dir) + os.sep):
+    if (os.path.realpath(state_dir) + os.sep).startswith(os.path.realpath(manifest_dir) + os.sep):
         raise PkiError("lies in the manifest directory, where every file is a manifest", path=state_dir,
                        fix="Name another state_dir.")
     runtime = runtime or Runtime()
     with files.lock(state_dir):
         restored = parked.recover(state_dir)
-        run = _Run(names, manifest_dir, state_dir, unless_reloaded, reload_timeout, timeout, runtime, edits)
+        run = _Run(names, manifest_dir, state_dir, unless_reloaded, reload_timeout, timeout, runtime, edits, kubernetes_dir)
         run.go()
     kept = [dict(item, action="restored") for item in restored if item["action"] == "restored"]
     result = run.result()
@@ -283,12 +284,13 @@ def _until_served(endpoint, digest, seconds):
 class _Run:
     """The state of one bounce. Every pod is a generator that yields while it waits; all run in this one thread."""
 
-    def __init__(self, names, manifest_dir, state_dir, unless_reloaded, reload_timeout, timeout, runtime, edits=None):
+    def __init__(self, names, manifest_dir, state_dir, unless_reloaded, reload_timeout, timeout, runtime, edits=None,
+                 kubernetes_dir=None):
         self.state_dir, self.timeout, self.reload_timeout, self.runtime = state_dir, timeout, reload_timeout, runtime
         self.manifest_dir = manifest_dir
         chosen, everything, self.warnings = choose(list(names) + [name for name in unless_reloaded if name not in names],
                                                    manifest_dir)
-        self.kubernetes_dir = os.path.dirname(manifest_dir.rstrip("/"))
+        self.kubernetes_dir = kubernetes_dir or os.path.dirname(manifest_dir.rstrip("/"))
         endpoints = node_endpoints(everything, self.kubernetes_dir)
         self.pods = [_Pod(item, endpoints.get(item.component, []), state_dir, (edits or {}).get(item.component))
                      for item in chosen]

@@ -21,7 +21,7 @@ from fakekubelet import FakeRuntime
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runtime
 from ansible_collections.kubepki.lifecycle.plugins.modules import static_pod_restart
 root, arguments = sys.argv[1], json.loads(sys.argv[2])
-runtime.Runtime = lambda kubelet_dir: FakeRuntime(root)
+runtime.Runtime.of = lambda layout: FakeRuntime(root)
 basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
 basic._ANSIBLE_PROFILE = "legacy"
 static_pod_restart.main()
@@ -30,7 +30,8 @@ static_pod_restart.main()
 
 def call(node, **options):
     """Run the module in a process of its own; give (exit code, its JSON)."""
-    arguments = dict({"manifest_dir": str(node.manifests), "state_dir": str(node.state), "timeout": "20"}, **options)
+    arguments = dict({"manifest_dir": str(node.manifests), "kubernetes_dir": str(node.manifests.parent),
+                      "state_dir": str(node.state), "timeout": "20"}, **options)
     done = subprocess.run([sys.executable, "-c", STARTER, str(node.root), json.dumps(arguments)], capture_output=True, text=True,
                           timeout=100, check=False)
     assert done.stdout.startswith("\n{") or done.stdout.startswith("{"), done.stdout + done.stderr
@@ -52,6 +53,15 @@ def test_restart_with_diff(node):
     assert result["diff"] == {"before": {"kube-scheduler": pod["container_before"]},
                               "after": {"kube-scheduler": pod["container_after"]}}
     assert pod["container_before"] != pod["container_after"] and result["seconds"] > 0
+
+
+def test_the_manifests_are_where_the_kubelet_reads_them(node, tmp_path):
+    (tmp_path / "kubelet").mkdir()
+    (tmp_path / "kubelet/config.yaml").write_text("staticPodPath: %s/\n" % node.manifests)
+    elsewhere = {"manifest_dir": None, "kubelet_dir": str(tmp_path / "kubelet"), "kubernetes_dir": str(tmp_path / "none")}
+    with FakeKubelet(node):
+        code, result = call(node, names=["kube-scheduler"], **elsewhere)
+    assert (code, [pod["action"] for pod in result["pods"]]) == (0, ["restarted"]), result
 
 
 def test_check_mode_foretells_no_restart_of_what_serves_its_file(tmp_path):

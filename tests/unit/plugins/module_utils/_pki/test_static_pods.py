@@ -385,9 +385,11 @@ def test_unknown_names_duplicates_links_and_damage_are_refused_before_anything_m
     with pytest.raises(PkiError) as error:
         static_pods.bounce(["x"], str(tmp_path / "none"), str(node.state), runtime=runtime)
     assert str(tmp_path / "none") in str(error.value)
-    with pytest.raises(PkiError) as error:
-        static_pods.bounce(["x"], str(node.manifests), str(node.manifests / "state"), runtime=runtime)
-    assert "every file is a manifest" in str(error.value) and not (node.manifests / "state").exists()
+    for inside in (node.manifests / "state", node.manifests):
+        before = sorted(node.manifests.iterdir())
+        with pytest.raises(PkiError) as error:
+            static_pods.bounce(["x"], str(node.manifests), str(inside), runtime=runtime)
+        assert "every file is a manifest" in str(error.value) and sorted(node.manifests.iterdir()) == before
 
 
 def test_a_json_manifest_is_annotated_or_bounced_unchanged(node):
