@@ -40,7 +40,7 @@ options:
     type: path
     default: /var/lib/kubepki/backups
   backup_keep:
-    description: How many backup sets stay, the newest. V(0) keeps all.
+    description: How many backup sets of each job stay, the newest. V(0) keeps all.
     type: int
     default: 5
 """

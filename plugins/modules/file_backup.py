@@ -40,7 +40,7 @@ options:
     type: str
     default: latest
   keep:
-    description: How many sets stay, the newest. V(0) keeps all.
+    description: How many sets of V(backup) stay, the newest. V(0) keeps all. Sets that other jobs made stay.
     type: int
     default: 5
   backup_dir:

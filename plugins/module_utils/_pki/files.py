@@ -185,12 +185,16 @@ def check_writable(directory):
 
 
 @contextlib.contextmanager
-def lock(state_dir=STATE_DIR, seconds=60, what="another kubepki job"):
+def lock(state_dir=STATE_DIR, seconds=60, what="another kubepki job", check=False):
     """Hold the node's lock, so that two runs never change one node at a time.
 
     state_dir: where the lock file lies (made 0700 when missing). seconds: how long to wait for another run.
+    check: hold none, since nothing will be changed, not even that directory.
     The kernel releases the lock with the process, however it ends. Raises PkiError when the time is up.
     """
+    if check:
+        yield
+        return
     make_directory(state_dir)
     path = os.path.join(state_dir, "lock")
     try:
@@ -447,8 +451,8 @@ def create_backup(paths, job, backup_dir=BACKUP_DIR, keep=5):
     """Copy files into a new backup set and give the set's directory.
 
     paths: files and symbolic links; one that does not exist is recorded as absent, so that restoring
-    removes it. job: a word for the set's name. keep: how many sets stay, the newest; the new one always
-    does. The set appears under its name only when it is complete and durable: directories are 0700, files
+    removes it. job: a word for the set's name. keep: how many sets of this job stay, the newest; the new
+    one always does. Other jobs' sets stay, or a rotation's many would displace the one a person made before it. The set appears under its name only when it is complete and durable: directories are 0700, files
     0600, and manifest.json holds path, type, mode, owner and SHA-256 of each.
     Raises PkiError (no space, read-only, ...) with no set made.
     """
@@ -474,7 +478,8 @@ def create_backup(paths, job, backup_dir=BACKUP_DIR, keep=5):
             raise PkiError("no backup could be made (%s), so nothing was changed" % error.message, path=error.path,
                            fix=error.fix) from error
         raise explain(error, partial) from error
-    for old in list_backups(backup_dir)[:-keep] if keep > 0 else []:
+    same_job = [path for path in list_backups(backup_dir) if os.path.basename(path).partition("-")[2] == job]
+    for old in same_job[:-keep] if keep > 0 else []:
         if old != final:
             # Never half a set under a set's name.
             doomed = os.path.join(backup_dir, ".partial-" + os.path.basename(old))

@@ -347,6 +347,12 @@ class TestBackup:
         assert files.list_backups(str(tmp_path / "sets")) == made[-3:]
         assert sorted(os.listdir(tmp_path / "sets")) == [os.path.basename(name) for name in made[-3:]]
 
+    def test_sets_of_other_jobs_are_not_displaced(self, home, tmp_path):
+        sets = str(tmp_path / "sets")
+        by_hand = files.create_backup(self.paths(home), "backup", sets, keep=2)
+        made = [files.create_backup(self.paths(home), job, sets, keep=2) for job in ("phase", "phase", "a-phase", "phase")]
+        assert files.list_backups(sets) == [by_hand, *made[1:]]
+
     def test_a_damaged_copy_is_refused(self, home, tmp_path):
         directory = files.create_backup(self.paths(home), "test", str(tmp_path / "sets"))
         Path(directory, "files", str(home / "admin.conf").lstrip("/")).write_bytes(b"tampered")
