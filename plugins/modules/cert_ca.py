@@ -239,9 +239,7 @@ def ensure(module):
     """Do what the options say and give the module's result. Raises PkiError."""
     options = module.params
     act = _present if options["state"] == "present" else _cluster
-    if module.check_mode:  # not even the lock's directory is made
-        return act(module, options)
-    with files.lock(options["state_dir"]):
+    with files.lock(options["state_dir"], check=module.check_mode):
         return act(module, options)
 
 

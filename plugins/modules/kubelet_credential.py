@@ -251,7 +251,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 def requested(module):
     """Judge the credential and make a request when another is due."""
     options = module.params
-    with files.lock(options["state_dir"]):
+    with files.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
             files.Transaction.recover(kubelets.JOB, options["state_dir"])
         layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
@@ -305,7 +305,7 @@ def installed(module):
     """Install a certificate and trust, restart the kubelet, prove it."""
     options = module.params
     state_dir = options["state_dir"]
-    with files.lock(state_dir):
+    with files.lock(state_dir, check=module.check_mode):
         if not module.check_mode:
             files.Transaction.recover(kubelets.JOB, state_dir)
         layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])

@@ -82,7 +82,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import modu
 def restart(module):
     """Restart the kubelet and prove it."""
     options = module.params
-    with files.lock(options["state_dir"]):
+    with files.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
             files.Transaction.recover(kubelets.JOB, options["state_dir"])
         layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
