@@ -98,6 +98,15 @@ restored:
   returned: when O(state) is V(restored)
   type: list
   elements: str
+restart:
+  description:
+    - Which components of this node have read, when they were started, a file that was put back - static pods, and V(kubelet).
+    - A pair that a component serves does not count; O(ignore:unless_reloaded) of M(kubepki.lifecycle.static_pod_restart) looks at
+      what is served.
+  returned: when O(state) is V(restored)
+  type: list
+  elements: str
+  sample: [kube-controller-manager, kubelet]
 before:
   description: The set that was made of what the restore replaced; null where nothing was.
   returned: when O(state) is V(restored)
@@ -114,9 +123,14 @@ seconds:
   sample: 0.1
 """
 
+import os
+
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files, manifests, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+
+# A component may take a served pair up by itself, and whether it has can be seen.
+SERVED = ("--tls-cert-file", "--tls-private-key-file", "--cert-file", "--key-file", "--peer-cert-file", "--peer-key-file")
 
 
 def work(module):
@@ -146,8 +160,16 @@ def _create(options, check):
 def _restore(options, check):
     directory = backups.find(options["set"], options["backup_dir"])
     changed, before, entries = backups.restore(directory, options["paths"], options["backup_dir"], options["state_dir"], check)
+    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    # A manifest that is put back may be none yet, in a check: the kubelet restarts its pod, and whoever asks waits for that.
+    pods = {os.path.splitext(os.path.basename(path))[0] for path in changed if os.path.dirname(path) == layout.manifest_dir}
+    restart = sorted(pods.union(manifests.readers(layout.all_manifests, changed, SERVED)))
+    own = [layout.kubelet["kubeconfig_path"], layout.kubelet["config_path"], layout.kubelet["ca_file"]]
+    if any(path in own or path.startswith(layout.kubelet_dir.rstrip("/") + "/") for path in changed):
+        restart.append("kubelet")
     shown = "".join(path + "\n" for path in sorted(changed))
     return {"changed": bool(changed), "set": directory, "entries": entries, "restored": sorted(changed), "before": before,
+            "restart": restart,
             "diff": {"before": "", "after": shown, "before_header": "unchanged", "after_header": "put back from " + directory}}
 
 

@@ -153,6 +153,8 @@ class TestPlaybook:
         assert names == ["cert-leaf", "cert-leaf", "backup"] and all(row["usable"] for row in played["listed"]["sets"])
         assert played["restore checked"]["restored"] == played["restore"]["restored"] != []
         assert not played["restore again"]["changed"]
+        # A served pair and admin.conf: nobody has read them once and for all.
+        assert played["restore"]["restart"] == []
 
     def test_failures_are_one_line_with_a_remedy(self, played):
         for name, word in (("external", "managed elsewhere"), ("unknown", "Choose among: all, apiserver,"),

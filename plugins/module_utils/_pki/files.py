@@ -452,8 +452,9 @@ def create_backup(paths, job, backup_dir=BACKUP_DIR, keep=5):
 
     paths: files and symbolic links; one that does not exist is recorded as absent, so that restoring
     removes it. job: a word for the set's name. keep: how many sets of this job stay, the newest; the new
-    one always does. Other jobs' sets stay, or a rotation's many would displace the one a person made before it. The set appears under its name only when it is complete and durable: directories are 0700, files
-    0600, and manifest.json holds path, type, mode, owner and SHA-256 of each.
+    one always does. Other jobs' sets stay, or a rotation's many would displace the one a person made before it.
+    The set appears under its name only when it is complete and durable: directories are 0700, files 0600, and
+    manifest.json holds path, type, mode, owner and SHA-256 of each.
     Raises PkiError (no space, read-only, ...) with no set made.
     """
     if not re.match(r"^[a-z0-9-]+\Z", job):

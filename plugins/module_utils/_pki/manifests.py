@@ -108,6 +108,22 @@ def effective(manifests):
     return {manifest.component: manifest for manifest in sorted(manifests, key=lambda item: os.path.basename(item.path))}
 
 
+def readers(found, paths, proven=()):
+    """Give the components (a sorted list of str) that have read one of some paths when they were started.
+
+    found: [Manifest]. paths: files that were replaced. proven: flags whose files do not count, because what is served from them
+    can be looked at.
+    """
+    changed = set(paths) | {os.path.realpath(path) for path in paths}
+    due = set()
+    for manifest in found:
+        named = {part for flag, values in manifest.flag_values.items() if flag not in proven
+                 for value in values for part in value.split(",")}
+        if not changed.isdisjoint(named | {os.path.realpath(part) for part in named if part.startswith("/")}):
+            due.add(manifest.component)
+    return sorted(due)
+
+
 def parse_flags(command):
     """Give {"--flag": [values]} of a command line (a list whose first item is the program).
 

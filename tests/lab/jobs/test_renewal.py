@@ -237,12 +237,14 @@ def test_restore_puts_the_files_back(lab):
         return {path: seen for path, seen in snapshot(lab, "cp1").items() if not path.startswith("/etc/kubernetes/manifests/")}
 
     before = files()
-    play(lab, "renew_leaves", {"kubepki_force": "true", "kubepki_names": "admin.conf,front-proxy-client"}).require_success()
+    play(lab, "renew_leaves", {"kubepki_force": "true", "kubepki_names": "admin.conf,scheduler.conf"}).require_success()
     assert files() != before
     refused = play(lab, "restore")
     assert refused.code != 0 and "kubepki_confirm" in refused.output
-    play(lab, "restore", {"kubepki_confirm": "true"}).require_success()
+    restored = play(lab, "restore", {"kubepki_confirm": "true"}).require_success()
     assert files() == before
+    # The scheduler reads its kubeconfig once; admin.conf is nobody's.
+    assert restored.artifact["restarted"] == len(lab.control_planes)
 
 
 def test_threshold_fails_the_report_for_a_scheduler(lab):
