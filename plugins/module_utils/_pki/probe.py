@@ -102,13 +102,13 @@ def file_sha256(path):
         return None
 
 
-def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client=None, timeout=3.0, headers=None):
+def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client=None, timeout=3.0, headers=None, strict=False):
     """Ask an HTTP(S) server and give its Answer, whatever status it has.
 
-    url: str. body: bytes or None (sent as JSON). ca_path, ca_pem: whom to trust; with neither, nothing is verified. The
-    server's name is not compared: nodes are asked by their addresses. client: as in served_der(). timeout: seconds for each
-    step. headers: {name: value} to send besides. Raises PkiError when there is no answer, or when the certificate is not
-    signed by that CA.
+    url: str. body: bytes or None (sent as JSON). ca_path, ca_pem: whom to trust; with neither, nothing is verified. strict: the
+    server's name and its certificate's dates count, too; else they do not, as nodes are asked by their addresses and may be in
+    disrepair. client: as in served_der(). timeout: seconds for each step. headers: {name: value} to send besides. Raises PkiError
+    when there is no answer, or when the certificate is not signed by that CA.
     """
     import email.utils  # not at the top: who only asks for certificates does without these two
     import http.client
@@ -117,7 +117,7 @@ def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
     started = time.monotonic()
-    context = tls_context(client, ca_path, ca_pem) if secure else None
+    context = tls_context(client, ca_path, ca_pem, strict) if secure else None
     connection = None
     try:
         connection = (http.client.HTTPSConnection(parts.hostname, port, timeout=timeout, context=context) if secure

@@ -21,12 +21,15 @@ from . import (
     authorities,
     files,
     kubeconfig,
-    kubelets,
+    kubelet_api,
+    kubelet_credential,
+    kubelet_service,
     leaves,
     node_report,
     pki_tree,
     probe,
     profiles,
+    restarts,
     serving,
     static_pods,
     x509,
@@ -56,7 +59,7 @@ def look(kubernetes_dir, kubelet_dir, state_dir=files.STATE_DIR, below_days=90.0
     "certificate": PEM}} of the CAs on the node, "etcd": {"data": bool, "path"} or None where no member belongs here, "health":
     {static pod: {"healthy", "seen"}}, "kubelet": {"action", "reasons", "unit", "error"} or None, "pending": [components that a
     run that did not end has still to start] or None where none did, "problems": [sentences] that forbid any change here}.
-    below_days: as for kubelets.examine. controller_clock: seconds since 1970, or None.
+    below_days: as for kubelet_credential.examine. controller_clock: seconds since 1970, or None.
     """
     layout = pki_tree.find_layout(kubernetes_dir, kubelet_dir)
     node = node_report.read(kubernetes_dir, kubelet_dir, live=False, controller_clock=controller_clock)
@@ -118,9 +121,9 @@ def _kubelet(layout, below_days, state_dir):
         return None
     found = {"action": None, "reasons": [], "unit": "unknown", "error": None}
     try:
-        examined = kubelets.examine(layout, below_days, state_dir=state_dir)
+        examined = kubelet_credential.examine(layout, below_days, state_dir=state_dir)
         found.update(action=examined["action"], reasons=examined["reasons"])
-        found["unit"] = kubelets.Service().state()["active"]
+        found["unit"] = kubelet_service.Service().state()["active"]
     except PkiError as error:
         found["error"] = str(error)
     return found
@@ -266,7 +269,7 @@ def drop_serving(layout, check=False, state_dir=files.STATE_DIR, backup_dir=file
     if not check:
         files.create_backup([path for path in (item.path, item.key_path) if path and os.path.exists(path)], _BACKUP_JOB,
                             backup_dir, backup_keep)
-        pending = files.Journal(kubelets.PENDING, state_dir)
+        pending = files.Journal(restarts.KUBELET, state_dir)
         if pending.load() is None:
             pending.save({"files": [item.path]})
         transaction = files.Transaction(_JOB, state_dir)
@@ -297,11 +300,11 @@ def start(layout, components=None, timeout=120.0, state_dir=files.STATE_DIR, ser
     again from their manifests, which nobody touches. Proven is the kubelet alone: its process and its healthz. timeout: seconds
     for that. Raises PkiError; the kubelet is then started all the same.
     """
-    service, runtime = service or kubelets.Service(), runtime or Runtime(layout.kubelet_dir)
+    service, runtime = service or kubelet_service.Service(), runtime or Runtime(layout.kubelet_dir)
     if components is None:
         components = (files.Journal(JOURNAL, state_dir).load() or {}).get("restart", [])
     pods = [layout.parsed[name] for name in components if name in layout.parsed]
-    pending = files.Journal(kubelets.PENDING, state_dir)
+    pending = files.Journal(restarts.KUBELET, state_dir)
     if not pods and pending.load() is None and service.state()["active"] == "active":
         return {"kubelet": {}, "ended": [], "since": 0.0}
     if pending.load() is None:
@@ -311,7 +314,7 @@ def start(layout, components=None, timeout=120.0, state_dir=files.STATE_DIR, ser
         service.stop(timeout)
         ended = end(pods, runtime)
     finally:
-        proof = kubelets.Proof(layout, service, None, old)
+        proof = kubelet_service.Proof(layout, service, None, old)
         service.restart(timeout)
     seen = proof.wait(timeout)
     pending.clear()
@@ -360,7 +363,7 @@ def wait_well(layout, components, timeout=180.0, service=None, runtime=None):
     components: static pods of this node; those it does not have are passed over. timeout: seconds for all of them together. One
     that has no process for some seconds waits in the kubelet's crash back-off: then the kubelet is started again, once.
     """
-    service, runtime = service or kubelets.Service(), runtime or Runtime(layout.kubelet_dir)
+    service, runtime = service or kubelet_service.Service(), runtime or Runtime(layout.kubelet_dir)
     endpoints = static_pods.node_endpoints(list(layout.parsed.values()), layout.kubernetes_dir)
     began = time.monotonic()
     waiting = {name: layout.parsed[name] for name in components if name in layout.parsed}
@@ -384,7 +387,7 @@ def wait_well(layout, components, timeout=180.0, service=None, runtime=None):
                            fix=_FIX_POD)
         if not again and any(now - since > _BACKOFF_SECONDS for name, since in lifeless.items() if name in waiting):
             again = True
-            proof = kubelets.Proof(layout, service, None, service.state()["pid"])
+            proof = kubelet_service.Proof(layout, service, None, service.state()["pid"])
             service.restart(timeout)
             proof.wait(timeout)
             lifeless.clear()
@@ -435,11 +438,12 @@ def wait_ready(layout, nodes, timeout=180.0):
     where its kubelet was not restarted}. timeout: seconds. Raises PkiError: which are not, and why.
     """
     config = kubeconfig.Kubeconfig(files.read(layout.paths["admin.conf"][0]), layout.paths["admin.conf"][0])
-    api = kubelets.Api.of(config)
+    api = kubelet_api.Api.of(config)
     began, since = time.monotonic(), time.time()
     waiting, ready = dict.fromkeys(nodes, "has not been asked for yet"), {}
     while True:
-        answers = probe.together({name: lambda name=name: kubelets.node_state(api, name, since, nodes[name]) for name in waiting})
+        answers = probe.together({
+            name: lambda name=name: kubelet_api.node_state(api, name, since, nodes[name]) for name in waiting})
         for name, answer in answers.items():
             trouble = answer.message if isinstance(answer, PkiError) else answer[0]
             if trouble is None:

@@ -19,10 +19,12 @@ import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     files,
     kubeconfig,
-    kubelets,
+    kubelet_api,
+    kubelet_service,
     leaves,
     pki_tree,
     recovery,
+    restarts,
     revival,
     x509,
 )
@@ -58,7 +60,7 @@ class Plane:
     def look(self, monkeypatch, **options):
         found = pki_tree.find_layout
         monkeypatch.setattr(pki_tree, "find_layout", lambda *given: found(given[0], given[1], self.root))
-        monkeypatch.setattr(kubelets.Service, "state", lambda service: {"active": "activating"})
+        monkeypatch.setattr(kubelet_service.Service, "state", lambda service: {"active": "activating"})
         return revival.look("/etc/kubernetes", "/var/lib/kubelet", self.state, **options)
 
     def files(self):
@@ -175,7 +177,7 @@ def test_a_serving_certificate_is_taken_away_only_when_the_kubelet_made_it_and_i
     (pki / "kubelet.crt").write_bytes(own.pem)
     assert drop(check=True) and (pki / "kubelet.crt").exists()
     assert drop() and not (pki / "kubelet.crt").exists() and not (pki / "kubelet.key").exists()
-    assert files.Journal(kubelets.PENDING, plane.state).load() == {"files": [str(pki / "kubelet.crt")]}
+    assert files.Journal(restarts.KUBELET, plane.state).load() == {"files": [str(pki / "kubelet.crt")]}
     assert not drop()
     signed = plane.cluster.leaf("etcd-server", "cp1", "10.0.0.1", -1)[0]
     ours = x509.sign_leaf(x509.Profile.of(signed), throwaway.key("ours"), plane.cluster.cas["ca"], plane.cluster.keys["ca"], 30,
@@ -283,7 +285,7 @@ class Unit:
 
 @pytest.fixture
 def proven(monkeypatch):
-    monkeypatch.setattr(kubelets.Proof, "wait", lambda self, deadline: {"healthz": "ok"})
+    monkeypatch.setattr(kubelet_service.Proof, "wait", lambda self, deadline: {"healthz": "ok"})
 
 
 def test_processes_end_between_the_stop_and_the_start_of_the_kubelet(plane, processes, proven):
@@ -293,7 +295,7 @@ def test_processes_end_between_the_stop_and_the_start_of_the_kubelet(plane, proc
     revival.begin(["etcd", "kube-apiserver"], state_dir=plane.state)
     done = revival.start(plane.layout, None, 5, plane.state, unit, processes)
     assert unit.done == ["stop", "start, with ['kube-scheduler']"] and done["ended"] == ["etcd", "kube-apiserver"]
-    assert done["since"] > 0 and files.Journal(kubelets.PENDING, plane.state).load() is None
+    assert done["since"] > 0 and files.Journal(restarts.KUBELET, plane.state).load() is None
     # A run that is killed later does not start them once more.
     assert files.Journal(revival.JOURNAL, plane.state).load() == {"restart": [], "trust": False}
     assert revival.start(plane.layout, None, 5, plane.state, unit, processes) == {"kubelet": {}, "ended": [], "since": 0.0}
@@ -305,7 +307,7 @@ def test_a_kubelet_that_does_not_run_is_started_and_one_whose_restart_is_due_too
     unit.active = "activating"
     assert revival.start(plane.layout, [], 5, plane.state, unit, processes)["since"] > 0
     unit.active = "active"
-    files.Journal(kubelets.PENDING, plane.state).save({"files": []})
+    files.Journal(restarts.KUBELET, plane.state).save({"files": []})
     assert revival.start(plane.layout, [], 5, plane.state, unit, processes)["since"] > 0
     assert len(unit.done) == 4
 
@@ -320,7 +322,7 @@ def test_the_kubelet_is_started_even_when_a_process_does_not_end(plane, processe
     with pytest.raises(PkiError, match="cannot be ended"):
         revival.start(plane.layout, None, 5, plane.state, unit, processes)
     assert unit.done == ["stop", "start, with []"] and files.Journal(revival.JOURNAL, plane.state).load()["restart"] == ["etcd"]
-    assert files.Journal(kubelets.PENDING, plane.state).load() is not None
+    assert files.Journal(restarts.KUBELET, plane.state).load() is not None
 
 
 def test_who_ignores_the_request_to_end_is_killed(plane, processes):
@@ -374,7 +376,7 @@ class Cloud:
     (("True", 5, -3000), time.time() - 100, "condition was last reported"), (("Unknown", 5, 5), 0, "is not Ready")])
 def test_ready_is_whose_kubelet_is_heard_of_now(plane, monkeypatch, node, since, missing):
     cloud = Cloud({"w1": node, "cp1": ("True", 5, 5)})
-    monkeypatch.setattr(kubelets.Api, "of", lambda config: cloud)
+    monkeypatch.setattr(kubelet_api.Api, "of", lambda config: cloud)
     if missing is None:
         assert sorted(revival.wait_ready(plane.layout, {"w1": since, "cp1": 0}, 1.0)) == ["cp1", "w1"]
     else:
