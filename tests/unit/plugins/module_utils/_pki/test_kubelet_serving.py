@@ -289,7 +289,7 @@ def test_a_cluster_without_that_config_map_needs_none(api):
 
 def test_the_module_for_a_control_plane_node_needs_a_kubeconfig_alone(worker, api, tmp_path):
     path = tmp_path / "admin.conf"
-    path.write_bytes(kubeconfig.build(api.url, CA.pem, "kubernetes-admin", b"-", b"-"))
+    path.write_text(kubeconfig.build(api.url, CA.pem, "kubernetes-admin", b"-", b"-"))
     api.put("/api/v1/namespaces/kube-system/configmaps/kubelet-config", {"data": {"kubelet": CONFIG}})
     name, answer = asked(worker, api)
 
