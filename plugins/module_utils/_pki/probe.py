@@ -91,6 +91,33 @@ class View:
                     self.paths[name] = (self.paths.get(name, (None, None))[0], values[flag])
 
 
+def node_endpoints(everything, kubernetes_dir):
+    """Give {component: [Endpoint]} of all static pods; for a pod that is no control-plane component, its own HTTP probe.
+
+    everything: [manifests.Manifest] of the node.
+    """
+    view = View({item.component: item.flags for item in everything}, kubernetes_dir)
+    found = {}
+    for endpoint in endpoints(view):
+        found.setdefault(endpoint.component, []).append(endpoint)
+    for item in everything:
+        if item.component not in found:
+            found[item.component] = _probe_endpoint(item)
+    return found
+
+
+def _probe_endpoint(manifest):
+    spec = manifest.data.get("spec") or {}
+    for kind in ("readinessProbe", "livenessProbe", "startupProbe"):
+        settings = manifest.probes.get(kind)
+        if settings and isinstance(settings.get("port"), int) and (spec.get("hostNetwork") or settings.get("host")):
+            host = settings.get("host") or "127.0.0.1"
+            url = "%s://%s/%s" % (str(settings.get("scheme") or "HTTP").lower(), join(host, settings["port"]),
+                                  str(settings.get("path") or "/").lstrip("/"))
+            return [Endpoint(manifest.component, manifest.component, host, settings["port"], health=url)]
+    return []
+
+
 def file_sha256(path):
     """Give the digest of the first certificate in a PEM file as served_der()'s would be, or None when there is none."""
     try:
