@@ -63,7 +63,7 @@ class ActionModule(ActionBase):
         silent.update(unread)
         looks = {host: dict(looks[host], node=report) for host, report in reports.items()}
         for host, look in looks.items():
-            said = _registered.registered(task_vars, host, options["rehearsals"], ("failed", "unreachable", "msg"))
-            if said.get("failed") or said.get("unreachable"):
+            said = _registered.registered(task_vars, host, options["rehearsals"], ("leaves", "skipped", "unreachable", "msg"))
+            if said and "leaves" not in said and not said.get("skipped"):
                 look["problems"] = look["problems"] + [said.get("msg") or "The renewal could not be rehearsed."]
         return looks, silent
