@@ -30,6 +30,8 @@ class ActionModule(ActionBase):
             "hosts": {"type": "list", "elements": "str", "required": True},
             "control_planes": {"type": "list", "elements": "str", "required": True},
             "looks": {"type": "str", "required": True},
+            "reports": {"type": "str", "required": True},
+            "rehearsals": {"type": "str"},
             "partial": {"type": "bool", "default": False},
             "plan": {"type": "dict"},
             "ready": {"type": "dict", "default": {}},
@@ -37,7 +39,7 @@ class ActionModule(ActionBase):
             "began": {"type": "float"},
         })
         result["changed"] = False
-        looks, silent = _registered.answers(task_vars, options["hosts"], options["looks"], "look")
+        looks, silent = self._seen(task_vars, options)
         if options["step"] == "plan":
             plan = recovery.decide(looks, silent, options["control_planes"], options["partial"])
             display.display("\n".join(recovery.shown(plan)))
@@ -52,3 +54,16 @@ class ActionModule(ActionBase):
         result.update(artifact=artifact, incomplete=recovery.incomplete(plan, options["failed"]))
         result["ansible_stats"] = _registered.statistics(artifact)
         return result
+
+    @staticmethod
+    def _seen(task_vars, options):
+        """Put together what the modules saw of each host: ({host: look, with its report}, {host: why there is none})."""
+        looks, silent = _registered.answers(task_vars, options["hosts"], options["looks"], "look")
+        reports, unread = _registered.answers(task_vars, list(looks), options["reports"], "node")
+        silent.update(unread)
+        looks = {host: dict(looks[host], node=report) for host, report in reports.items()}
+        for host, look in looks.items():
+            said = _registered.registered(task_vars, host, options["rehearsals"], ("leaves", "skipped", "unreachable", "msg"))
+            if said and "leaves" not in said and not said.get("skipped"):
+                look["problems"] = look["problems"] + [said.get("msg") or "The renewal could not be rehearsed."]
+        return looks, silent

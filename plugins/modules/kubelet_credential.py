@@ -33,18 +33,6 @@ options:
     type: str
     choices: [requested, signed, installed]
     required: true
-  host:
-    description: With O(state=requested), the inventory's name for the node; it is handed on with the request.
-    type: str
-  renew_below_days:
-    description:
-      - With O(state=requested), a certificate with fewer days left is due; one with a short life, when less than a third is left.
-    type: float
-    default: 90
-  force:
-    description: With O(state=requested), another certificate is due in any case.
-    type: bool
-    default: false
   key_type:
     description: With O(state=requested), the type of the new key. The default is that of the present one.
     type: str
@@ -103,10 +91,6 @@ options:
   server:
     description: With O(state=installed), the URL of the API server for a C(kubelet.conf) that has to be made from nothing.
     type: str
-  keep_files:
-    description: With O(state=installed), how many older C(kubelet-client-TIME.pem) stay.
-    type: int
-    default: 3
   restart:
     description:
       - With O(state=installed), restart the kubelet when that is due. Without, M(kubepki.lifecycle.kubelet_restart) has to.
@@ -137,6 +121,7 @@ author:
 seealso:
   - module: kubepki.lifecycle.kubelet_restart
 extends_documentation_fragment:
+  - kubepki.lifecycle.kubelet
   - kubepki.lifecycle.node
   - kubepki.lifecycle.node.state
   - kubepki.lifecycle.node.backup
@@ -243,7 +228,16 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, kubelets, pki_tree, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    files,
+    kubelet_api,
+    kubelet_credential,
+    kubelet_files,
+    kubelet_service,
+    pki_tree,
+    restarts,
+    x509,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
@@ -253,16 +247,16 @@ def requested(module):
     options = module.params
     with files.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
-            files.Transaction.recover(kubelets.JOB, options["state_dir"])
+            files.Transaction.recover(kubelet_files.JOB, options["state_dir"])
         layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-        ask = (lambda config, pair: kubelets.refusal(config, pair, layout.node_name)) if options["ask_server"] else None
-        result = kubelets.examine(layout, options["renew_below_days"], options["force"], options["state_dir"], ask)
-        result.update(changed=result["action"] != kubelets.KEEP, signing={})
-        if result["action"] == kubelets.REISSUE:
+        ask = (lambda config, pair: kubelet_credential.refusal(config, pair, layout.node_name)) if options["ask_server"] else None
+        result = kubelet_credential.examine(layout, options["renew_below_days"], options["force"], options["state_dir"], ask)
+        result.update(changed=result["action"] != kubelet_files.KEEP, signing={})
+        if result["action"] == kubelet_files.REISSUE:
             if not module.check_mode:
-                request = kubelets.make_request(layout, options["key_type"], options["state_dir"])
+                request = kubelet_credential.make_request(layout, options["key_type"], options["state_dir"])
                 if options["method"] == "api":
-                    result["certificate"] = kubelets.certify(kubelets.read_config(layout), request, options["days"])
+                    result["certificate"] = kubelet_credential.certify(layout, request, options["days"])
                 else:
                     result["signing"] = {"host": options["host"] or result["node"], "node": result["node"], "request": request}
             after = {"subject": "CN=system:node:%s,O=system:nodes" % layout.node_name, "reasons": result["reasons"]}
@@ -285,7 +279,7 @@ def signed(module):
                        fix="Let the Certificates API sign (kubepki_kubelet_method=api), or sign where the key is.")
     known = _known(layout) if options["check_nodes"] and options["requests"] else None
     key = x509.parse_private_key(key_data, key_path)
-    certificates = kubelets.sign(options["requests"], bundle[0], key, options["days"], known)
+    certificates = kubelet_credential.sign(options["requests"], bundle[0], key, options["days"], known)
     endpoint = layout.control_plane_endpoint
     return {"changed": False, "certificates": {} if module.check_mode else certificates,
             "ca": x509.bundle(bundle).decode("ascii"), "server": "https://" + endpoint if endpoint else ""}
@@ -294,7 +288,7 @@ def signed(module):
 def _known(layout):
     config = layout.reader.kubeconfig(layout.paths["admin.conf"][0])
     try:
-        return kubelets.Api.of(config).node_names()
+        return kubelet_api.Api.of(config).node_names()
     except PkiError as error:
         raise PkiError("the API could not be asked which Nodes there are (%s), so nothing was signed" % error.message,
                        path=error.path, fix="See that the API answers and admin.conf is valid (kubepki.lifecycle.renew_leaves), "
@@ -307,16 +301,16 @@ def installed(module):
     state_dir = options["state_dir"]
     with files.lock(state_dir, check=module.check_mode):
         if not module.check_mode:
-            files.Transaction.recover(kubelets.JOB, state_dir)
+            files.Transaction.recover(kubelet_files.JOB, state_dir)
         layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
         installation, user = _prepared(layout, options)
-        before = kubelets.certificate_in_use(layout)
+        before = kubelet_credential.certificate_in_use(layout)
         after = installation.certificate or before
         result = {"node": layout.node_name, "paths": installation.paths(), "removed": [],
                   "before": before.describe() if before else {}, "after": after.describe() if after else {}}
         if user:
             result["user"] = user
-        due = bool(installation.changes) or files.Journal(kubelets.PENDING, state_dir).load() is not None
+        due = bool(installation.changes) or files.Journal(restarts.KUBELET, state_dir).load() is not None
         result["changed"] = due
         result["action"] = "installed" if installation.changes else "restarted" if due and options["restart"] else "kept"
         if installation.changes:
@@ -326,8 +320,8 @@ def installed(module):
         if installation.changes:
             result["backup"] = installation.apply(state_dir, options["backup_dir"], options["backup_keep"])
         if options["restart"]:
-            result["proof"] = kubelets.restart(layout, options["timeout"], options["ready"], state_dir)
-        for path in kubelets.expired_files(kubelets.current_path(layout), options["keep_files"]):
+            result["proof"] = kubelet_service.restart(layout, options["timeout"], options["ready"], state_dir)
+        for path in kubelet_files.expired_files(kubelet_credential.current_path(layout), options["keep_files"]):
             files.remove(path)
             result["removed"].append(path)
     return result
@@ -341,20 +335,20 @@ def _prepared(layout, options):
 
     certificate = key = user = None
     if options["certificate"]:
-        certificate, key = kubelets.check_issued(layout, text("certificate"), text("ca_bundle"), options["state_dir"])
+        certificate, key = kubelet_credential.check_issued(layout, text("certificate"), text("ca_bundle"), options["state_dir"])
 
     def plan(bundle):
-        return kubelets.Installation(layout, certificate, key, bundle, options["server"], text("spare_ca"))
+        return kubelet_credential.Installation(layout, certificate, key, bundle, options["server"], text("spare_ca"))
 
     installation = plan(text("ca_bundle"))
     if installation.changes and options["ready"]:
         try:
-            user = kubelets.check_accepted(installation)
+            user = kubelet_credential.check_accepted(installation)
         except PkiError as error:
-            if not kubelets.untrusted(error) or options["ca_bundle"] or not options["spare_ca"]:
+            if not kubelet_api.untrusted(error) or options["ca_bundle"] or not options["spare_ca"]:
                 raise
             installation = plan(text("spare_ca"))
-            user = kubelets.check_accepted(installation)
+            user = kubelet_credential.check_accepted(installation)
     return installation, user
 
 

@@ -75,7 +75,13 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, kubelets, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    files,
+    kubelet_files,
+    kubelet_service,
+    pki_tree,
+    restarts,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
 
@@ -84,12 +90,12 @@ def restart(module):
     options = module.params
     with files.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
-            files.Transaction.recover(kubelets.JOB, options["state_dir"])
+            files.Transaction.recover(kubelet_files.JOB, options["state_dir"])
         layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-        due = not options["due_only"] or files.Journal(kubelets.PENDING, options["state_dir"]).load() is not None
+        due = not options["due_only"] or files.Journal(restarts.KUBELET, options["state_dir"]).load() is not None
         result = {"changed": due, "node": layout.node_name}
         if due and not module.check_mode:
-            result["proof"] = kubelets.restart(layout, options["timeout"], options["ready"], options["state_dir"])
+            result["proof"] = kubelet_service.restart(layout, options["timeout"], options["ready"], options["state_dir"])
     return result
 
 

@@ -14,26 +14,19 @@ module: kubelet_serving
 short_description: The certificate that a kubelet serves, signed by the cluster
 version_added: 0.1.0
 description:
-  - Gives kubelets serving certificates that the cluster signs, in three calls. The node makes a key and asks the cluster, with
-    the kubelet's own credential (O(state=requested)); a control-plane node decides all pending requests of the signer
-    C(kubernetes.io/kubelet-serving) (O(state=decided)); the node installs its certificate together with C(serverTLSBootstrap),
-    restarts its kubelet, and proves that it serves it (O(state=installed)).
+  - Gives a kubelet a serving certificate that the cluster signs, in two calls on the node with one of
+    M(kubepki.lifecycle.kubelet_serving_api) between them. The node makes a key and asks the cluster, with the kubelet's own
+    credential (O(state=requested)); a control-plane node decides what all nodes asked for; the node installs its certificate
+    together with C(serverTLSBootstrap), restarts its kubelet, and proves that it serves it (O(state=installed)).
   - A kubelet that asks by itself keeps the key in memory until it has the certificate, so that nobody can compare it with the
     request. Here the node tells the digest of its key before anything is approved.
-  - A request is approved only when the node asks for itself, C(O=system:nodes, CN=system:node:NAME); its usages are those of the
-    signer; every name in it is in the Node object, and the inventory gives none to somebody else; its validity is no longer than
-    O(days); and its key is the one on that node. Otherwise it is denied, and the reason is in the request. Only what a node that
-    did not ask in this run may have asked for itself is left.
 options:
   state:
     description:
-      - With V(published), switches C(serverTLSBootstrap) on in the ConfigMap C(kubelet-config) (C(kubelet-config-1.NN) before
-        1.24), from which nodes that join or are upgraded get their configuration. For a control-plane node.
       - With V(requested), judges what the node has and, when another one is due, makes a key and asks.
-      - With V(decided), decides all pending requests. For a control-plane node.
       - With V(installed), installs what O(name) was given, restarts the kubelet, and proves it.
     type: str
-    choices: [published, requested, decided, installed]
+    choices: [requested, installed]
     required: true
   mode:
     description:
@@ -43,74 +36,31 @@ options:
     type: str
     choices: [renew, bootstrap]
     default: bootstrap
-  renew_below_days:
-    description:
-      - With O(state=requested), a certificate with fewer days left is due; one with a short life, when less than a third is left.
-    type: float
-    default: 90
-  force:
-    description: With O(state=requested), another certificate is due in any case.
-    type: bool
-    default: false
   key_type:
     description: With O(state=requested), the type of the new key. The default is what a kubelet makes, C(ecdsa-p256).
     type: str
     choices: [rsa-2048, rsa-3072, rsa-4096, ecdsa-p256, ecdsa-p384]
   days:
     description:
-      - The validity that is asked for, and with O(state=decided) the longest that is approved. Before 1.22 the cluster decides.
+      - With O(state=requested), the validity that is asked for. Before 1.22 the cluster decides.
     type: float
     default: 365
-  answers:
-    description: With O(state=decided), what the nodes returned as RV(answer).
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      host:
-        description: The inventory's name for the node.
-        type: str
-        required: true
-      node:
-        description: The name that the node has in the API.
-        type: str
-        required: true
-      key:
-        description: The digest of the public key that waits on the node.
-        type: str
-        required: true
-  host:
-    description: With O(state=requested), the inventory's name for the node; it is handed on.
-    type: str
   credential_due:
     description:
       - With O(state=requested) in check mode, that the node's kubelet would have got another client certificate before. Where
         the API cannot be asked with the present one, that is no error, and the names are not compared with the Node's.
     type: bool
     default: false
-  hosts:
-    description: With O(state=decided), the inventory, as host name and address.
-    type: dict
-    default: {}
-  control_plane_hosts:
-    description: With O(state=decided), the hosts in O(hosts) that are control-plane nodes.
-    type: list
-    elements: str
-    default: []
   name:
     description: With O(state=installed), the RV(name) of the request. Without it, only a restart that was left undone is done.
     type: str
-  keep_files:
-    description: With O(state=installed), how many older C(kubelet-server-TIME.pem) stay.
-    type: int
-    default: 3
   timeout:
     description: With O(state=installed), how many seconds the signature, the kubelet and its proof may take each.
     type: int
     default: 120
 attributes:
   check_mode:
-    description: Tells what would be done; nothing is requested, decided or installed.
+    description: Tells what would be done; nothing is requested or installed.
     support: full
   diff_mode:
     description: Shows subject, validity and fingerprint of the certificate before and after, and never a key.
@@ -122,8 +72,9 @@ author:
   - The kubepki.lifecycle authors (@kubepki)
 seealso:
   - module: kubepki.lifecycle.kubelet_credential
-  - module: kubepki.lifecycle.csr_review
+  - module: kubepki.lifecycle.kubelet_serving_api
 extends_documentation_fragment:
+  - kubepki.lifecycle.kubelet
   - kubepki.lifecycle.node
   - kubepki.lifecycle.node.state
   - kubepki.lifecycle.node.backup
@@ -137,11 +88,9 @@ EXAMPLES = r"""
   register: serving
 
 - name: Approve what is right, deny what is not
-  kubepki.lifecycle.kubelet_serving:
+  kubepki.lifecycle.kubelet_serving_api:
     state: decided
     answers: "{{ ansible_play_hosts | map('extract', hostvars, 'serving') | map(attribute='answer') | select | list }}"
-    hosts: {cp1: 192.0.2.11, w1: 192.0.2.21}
-    control_plane_hosts: [cp1]
   delegate_to: "{{ groups['kube_control_plane'][0] }}"
   run_once: true
 
@@ -155,14 +104,14 @@ EXAMPLES = r"""
 RETURN = r"""
 node:
   description: The name that the node has in the API.
-  returned: with O(state=requested) and O(state=installed)
+  returned: always
   type: str
   sample: worker-1
 action:
   description:
     - V(keep), V(reissue) or V(restart) with O(state=requested).
     - V(kept), V(installed) or V(restarted) with O(state=installed).
-  returned: with O(state=requested) and O(state=installed)
+  returned: always
   type: str
   sample: reissue
 reasons:
@@ -176,27 +125,9 @@ name:
   returned: with O(state=requested)
   type: str
 answer:
-  description: What the decision needs - C(host), C(node) and C(key). Empty when nothing was asked.
+  description: What the decision needs - C(host), C(node) and C(key), the key's digest. Empty when nothing was asked.
   returned: with O(state=requested)
   type: dict
-requests:
-  description: The requests that were looked at, as M(kubepki.lifecycle.csr_review) returns them.
-  returned: with O(state=decided)
-  type: list
-  elements: dict
-table:
-  description: The same as lines of a table for people.
-  returned: with O(state=decided)
-  type: list
-  elements: str
-counts:
-  description: How many were approved, denied and left.
-  returned: with O(state=decided)
-  type: dict
-config_map:
-  description: The ConfigMap that had to change; empty when none had.
-  returned: with O(state=published)
-  type: str
 before:
   description: The certificate before, without its key.
   returned: with O(state=requested)
@@ -227,12 +158,12 @@ seconds:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    cluster_api,
-    csr_jobs,
     files,
+    kubelet_files,
+    kubelet_service,
     kubelet_serving,
-    kubelets,
     pki_tree,
+    restarts,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -240,13 +171,6 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 
 def _layout(options):
     return pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-
-
-def published(module):
-    """Switch serverTLSBootstrap on for nodes that join or are upgraded."""
-    api = cluster_api.from_kubeconfig(_layout(module.params).paths["admin.conf"][0])
-    name = kubelet_serving.publish(api, module.check_mode)
-    return {"changed": name is not None, "config_map": name or ""}
 
 
 def _node(module, layout):
@@ -264,15 +188,15 @@ def _node(module, layout):
 def requested(module):
     """Judge the serving certificate, and ask for another when it is due."""
     options = module.params
-    with files.lock(options["state_dir"]):
+    with files.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
-            files.Transaction.recover(kubelets.JOB, options["state_dir"])
+            files.Transaction.recover(kubelet_files.JOB, options["state_dir"])
         layout = _layout(options)
         api, sans = _node(module, layout)
         result = kubelet_serving.examine(layout, options["mode"], sans, options["renew_below_days"], options["force"],
                                          options["state_dir"])
-        result.update(changed=result["action"] != kubelets.KEEP, name="", answer={})
-        if result["action"] == kubelets.REISSUE:
+        result.update(changed=result["action"] != kubelet_files.KEEP, name="", answer={})
+        if result["action"] == kubelet_files.REISSUE:
             if not module.check_mode:
                 asked = kubelet_serving.ask(layout, api, sans, options["days"], options["key_type"], options["state_dir"])
                 result["name"] = asked["name"]
@@ -283,18 +207,12 @@ def requested(module):
     return result
 
 
-def decided(module):
-    """Decide all pending requests."""
-    api = cluster_api.from_kubeconfig(_layout(module.params).paths["admin.conf"][0])
-    return csr_jobs.serving_requests(api, module.params, module.check_mode)
-
-
 def installed(module):
     """Install what was signed, restart the kubelet, prove it."""
     options, state_dir = module.params, module.params["state_dir"]
-    with files.lock(state_dir):
+    with files.lock(state_dir, check=module.check_mode):
         if not module.check_mode:
-            files.Transaction.recover(kubelets.JOB, state_dir)
+            files.Transaction.recover(kubelet_files.JOB, state_dir)
         layout = _layout(options)
         certificate = key = None
         api = kubelet_serving.connect(layout)
@@ -302,7 +220,7 @@ def installed(module):
         if options["name"]:
             certificate, key = kubelet_serving.take(layout, api, options["name"], sans, options["timeout"], state_dir)
         installation = kubelet_serving.Installation(layout, certificate, key)
-        due = bool(installation.changes) or files.Journal(kubelets.PENDING, state_dir).load() is not None
+        due = bool(installation.changes) or files.Journal(restarts.KUBELET, state_dir).load() is not None
         result = {"node": layout.node_name, "changed": due, "paths": installation.paths(),
                   "after": certificate.describe() if certificate else {},
                   "action": "installed" if certificate else "restarted" if due else "kept"}
@@ -311,37 +229,32 @@ def installed(module):
         backup = installation.apply(state_dir, options["backup_dir"], options["backup_keep"])
         if backup:
             result["backup"] = backup
-        result["proof"] = kubelets.restart(layout, options["timeout"], True, state_dir)
+        result["proof"] = kubelet_service.restart(layout, options["timeout"], True, state_dir)
         current = kubelet_serving.installed_certificate(layout)
         if current is not None:
             result["proof"]["served_seconds"] = kubelet_serving.prove(_layout(options), current, sans, options["timeout"])
-        for path in kubelets.expired_files(kubelet_serving.current_path(layout), options["keep_files"]):
+        for path in kubelet_files.expired_files(kubelet_serving.current_path(layout), options["keep_files"]):
             files.remove(path)
     return result
 
 
 def main():
     """Run the module."""
-    suboptions = {name: {"type": "str", "required": True, "no_log": False} for name in ("host", "node", "key")}
     spec = dict(
         glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),
-        state={"type": "str", "choices": ["published", "requested", "decided", "installed"], "required": True},
+        state={"type": "str", "choices": ["requested", "installed"], "required": True},
         mode={"type": "str", "choices": ["renew", "bootstrap"], "default": "bootstrap"},
         renew_below_days={"type": "float", "default": 90},
         force={"type": "bool", "default": False},
         key_type={"type": "str", "no_log": False, "choices": ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]},
         days={"type": "float", "default": 365},
-        answers={"type": "list", "elements": "dict", "default": [], "options": suboptions},
         host={"type": "str"},
         credential_due={"type": "bool", "default": False},
-        hosts={"type": "dict", "default": {}},
-        control_plane_hosts={"type": "list", "elements": "str", "default": []},
         name={"type": "str"},
         keep_files={"type": "int", "default": 3},
         timeout={"type": "int", "default": 120})
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    steps = {"published": published, "requested": requested, "decided": decided, "installed": installed}
-    glue.run(module, steps[module.params["state"]])
+    glue.run(module, {"requested": requested, "installed": installed}[module.params["state"]])
 
 
 if __name__ == "__main__":

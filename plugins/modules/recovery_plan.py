@@ -14,8 +14,8 @@ module: recovery_plan
 short_description: Says what is wrong with a dead cluster, and what will be done about it
 version_added: 0.1.0
 description:
-  - Takes what M(kubepki.lifecycle.node_recovery) saw on every host, shows the diagnosis and the plan, and fails with the reason
-    where nothing may be done.
+  - Takes what M(kubepki.lifecycle.recovery_look) and M(kubepki.lifecycle.cert_expiry) saw on every host, shows the diagnosis and
+    the plan, and fails with the reason where nothing may be done.
   - Runs on the controller and speaks to no node. Use it with C(run_once).
   - With O(step=report), sets the run-level artifact C(kubepki) (as M(ansible.builtin.set_stats) does).
 author:
@@ -49,9 +49,18 @@ options:
     elements: str
     required: true
   looks:
-    description: Name of the variable in which every host registered what M(kubepki.lifecycle.node_recovery) saw.
+    description: Name of the variable in which every host registered what M(kubepki.lifecycle.recovery_look) saw.
     type: str
     required: true
+  reports:
+    description: Name of the variable in which they registered what M(kubepki.lifecycle.cert_expiry) saw.
+    type: str
+    required: true
+  rehearsals:
+    description:
+      - Name of the variable in which control-plane nodes registered what M(kubepki.lifecycle.cert_leaf) said in check mode. What
+        would stop the renewal then stops the recovery before anything is changed.
+    type: str
   partial:
     description: Go on without control-plane nodes that cannot take part, when etcd has its quorum without them.
     type: bool
@@ -79,6 +88,7 @@ EXAMPLES = r"""
     hosts: "{{ ansible_play_hosts_all }}"
     control_planes: "{{ groups['kube_control_plane'] }}"
     looks: looked
+    reports: expiry
   run_once: true
   register: plan
 """

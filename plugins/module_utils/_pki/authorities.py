@@ -3,7 +3,7 @@
 """The CAs of one node: in use, staged, kept; and the facts that rotation derives a cluster's phase from.
 
 Beside the tree lie pki.next (the staged successor) and pki.previous (the former authority, and what it signed, for the way
-back), both 0700 with files of 0600. What the kubelet reads is not here but in kubelets, for all nodes alike."""
+back), both 0700 with files of 0600. What the kubelet reads is not here but in kubelet_credential, for all nodes alike."""
 
 from __future__ import annotations
 

@@ -316,7 +316,7 @@ def _review(api, asks, done, moment):
     return result
 
 
-# --- kubelet_serving ---------------------------------------------------------------------------------------------------------
+# --- kubelet_serving_api -----------------------------------------------------------------------------------------------------
 
 def serving_requests(api, params, check):
     """Decide the pending requests for kubelets' serving certificates, with what the nodes said over SSH: as many_requests().

@@ -15,15 +15,13 @@ __metaclass__ = type
 import os
 import time
 
-from . import cluster_api, files, issuing, kubelets, probe, requests, serving, x509, yamltext
+from . import files, kubelet_api, kubelet_config, kubelet_files, probe, restarts, serving, x509
 from .errors import PkiError
 
 LEAVE, RENEW, BOOTSTRAP = "leave", "renew", "bootstrap"
-FIELD = "serverTLSBootstrap"
 _CURRENT = "kubelet-server-current.pem"
 # pkg/kubelet/certificate/kubelet.go: addressesToHostnamesAndIPs
 _NAMES, _ADDRESSES = ("Hostname", "InternalDNS", "ExternalDNS"), ("Hostname", "InternalIP", "ExternalIP")
-_CONFIG_MAPS = "/api/v1/namespaces/kube-system/configmaps/"
 
 
 def current_path(layout):
@@ -37,8 +35,8 @@ def staged_key_path(state_dir=files.STATE_DIR):
 
 
 def connect(layout, timeout=10):
-    """Give a cluster_api connection with the kubelet's own credential. Raises PkiError."""
-    return cluster_api.from_kubeconfig(layout.kubelet["kubeconfig_path"], timeout=timeout)
+    """Give a kubelet_api.Api with the kubelet's own credential; only the API server itself will do. Raises PkiError."""
+    return kubelet_api.Api.of(kubelet_files.read_config(layout), timeout, strict=True)
 
 
 def node_sans(item):
@@ -46,20 +44,24 @@ def node_sans(item):
     dns, ips = set(), set()
     for entry in (item.get("status") or {}).get("addresses") or []:
         kind, value = entry.get("type"), entry.get("address")
-        if value and requests.is_address(value):
-            ips.update(["IP:" + requests.same_name(value)] if kind in _ADDRESSES else [])
+        if value and x509.address(value):
+            ips.update(["IP:" + x509.same_name(value)] if kind in _ADDRESSES else [])
         elif value and kind in _NAMES:
-            dns.add("DNS:" + requests.same_name(value))
+            dns.add("DNS:" + x509.same_name(value))
     return sorted(dns) + sorted(ips)
 
 
 def own_sans(layout, api):
     """Give node_sans() of this node's own Node object. Raises PkiError when there is none, or nobody could be asked."""
-    item = api.get("/api/v1/nodes/" + cluster_api.segment(layout.node_name))
-    if item is None:
+    answer = api.node(kubelet_files.check_node_name(layout.node_name))
+    if answer.status == 404:
         raise PkiError("the API has no Node named %s" % layout.node_name, path=api.server,
                        fix="Correct the kubelet's --hostname-override or the host's name; or join the host first.")
-    return node_sans(item)
+    if answer.status != 200:
+        raise PkiError("the API server does not say which addresses the Node %s has (HTTP %d%s)" % (
+            layout.node_name, answer.status, kubelet_api.said(answer)), path=api.server,
+            fix="It was asked with the kubelet's credential: HTTP 401 means that this is not valid any more (reissue_kubelets).")
+    return node_sans(answer.json())
 
 
 def installed_certificate(layout):
@@ -81,13 +83,13 @@ def own_certificate(layout):
 
 
 def examine(layout, mode, sans, below_days=90.0, force=False, state_dir=files.STATE_DIR):
-    """Judge this node's serving certificate. Gives {"node", "action", "reasons", "before"}, as kubelets.examine().
+    """Judge this node's serving certificate. Gives {"node", "action", "reasons", "before"}, as kubelet_credential.examine().
 
     mode: "renew" concerns nodes whose kubelets have serverTLSBootstrap on, "bootstrap" all of them. sans: what the certificate
     has to name (node_sans()), or None where that is not known. A certificate that the user gave the kubelet (tlsCertFile) is left
     alone, and reasons says so.
     """
-    verdict = {"node": layout.node_name, "action": kubelets.KEEP, "reasons": [], "before": None}
+    verdict = {"node": layout.node_name, "action": kubelet_files.KEEP, "reasons": [], "before": None}
     if own_certificate(layout):
         verdict["reasons"] = ["its serving certificate is the user's own (%s)" % own_certificate(layout)]
         return verdict
@@ -101,10 +103,10 @@ def examine(layout, mode, sans, below_days=90.0, force=False, state_dir=files.ST
     reasons += [why] if why else []
     if force and not reasons:
         reasons = ["asked for"]
-    verdict.update(action=kubelets.REISSUE if reasons else kubelets.KEEP, reasons=reasons,
+    verdict.update(action=kubelet_files.REISSUE if reasons else kubelet_files.KEEP, reasons=reasons,
                    before=certificate.describe() if certificate else None)
-    if not reasons and files.Journal(kubelets.PENDING, state_dir).load() is not None:
-        verdict.update(action=kubelets.RESTART, reasons=["a run that did not end has left the kubelet's restart undone"])
+    if not reasons and files.Journal(restarts.KUBELET, state_dir).load() is not None:
+        verdict.update(action=kubelet_files.RESTART, reasons=["a run that did not end has left the kubelet's restart undone"])
     return verdict
 
 
@@ -120,17 +122,17 @@ def _judge(layout, sans, below_days):
             return certificate, "the serving certificate and its key do not belong together"
     except PkiError as error:
         return None, "the serving certificate is unusable: %s" % error.message
-    if certificate.common_name != kubelets.NODE_PREFIX + layout.node_name or "server" not in certificate.extended_usages:
+    if certificate.common_name != kubelet_files.NODE_PREFIX + layout.node_name or "server" not in certificate.extended_usages:
         return certificate, "it is made out to %s, and this node is %s" % (certificate.subject, layout.node_name)
     named = _folded(certificate.sans)
     lacking = [text for text in sans or () if text.lower() not in named]
     if lacking:
         return certificate, "it does not name %s" % ", ".join(lacking)
-    authorities = kubelets.trusted(layout)
+    authorities = kubelet_files.trusted(layout)
     if authorities and not certificate.signed_by(authorities[0]):
         others = any(certificate.signed_by(ca) for ca in authorities)
         return certificate, "an authority on its way out has signed it" if others else "no CA of this node's ca.crt has signed it"
-    return certificate, kubelets.wrong_dates(certificate, below_days)
+    return certificate, kubelet_files.wrong_dates(certificate, below_days)
 
 
 def _folded(sans):
@@ -144,55 +146,49 @@ def ask(layout, api, sans, days, key_type=None, state_dir=files.STATE_DIR):
     x509.KEY_TYPES, or None for what a kubelet makes. The key is staged 0600 and stays here; "key" is its public half's digest,
     "name" that of the CertificateSigningRequest. Raises PkiError.
     """
-    node = kubelets.check_node_name(layout.node_name)
+    node = kubelet_files.check_node_name(layout.node_name)
     if not sans:
         raise PkiError("its Node object has no addresses yet", path="Node " + node,
                        fix="Wait until the kubelet has reported them.")
-    key = x509.generate_key(key_type or kubelets.DEFAULT_KEY_TYPE)
-    profile = x509.Profile(kubelets.NODE_PREFIX + node, [kubelets.NODES_GROUP], sans, ("server",))
+    key = x509.generate_key(key_type or kubelet_files.DEFAULT_KEY_TYPE)
+    profile = x509.Profile(kubelet_files.NODE_PREFIX + node, [kubelet_files.NODES_GROUP], sans, ("server",))
     request = x509.build_request(profile, key)
     path = staged_key_path(state_dir)
     files.make_directory(os.path.dirname(path))
     files.write(path, key.pem, mode=0o600)
     name = "kubepki-serving-%s-%s" % (node[:180], request.key_sha256[:12])
-    wanted = issuing.Wanted(name, request, requests.KUBELET_SERVING, expiration_seconds=issuing.validity(days))
-    issuing.create(api, wanted)
+    kubelet_api.request_certificate(
+        api, request.pem.decode("ascii"), kubelet_api.SERVING, days, name=name,
+        fix="See that the kubelet's own credential is valid (reissue_kubelets), and run the playbook again.")
     return {"name": name, "key": request.key_sha256}
 
 
 class Installation:
     """What an installation on this node would change: the pair, its link, and serverTLSBootstrap in the kubelet's configuration.
 
-    changes: as in kubelets.Installation. certificate: the new Certificate, or None.
+    changes: as in kubelet_credential.Installation. certificate: the new Certificate, or None.
     """
 
     def __init__(self, layout, certificate=None, key=None):
         """Plan. certificate, key: the new Certificate and its PrivateKey, or None to leave the pair alone. Raises PkiError."""
         self.layout, self.certificate, self.changes = layout, certificate, []
         if certificate is not None:
-            self.changes += kubelets.pair_changes(current_path(layout), certificate.pem + key.pem)
+            self.changes += kubelet_files.pair_changes(current_path(layout), certificate.pem + key.pem)
             if not layout.kubelet["server_bootstrap"]:
                 path = layout.kubelet["config_path"]
-                self.changes.append({"path": path, "data": switched_on(files.read(path), path), "mode": None})
+                self.changes.append({"path": path, "data": kubelet_config.switched_on(files.read(path), path), "mode": None})
 
     def paths(self):
         """Give the paths that change."""
         return [change["path"] for change in self.changes]
 
     def apply(self, state_dir=files.STATE_DIR, backup_dir=files.BACKUP_DIR, backup_keep=5):
-        """Back up what changes, then change it in one transaction; as kubelets.Installation.apply()."""
+        """Back up what changes, then change it in one transaction; as kubelet_credential.Installation.apply()."""
         if not self.changes:
             return None
-        backup = kubelets.carry_out(self.changes, current_path(self.layout), state_dir, backup_dir, backup_keep)
+        backup = kubelet_files.carry_out(self.changes, current_path(self.layout), state_dir, backup_dir, backup_keep)
         files.remove(staged_key_path(state_dir))
         return backup
-
-
-def switched_on(text, path):
-    """Give a KubeletConfiguration (bytes) with serverTLSBootstrap on, every other byte as it was. Raises PkiError."""
-    document = yamltext.YamlText(text, path)
-    document.set((FIELD,), True)
-    return bytes(document)
 
 
 def take(layout, api, name, sans, timeout=60.0, state_dir=files.STATE_DIR):
@@ -201,25 +197,20 @@ def take(layout, api, name, sans, timeout=60.0, state_dir=files.STATE_DIR):
     name: of the CertificateSigningRequest. sans: what it has to name. Raises PkiError: denied, not signed, another key,
     subject, names or signer, not valid now.
     """
-    pending = issuing.find(api, name)
-    if pending is None:
-        raise PkiError("the request is gone", path="CertificateSigningRequest " + name, fix="Run the playbook again.")
-    done = issuing.wait(api, pending, timeout)
-    certificate = x509.parse_certificate(done.certificate, "the serving certificate for %s" % layout.node_name)
+    pem = kubelet_api.wait_certificate(
+        api, name, timeout, denied="Correct what was wrong with it, and run the playbook again.",
+        waits="Look at kube-controller-manager, whose --cluster-signing-* files sign (check_signers does), and run it again.")
+    certificate = x509.parse_certificate(pem, "the serving certificate for %s" % layout.node_name)
     path = staged_key_path(state_dir)
     key = x509.parse_private_key(files.read(path), path)
     if not key.matches(certificate):
         raise PkiError("the certificate is not for the key that waits here", path=path, fix="Run the playbook again.")
-    if certificate.common_name != kubelets.NODE_PREFIX + layout.node_name or "server" not in certificate.extended_usages \
+    if certificate.common_name != kubelet_files.NODE_PREFIX + layout.node_name or "server" not in certificate.extended_usages \
             or certificate.is_ca or _folded(certificate.sans) != _folded(sans):
         raise PkiError("is not what was asked for (%s)" % certificate.subject, path=certificate.path,
-                       fix="Find out who signs for %s." % requests.KUBELET_SERVING)
-    now = x509.now()
-    if not certificate.not_before <= now < certificate.not_after:
-        raise PkiError("is valid from %s to %s, and this node's clock says %s" % (
-            x509.timestamp(certificate.not_before), x509.timestamp(certificate.not_after), x509.timestamp(now)),
-            path=certificate.path, fix="Correct the clock of this node or of the control-plane node (see `timedatectl`).")
-    authorities = kubelets.trusted(layout)
+                       fix="Find out who signs for %s." % kubelet_api.SERVING)
+    kubelet_files.check_clock(certificate)
+    authorities = kubelet_files.trusted(layout)
     if not any(certificate.signed_by(ca) for ca in authorities):
         raise PkiError("is not signed by the cluster's CA (ca.crt of this node)", path=certificate.path,
                        fix="Look at kube-controller-manager's --cluster-signing-* files; check_signers does.")
@@ -237,8 +228,8 @@ def prove(layout, certificate, sans, timeout=60.0):
     if not proven:
         what = seen.message if isinstance(seen, PkiError) else "serves another certificate (%s)" % str(seen)[:16]
         raise PkiError("the kubelet does not serve its new certificate after %d s: %s" % (timeout, what), path=endpoint.address,
-                       fix="See `journalctl -u kubelet`; a drop-in configuration may set %s to false." % FIELD)
-    trust = x509.bundle(kubelets.trusted(layout))
+                       fix="See `journalctl -u kubelet`; a drop-in configuration may set %s to false." % kubelet_config.FIELD)
+    trust = x509.bundle(kubelet_files.trusted(layout))
     if endpoint.host == "127.0.0.1":  # it listens everywhere
         for address in [text[3:] for text in sans if text.startswith("IP:") and _is_here(text[3:])]:
             serving.verify(address, endpoint.port, trust)
@@ -255,32 +246,3 @@ def _is_here(address):
         except OSError:
             return False
     return True
-
-
-# --- the API's objects ----------------------------------------------------------------------------------------------------------
-
-
-def publish(api, check=False):
-    """Switch serverTLSBootstrap on in the ConfigMap that kubeadm gives to nodes that join or are upgraded.
-
-    kubelet-config, or before 1.24 kubelet-config-1.NN, the newest there is. Gives its name when it had to change, else None.
-    """
-    names = {}
-    for item in api.list(_CONFIG_MAPS[:-1]):
-        name = (item.get("metadata") or {}).get("name", "")
-        version = name[len("kubelet-config-1."):]
-        if name == "kubelet-config" or (name.startswith("kubelet-config-1.") and version.isdigit()):
-            names[int(version) if version.isdigit() else 1000] = item
-    if not names:
-        return None  # kubeadm init --skip-phases=upload-config: no node gets its configuration from there
-    item = names[max(names)]
-    name = item["metadata"]["name"]
-    text = (item.get("data") or {}).get("kubelet")
-    if not text:
-        return None
-    changed = switched_on(text, "ConfigMap kube-system/" + name).decode("utf-8")
-    if changed == text:
-        return None
-    if not check:
-        api.call("PATCH", _CONFIG_MAPS + name, {"data": {"kubelet": changed}})
-    return name

@@ -91,6 +91,33 @@ class View:
                     self.paths[name] = (self.paths.get(name, (None, None))[0], values[flag])
 
 
+def node_endpoints(everything, kubernetes_dir):
+    """Give {component: [Endpoint]} of all static pods; for a pod that is no control-plane component, its own HTTP probe.
+
+    everything: [manifests.Manifest] of the node.
+    """
+    view = View({item.component: item.flags for item in everything}, kubernetes_dir)
+    found = {}
+    for endpoint in endpoints(view):
+        found.setdefault(endpoint.component, []).append(endpoint)
+    for item in everything:
+        if item.component not in found:
+            found[item.component] = _probe_endpoint(item)
+    return found
+
+
+def _probe_endpoint(manifest):
+    spec = manifest.data.get("spec") or {}
+    for kind in ("readinessProbe", "livenessProbe", "startupProbe"):
+        settings = manifest.probes.get(kind)
+        if settings and isinstance(settings.get("port"), int) and (spec.get("hostNetwork") or settings.get("host")):
+            host = settings.get("host") or "127.0.0.1"
+            url = "%s://%s/%s" % (str(settings.get("scheme") or "HTTP").lower(), join(host, settings["port"]),
+                                  str(settings.get("path") or "/").lstrip("/"))
+            return [Endpoint(manifest.component, manifest.component, host, settings["port"], health=url)]
+    return []
+
+
 def file_sha256(path):
     """Give the digest of the first certificate in a PEM file as served_der()'s would be, or None when there is none."""
     try:
@@ -102,13 +129,13 @@ def file_sha256(path):
         return None
 
 
-def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client=None, timeout=3.0, headers=None):
+def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client=None, timeout=3.0, headers=None, strict=False):
     """Ask an HTTP(S) server and give its Answer, whatever status it has.
 
-    url: str. body: bytes or None (sent as JSON). ca_path, ca_pem: whom to trust; with neither, nothing is verified. The
-    server's name is not compared: nodes are asked by their addresses. client: as in served_der(). timeout: seconds for each
-    step. headers: {name: value} to send besides. Raises PkiError when there is no answer, or when the certificate is not
-    signed by that CA.
+    url: str. body: bytes or None (sent as JSON). ca_path, ca_pem: whom to trust; with neither, nothing is verified. strict: the
+    server's name and its certificate's dates count, too; else they do not, as nodes are asked by their addresses and may be in
+    disrepair. client: as in served_der(). timeout: seconds for each step. headers: {name: value} to send besides. Raises PkiError
+    when there is no answer, or when the certificate is not signed by that CA.
     """
     import email.utils  # not at the top: who only asks for certificates does without these two
     import http.client
@@ -117,7 +144,7 @@ def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
     started = time.monotonic()
-    context = tls_context(client, ca_path, ca_pem) if secure else None
+    context = tls_context(client, ca_path, ca_pem, strict) if secure else None
     connection = None
     try:
         connection = (http.client.HTTPSConnection(parts.hostname, port, timeout=timeout, context=context) if secure

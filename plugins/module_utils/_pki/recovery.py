@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What is wrong with a cluster that no longer answers, what has to be done about it, and why not (issue 4). Pure functions.
 
-The decision is made on the controller from what every node said of itself (revival.look); nothing is looked at or changed here.
+The decision is made on the controller from what every node said of itself (recovery_look, node_report); nothing is looked at or
+changed here.
 """
 
 from __future__ import annotations
@@ -27,8 +28,9 @@ _PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 def decide(looks, silent, control_planes, partial=False):
     """Give the diagnosis and the plan for a cluster as a mapping of plain values.
 
-    looks: {host: what revival.look gave}. silent: {host: why it said nothing}. control_planes: the inventory's hosts of that
-    group, the first of which sign. partial: whether the user lets control-plane nodes be left behind that cannot take part.
+    looks: {host: what recovery_look.look gave, and under "node" what node_report.read did}. silent: {host: why it said nothing}.
+    control_planes: the inventory's hosts of that group, the first of which sign. partial: whether the user lets control-plane
+    nodes be left behind that cannot take part.
     Gives {"needed": whether anything is to be done, "refusal": why nothing may be, or "", "diagnosis", "steps": [sentences],
     "absent": {host: why it is left out}, "authorities": {name: {"signer": host, "certificate": PEM or ""}} of the CAs that are
     brought to all nodes (an empty certificate has to be made, with the same key), "signer": host that signs for kubelets,

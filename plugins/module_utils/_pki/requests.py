@@ -349,7 +349,7 @@ def _san_allowed(san, allowed):
     if kind == "DNS":
         return any(_dns_glob(pattern, value) for pattern in allowed.get("dns", ()))
     if kind == "IP":
-        address = _address(value)
+        address = x509.address(value)
         return address is not None and any(address in network for network in allowed.get("ip", ()))
     key = {"URI": "uri", "email": "email"}.get(kind)
     return key is not None and _any_glob(allowed.get(key, ()), value)
@@ -369,14 +369,14 @@ class Nodes:
         reserved names and addresses (of the API, for instance), which only control-plane nodes may have.
         """
         self.with_inventory = bool(inventory)
-        self.reserved = {same_name(entry) for entry in reserved if entry} | set(_RESERVED_NAMES)
+        self.reserved = {x509.same_name(entry) for entry in reserved if entry} | set(_RESERVED_NAMES)
         self.claims = {}
         self._control_plane = {}
         for item in items:
             metadata = _mapping(_mapping(item).get("metadata"))
             name = _text(metadata.get("name"))
             addresses = _list(_mapping(_mapping(item).get("status")).get("addresses"))
-            self.claims[name] = {same_name(_text(_mapping(entry).get("address"))) for entry in addresses} - {""}
+            self.claims[name] = {x509.same_name(_text(_mapping(entry).get("address"))) for entry in addresses} - {""}
             labels = _mapping(metadata.get("labels"))
             # NodeRestriction keeps a kubelet from giving itself these (kubernetes.io/docs: node-role.kubernetes.io).
             self._control_plane[name] = any("node-role.kubernetes.io/" + role in labels for role in ("control-plane", "master"))
@@ -391,19 +391,20 @@ class Nodes:
     def granted(self, name):
         """Give the names and addresses that the inventory gives to a node."""
         host = self.hosts.get(name)
-        return {same_name(entry) for entry in [host["name"]] + list(host.get("addresses", ()))} if host else set()
+        return {x509.same_name(entry) for entry in [host["name"]] + list(host.get("addresses", ()))} if host else set()
 
     def why_not(self, name, wanted):
         """Tell why a node may not have a name or an address (str as in SANs, without the kind), or None."""
-        wanted = same_name(wanted)
+        wanted = x509.same_name(wanted)
         if wanted in self.reserved and not (self.is_control_plane(name) and wanted not in _RESERVED_NAMES):
             return "belongs to the API or to every machine"
-        if wanted == same_name(name) or wanted in self.granted(name):
+        if wanted == x509.same_name(name) or wanted in self.granted(name):
             return None
         if wanted not in self.claims[name]:
             return "is not an address of the Node object, nor of the inventory"
         for other in self.claims:
-            if other != name and (wanted == same_name(other) or wanted in self.claims[other] or wanted in self.granted(other)):
+            theirs = {x509.same_name(other)} | self.claims[other] | self.granted(other)
+            if other != name and wanted in theirs:
                 return "belongs to the node %s" % printable(other)
         return None
 
@@ -414,7 +415,7 @@ def _match(claims, inventory):
     free = list(inventory)
     for same in (lambda host, node: host["name"] == node,
                  lambda host, node: host["name"].split(".")[0] == node.split(".")[0],
-                 lambda host, node: any(same_name(entry) in claims[node] for entry in host.get("addresses", ()))):
+                 lambda host, node: any(x509.same_name(entry) in claims[node] for entry in host.get("addresses", ()))):
         pairs = [(host, node) for host in free for node in claims if node not in hosts and same(host, node)]
         for host, node in pairs:
             # Two hosts that could be one node, or two nodes that could be one host, prove nothing.
@@ -460,7 +461,7 @@ def serving_fault(ask, nodes, longest=None):
         return fault
     claims = nodes.claims[request.common_name[len(_NODE):]]
     for san in request.sans:
-        if same_name(san.partition(":")[2]) not in claims:
+        if x509.same_name(san.partition(":")[2]) not in claims:
             return "%s is not an address of the Node object" % printable(san)
     # pkg/apis/certificates/helpers.go: ValidateKubeletServingCSR; a key of another type than RSA enciphers no keys.
     asked, wanted = sorted(ask.usages), set(_SERVER_USAGES)
@@ -639,21 +640,3 @@ def _moment(value):
         return datetime.datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
     except (TypeError, ValueError):
         return None
-
-
-def is_address(value):
-    """Tell whether a text is an IP address."""
-    return _address(value) is not None
-
-
-def _address(value):
-    try:
-        return ipaddress.ip_address(value)
-    except ValueError:
-        return None
-
-
-def same_name(value):
-    """Give a name or an address (str) in the one form that is compared."""
-    address = _address(value)
-    return str(address) if address is not None else value.lower().rstrip(".")

@@ -159,7 +159,7 @@ def _loopback_first(candidates):
     return sorted(candidates, key=lambda url: "127.0.0.1" not in url and "localhost" not in url)
 
 
-def tls_context(client=None, ca_path=None, ca_pem=None):
+def tls_context(client=None, ca_path=None, ca_pem=None, strict=False):
     """Give an ssl.SSLContext as http_request and served_der take their options. Raises PkiError naming an unusable file."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -178,6 +178,9 @@ def tls_context(client=None, ca_path=None, ca_pem=None):
             context.set_ciphers("DEFAULT:@SECLEVEL=0")
     if client:
         _load_pair(context, client)
+    if strict:
+        context.check_hostname = True  # and with it CERT_REQUIRED
+        context.verify_flags &= ~_NO_CHECK_TIME
     return context
 
 
@@ -302,9 +305,7 @@ def served_certificate(host, port, client=None, server_name=None, timeout=3.0):
 
 def verify(host, port, ca_pem, timeout=3.0):
     """Connect as a client that trusts a CA bundle (PEM bytes) and compares the name. Raises PkiError: why it would refuse."""
-    context = tls_context(ca_pem=ca_pem)
-    context.verify_flags &= ~_NO_CHECK_TIME
-    context.check_hostname = True
+    context = tls_context(ca_pem=ca_pem, strict=True)
     try:
         with socket.create_connection((host, port), timeout) as connection:
             context.wrap_socket(connection, server_hostname=host).close()

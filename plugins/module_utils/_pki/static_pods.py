@@ -173,36 +173,12 @@ def _stem(path):
     return os.path.splitext(os.path.basename(path))[0]
 
 
-def node_endpoints(everything, kubernetes_dir):
-    """Give {component: [Endpoint]} of all static pods; for a pod that is no control-plane component, its own HTTP probe."""
-    view = probe.View({item.component: item.flags for item in everything}, kubernetes_dir)
-    found = {}
-    for endpoint in probe.endpoints(view):
-        found.setdefault(endpoint.component, []).append(endpoint)
-    for item in everything:
-        if item.component not in found:
-            found[item.component] = _probe_endpoint(item)
-    return found
-
-
-def _probe_endpoint(manifest):
-    spec = manifest.data.get("spec") or {}
-    for kind in ("readinessProbe", "livenessProbe", "startupProbe"):
-        settings = manifest.probes.get(kind)
-        if settings and isinstance(settings.get("port"), int) and (spec.get("hostNetwork") or settings.get("host")):
-            host = settings.get("host") or "127.0.0.1"
-            url = "%s://%s/%s" % (str(settings.get("scheme") or "HTTP").lower(), probe.join(host, settings["port"]),
-                                  str(settings.get("path") or "/").lstrip("/"))
-            return [probe.Endpoint(manifest.component, manifest.component, host, settings["port"], health=url)]
-    return []
-
-
 def up_to_date(chosen, everything, kubernetes_dir):
     """Give the paths (set of str) of those manifests whose pods serve the certificates that are on disk, by one look.
 
     chosen, everything: [Manifest], as choose() gives them. A pod that serves none is not among them.
     """
-    endpoints, current = node_endpoints(everything, kubernetes_dir), set()
+    endpoints, current = probe.node_endpoints(everything, kubernetes_dir), set()
     for item in chosen:
         serving = [endpoint for endpoint in endpoints.get(item.component, []) if endpoint.path]
         with contextlib.suppress(PkiError):
@@ -291,7 +267,7 @@ class _Run:
         chosen, everything, self.warnings = choose(list(names) + [name for name in unless_reloaded if name not in names],
                                                    manifest_dir)
         self.kubernetes_dir = kubernetes_dir or os.path.dirname(manifest_dir.rstrip("/"))
-        endpoints = node_endpoints(everything, self.kubernetes_dir)
+        endpoints = probe.node_endpoints(everything, self.kubernetes_dir)
         self.pods = [_Pod(item, endpoints.get(item.component, []), state_dir, (edits or {}).get(item.component))
                      for item in chosen]
         # The apiserver goes first: it needs its whole grace period, and etcd waits until it has stopped listening.

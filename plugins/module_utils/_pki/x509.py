@@ -472,6 +472,20 @@ def _key_usage(names):
     return _x509.KeyUsage(encipher_only=False, decipher_only=False, **{name: name in names for name in USAGES})
 
 
+def address(text):
+    """Give a text as an ipaddress.IPv4Address or IPv6Address, or None where it is neither."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return None
+
+
+def same_name(text):
+    """Give a name or an address, without its kind, in the one form that is compared (str)."""
+    found = address(text)
+    return str(found) if found is not None else text.lower().rstrip(".")
+
+
 def _san(text):
     kind, _colon, value = text.partition(":")
     if not value:

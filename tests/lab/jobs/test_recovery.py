@@ -122,8 +122,9 @@ class TestOneControlPlane:
         assert refused.code != 0 and "The clock of cp1 says" in refused.output and "begins only on" in refused.output
         assert snapshots(one) == before
 
-    @pytest.mark.parametrize("task", ["Authorities, leaves and kubeconfigs", "Install the kubelet's credential",
-                                      "Kubelet and static pods begin again", "The API server answers"])
+    @pytest.mark.parametrize("task", ["What has to be started again is noted", "Leaves and kubeconfigs of the node",
+                                      "Install the kubelet's credential", "Kubelet and static pods begin again",
+                                      "The API server answers"])
     def test_a_run_that_is_killed_is_continued_by_the_next_one(self, one, task):
         expire.cold(one, list(one.addresses), cas=True)
         dead(one)
@@ -136,7 +137,7 @@ class TestOneControlPlane:
         copy = one.kubectl("-n", "default", "get", "configmap", "kube-root-ca.crt", "-o", r"jsonpath={.data.ca\.crt}")
         assert copy.strip() == one.run("cp1", "cat /etc/kubernetes/pki/ca.crt").stdout.strip()
         assert not_after(one, "w1", "/etc/kubernetes/pki/ca.crt") == not_after(one, "cp1", "/etc/kubernetes/pki/ca.crt")
-        if task != "Authorities, leaves and kubeconfigs":
+        if task != "What has to be started again is noted":
             assert not_after(one, "cp1", "/etc/kubernetes/pki/ca.crt") == renewed, "the CA was renewed twice"
 
     def test_kubelets_alone_cut_off_from_an_api_that_is_well(self, one):

@@ -16,15 +16,19 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     cluster_api,
     csr_jobs,
     files,
+    kubeconfig,
+    kubelet_api,
+    kubelet_config,
     kubelet_serving,
-    kubelets,
     requests,
+    restarts,
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.modules import kubelet_serving as serving_module
+from ansible_collections.kubepki.lifecycle.plugins.modules import kubelet_serving_api as api_module
 from fake_api import CA, CA_KEY, FakeApi
-from test_kubelets import Worker
+from test_kubelet_credential import Worker
 
 SANS = ["DNS:w1", "IP:10.0.0.5"]
 ITEM = {"metadata": {"name": "w1"}, "status": {"addresses": [
@@ -38,6 +42,7 @@ def api():
     fake.groups = ["system:nodes", "system:authenticated"]
     fake.put("/api/v1/nodes/w1", {"status": ITEM["status"]})
     fake.client = cluster_api.BuiltIn(fake.url, timeout=5)
+    fake.node = kubelet_api.Api(fake.url, None, None)
     yield fake
     fake.client.close()
     fake.stop()
@@ -80,7 +85,7 @@ def decide(api, *answers, **more):
 
 
 def asked(worker, api, **more):
-    found = kubelet_serving.ask(worker.layout, api.client, SANS, 365, state_dir=worker.state, **more)
+    found = kubelet_serving.ask(worker.layout, api.node, SANS, 365, state_dir=worker.state, **more)
     return found["name"], {"host": "w1", "node": "w1", "key": found["key"]}
 
 
@@ -167,7 +172,7 @@ def test_check_mode_tells_of_a_node_that_gets_its_credential_in_the_same_run(wor
 def test_a_restart_that_a_killed_run_left_undone_is_done(worker):
     switch_on(worker)
     put(worker)
-    files.Journal(kubelets.PENDING, worker.state).save({"files": []})
+    files.Journal(restarts.KUBELET, worker.state).save({"files": []})
     assert examine(worker)["action"] == "restart"
 
 
@@ -184,7 +189,7 @@ def test_a_request_is_made_signed_and_installed(worker, api):
     assert request.expiration_seconds == 365 * 86400
     decided = decide(api, answer)
     assert decided["counts"]["approved_now"] == 1 and decided["changed"]
-    certificate, key = kubelet_serving.take(worker.layout, api.client, name, SANS, 5, worker.state)
+    certificate, key = kubelet_serving.take(worker.layout, api.node, name, SANS, 5, worker.state)
     installation = kubelet_serving.Installation(worker.layout, certificate, key)
     backup = installation.apply(worker.state, str(worker.node.root / "backups"))
     link = worker.pki / "kubelet-server-current.pem"
@@ -192,8 +197,8 @@ def test_a_request_is_made_signed_and_installed(worker, api):
     assert link.read_bytes() == certificate.pem + key.pem and not staged.exists()
     assert worker.config.read_bytes() == b"serverTLSBootstrap: true\n" + before and os.path.isdir(backup)
     assert kubelet_serving.installed_certificate(worker.layout).sha256 == certificate.sha256
-    assert files.Journal(kubelets.PENDING, worker.state).load() is not None
-    files.Journal(kubelets.PENDING, worker.state).clear()
+    assert files.Journal(restarts.KUBELET, worker.state).load() is not None
+    files.Journal(restarts.KUBELET, worker.state).clear()
     assert examine(worker, below_days=0.1)["action"] == "keep"
     assert kubelet_serving.Installation(worker.layout).changes == []
     assert not decide(api)["changed"]
@@ -213,8 +218,8 @@ def test_what_another_key_asks_for_is_denied_and_the_reason_is_in_the_request(wo
     assert (decided["counts"]["approved_now"], decided["counts"]["denied_now"]) == (1, 1)
     denied = requests.decode(api.csr(stale))
     assert denied.state == "denied" and "not the one that waits on w1" in denied.message
-    with pytest.raises(PkiError, match="denied"):
-        kubelet_serving.take(worker.layout, api.client, stale, SANS, 5, worker.state)
+    with pytest.raises(PkiError, match=r"Denied \(.*not the one that waits"):
+        kubelet_serving.take(worker.layout, api.node, stale, SANS, 5, worker.state)
     assert requests.decode(api.csr(name)).state == "issued"
 
 
@@ -242,20 +247,20 @@ def test_what_is_not_for_this_node_is_not_installed(worker, api, spoil, text):
     decide(api, answer)
     spoil(worker, api)
     with pytest.raises(PkiError, match=text):
-        kubelet_serving.take(worker.layout, api.client, name, SANS, 5, worker.state)
+        kubelet_serving.take(worker.layout, api.node, name, SANS, 5, worker.state)
 
 
 def test_fewer_names_than_asked_for_are_not_installed(worker, api):
     name, answer = asked(worker, api)
     decide(api, answer)
     with pytest.raises(PkiError, match="not what was asked for"):
-        kubelet_serving.take(worker.layout, api.client, name, [*SANS, "DNS:more"], 5, worker.state)
+        kubelet_serving.take(worker.layout, api.node, name, [*SANS, "DNS:more"], 5, worker.state)
 
 
 def test_a_node_the_api_does_not_know_is_named(worker, api):
     del api.objects["/api/v1/nodes/w1"]
     with pytest.raises(PkiError, match="no Node named w1"):
-        kubelet_serving.own_sans(worker.layout, api.client)
+        kubelet_serving.own_sans(worker.layout, api.node)
 
 
 # --- the API's objects -------------------------------------------------------------------------------------------------------
@@ -268,15 +273,31 @@ CONFIG = "# ours\napiVersion: kubelet.config.k8s.io/v1beta1\nstaticPodPath: /etc
 def test_the_config_map_is_switched_on_and_keeps_every_other_byte(api, names):
     for name in [*names, "kubelet-config-1.x", "other"]:
         api.put("/api/v1/namespaces/kube-system/configmaps/" + name, {"data": {"kubelet": CONFIG, "more": "x"}})
-    assert kubelet_serving.publish(api.client, check=True) == names[-1]
+    assert kubelet_config.publish(api.client, check=True) == names[-1]
     assert not any(method == "PATCH" for method, _path in api.calls)
-    assert kubelet_serving.publish(api.client) == names[-1]
+    assert kubelet_config.publish(api.client) == names[-1]
     data = api.objects["/api/v1/namespaces/kube-system/configmaps/" + names[-1]]["data"]
     assert data["more"] == "x" and data["kubelet"].replace("serverTLSBootstrap: true\n", "") == CONFIG
     assert yaml.safe_load(data["kubelet"])["serverTLSBootstrap"] is True
-    assert kubelet_serving.publish(api.client) is None
+    assert kubelet_config.publish(api.client) is None
     assert sum(item["data"]["kubelet"] != CONFIG for path, item in api.objects.items() if "/configmaps/" in path) == 1
 
 
 def test_a_cluster_without_that_config_map_needs_none(api):
-    assert kubelet_serving.publish(api.client) is None
+    assert kubelet_config.publish(api.client) is None
+
+
+def test_the_module_for_a_control_plane_node_needs_a_kubeconfig_alone(worker, api, tmp_path):
+    path = tmp_path / "admin.conf"
+    path.write_text(kubeconfig.build(api.url, CA.pem, "kubernetes-admin", b"-", b"-"))
+    api.put("/api/v1/namespaces/kube-system/configmaps/kubelet-config", {"data": {"kubelet": CONFIG}})
+    name, answer = asked(worker, api)
+
+    def call(function, check_mode):
+        return function(SimpleNamespace(params=dict(HOSTS, kubeconfig=str(path), answers=[answer]), check_mode=check_mode))
+
+    for check_mode, state in ((True, "pending"), (False, "issued")):
+        assert call(api_module.decided, check_mode)["counts"]["approved_now"] == 1
+        assert requests.decode(api.csr(name)).state == state
+        assert call(api_module.published, check_mode) == {"changed": True, "config_map": "kubelet-config"}
+    assert call(api_module.published, False) == {"changed": False, "config_map": ""}

@@ -12,13 +12,18 @@ import shutil
 import stat
 import subprocess
 import sys
-import threading
-import time
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, kubeconfig, kubelets, pki_tree, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    files,
+    kubeconfig,
+    kubelet_api,
+    kubelet_credential,
+    kubelet_files,
+    pki_tree,
+    x509,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,7 +62,7 @@ class Worker:
         return self.pki / "kubelet-client-current.pem"
 
     def examine(self, **options):
-        return kubelets.examine(self.layout, state_dir=self.state, **options)
+        return kubelet_credential.examine(self.layout, state_dir=self.state, **options)
 
     def put(self, days=365, began=1, name=None, ca="ca", organizations=("system:nodes",), cluster=None):
         """Replace the credential in place by another one, that began so many days ago and has so many left."""
@@ -72,13 +77,13 @@ class Worker:
     def signed(self, cluster=None):
         """Make a request and have it signed: gives PEM."""
         cluster = cluster or self.cluster
-        request = kubelets.make_request(self.layout, None, self.state)
+        request = kubelet_credential.make_request(self.layout, None, self.state)
         entry = {"host": "h", "node": self.layout.node_name, "request": request}
-        return kubelets.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 365)["h"].encode()
+        return kubelet_credential.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 365)["h"].encode()
 
     def issue(self):
         """Give (Certificate, PrivateKey) as an installation takes them."""
-        return kubelets.check_issued(self.layout, self.signed(), self.cluster.cas["ca"].pem, self.state)
+        return kubelet_credential.check_issued(self.layout, self.signed(), self.cluster.cas["ca"].pem, self.state)
 
     def apply(self, installation):
         return installation.apply(self.state, str(self.node.root / "backups"))
@@ -131,7 +136,7 @@ def test_a_ca_of_the_same_name_with_another_key_is_no_signer(worker):
 
 def _embed(worker):
     config = kubeconfig.Kubeconfig(worker.conf.read_bytes(), str(worker.conf))
-    pair = kubelets.Credential(config)
+    pair = kubelet_api.Credential(config)
     worker.conf.write_bytes(bytes(config.with_client(pair.certificate.pem, throwaway.key("kubelet-clientw1").pem)))
 
 
@@ -200,12 +205,12 @@ def test_every_damage_is_seen_and_healed_by_one_installation(worker, damage, mon
     assert worker.examine()["action"] == "reissue"
     certificate, key = worker.issue()
     ca = worker.cluster.cas["ca"].pem
-    installation = kubelets.Installation(worker.layout, certificate, key, None, "https://api.example:6443", ca)
+    installation = kubelet_credential.Installation(worker.layout, certificate, key, None, "https://api.example:6443", ca)
     worker.apply(installation)
 
     assert worker.examine()["reasons"] == ["a run that did not end has left the kubelet's restart undone"]
-    config = kubelets.read_config(worker.layout)
-    credential = kubelets.Credential(config)
+    config = kubelet_files.read_config(worker.layout)
+    credential = kubelet_api.Credential(config)
     assert credential.problem is None
     assert credential.certificate.sha256 == certificate.sha256
     assert (config.certificate_file, config.key_file) == (str(worker.current), str(worker.current))
@@ -220,7 +225,7 @@ def test_every_damage_is_seen_and_healed_by_one_installation(worker, damage, mon
 
 def test_openssl_takes_the_installed_file_for_a_pair(worker):
     certificate, key = worker.issue()
-    worker.apply(kubelets.Installation(worker.layout, certificate, key))
+    worker.apply(kubelet_credential.Installation(worker.layout, certificate, key))
 
     def ask(*arguments):
         return subprocess.run(["openssl", *arguments], check=True, capture_output=True).stdout
@@ -236,16 +241,16 @@ def test_openssl_takes_the_installed_file_for_a_pair(worker):
 def test_an_installation_changes_nothing_else_in_kubelet_conf(worker):
     before = worker.conf.read_text()
     certificate, key = worker.issue()
-    worker.apply(kubelets.Installation(worker.layout, certificate, key))
+    worker.apply(kubelet_credential.Installation(worker.layout, certificate, key))
     assert worker.conf.read_text() == before
 
 
 def test_the_staged_key_is_private_and_gone_after_the_installation(worker):
     certificate, key = worker.issue()
-    staged = Path(kubelets.staged_key_path(worker.state))
+    staged = Path(kubelet_credential.staged_key_path(worker.state))
     assert stat.S_IMODE(staged.stat().st_mode) == 0o600
     assert stat.S_IMODE(staged.parent.stat().st_mode) == 0o700
-    worker.apply(kubelets.Installation(worker.layout, certificate, key))
+    worker.apply(kubelet_credential.Installation(worker.layout, certificate, key))
     assert not staged.exists()
 
 
@@ -254,7 +259,7 @@ def test_the_backup_set_brings_the_credential_back(worker):
     _embed(worker)
     conf = worker.conf.read_bytes()
     certificate, key = worker.issue()
-    backup = worker.apply(kubelets.Installation(worker.layout, certificate, key))
+    backup = worker.apply(kubelet_credential.Installation(worker.layout, certificate, key))
     assert worker.current.read_bytes() != old
     files.restore_backup(backup, state_dir=worker.state)
     assert worker.current.read_bytes() == old
@@ -263,14 +268,14 @@ def test_the_backup_set_brings_the_credential_back(worker):
 
 def test_the_key_keeps_its_type_unless_another_is_asked_for(worker):
     worker.issue()
-    assert x509.parse_private_key(Path(kubelets.staged_key_path(worker.state)).read_bytes()).key_type == "ecdsa-p256"
-    kubelets.make_request(worker.layout, "rsa-2048", worker.state)
-    assert x509.parse_private_key(Path(kubelets.staged_key_path(worker.state)).read_bytes()).key_type == "rsa-2048"
+    assert x509.parse_private_key(Path(kubelet_credential.staged_key_path(worker.state)).read_bytes()).key_type == "ecdsa-p256"
+    kubelet_credential.make_request(worker.layout, "rsa-2048", worker.state)
+    assert x509.parse_private_key(Path(kubelet_credential.staged_key_path(worker.state)).read_bytes()).key_type == "rsa-2048"
 
 
 def test_every_request_has_a_new_key(worker):
-    first = kubelets.make_request(worker.layout, None, worker.state)
-    second = kubelets.make_request(worker.layout, None, worker.state)
+    first = kubelet_credential.make_request(worker.layout, None, worker.state)
+    second = kubelet_credential.make_request(worker.layout, None, worker.state)
 
     def digest(text):
         return x509.parse_request(text.encode()).key_sha256
@@ -285,7 +290,7 @@ def test_a_bundle_goes_to_every_place_of_a_worker_and_a_second_time_changes_noth
     _dead_bootstrap(worker)
     new = throwaway.Cluster(label="successor")
     bundle = worker.cluster.cas["ca"].pem + new.cas["ca"].pem
-    installation = kubelets.Installation(worker.layout, ca_bundle=bundle)
+    installation = kubelet_credential.Installation(worker.layout, ca_bundle=bundle)
     bootstrap = worker.node.kubernetes("bootstrap-kubelet.conf")
     ca_file = worker.node.kubernetes("pki/ca.crt")
     assert sorted(installation.paths()) == sorted(map(str, (worker.conf, bootstrap, ca_file)))
@@ -293,22 +298,22 @@ def test_a_bundle_goes_to_every_place_of_a_worker_and_a_second_time_changes_noth
     for path in (worker.conf, bootstrap):
         assert kubeconfig.Kubeconfig(path.read_bytes(), str(path)).ca_data == bundle
     assert ca_file.read_bytes() == bundle
-    assert kubelets.Installation(worker.layout, ca_bundle=bundle).changes == []
+    assert kubelet_credential.Installation(worker.layout, ca_bundle=bundle).changes == []
 
 
 def test_the_ca_file_of_a_control_plane_node_is_left_to_the_rotation(tmp_path, cluster):
     node = Worker(tmp_path, cluster, role="control-plane", name="cp1")
     bundle = cluster.cas["ca"].pem + throwaway.Cluster(label="successor").cas["ca"].pem
-    assert kubelets.Installation(node.layout, ca_bundle=bundle).paths() == [str(node.conf)]
+    assert kubelet_credential.Installation(node.layout, ca_bundle=bundle).paths() == [str(node.conf)]
 
 
 def test_a_certificate_of_the_successor_is_taken_with_its_bundle_only(worker):
     new = throwaway.Cluster(label="successor")
     pem = worker.signed(new)
     with pytest.raises(PkiError, match="another key than those this node trusts"):
-        kubelets.check_issued(worker.layout, pem, None, worker.state)
+        kubelet_credential.check_issued(worker.layout, pem, None, worker.state)
     bundle = new.cas["ca"].pem + worker.cluster.cas["ca"].pem
-    assert kubelets.check_issued(worker.layout, pem, bundle, worker.state)[0].signed_by(new.cas["ca"])
+    assert kubelet_credential.check_issued(worker.layout, pem, bundle, worker.state)[0].signed_by(new.cas["ca"])
 
 
 # --- what is refused ---------------------------------------------------------------------------------------------------------
@@ -320,7 +325,7 @@ def _entry(profile, key, host="host-1", node="w1"):
 
 def _refused(cluster, *entries, known=None, days=365):
     with pytest.raises(PkiError) as caught:
-        kubelets.sign(list(entries), cluster.cas["ca"], cluster.keys["ca"], days, known)
+        kubelet_credential.sign(list(entries), cluster.cas["ca"], cluster.keys["ca"], days, known)
     return str(caught.value)
 
 
@@ -368,7 +373,7 @@ def test_what_is_signed_is_always_the_name_of_a_node(name):
         assert not valid
         return
     try:
-        pem = kubelets.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 1)["host-1"]
+        pem = kubelet_credential.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 1)["host-1"]
     except PkiError:
         assert not valid
     else:
@@ -378,13 +383,14 @@ def test_what_is_signed_is_always_the_name_of_a_node(name):
 def test_the_key_beside_a_ca_has_to_be_its_own(cluster):
     entry = _entry(x509.Profile("system:node:w1", ["system:nodes"]), KEY)
     with pytest.raises(PkiError, match="not the key of this CA"):
-        kubelets.sign([entry], cluster.cas["ca"], throwaway.Cluster(label="impostor").keys["ca"], 365)
+        kubelet_credential.sign([entry], cluster.cas["ca"], throwaway.Cluster(label="impostor").keys["ca"], 365)
 
 
 def test_a_certificate_does_not_outlive_its_ca():
     cluster = throwaway.Cluster(ca_days=10)
     entry = _entry(x509.Profile("system:node:w1", ["system:nodes"]), KEY)
-    signed = x509.parse_certificate(kubelets.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 365)["host-1"].encode())
+    pem = kubelet_credential.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 365)["host-1"]
+    signed = x509.parse_certificate(pem.encode())
     assert signed.not_after <= cluster.cas["ca"].not_after
     assert signed.extended_usages == ["client"] and signed.sans == []
 
@@ -393,14 +399,14 @@ def test_an_expired_ca_signs_nothing(cluster):
     key = throwaway.key("expired ca")
     ca = x509.build_ca("kubernetes", key, 1, start=x509.now() - x509.datetime.timedelta(days=2))
     with pytest.raises(PkiError, match="the CA expired on"):
-        kubelets.sign([_entry(x509.Profile("system:node:w1", ["system:nodes"]), KEY)], ca, key, 365)
+        kubelet_credential.sign([_entry(x509.Profile("system:node:w1", ["system:nodes"]), KEY)], ca, key, 365)
 
 
 def test_a_certificate_for_another_key_is_not_installed(worker):
     pem = worker.signed()
-    kubelets.make_request(worker.layout, None, worker.state)
+    kubelet_credential.make_request(worker.layout, None, worker.state)
     with pytest.raises(PkiError, match="not for the key that waits here"):
-        kubelets.check_issued(worker.layout, pem, None, worker.state)
+        kubelet_credential.check_issued(worker.layout, pem, None, worker.state)
 
 
 def test_a_clock_that_is_behind_is_named(worker, monkeypatch):
@@ -408,7 +414,7 @@ def test_a_clock_that_is_behind_is_named(worker, monkeypatch):
     past = x509.now() - x509.datetime.timedelta(hours=1)
     monkeypatch.setattr(x509, "now", lambda: past)
     with pytest.raises(PkiError, match="this node's clock says"):
-        kubelets.check_issued(worker.layout, pem, None, worker.state)
+        kubelet_credential.check_issued(worker.layout, pem, None, worker.state)
 
 
 def test_a_full_disk_leaves_the_old_credential(worker, monkeypatch):
@@ -423,7 +429,7 @@ def test_a_full_disk_leaves_the_old_credential(worker, monkeypatch):
 
     monkeypatch.setattr(files, "stage", full)
     with pytest.raises(PkiError, match="no space left"):
-        worker.apply(kubelets.Installation(worker.layout, certificate, key))
+        worker.apply(kubelet_credential.Installation(worker.layout, certificate, key))
     monkeypatch.undo()
     assert (worker.current.read_bytes(), worker.conf.read_bytes(), sorted(os.listdir(worker.pki))) == before
     assert worker.examine()["action"] == "keep"
@@ -432,7 +438,7 @@ def test_a_full_disk_leaves_the_old_credential(worker, monkeypatch):
 def test_a_host_without_a_kubelet_is_told_so(tmp_path):
     layout = pki_tree.find_layout(str(tmp_path / "etc"), str(tmp_path / "kubelet"))
     with pytest.raises(PkiError, match="no kubelet is set up here"):
-        kubelets.examine(layout)
+        kubelet_credential.examine(layout)
 
 
 # --- killed, and full disks ---------------------------------------------------------------------------------------------------
@@ -444,7 +450,7 @@ class Again:
     def __init__(self, worker, home):
         self.worker, self.home, self.clean = worker, home, home.parent / "clean"
         _embed(worker)
-        self.old = kubelets.Credential(kubelets.read_config(worker.layout)).certificate.sha256
+        self.old = kubelet_api.Credential(kubelet_files.read_config(worker.layout)).certificate.sha256
         self.pem = worker.signed()
         shutil.copytree(home, self.clean, symlinks=True)
 
@@ -453,15 +459,15 @@ class Again:
         shutil.copytree(self.clean, self.home, symlinks=True)
 
     def change(self):
-        files.Transaction.recover(kubelets.JOB, self.worker.state)
+        files.Transaction.recover(kubelet_files.JOB, self.worker.state)
         layout = self.worker.layout
-        certificate, key = kubelets.check_issued(layout, self.pem, None, self.worker.state)
-        self.worker.apply(kubelets.Installation(layout, certificate, key))
+        certificate, key = kubelet_credential.check_issued(layout, self.pem, None, self.worker.state)
+        self.worker.apply(kubelet_credential.Installation(layout, certificate, key))
 
     def settle(self):
         """What the next run begins with. Gives the credential's digest."""
-        files.Transaction.recover(kubelets.JOB, self.worker.state)
-        credential = kubelets.Credential(kubelets.read_config(self.worker.layout))
+        files.Transaction.recover(kubelet_files.JOB, self.worker.state)
+        credential = kubelet_api.Credential(kubelet_files.read_config(self.worker.layout))
         assert credential.problem is None
         return credential.certificate.sha256
 
@@ -514,6 +520,14 @@ def test_a_failing_disk_is_named_and_leaves_one_whole_credential(again, number):
 # --- the Certificates API ---------------------------------------------------------------------------------------------------
 
 
+class Said:
+    def __init__(self, document, status=200):
+        self.document, self.status = document, status
+
+    def json(self):
+        return self.document
+
+
 class Cluster:
     """An API that takes requests and, after two looks, says what the test wants."""
 
@@ -533,10 +547,10 @@ class Cluster:
 
 
 def _certify(worker, monkeypatch, cloud, timeout=5.0):
-    monkeypatch.setattr(kubelets.Api, "of", classmethod(lambda cls, config, timeout=5.0: cloud))
-    monkeypatch.setattr(kubelets.time, "sleep", lambda seconds: None)
-    request = kubelets.make_request(worker.layout, None, worker.state)
-    return kubelets.certify(kubelets.read_config(worker.layout), request, 30, timeout), request
+    monkeypatch.setattr(kubelet_api.Api, "of", classmethod(lambda cls, config, timeout=5.0, strict=False: cloud))
+    monkeypatch.setattr(kubelet_api.time, "sleep", lambda seconds: None)
+    request = kubelet_credential.make_request(worker.layout, None, worker.state)
+    return kubelet_credential.certify(worker.layout, request, 30, timeout), request
 
 
 def test_the_cluster_signs_what_the_node_asks_for_itself(worker, monkeypatch):
@@ -570,139 +584,7 @@ def test_only_dated_files_that_are_not_in_use_count_as_old(worker):
         path.write_bytes(b"old")
         os.utime(path, (number, number))
     (worker.pki / "kubelet-client.key.tmp").write_bytes(b"not ours")
-    names = [Path(path).name for path in kubelets.expired_files(str(worker.current), 2)]
+    names = [Path(path).name for path in kubelet_files.expired_files(str(worker.current), 2)]
     assert names == ["kubelet-client-2025-01-0%d-00-00-00.pem" % (number + 1) for number in range(3)]
-    assert len(kubelets.expired_files(str(worker.current), 0)) == 5
-    assert kubelets.expired_files(str(worker.current), 9) == []
-
-
-# --- the proof -----------------------------------------------------------------------------------------------------------------
-
-
-class Healthz(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def healthz(worker):
-    server = HTTPServer(("127.0.0.1", 0), Healthz)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    config = worker.node.path("/var/lib/kubelet/config.yaml")
-    config.write_text(config.read_text() + "healthzPort: %d\n" % server.server_port)
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-class Unit:
-    """A unit that is restarted: process 100 becomes this test's own, which began before, or what the test says."""
-
-    def __init__(self, pid=200, active="active", age=0.0):
-        self.pid, self.active, self.age, self.restarts = 100, active, age, 0
-        self.next = pid
-
-    def state(self):
-        return {"pid": self.pid, "active": self.active, "sub": "running", "result": "success", "load": "loaded"}
-
-    def restart(self, timeout):
-        self.restarts += 1
-        self.pid = self.next
-
-    def started(self, pid):
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - self.age
-
-    def complaint(self):
-        return "E1121 bad certificate"
-
-
-class Said:
-    def __init__(self, document, status=200):
-        self.document, self.status = document, status
-
-    def json(self):
-        return self.document
-
-
-class Cloud:
-    """An API with one Node. lease, heartbeat: seconds after the restart that it tells."""
-
-    def __init__(self, lease=1.0, heartbeat=1.0, ready="True", status=200):
-        self.offsets, self.ready_status, self.status = (lease, heartbeat), ready, status
-
-    @staticmethod
-    def _at(offset, pattern):
-        return time.strftime(pattern, time.gmtime(time.time() + offset))
-
-    def lease(self, name):
-        return Said({"spec": {"renewTime": self._at(self.offsets[0], "%Y-%m-%dT%H:%M:%S.000000Z")}}, self.status)
-
-    def node(self, name):
-        heartbeat = self._at(self.offsets[1], "%Y-%m-%dT%H:%M:%SZ")
-        ready = {"type": "Ready", "status": self.ready_status, "lastHeartbeatTime": heartbeat,
-                 "message": "container runtime is down"}
-        return Said({"status": {"conditions": [{"type": "MemoryPressure", "status": "False"}, ready]}})
-
-
-def _restart(worker, monkeypatch, unit=None, cloud=None, ready=True):
-    monkeypatch.setattr(kubelets.Api, "of", classmethod(lambda cls, config, timeout=5.0: cloud or Cloud()))
-    return kubelets.restart(worker.layout, 0.3, ready, worker.state, unit or Unit())
-
-
-def test_a_restart_returns_what_was_seen(worker, healthz, monkeypatch):
-    unit = Unit()
-    seen = _restart(worker, monkeypatch, unit)
-    assert unit.restarts == 1
-    assert (seen["pid"], seen["healthz"], seen["ready"]) == (200, "ok", True)
-    assert files.Journal(kubelets.PENDING, worker.state).load() is None
-
-
-@pytest.mark.parametrize(("unit", "cloud", "text"), [
-    (Unit(pid=100), None, "the old process 100 still runs"),
-    (Unit(age=60.0), None, "the old process 200 still runs"),
-    (Unit(active="activating"), None, "its unit is activating"),
-    (None, Cloud(lease=-60), "lease was last renewed"),
-    (None, Cloud(heartbeat=-60), "condition was last reported"),
-    (None, Cloud(ready="False"), "not Ready (container runtime is down)"),
-    (None, Cloud(status=401), "HTTP 401 about its lease")])
-def test_without_proof_the_restart_stays_due(worker, healthz, monkeypatch, unit, cloud, text):
-    with pytest.raises(PkiError) as caught:
-        _restart(worker, monkeypatch, unit, cloud)
-    assert text in str(caught.value) and "E1121 bad certificate" in str(caught.value)
-    assert worker.examine()["action"] == "restart"
-
-
-def test_a_kubelet_without_health_is_not_proven(worker, healthz, monkeypatch):
-    healthz.shutdown()
-    healthz.server_close()
-    with pytest.raises(PkiError, match="healthz cannot be asked"):
-        _restart(worker, monkeypatch)
-
-
-def test_without_an_api_process_and_health_have_to_do(worker, healthz, monkeypatch):
-    monkeypatch.setattr(kubelets.Api, "of", classmethod(lambda cls, config, timeout=5.0: pytest.fail("asked")))
-    assert kubelets.restart(worker.layout, 0.3, False, worker.state, Unit())["healthz"] == "ok"
-
-
-@pytest.mark.parametrize(("text", "wanted"), [
-    ("1970-01-01T00:00:10Z", 10.0), ("1970-01-01T00:00:10.250000Z", 10.25), ("yesterday", 0.0), (None, 0.0), ("", 0.0)])
-def test_epoch(text, wanted):
-    assert kubelets.epoch(text) == wanted
-
-
-def test_the_time_at_which_a_process_began_is_its_own():
-    started = kubelets.Service.started(os.getpid())
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    assert 0 <= now - started < 3600
-    child = subprocess.Popen(["sleep", "5"])
-    try:
-        assert kubelets.Service.started(child.pid) >= now - 0.02
-    finally:
-        child.kill()
-        child.wait()
-    assert kubelets.Service.started(child.pid) is None
+    assert len(kubelet_files.expired_files(str(worker.current), 0)) == 5
+    assert kubelet_files.expired_files(str(worker.current), 9) == []

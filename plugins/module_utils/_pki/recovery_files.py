@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One node of a dead cluster: its CAs for longer with the same keys, and a kubelet's own certificate that is in the way."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import os
+
+from . import authorities, files, kubeconfig, pki_tree, restarts, x509
+from .errors import PkiError
+
+_JOB = "recovery-files"
+_BACKUP_JOB = "recover"
+
+
+def extend(layout, wanted, days, check=False, state_dir=files.STATE_DIR, backup_dir=files.BACKUP_DIR, backup_keep=5):
+    """Give this control-plane node CAs that live longer, with the keys they have. Gives {"changed", "certificates", "paths"}.
+
+    wanted: {name: PEM bytes of the renewed certificate, or None to make it here with the key}. days: validity of what is made.
+    Replaced are the certificates of the same key in the CA's file, in kube-controller-manager's signing file and, for the
+    cluster's CA, in every kubeconfig: in one transaction, after a backup set. certificates: {name: PEM (str)} that the node has
+    now. Raises PkiError with nothing changed: another key, no key, signed by another authority.
+    """
+    if not check:
+        files.Transaction.recover(_JOB, state_dir)
+    writes, certificates = {}, {}
+    for name, pem in sorted(wanted.items()):
+        path, key_path = authorities.places(layout, name, authorities.CURRENT)
+        data = files.read(path)
+        present = x509.parse_certificates(data, path)[0]
+        new = _renewed(present, key_path, days) if pem is None else _brought(present, pem, name)
+        certificates[name] = new.pem.decode("ascii")
+        _plan(writes, path, replaced(data, new, path))
+        if name == "ca":
+            signing = authorities.signing_path(layout)
+            if os.path.exists(signing):
+                _plan(writes, signing, replaced(files.read(signing), new, signing))
+            for config_path in authorities.trust_kubeconfigs(layout):
+                config = _config(config_path)
+                if config is not None and config.ca_data:
+                    trusted = replaced(config.ca_data, new, config_path)
+                    if trusted != config.ca_data:
+                        _plan(writes, config_path, bytes(config.with_ca(trusted)))
+    if writes and not check:
+        files.create_backup(list(writes), _BACKUP_JOB, backup_dir, backup_keep)
+        transaction = files.Transaction(_JOB, state_dir)
+        for path, data in writes.items():
+            transaction.write(path, data)
+        transaction.commit()
+    return {"changed": bool(writes), "certificates": certificates, "paths": sorted(writes)}
+
+
+def _plan(writes, path, data):
+    if files.read(path) != data:
+        writes[path] = data
+
+
+def _config(path):
+    try:
+        return kubeconfig.Kubeconfig(files.read(path), path)
+    except PkiError:
+        return None  # its leaf, or the kubelet's credential, is made anew from nothing later
+
+
+def _renewed(present, key_path, days):
+    if present.not_after > x509.now():
+        return present  # a run that was killed has done it
+    if not present.self_issued:
+        raise PkiError("the CA is signed by %s, and can only be renewed there" % present.issuer, path=present.path,
+                       fix="Have it renewed with the same key, and put the certificate here.")
+    return x509.renew_ca(present, x509.parse_private_key(files.read(key_path), key_path), days)
+
+
+def _brought(present, pem, name):
+    new = x509.parse_certificate(pem, "the renewed CA " + name)
+    if new.key_sha256 != present.key_sha256 or new.subject != present.subject:
+        raise PkiError("the CA %s here is not the one that was renewed: %s differs" % (
+            name, "its key" if new.key_sha256 != present.key_sha256 else "its name"), path=present.path,
+            fix="Copy certificate and key from another control-plane node, then run again.")
+    return present if present.not_after >= new.not_after else new
+
+
+def replaced(data, new, path=None):
+    """Give a PEM bundle in which a certificate stands for all of the same key, in the place of the first of them.
+
+    data: bytes. new: x509.Certificate. Every other certificate stays, in its order; without one of that key nothing changes.
+    """
+    bundle = x509.parse_certificates(data, path)
+    if not any(one.key_sha256 == new.key_sha256 and one.sha256 != new.sha256 for one in bundle):
+        return data
+    kept, seen = [], False
+    for one in bundle:
+        if one.key_sha256 != new.key_sha256:
+            kept.append(one)
+        elif not seen:
+            kept.append(new)
+            seen = True
+    return x509.bundle(kept)
+
+
+def drop_serving(layout, check=False, state_dir=files.STATE_DIR, backup_dir=files.BACKUP_DIR, backup_keep=5):
+    """Take away a serving certificate that the kubelet once made for itself and that has expired. Gives whether there was one.
+
+    A kubelet makes another when it starts and there is none, and does not look how old it is (cmd/kubelet/app/server.go:
+    InitializeTLS). What a CA of the cluster signed, or a flag names, is left alone. Leaves the note of a due restart.
+    """
+    tree = pki_tree.read_tree(layout)
+    item = tree.items.get("kubelet-serving")
+    if item is None or item.certificate is None or item.certificate.not_after > x509.now() or tree.signer(item) is not None \
+            or item.path != os.path.join(layout.kubelet["cert_dir"], "kubelet.crt"):
+        return False
+    if not check:
+        files.create_backup([path for path in (item.path, item.key_path) if path and os.path.exists(path)], _BACKUP_JOB,
+                            backup_dir, backup_keep)
+        pending = files.Journal(restarts.KUBELET, state_dir)
+        if pending.load() is None:
+            pending.save({"files": [item.path]})
+        transaction = files.Transaction(_JOB, state_dir)
+        for path in (item.path, item.key_path):
+            if path:
+                transaction.remove(path)
+        transaction.commit()
+    return True

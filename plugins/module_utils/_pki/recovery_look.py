@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One node of a dead cluster: what it is like, beside the report on its certificates."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import glob
+import os
+
+from . import files, kubelet_credential, kubelet_service, pki_tree, probe, profiles, recovery_journal, x509
+from .errors import PkiError
+
+
+def look(layout, below_days=90.0, state_dir=files.STATE_DIR):
+    """Give what the diagnosis (recovery.decide) needs to know of this node beside its report. Changes nothing.
+
+    {"authorities": {name: {"key", "not_after", "has_key", "self_signed", "issuer", "path", "certificate": PEM}} of the CAs on the
+    node, "etcd": {"data": bool, "path"} or None where no member belongs here, "health": {static pod: {"healthy", "seen"}},
+    "kubelet": {"action", "reasons", "unit", "error"} or None, "pending": [components that a run that did not end has still to
+    start] or None where none did, "trust": whether that one had renewed CAs, "problems": [sentences] that forbid any change
+    here}. layout: a pki_tree.Layout. below_days: as for kubelet_credential.examine.
+    """
+    noted = recovery_journal.load(state_dir)
+    return {"authorities": _authorities(layout), "etcd": _etcd(layout), "health": _health(layout),
+            "kubelet": _kubelet(layout, below_days, state_dir), "problems": _problems(layout, state_dir),
+            "pending": None if noted is None else noted.get("restart", []), "trust": bool((noted or {}).get("trust"))}
+
+
+def can_rehearse(layout, found):
+    """Tell whether the renewal of the node's leaves can be rehearsed. found: what look() gave.
+
+    Below a CA that has expired nothing can be: it is renewed first.
+    """
+    alive = all(held["not_after"] > x509.timestamp(x509.now()) for held in found["authorities"].values())
+    return layout.role in (pki_tree.CONTROL_PLANE, pki_tree.ETCD) and alive and not found["problems"]
+
+
+def _authorities(layout):
+    found = {}
+    tree = pki_tree.read_tree(layout)
+    for name in profiles.CA_NAMES:
+        item = tree.items.get(name)
+        if item is not None and item.certificate is not None:
+            ca = item.certificate
+            found[name] = {"key": ca.key_sha256, "not_after": x509.timestamp(ca.not_after), "path": item.path,
+                           "has_key": item.key_sha256 == ca.key_sha256, "self_signed": ca.self_issued, "issuer": ca.issuer,
+                           "certificate": ca.pem.decode("ascii")}
+    return found
+
+
+def _etcd(layout):
+    if "etcd" not in layout.parsed:
+        return None
+    path = layout.at(layout.flags["etcd"].get("--data-dir") or "/var/lib/etcd")
+    # etcd writes both from its first second on (server/storage/wal, mvcc/backend).
+    data = bool(glob.glob(os.path.join(path, "member", "wal", "*.wal"))) and os.path.exists(
+        os.path.join(path, "member", "snap", "db"))
+    return {"data": data, "path": path}
+
+
+def _health(layout):
+    endpoints = probe.node_endpoints(list(layout.parsed.values()), layout.kubernetes_dir)
+    asked = {}
+    for name in layout.parsed:
+        endpoint = next((one for one in endpoints.get(name, []) if one.health), None)
+        if endpoint is not None:
+            asked[name] = lambda endpoint=endpoint: probe.health(endpoint, timeout=3.0)
+    answers = probe.together(asked)
+    found = {}
+    for name in layout.parsed:
+        answer = answers.get(name, (True, "it has no health endpoint"))
+        healthy, seen = (False, answer.message) if isinstance(answer, PkiError) else answer
+        found[name] = {"healthy": healthy, "seen": seen}
+    return found
+
+
+def _kubelet(layout, below_days, state_dir):
+    if layout.role not in (pki_tree.CONTROL_PLANE, pki_tree.WORKER):
+        return None
+    found = {"action": None, "reasons": [], "unit": "unknown", "error": None}
+    try:
+        examined = kubelet_credential.examine(layout, below_days, state_dir=state_dir)
+        found.update(action=examined["action"], reasons=examined["reasons"])
+        found["unit"] = kubelet_service.Service().state()["active"]
+    except PkiError as error:
+        found["error"] = str(error)
+    return found
+
+
+def _problems(layout, state_dir):
+    found = []
+    places = [state_dir, layout.kubernetes_dir, layout.kubelet["cert_dir"]]
+    if layout.role != pki_tree.WORKER:
+        places.append(layout.pki_dir)
+    for directory in places:
+        status = os.statvfs(_existing(directory))
+        if status.f_flag & os.ST_RDONLY:
+            found.append("%s: the file system is read-only. See `dmesg`, and mount it for writing." % directory)
+        elif status.f_bavail * status.f_frsize < 1 << 20:
+            found.append("%s: less than 1 MiB is free. Free some space." % directory)
+    if layout.role == pki_tree.NONE:
+        found.append("%s: this is no node of a kubeadm cluster. Take the host out of the inventory." % layout.kubernetes_dir)
+    for problem in layout.problems:
+        if layout.role != pki_tree.WORKER:
+            found.append(str(problem))
+    return found
+
+
+def _existing(path):
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path

@@ -1,0 +1,90 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: (c) 2026, The kubepki.lifecycle authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+DOCUMENTATION = r"""
+module: recovery_look
+short_description: What a node of a dead cluster is like
+version_added: 0.1.0
+description:
+  - Looks at what a recovery needs to know of a node beside its certificates, which M(kubepki.lifecycle.cert_expiry) lists - its
+    CAs, etcd's data, static pods and kubelet, and what stands in the way of any change. Needs no API server.
+  - M(kubepki.lifecycle.recovery_plan) decides on it.
+options:
+  renew_below_days:
+    description: A kubelet's certificate that has fewer days left is due.
+    type: float
+    default: 90
+attributes:
+  check_mode:
+    description: Does the same in check mode.
+    support: full
+  diff_mode:
+    description: There is nothing to show.
+    support: none
+  idempotent:
+    description: Changes nothing.
+    support: full
+author:
+  - The kubepki.lifecycle authors (@kubepki)
+seealso:
+  - module: kubepki.lifecycle.recovery_plan
+  - module: kubepki.lifecycle.cert_expiry
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
+  - kubepki.lifecycle.node.state
+"""
+
+EXAMPLES = r"""
+- name: What the node is like
+  kubepki.lifecycle.recovery_look:
+  register: looked
+"""
+
+RETURN = r"""
+look:
+  description: What the node is like, for M(kubepki.lifecycle.recovery_plan).
+  returned: always
+  type: dict
+rehearse:
+  description:
+    - Whether M(kubepki.lifecycle.cert_leaf) can rehearse the renewal of the node's leaves in check mode. It cannot below a CA
+      that has expired.
+  returned: always
+  type: bool
+seconds:
+  description: How long the module took.
+  returned: always
+  type: float
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, recovery_look
+
+
+def look(module):
+    """Look at the node."""
+    options = module.params
+    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    found = recovery_look.look(layout, options["renew_below_days"], options["state_dir"])
+    return {"changed": False, "look": found, "rehearse": recovery_look.can_rehearse(layout, found)}
+
+
+def main():
+    """Run the module."""
+    spec = dict(
+        glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir"),
+        renew_below_days={"type": "float", "default": 90})
+    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), look)
+
+
+if __name__ == "__main__":
+    main()

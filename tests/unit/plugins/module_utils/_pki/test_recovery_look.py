@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One node of a dead cluster: what is seen of it, and what the controller makes of that."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+import pytest
+from ansible_collections.kubepki.lifecycle.plugins.action.recovery_plan import ActionModule
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    kubelet_service,
+    node_report,
+    recovery,
+    recovery_journal,
+    recovery_look,
+)
+from test_recovery_files import Plane
+
+
+@pytest.fixture
+def plane(tmp_path):
+    return Plane(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def unit(monkeypatch):
+    monkeypatch.setattr(kubelet_service.Service, "state", lambda service: {"active": "activating"})
+
+
+def seen(plane):
+    return recovery_look.look(plane.layout, state_dir=plane.state)
+
+
+def test_what_is_seen_of_a_dead_node_is_enough_to_decide(plane):
+    look = seen(plane)
+    assert look["etcd"] == {"data": False, "path": str(plane.node.path("/var/lib/etcd"))}
+    plane.node.write("/var/lib/etcd/member/wal/0.wal", b"x")
+    plane.node.write("/var/lib/etcd/member/snap/db", b"x")
+    look = seen(plane)
+    assert look["etcd"]["data"] and look["pending"] is None and look["trust"] is False and look["problems"] == []
+    assert {name: seen["healthy"] for name, seen in look["health"].items()} == dict.fromkeys(
+        ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"), False)
+    assert look["authorities"]["ca"]["has_key"] and look["kubelet"]["reasons"]
+    assert "PRIVATE KEY" not in str(look)
+    report = node_report.read("/etc/kubernetes", "/var/lib/kubelet", live=False, controller_clock=time.time(), root=plane.root)
+    plan = recovery.decide({"cp1": dict(look, node=report)}, {}, ["cp1"])
+    assert plan["refusal"] == "" and sorted(plan["authorities"]) == ["ca", "etcd-ca", "front-proxy-ca"]
+    recovery_journal.begin(["etcd"], trust=True, state_dir=plane.state)
+    again = seen(plane)
+    assert again["pending"] == ["etcd"] and again["trust"]
+
+
+def test_looking_changes_nothing(plane):
+    before = plane.files()
+    seen(plane)
+    assert plane.files() == before and not os.path.exists(plane.state)
+
+
+def test_a_renewal_is_rehearsed_where_it_could_be_done(plane, tmp_path):
+    """Below a CA that has expired it cannot be; and where something stands in the way, that is said already."""
+    assert not recovery_look.can_rehearse(plane.layout, seen(plane))
+    alive = Plane(tmp_path / "alive", ca_left=1)
+    found = seen(alive)
+    assert found["problems"] == [] and recovery_look.can_rehearse(alive.layout, found)
+    assert not recovery_look.can_rehearse(alive.layout, dict(found, problems=["read-only"]))
+    worker = Plane(tmp_path / "worker", ca_left=1, role="worker")
+    assert not recovery_look.can_rehearse(worker.layout, seen(worker))
+
+
+def test_a_host_that_is_no_node(tmp_path):
+    plane = Plane(tmp_path, role="none")
+    for path in ("/etc/kubernetes", "/var/lib/kubelet"):
+        subprocess.run(["rm", "-rf", str(plane.node.path(path))], check=True)
+        plane.node.path(path).mkdir(parents=True)
+    assert "no node of a kubeadm cluster" in seen(plane)["problems"][0]
+
+
+# --- put together on the controller --------------------------------------------------------------------------------------------
+
+def test_what_several_modules_saw_is_one_look_and_a_rehearsal_that_failed_is_a_problem():
+    well = {"looked": {"look": {"problems": []}}, "read": {"node": {"facts": {}}}}
+    hostvars = {
+        "cp1": {**well, "tried": {"failed": False, "msg": "no key"}},
+        "cp2": {**well, "looked": {"look": {"problems": ["full"]}}, "tried": {"unreachable": True, "msg": None}},
+        "cp3": {**well, "tried": {"leaves": []}},
+        "w1": {**well, "tried": {"skipped": True}},
+        "w2": {"looked": {"look": {"problems": []}}, "read": {"failed": True, "msg": "no such library"}},
+        "w3": {"looked": {"unreachable": True, "msg": "timed out"}, "read": {"skipped": True}}}
+    options = {"hosts": list(hostvars), "looks": "looked", "reports": "read", "rehearsals": "tried"}
+    looks, silent = ActionModule._seen({"hostvars": hostvars}, options)
+    assert {host: look["problems"] for host, look in looks.items()} == {
+        "cp1": ["no key"], "cp2": ["full", "The renewal could not be rehearsed."], "cp3": [], "w1": []}
+    assert all(look["node"] == {"facts": {}} for look in looks.values())
+    assert silent == {"w2": "no such library", "w3": "did not answer"}
+    looks, _silent = ActionModule._seen({"hostvars": hostvars}, dict(options, rehearsals=None))
+    assert looks["cp1"]["problems"] == []
