@@ -53,7 +53,8 @@ def test_a_limit_without_the_hosts_that_are_needed_is_refused_and_named(playbook
 
 
 @pytest.mark.parametrize("playbook, limit", [
-    ("check_expiry", "w1"), ("renew_leaves", "cp2"), ("restore", "cp1"), ("reissue_kubelets", "cp1,w1"), ("recover", "kube_control_plane")])
+    ("check_expiry", "w1"), ("renew_leaves", "cp2"), ("restore", "cp1"), ("reissue_kubelets", "cp1,w1"),
+    ("recover", "kube_control_plane")])
 def test_a_limit_that_leaves_what_is_needed_is_none_of_its_business(playbook, limit, tmp_path):
     code, said = run(tmp_path, playbook, "--limit", limit)
     assert code == 2 and "did not answer" in said and "--limit" not in said, said
