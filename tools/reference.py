@@ -143,7 +143,7 @@ def variables() -> dict[str, Variable]:
             for _role, option, expression in handed_over(play):
                 names = set(VARIABLE.findall(expression))
                 # Whether a variable is set is not what it means.
-                if len(names) == 1 and re.fullmatch(r"\{\{.*(?<! defined )\}\}", expression, re.DOTALL):
+                if len(names) == 1 and re.fullmatch(r"\{\{.*(?<! defined )(?<! length > 0 )\}\}", expression, re.DOTALL):
                     name = names.pop()
                     # A default may stand in the playbook and not in the role, whose options are all given.
                     spec = dict(options[option])

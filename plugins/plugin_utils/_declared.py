@@ -48,6 +48,7 @@ VARIABLES = {
         (("rotate_ca",), {
             "type": "list",
             "choices": ("ca", "front-proxy-ca", "etcd-ca", "sa"),
+            "empty": True,
         }),
     ],
     "kubepki_confirm": [
