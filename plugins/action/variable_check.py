@@ -58,5 +58,8 @@ def _values(playbook, given, names, host, extra):
         if _variables.specification(name, playbook):
             # What is made of something that only a later task knows is left to the task that reads it.
             with contextlib.suppress(AnsibleError, KeyError):
-                found.append((name, _registered.plain(given[name]), None if name in extra else host))
+                value = _registered.plain(given[name])
+                # ansible-core 2.18 gives it as it is written.
+                if not (isinstance(value, str) and "{{" in value):
+                    found.append((name, value, None if name in extra else host))
     return found
