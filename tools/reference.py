@@ -8,8 +8,10 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
+import textwrap
 from pathlib import Path
 
 import yaml
@@ -25,13 +27,13 @@ GENERATED = "<!-- SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors -->
             "<!-- SPDX-License-Identifier: GPL-3.0-or-later -->\n" \
             "<!-- written by `make docs` from %s -->"
 
-# What a playbook reads itself, without handing it to a role.
+# What a playbook reads itself, without handing it to a role. of_play: of a play's keyword, where no host's variables are known.
 OF_PLAYBOOKS = {
-    "kubepki_api_host": {"type": "str", "default": "kube_control_plane[0]",
+    "kubepki_api_host": {"type": "str", "default": "kube_control_plane[0]", "of_play": True,
                          "description": "The host of the inventory from which the API is spoken to."},
-    "kubepki_batch": {"type": "str", "default": "10%",
+    "kubepki_batch": {"type": "str", "default": "10%", "of_play": True,
                       "description": "How many workers at a time: a percentage or a count."},
-    "kubepki_timer_host": {"type": "str", "default": "localhost",
+    "kubepki_timer_host": {"type": "str", "default": "localhost", "of_play": True,
                            "description": "The host that makes the report: the controller, or a host of the inventory."},
     "kubepki_user_state": {"type": "str", "default": "present", "choices": ["present", "absent"],
                            "description": "C(present) issues or renews; C(absent) revokes."},
@@ -45,6 +47,18 @@ CHOICES = {
     "kubepki_key_type": KEY_TYPES,
     "kubepki_kubelet_authority": ["leave", "set", "remove"],
 }
+# What the types of roles' options let through, and no job can use.
+STRICTER: dict[str, dict] = {
+    **{name: {"positive": True} for name in (
+        "kubepki_ca_days", "kubepki_leaf_days", "kubepki_user_days", "kubepki_external_ca_seconds")},
+    "kubepki_batch": {"pattern": "[1-9][0-9]*%?", "said": "count and no percentage such as 10%"},
+    "kubepki_backup_dir": {"pattern": "/.*", "said": "absolute path"},
+    "kubepki_restart_workloads": {"empty": True},
+}
+# Names of renew_leaves; what it says of kubelets' certificates is said in its role.
+LEAF_NAMES = ["all", "apiserver", "apiserver-kubelet-client", "front-proxy-client", "apiserver-etcd-client", "etcd-server",
+              "etcd-peer", "etcd-healthcheck-client", "admin.conf", "super-admin.conf", "controller-manager.conf",
+              "scheduler.conf", "kubelet-client", "kubelet-serving"]
 
 
 # ---- what is declared ----
@@ -129,13 +143,14 @@ def variables() -> dict[str, Variable]:
             for _role, option, expression in handed_over(play):
                 names = set(VARIABLE.findall(expression))
                 # Whether a variable is set is not what it means.
-                if len(names) == 1 and re.fullmatch(r"\{\{.*(?<! defined )\}\}", expression, re.DOTALL):
+                if len(names) == 1 and re.fullmatch(r"\{\{.*(?<! defined )(?<! length > 0 )\}\}", expression, re.DOTALL):
                     name = names.pop()
                     # A default may stand in the playbook and not in the role, whose options are all given.
                     spec = dict(options[option])
                     said = re.search(r"\bkubepki_[a-z_]+ \| default\((.*?)(?:, true)?\)", expression)
                     if said:
                         spec["default"] = _literal(said.group(1), spec.get("default"))
+                        spec["empty"] = said.group().endswith(", true)")
                     found.setdefault(name, Variable(name)).add(playbook, option, spec)
             for name in set(VARIABLE.findall(yaml.safe_dump(play))) & set(OF_PLAYBOOKS):
                 found.setdefault(name, Variable(name)).add(playbook, None, OF_PLAYBOOKS[name])
@@ -150,6 +165,60 @@ def _literal(text: str, otherwise: object) -> object:
     except (ValueError, SyntaxError):
         return otherwise
     return "" if value == [] else value
+
+
+# The widest type is the true one: a role may take as text what its module reads as a number.
+_TYPES = ["list", "float", "int", "bool", "str"]
+
+
+def declared() -> dict[str, list[tuple[tuple[str, ...], dict]]]:
+    """What a run is checked by: for each variable [(playbooks, specification)].
+
+    A specification: type; choices; empty (it may be); positive (0 may not be); pattern, and in words said; of_play.
+    """
+    found: dict[str, list[tuple[tuple[str, ...], dict]]] = {}
+    for name, variable in variables().items():
+        kinds = {"str" if spec["type"] == "path" else spec["type"] for _names, _option, spec in variable.meanings}
+        by_playbook = {playbook: _checked(variable, playbook, min(kinds, key=_TYPES.index)) for playbook in variable.playbooks}
+        specs = [spec for number, spec in enumerate(by_playbook.values()) if spec not in list(by_playbook.values())[:number]]
+        found[name] = [(tuple(playbook for playbook in by_playbook if by_playbook[playbook] == spec), spec) for spec in specs]
+    return found
+
+
+def _checked(variable: Variable, playbook: str, kind: str) -> dict:
+    specs = [spec for names, _option, spec in variable.meanings if playbook in names]
+    checked: dict = {"type": kind}
+    choices = LEAF_NAMES if (variable.name, playbook) == ("kubepki_names", "renew_leaves") else variable.choices
+    if choices and kind != "bool":
+        checked["choices"] = tuple(choice for choice in choices if choice)
+    if any(spec.get("empty") or spec.get("required") or spec.get("default") in ("", [], None) for spec in specs):
+        checked["empty"] = True
+    if any(spec.get("of_play") for spec in specs):
+        checked["of_play"] = True
+    return {**checked, **STRICTER.get(variable.name, {})}
+
+
+def declared_module() -> str:
+    """The same as a module that the collection brings along."""
+    lines = ["# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors", "# SPDX-License-Identifier: GPL-3.0-or-later",
+             '"""Every variable that playbooks read, and what it may be: written by `make docs` from what is declared."""',
+             "", "from __future__ import annotations", "", "__metaclass__ = type", "", "VARIABLES = {"]
+    for name, entries in declared().items():
+        lines.append(f"    {name!r}: [".replace("'", '"'))
+        for names, spec in entries:
+            lines.append("        (%s, {" % _python(names))
+            for key, value in spec.items():
+                lines += textwrap.wrap(f"{json.dumps(key)}: {_python(value)},", 110, initial_indent=" " * 12,
+                                       subsequent_indent=" " * 16, break_long_words=False, break_on_hyphens=False)
+            lines.append("        }),")
+        lines.append("    ],")
+    return "\n".join([*lines, "}", ""])
+
+
+def _python(value: object) -> str:
+    if isinstance(value, tuple):
+        return "(%s%s)" % (", ".join(json.dumps(each) for each in value), "," if len(value) == 1 else "")
+    return str(value) if isinstance(value, bool) else json.dumps(value)
 
 
 def documentation(path: Path) -> dict:
@@ -279,10 +348,10 @@ def variables_page() -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Every generated page: its path and its text."""
+    """Every generated page, and the one generated module: its path and its text."""
     reference = ROOT / "docs" / "reference"
     return {**role_readmes.pages(), reference / "modules.md": modules_page(), reference / "roles.md": roles_page(),
-            reference / "variables.md": variables_page()}
+            reference / "variables.md": variables_page(), ROOT / "plugins/plugin_utils/_declared.py": declared_module()}
 
 
 if __name__ == "__main__":

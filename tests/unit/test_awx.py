@@ -91,6 +91,10 @@ def test_a_survey_asks_for_what_the_role_takes_in_the_roles_type_with_its_choice
             assert sorted(question["choices"]) == sorted(choices), variable
 
 
+def test_no_authority_is_named_beforehand_because_a_named_one_has_to_be_one_of_the_clusters():
+    assert survey(AWX / "surveys" / "rotate_ca.json")["kubepki_cas"]["default"] == ""
+
+
 def test_every_template_has_its_playbook_in_the_project_and_its_survey():
     assert sorted(TEMPLATES.values()) == sorted(path.stem for path in SURVEYS)
     assert sorted(TEMPLATES.values()) == sorted(path.stem for path in (AWX / "project").glob("*.yml"))

@@ -225,6 +225,23 @@ def test_a_playbook_is_in_the_readme_and_the_variables_it_reads_are_on_a_page(pa
     assert set(re.findall(r"\bkubepki_[a-z_]+", text)) - registered - documented_variables() == set()
 
 
+def statistics(document):
+    """Every run-level artifact that a play sets at its end."""
+    for play in document:
+        for task in play.get("tasks", []):
+            found = task.get("ansible.builtin.set_stats", {}).get("data", {}).get("kubepki")
+            if found and "'failed'" not in str(found):
+                yield str(found)
+
+
+def test_every_artifact_that_a_playbook_sets_by_itself_says_what_and_how_long():
+    found = {path.stem: list(statistics(load(path))) for path in PLAYBOOKS}
+    assert {name for name, artifacts in found.items() if artifacts} == {
+        "check_signers", "issue_user", "manage_csrs", "rotate_ca", "schedule_report"}
+    assert [name for name, artifacts in found.items() for artifact in artifacts
+            for field in ("job", "state", "seconds") if f"'{field}':" not in artifact] == []
+
+
 # A fact cache holds what was true once: nothing is gathered before it is needed, and nothing lasts longer than the run.
 def test_no_fact_is_used_that_the_task_before_has_not_gathered():
     for path in PLAYBOOKS:

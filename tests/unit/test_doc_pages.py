@@ -43,6 +43,14 @@ def test_the_index_leads_to_every_page():
     assert there - linked - {"README.md"} == set()
 
 
+@pytest.mark.parametrize("place", ["README.md", "docs/quick-start.md", "docs/awx.md", "ansible.cfg"])
+def test_where_people_copy_from_a_node_that_loses_its_network_is_noticed(place):
+    text = (ROOT / place).read_text()
+    assert "-o ServerAliveInterval=5 -o ServerAliveCountMax=3" in text
+    # After Ansible's own, which wins.
+    assert not re.search(r"common_args.*-o ConnectTimeout", text)
+
+
 def test_enough_was_found():
     """An expression that finds nothing would make every test above pass."""
     shell = [command for block in BLOCKS if block.language in ("", "sh") for command in doc_pages.commands(block.text)]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+import datetime
 import os
 
 from . import files
@@ -13,6 +14,9 @@ from .errors import PkiError
 
 # A set of what a restore replaced; "latest" never means one, or two restores in a row would undo each other.
 BEFORE_RESTORE = "before-restore"
+
+# Within this many seconds one job has gone over all control-plane nodes; two runs that far apart are two jobs.
+_ONE_JOB = 3600
 
 
 def default_paths(kubernetes_dir="/etc/kubernetes", kubelet_dir="/var/lib/kubelet"):
@@ -93,12 +97,38 @@ def find(name, backup_dir=files.BACKUP_DIR):
         candidates = [each for each in sets if not each.endswith("-" + BEFORE_RESTORE)]
         if candidates:
             return candidates[-1]
-        raise PkiError("there is no backup set", path=backup_dir, fix="Make one, or name the directory that holds them.")
+        raise PkiError("there is no backup set", path=backup_dir,
+                       fix="Name the directory that holds them, or leave this node out (--limit).")
     for directory in sets:
         if name in (directory, os.path.basename(directory)):
             return directory
     raise PkiError("there is no backup set %s" % name, path=backup_dir,
                    fix="There are: %s." % (", ".join(os.path.basename(each) for each in sets) or "none"))
+
+
+def mixed(sets):
+    """Say what is wrong with putting these sets back together, or give None.
+
+    sets: {host: a set's name or directory}. What different jobs left on different nodes is a state that the cluster never had.
+    A set does not know its run, so that sets are of one job when the name says the same job, and its time the same hour.
+    """
+    if not sets:
+        return None
+    made = {host: _made(os.path.basename(sets[host])) for host in sets}
+    newest = max(made.values())
+    of_it = sorted(host for host, (stamp, job) in made.items()
+                   if job == newest[1] and (newest[0] - stamp).total_seconds() <= _ONE_JOB)
+    if len(of_it) == len(sets):
+        return None
+    listed = "; ".join("%s: %s" % (host, os.path.basename(sets[host])) for host in sorted(sets))
+    return ("The newest backup sets of the nodes are not of one job: %s. Together they would be a state that the cluster never "
+            "had. To take the newest job back, add --limit %s to the command; for another state, restore each node by itself, "
+            "with --limit and kubepki_backup_set." % (listed, ",".join(of_it)))
+
+
+def _made(name):
+    stamp, _dash, job = name.partition("-")
+    return datetime.datetime.strptime(stamp, "%Y%m%dT%H%M%S.%fZ"), job
 
 
 def restore(directory, paths=None, backup_dir=files.BACKUP_DIR, state_dir=files.STATE_DIR, check=False):

@@ -140,7 +140,8 @@ def choose(names, manifest_dir):
             raise broken[0]
         if not found:
             raise PkiError("there is no static pod named %s" % name, path=manifest_dir,
-                           fix="There are: %s." % (", ".join(sorted(item.component for item in everything)) or "none at all"))
+                           fix="There are: %s. What the playbook restarts is in kubepki_names." % (
+                               ", ".join(sorted(item.component for item in everything)) or "none at all"))
         pods = {(item.namespace, item.name) for item in everything if item in found}
         same = [item for item in everything if (item.namespace, item.name) in pods]
         if len(same) > 1:

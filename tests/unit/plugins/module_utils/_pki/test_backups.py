@@ -113,3 +113,24 @@ def test_a_damaged_set_is_listed_as_such_and_never_restored(node):
 def test_nothing_to_back_up(tmp_path):
     with pytest.raises(PkiError, match="nothing to back up"):
         backups.create(backups.default_paths(str(tmp_path), str(tmp_path)), backup_dir=str(tmp_path))
+
+
+A = "20261115T080000.000000Z-cert-leaf"
+B = ["20261122T0%d00.000000Z-kubelet" % (900 + number) for number in range(4)]
+
+
+@pytest.mark.parametrize("sets", [
+    {}, {"cp1": A}, {"cp1": B[0], "cp2": B[1], "cp3": "/var/lib/kubepki/backups/" + B[2]},
+    {"cp1": "20261122T090000.000000Z-cert-leaf", "cp2": "20261122T095900.000000Z-cert-leaf"}])
+def test_sets_of_one_job_belong_together(sets):
+    assert backups.mixed(sets) is None
+
+
+@pytest.mark.parametrize("sets, newest", [
+    ({"cp1": B[0], "cp2": A, "cp3": B[1]}, "cp1,cp3"), ({"cp1": A, "cp2": B[0]}, "cp2"),
+    # The same kind of job, another day: only some nodes had something that was due.
+    ({"cp1": A, "cp2": "20261122T090000.000000Z-cert-leaf"}, "cp2"),
+    ({"cp1": "20261122T090000.000000Z-cert-ca-prepared", "cp2": "20261122T090100.000000Z-cert-leaf"}, "cp2")])
+def test_sets_of_several_jobs_are_listed_with_the_nodes_of_the_newest(sets, newest):
+    said = backups.mixed(sets)
+    assert all(f"{host}: {name}" in said for host, name in sets.items()) and f"--limit {newest} " in said

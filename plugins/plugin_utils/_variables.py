@@ -1,0 +1,144 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a person set for a playbook, judged by what is declared: names that nothing reads, and values that nothing can use."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import difflib
+import math
+import re
+
+from ansible.module_utils.common.validation import check_type_bool, check_type_float, check_type_int
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils._declared import VARIABLES
+
+# A name this like a known one was meant to be it. Below, somebody may have variables of their own that begin like ours.
+SURELY = 0.85
+_MAYBE = 0.6
+_LITTLE = 0.1
+_PREFIX = re.compile(r"kubepki[_-]", re.IGNORECASE)
+_MEANT = {True: ("true", "yes", "on"), False: ("false", "no", "off")}
+
+
+def concerns(name, extra=False):
+    """Tell whether a variable is for this collection. extra: given with -e, where also a misspelt prefix is looked at."""
+    return bool(_PREFIX.match(name)) or (extra and name not in VARIABLES and closest(name)[1] >= SURELY)
+
+
+def closest(name, playbook=None):
+    """Give (the known variable that is most like the name, or None; how much the most like one is: 0 to 1).
+
+    One that the playbook reads goes before others that are only a little more like it.
+    """
+    best = _most_like(name, VARIABLES)
+    own = _most_like(name, [each for each in VARIABLES if specification(each, playbook)])
+    return own[0] if own[1] > best[1] - _LITTLE else best[0], best[1]
+
+
+def _most_like(name, known):
+    found = difflib.get_close_matches(name.lower(), sorted(known), 1, _MAYBE)
+    return (found[0], difflib.SequenceMatcher(None, found[0], name.lower()).ratio()) if found else (None, 0.0)
+
+
+def specification(name, playbook):
+    """Give what is declared of a variable for a playbook: {"type", "choices", "empty", ...}; None where it does not read it."""
+    return next((spec for playbooks, spec in VARIABLES.get(name, ()) if playbook in playbooks), None)
+
+
+def review(playbook, names, values, extra):
+    """Judge what is set for a run.
+
+    playbook: its name. names: of all variables that concern() this collection. values: [(name, value, host)] of what the
+    playbook reads, host None for extra variables. extra: names of the extra variables among names.
+    Gives (obstacles, warnings), lists of sentences; each obstacle names its variable and the remedy.
+    """
+    obstacles, unread, warnings = [], [], []
+    for name in sorted(names):
+        if name in VARIABLES:
+            spec = specification(name, playbook)
+            if spec and spec.get("of_play") and name not in extra:
+                warnings.append("%s has no effect in the inventory, because it says what a play is like: give it with -e." % name)
+            continue
+        like, ratio = closest(name, playbook)
+        if name in extra and ratio >= SURELY:
+            obstacles.append("There is no variable %s. Did you mean %s? If it is one of your own, give it another name." % (
+                name, like))
+        else:
+            unread.append(name + (" (did you mean %s?)" % like if like else ""))
+    if unread:
+        warnings.append("No playbook of kubepki.lifecycle reads %s." % ", ".join(unread))
+    return obstacles + _wrong_values(playbook, values), warnings
+
+
+def _wrong_values(playbook, values):
+    """Give one sentence for each wrong value, with the hosts that have it."""
+    found = {}
+    for name, value, host in values:
+        wrong = trouble(value, specification(name, playbook) or {"type": "str"})
+        if wrong:
+            hosts = found.setdefault("%s is %s, which is no %s." % (name, shown(value), wrong), [])
+            hosts.extend([host] if host else [])
+    return ["%s%s" % (said, " (%s)" % ", ".join(hosts[:3] + ["..."] * (len(hosts) > 3)) if hosts else "")
+            for said, hosts in sorted(found.items())]
+
+
+def shown(value):
+    """Give a value as a person would write it, short."""
+    text = "empty" if value is None or value == "" else repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def trouble(value, spec):
+    """Give what the value is not ("number above 0"), or None. spec: as specification() gives it.
+
+    Strings count as what they say, as Ansible and AWX's surveys have it.
+    """
+    if value is None or value == "" or value == []:
+        return None if spec.get("empty") else _TYPES[spec["type"]](None, spec) or "value"
+    if isinstance(value, dict):
+        return "single value"
+    return _TYPES[spec["type"]](value, spec)
+
+
+def _bool(value, spec):
+    try:
+        check_type_bool(value)
+    except TypeError:
+        return "true or false"
+    return None
+
+
+def _number(value, spec):
+    whole = spec["type"] == "int"
+    said = "%snumber %s" % ("whole " if whole else "", "above 0" if spec.get("positive") else "of 0 or more")
+    try:
+        if isinstance(value, (bool, list)):
+            raise TypeError(value)
+        number = (check_type_int if whole else check_type_float)(value)
+    except (TypeError, ValueError):
+        return said
+    return None if math.isfinite(number) and (number > 0 if spec.get("positive") else number >= 0) else said
+
+
+def _text(value, spec):
+    parts = [value]
+    if spec["type"] == "list" or isinstance(value, list):
+        if spec["type"] != "list" and "pattern" not in spec:
+            return "single value"
+        parts = value if isinstance(value, list) else str(value).split(",")
+    said = spec.get("said") or "%s %s" % ("list of" if spec["type"] == "list" else "one of", ", ".join(spec.get("choices", ())))
+    for part in parts:
+        if "choices" in spec and not _chosen(part, spec["choices"]):
+            return said
+        if "pattern" in spec and not re.match("(?:%s)$" % spec["pattern"], str(part).strip()):
+            return said
+    return None
+
+
+def _chosen(part, choices):
+    words = _MEANT[part] if isinstance(part, bool) else (str(part).strip(),)
+    return any(word in choices for word in words)
+
+
+_TYPES = {"bool": _bool, "int": _number, "float": _number, "str": _text, "list": _text}
