@@ -16,7 +16,8 @@ version_added: 0.1.0
 description:
   - Runs on a control-plane node, with its C(admin.conf), and brings the API objects in line with the CA files of that node.
   - The ConfigMap C(cluster-info) gets the trust bundle, and C(kubeadm-config) says where kube-controller-manager's signing
-    certificate lies while two authorities are trusted, so that a C(kubeadm upgrade) does not undo it.
+    certificate lies while two authorities are trusted, so that a C(kubeadm upgrade) does not undo it. Another file that it names,
+    such as an intermediate of your own, stays.
   - C(kube-root-ca.crt) of every namespace and the service-account token secrets are waited for; kube-controller-manager writes
     them.
   - Token secrets that another service-account key signed than the one that signs now are signed again.
@@ -137,8 +138,7 @@ def bring(module):
         changes.append("cluster-info trusts what ca.crt trusts")
     signing = os.path.join(os.path.dirname(layout.paths["ca"][0]), "ca-signing.crt")
     named = layout.flags.get("kube-controller-manager", {}).get("--cluster-signing-cert-file") == signing
-    if trust_objects.publish_kubeadm_config(api, "controllerManager", trust_objects.SIGNING_FLAG, signing if named else None,
-                                            check):
+    if trust_objects.publish_signing(api, signing, layout.paths["ca"][0], named, check):
         changes.append("kubeadm-config says where the signing certificate is")
     sa = authorities.held_here(layout, ["sa"], with_keys=False).get("sa")
     if sa is not None and sa.current is not None:

@@ -172,7 +172,18 @@ def _view(tree, held):
         view["trust"] = {os.path.basename(path): digests for path, digests in _kubeconfig_trust(layout).items()}
         if layout.role == pki_tree.CONTROL_PLANE:
             view["split"], view["signing"] = _split(layout, held)
+            view["problems"] += [str(problem) for problem in _out_of_reach(layout, held)]
     return view
+
+
+def _out_of_reach(layout, held):
+    """What depends on the cluster's CA on a control-plane node and would not follow it: [PkiError]."""
+    found, own = [], layout.kubelet["ca_file"]
+    if own and os.path.realpath(own) != os.path.realpath(held.path):
+        found.append(PkiError(
+            "the kubelet knows its clients by this file, and the API server its own by %s" % held.path, path=own,
+            fix="Name one file for both: clientCAFile in %s, then restart the kubelet." % layout.kubelet["config_path"]))
+    return found
 
 
 def signed_by(certificate, candidates):

@@ -258,6 +258,8 @@ def _paths(layout):
             paths[entry.name] = _kubelet_path(layout, entry)
             continue
         path = named.get(entry.name, {}).get(0) or os.path.join(layout.kubernetes_dir, entry.path)
+        if layout.role == WORKER:
+            path = layout.kubelet["ca_file"] or path
         key = named.get(entry.name, {}).get(1) or (os.path.join(layout.kubernetes_dir, entry.key) if entry.key else None)
         paths[entry.name] = (path, key)
     return {name: pair for name, pair in paths.items() if pair}

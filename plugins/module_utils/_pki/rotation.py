@@ -105,7 +105,7 @@ def derive(authority, nodes):
         return state
     if authority == "etcd-ca" and not _stacked(state, keepers):
         return state
-    if not _identify(state, keepers):
+    if not _identify(state, keepers, nodes):
         return state
     _level_all(state, known)
     _name(state, keepers)
@@ -151,7 +151,19 @@ def _where(keepers, key, digest):
     return ", ".join(facts["node"] for facts, view in keepers if view[key] == digest)
 
 
-def _identify(state, keepers):
+def _lacking(authority, nodes):
+    """Name the nodes that the plan would pass over, and that would know the former authority alone for ever."""
+    planes = [facts for facts in nodes if facts["role"] == "control-plane"]
+    there = [facts["node"] for facts in planes if authority in facts["authorities"]]
+    found = ["%s: has no file of this authority, unlike %s" % (facts["node"], ", ".join(there)) for facts in planes
+             if there and authority not in facts["authorities"]]
+    if authority == "ca":
+        found += ["%s: has no CA file that could be told from its kubelet's configuration (clientCAFile), so it would be cut off"
+                  % facts["node"] for facts in nodes if facts["role"] == "worker" and authority not in facts["authorities"]]
+    return found
+
+
+def _identify(state, keepers, nodes):
     """Find A and B among what the control-plane nodes hold. Gives False where nothing sensible can be said."""
     damaged = ["%s: %s" % (facts["node"], problem) for facts, view in keepers for problem in view["problems"]]
     if damaged:
@@ -163,7 +175,7 @@ def _identify(state, keepers):
     if keyless:
         return _refuse(state, IMPOSSIBLE, ["%s: the key of this authority is not there, while others have it" % name
                                            for name in keyless])
-    broken = _contradiction(keepers, signers, staged, kept)
+    broken = _lacking(state.authority, nodes) or _contradiction(keepers, signers, staged, kept)
     if broken:
         return _refuse(state, IMPOSSIBLE, broken)
     if len(signers) == 2:

@@ -70,14 +70,15 @@ def publish_cluster_info(api, bundle, check=False):
     return True
 
 
-def publish_kubeadm_config(api, section, name, value, check=False):
+def publish_kubeadm_config(api, section, name, value, check=False, ours=None):
     """Make kubeadm-config say a flag of a component, so that `kubeadm upgrade` keeps it. Gives whether it had to change.
 
     section, name, value: as in with_extra_arg(). A flag that kubeadm sets by itself is taken away with None.
+    ours: the values that may be replaced or taken away; any other is the user's and stays. None for all.
     """
     found = api.get(_KUBEADM)
     text = ((found or {}).get("data") or {}).get("ClusterConfiguration")
-    if not text:
+    if not text or (ours is not None and _extra_arg(text, section, name) not in (None,) + tuple(ours)):
         return False
     changed = with_extra_arg(text, section, name, value)
     if changed == text:
@@ -85,6 +86,23 @@ def publish_kubeadm_config(api, section, name, value, check=False):
     if not check:
         api.call("PATCH", _KUBEADM, {"data": {"ClusterConfiguration": changed}})
     return True
+
+
+def publish_signing(api, own, authority, named, check=False):
+    """Make kubeadm-config say where kube-controller-manager's signing certificate lies. Gives whether it had to change.
+
+    own: path of the file that a rotation lets it sign with. authority: path of the CA's. named: whether the manifest names
+    the former. A third file is the user's (an intermediate that signs, say), and neither replaced nor taken away.
+    """
+    return publish_kubeadm_config(api, "controllerManager", SIGNING_FLAG, own if named else None, check,
+                                  ours=(own, authority) if named else (own,))
+
+
+def _extra_arg(text, section, name):
+    extra = (yamltext.load_mapping(text, "kubeadm-config").get(section) or {}).get("extraArgs") or {}
+    if isinstance(extra, list):
+        extra = {item.get("name"): item.get("value") for item in reversed(extra) if isinstance(item, dict)}
+    return extra.get(name)
 
 
 def with_extra_arg(text, section, name, value):

@@ -24,6 +24,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     dependents,
     files,
     kubeconfig,
+    kubelets,
     manifest_edits,
     mounted,
     own_ca,
@@ -319,6 +320,49 @@ def test_a_worker_that_follows_is_prepared(tmp_path):
     worker.kubelet()
     state = rotation.derive("ca", [control.facts(), worker.facts()])
     assert state.phase == "prepared", rotation.explain(state)
+
+
+def other_client_ca(host, path="/etc/kubernetes/certs/ca.crt"):
+    """Let the kubelet know its clients by another file than kubeadm's. Gives that file."""
+    config = host.node.path("/var/lib/kubelet/config.yaml")
+    config.write_text(config.read_text().replace("/etc/kubernetes/pki/ca.crt", path))
+    return host.node.write(path, host.node.kubernetes("pki/ca.crt").read_bytes(), 0o644)
+
+
+@pytest.mark.parametrize("left", [False, True], ids=["moved", "beside kubeadm's"])
+def test_a_worker_trusts_whom_its_kubelet_trusts(tmp_path, left):
+    cluster = Cluster()
+    control, worker = Host(tmp_path / "1", cluster), Host(tmp_path / "2", cluster, "w1", "worker")
+    own = other_client_ca(worker)
+    if not left:
+        worker.node.kubernetes("pki/ca.crt").unlink()
+    assert rotation.derive("ca", [control.facts(), worker.facts()]).phase == "stable"
+    control.stage()
+    control.level(PREPARED)
+    both = control.node.kubernetes("pki/ca.crt").read_bytes()
+    if left:
+        worker.node.kubernetes("pki/ca.crt").write_bytes(both)  # which nobody reads
+    config = worker.node.kubernetes("kubelet.conf")
+    config.write_bytes(bytes(kubeconfig.Kubeconfig(config.read_bytes(), str(config)).with_ca(both)))
+    state = rotation.derive("ca", [control.facts(), worker.facts()])
+    assert state.phase == "preparing" and set(state.pending) == {"w1"}
+    for change in kubelets.Installation(worker.tree().layout, ca_bundle=both).changes:
+        Path(change["path"]).write_bytes(change["data"])
+    assert own.read_bytes() == both
+    state = rotation.derive("ca", [control.facts(), worker.facts()])
+    assert state.phase == "prepared", rotation.explain(state)
+
+
+def test_a_kubelet_of_the_control_plane_with_a_client_ca_of_its_own_is_refused_before_anything_changes(host):
+    assert rotation.derive("ca", [host.facts()]).phase == "stable"
+    own = other_client_ca(host)
+    for name in ("front-proxy-ca", "etcd-ca", "sa"):
+        assert rotation.derive(name, [host.facts()]).phase == "stable"
+    with pytest.raises(PkiError, match=r"cp1: .*certs/ca.crt: .*kubelet.*pki/ca.crt.*clientCAFile"):
+        cluster_pki.derived([host.facts()], ["ca"], "all")
+    own.unlink()
+    own.symlink_to("../pki/ca.crt")
+    assert rotation.derive("ca", [host.facts()]).phase == "stable"
 
 
 def test_phases_out_of_turn_are_refused(host):

@@ -301,6 +301,52 @@ def test_keys_kept_elsewhere_are_named():
     assert state.phase == "impossible" and any("cp2" in text for text in state.evidence)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("reached", [(), ("prepared",), ("prepared", "switched")])
+def test_a_control_plane_node_that_lacks_an_authority_is_no_node_to_pass_over(name, reached):
+    cluster = Cluster()
+    for target in reached:
+        advance(cluster, target)
+    del cluster.facts("cp2")["authorities"][name]
+    state = rotation.derive(name, cluster.nodes)
+    assert state.phase == "impossible" and state.evidence == ["cp2: has no file of this authority, unlike cp1, cp3"]
+    for target in rotation.TARGETS:
+        with pytest.raises(PkiError, match="cp2: has no file"):
+            rotation.plan(cluster.nodes, (name,), target, fresh=True)
+    others = [other for other in NAMES if other != name]
+    assert not any(state.refused for state in rotation.derive_all(cluster.nodes, others).values())
+
+
+def test_what_no_node_has_is_absent_and_hosts_of_an_external_etcd_keep_their_own():
+    cluster = Cluster()
+    for facts in cluster.nodes[:3]:
+        del facts["authorities"]["front-proxy-ca"]
+        facts["external_etcd"] = OUTSIDE
+        view = facts["authorities"].pop("etcd-ca")
+    assert rotation.derive("front-proxy-ca", cluster.nodes).phase == "absent"
+    host = {"node": "etcd1", "role": "etcd", "journal": None, "pending": [], "authorities": {"etcd-ca": view}}
+    assert rotation.derive("etcd-ca", cluster.nodes + [host]).phase == "stable"
+
+
+def test_an_authority_kept_elsewhere_stays_external_where_one_node_lacks_its_certificate():
+    cluster = Cluster()
+    for facts in cluster.nodes[:3]:
+        facts["authorities"]["ca"]["signer"] = None
+    del cluster.facts("cp2")["authorities"]["ca"]
+    assert rotation.derive("ca", cluster.nodes).phase == "external"
+
+
+def test_a_worker_whose_trust_nobody_can_see_is_refused_and_not_cut_off():
+    cluster = Cluster()
+    del cluster.facts("w2")["authorities"]["ca"]
+    state = rotation.derive("ca", cluster.nodes)
+    assert state.phase == "impossible" and len(state.evidence) == 1 and state.evidence[0].startswith("w2: ")
+    with pytest.raises(PkiError, match="w2: .*clientCAFile"):
+        cluster.plan("prepared")
+    cluster.facts("w2")["role"] = "none"  # not joined yet
+    assert rotation.derive("ca", cluster.nodes).phase == "stable"
+
+
 OUTSIDE = "https://10.0.0.9:2379"
 
 

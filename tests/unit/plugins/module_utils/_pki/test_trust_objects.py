@@ -107,6 +107,31 @@ def test_an_argument_in_braces_is_taken_out_too():
     assert after["controllerManager"] == {"extraArgs": {"v": "2"}}
 
 
+KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
+
+
+def signing_file_of(text):
+    extra = (yaml.safe_load(text).get("controllerManager") or {}).get("extraArgs") or {}
+    return {item["name"]: item["value"] for item in extra}.get(FLAG) if isinstance(extra, list) else extra.get(FLAG)
+
+
+@pytest.mark.parametrize("text", [V3, V3_MORE, V4, V4_MORE])
+@pytest.mark.parametrize("present, named, after", [
+    (None, True, PATH), (PATH, True, PATH), ("/etc/kubernetes/pki/ca.crt", True, PATH), (PATH, False, None), (None, False, None),
+    # An intermediate of the user's own signs: neither while two are trusted nor afterwards is it ours to take away.
+    ("/etc/kubernetes/pki/intermediate.crt", False, "/etc/kubernetes/pki/intermediate.crt"),
+    ("/etc/kubernetes/pki/intermediate.crt", True, "/etc/kubernetes/pki/intermediate.crt"),
+    ("/etc/kubernetes/pki/ca.crt", False, "/etc/kubernetes/pki/ca.crt")])
+def test_kubeadm_config_says_where_the_signing_file_is_and_keeps_the_users_own(text, present, named, after):
+    text = trust_objects.with_extra_arg(text, "controllerManager", FLAG, present) if present else text
+    api = Api({KUBEADM: config_map("kube-system", ClusterConfiguration=text)})
+    assert trust_objects.publish_signing(api, PATH, "/etc/kubernetes/pki/ca.crt", named, check=True) == (after != present)
+    assert api.writes == []
+    assert trust_objects.publish_signing(api, PATH, "/etc/kubernetes/pki/ca.crt", named) == (after != present)
+    assert signing_file_of(api.objects[KUBEADM]["data"]["ClusterConfiguration"]) == after
+    assert not trust_objects.publish_signing(Api({}), PATH, "/etc/kubernetes/pki/ca.crt", named)
+
+
 def test_namespaces_that_do_not_follow_are_named():
     api = Api({"/api/v1/configmaps": {"items": [
         {"metadata": {"namespace": "a"}, "data": {"ca.crt": BOTH.decode()}},
