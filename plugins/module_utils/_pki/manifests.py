@@ -109,13 +109,13 @@ def effective(manifests):
 
 
 def parse_flags(command):
-    """Give {"--flag": [values]} of a command line (a list whose first item is the program).
+    """Give {"--flag": [values]} of a command line (a list whose first item is the program, unless the image has its own).
 
     Knows --flag=value, --flag value and --flag alone ("true"), one dash or two, and underscores for dashes, as
     Kubernetes (spf13/pflag with its word-separator rule) and etcd (Go's flag) do.
     """
     found = {}
-    words = list(command[1:])
+    words = list(command[0 if command and command[0].startswith("-") else 1:])
     while words:
         word = words.pop(0)
         if not word.startswith("-") or word in ("-", "--"):

@@ -76,6 +76,11 @@ def test_a_shell_that_starts_the_component_is_looked_through():
     assert manifest.command[0] == "kube-apiserver" and manifest.flags == {"--secure-port": "7", "--x": "a b"}
 
 
+def test_without_a_command_the_image_s_own_program_gets_all_arguments():
+    text = POD.replace("  - command:\n    - kube-apiserver\n", "  - args:\n").replace("    args: [--secure-port, \"6443\"]\n", "")
+    assert manifests.parse_manifest(text.encode(), "/m").flags["--advertise-address"] == "10.0.0.1"
+
+
 def test_a_sidecar_does_not_hide_the_component():
     side = "  containers:\n  - {name: audit, command: [tail, --follow]}\n"
     manifest = manifests.parse_manifest(POD.replace("  containers:\n", side).encode(), "/m")
@@ -139,6 +144,7 @@ def test_a_file_in_place_of_the_directory_is_a_problem(tmp_path):
     (["p"], {}), ([], {}), (["p", "--a=b=c"], {"--a": ["b=c"]}), (["p", "--a", "b", "c"], {"--a": ["b"]}),
     (["p", "--a", "--b"], {"--a": ["true"], "--b": ["true"]}),
     (["p", "-v=2", "--tls_cert_file=/x"], {"--v": ["2"], "--tls-cert-file": ["/x"]}),
+    (["--a=1", "--b"], {"--a": ["1"], "--b": ["true"]}), (["--a", "1"], {"--a": ["1"]}),
     (["p", "--a=1", "--a=2"], {"--a": ["1", "2"]}), (["p", "--a="], {"--a": [""]})])
 def test_flags(words, flags):
     assert manifests.parse_flags(words) == flags
