@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import manifests
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import manifests, static_pods
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -128,6 +128,33 @@ def test_the_directory_is_read_as_the_kubelet_reads_it(tmp_path):
     assert [error.path for error in problems] == [str(tmp_path / "README")]
     # Of two files for one pod the kubelet acts on the last by name: the backup.
     assert manifests.effective(found)["kube-apiserver"].flags["--advertise-address"] == "10.9.9.9"
+
+
+@pytest.mark.parametrize("name,namespace,component", [
+    ("kube-apiserver", "kube-system", "kube-apiserver"), ("kube-apiserver", None, "kube-apiserver"),
+    ("apiserver-proxy", "kube-system", "apiserver-proxy"), ("kube-apiserver", "shop", "shop/kube-apiserver")])
+def test_a_component_is_known_by_its_pod_s_name(name, namespace, component):
+    """The label is everybody's to give, and so is the name of a container."""
+    text = POD.replace("  name: kube-apiserver\n  namespace: kube-system\n",
+                       "  name: %s\n%s" % (name, "  namespace: %s\n" % namespace if namespace else ""))
+    assert manifests.parse_manifest(text.encode(), "/m").component == component
+
+
+def test_what_a_label_of_one_s_own_says_stays(tmp_path):
+    text = POD.replace("component: kube-apiserver", "component: balancer").replace("name: kube-apiserver", "name: haproxy")
+    assert manifests.parse_manifest(text.encode(), "/m").component == "balancer"
+
+
+def test_another_pod_with_the_component_s_label_does_not_hide_it(tmp_path):
+    (tmp_path / "kube-apiserver.yaml").write_text(POD)
+    proxy = POD.replace("  name: kube-apiserver\n  namespace", "  name: apiserver-proxy\n  namespace")
+    (tmp_path / "zz-proxy.yaml").write_text(proxy.replace("10.0.0.1", "10.9.9.9"))
+    (tmp_path / "zzz.yaml").write_text(POD.replace("10.0.0.1", "10.8.8.8").replace("kube-system", "shop"))
+    found, foreign, problems = manifests.read_manifest_dir(str(tmp_path))
+    assert manifests.effective(found)["kube-apiserver"].flags["--advertise-address"] == "10.0.0.1"
+    assert [path.rsplit("/", 1)[1] for path in foreign] == ["zz-proxy.yaml", "zzz.yaml"] and not problems
+    chosen, _everything, _warnings = static_pods.choose(["apiserver-proxy"], str(tmp_path))
+    assert [manifest.path for manifest in chosen] == [str(tmp_path / "zz-proxy.yaml")]
 
 
 def test_a_missing_directory_has_no_manifests(tmp_path):
