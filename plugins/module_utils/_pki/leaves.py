@@ -259,7 +259,8 @@ def catalogue_leaves(tree, names, settings):
 
     Raises PkiError that lists the valid names for one that is not known or not on a node of this role.
     """
-    wanted = {name.strip() for name in names}
+    named = {name.strip() for name in names}
+    wanted = set(named)
     known = [entry.name for entry in profiles.CATALOGUE if entry.kind != profiles.CA]
     for name in sorted(wanted - set(known) - {"all"}):
         if name in profiles.CA_NAMES:
@@ -284,7 +285,7 @@ def catalogue_leaves(tree, names, settings):
             ca = entry.ca or "ca"
             if ca not in signers:
                 signers[ca] = _signer(tree, ca, settings.now)
-            leaf = _catalogue_leaf(tree, tree.items[entry.name], signers[ca], entry.name in names)
+            leaf = _catalogue_leaf(tree, tree.items[entry.name], signers[ca], entry.name in named)
             leaf.neighbours = [(what, paths) for what, paths in holders if what != entry.name]
             found.append(leaf)
     return found

@@ -333,6 +333,11 @@ class TestRenewal:
         node.issue("front-proxy-client", days=5 / 1440.0)
         assert work(node)["restart"] == ["kube-apiserver"]
 
+    def test_a_name_with_a_blank_around_it_is_named(self, node):
+        chosen = leaves.Settings(force=True)
+        found = leaves.catalogue_leaves(tree(node), ["apiserver", " admin.conf"], chosen)
+        assert {leaf.name: leaf.named for leaf in found} == {"apiserver": True, "admin.conf": True}
+
     def test_kubelet_certificates_only_by_name(self, node):
         pki = node.path("/var/lib/kubelet/pki")
         old = os.readlink(pki / "kubelet-client-current.pem")
