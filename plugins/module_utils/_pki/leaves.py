@@ -201,6 +201,7 @@ class Leaf:
     kubeconfig: what is there. problem: PkiError or None. signer: Signer. profile: function that gives (Profile, what was
     assumed as str or None) where there is nothing to take it from. days: float or None for the run's.
     consumer, takes_up: the catalogue's. unfit, request, server, mode, owner, key_type: of explicit ones. below_days: or None.
+    neighbours: [(what, {real paths of its files})] of everything else on the node.
     """
 
     def __init__(self, name, form, path, signer, certificate_path=None, key_path=None):
@@ -216,6 +217,11 @@ class Leaf:
         self.mode = self.owner = self.key_type = None
         self.consumer, self.takes_up = None, profiles.NOBODY
         self.external = self.pending = self.other_login = False
+        self.neighbours = []
+
+    def files(self):
+        """Give the real paths of all that it consists of, as a set."""
+        return _real((self.path, self.certificate_path, self.key_path))
 
     def state(self, now):
         """Give the State that the decision is made on."""
@@ -253,7 +259,8 @@ def catalogue_leaves(tree, names, settings):
 
     Raises PkiError that lists the valid names for one that is not known or not on a node of this role.
     """
-    wanted = {name.strip() for name in names}
+    named = {name.strip() for name in names}
+    wanted = set(named)
     known = [entry.name for entry in profiles.CATALOGUE if entry.kind != profiles.CA]
     for name in sorted(wanted - set(known) - {"all"}):
         if name in profiles.CA_NAMES:
@@ -272,13 +279,32 @@ def catalogue_leaves(tree, names, settings):
         wanted.update(profiles.RENEWABLE)
     signers = {}
     found = []
+    holders = _holders(tree)
     for entry in profiles.CATALOGUE:
         if entry.name in wanted and entry.kind != profiles.CA and entry.name in tree.items:
             ca = entry.ca or "ca"
             if ca not in signers:
                 signers[ca] = _signer(tree, ca, settings.now)
-            found.append(_catalogue_leaf(tree, tree.items[entry.name], signers[ca], entry.name in names))
+            leaf = _catalogue_leaf(tree, tree.items[entry.name], signers[ca], entry.name in named)
+            leaf.neighbours = [(what, paths) for what, paths in holders if what != entry.name]
+            found.append(leaf)
     return found
+
+
+def _holders(tree):
+    """Give [(what, {real paths of its files})] of everything that has a certificate or a key on this node."""
+    layout = tree.layout
+    found = [("the service accounts' key", _real([layout.sa_key] + layout.sa_pub))]
+    for item in tree.items.values():
+        paths = [item.path, item.key_path]
+        if item.kubeconfig is not None:
+            paths += [layout.at(path) for path in (item.kubeconfig.certificate_file, item.kubeconfig.key_file) if path]
+        found.append((item.name, _real(paths)))
+    return found
+
+
+def _real(paths):
+    return {os.path.realpath(path) for path in paths if path}
 
 
 def _signer(tree, name, now):
@@ -444,7 +470,7 @@ def warnings(decisions, settings):
 def issue(decisions, settings, rehearse=False):
     """Make the keys and certificates of all that is due, in memory, and check each as a client would.
 
-    rehearse: for check mode: one throw-away key stands for all new ones, so that all but the keys is real.
+    rehearse: for check mode: throw-away keys that are quick to make stand for all new ones, so that all but the keys is real.
     Sets certificate and key of each Decision. Raises PkiError; nothing is written here.
     """
     due = [decision for decision in decisions if decision.action in (RENEW, CREATE) and decision.staged is None]
@@ -453,8 +479,7 @@ def issue(decisions, settings, rehearse=False):
         decision.new_key = decision.key is None and decision.leaf.request is None
     fresh = [decision for decision in due if decision.new_key]
     if rehearse:
-        stand_in = x509.generate_key("ecdsa-p256") if fresh else None
-        keys = [stand_in] * len(fresh)
+        keys = [x509.generate_key("ecdsa-p256") for _decision in fresh]
     else:
         keys = _generate([_key_type(decision.leaf, settings) for decision in fresh])
     for decision, key in zip(fresh, keys):
@@ -703,6 +728,18 @@ def _user(decision):
     return decision.certificate.common_name
 
 
+def _check_alone(decision, path, decisions):
+    """Raise PkiError where what is written there belongs to another certificate, too, which keeps its other file."""
+    real, own = os.path.realpath(path), decision.leaf.files()
+    others = [(other.leaf.name, other.leaf.files()) for other in decisions if other is not decision]
+    for what, paths in decision.leaf.neighbours + others:
+        # All its files in common, and it is one pair under two names.
+        if real in paths and paths != own:
+            raise PkiError("is a file of %s as well as of %s: renewing the one would spoil the other. Nothing was changed" % (
+                what, decision.leaf.name), path=path,
+                fix="Give each files of its own: put a copy in place of the link (`cp --remove-destination`), then run again.")
+
+
 class Writes:
     """All that a run writes: files {path: (bytes, mode or None, owner or None)}, by their real paths; links {link: target}."""
 
@@ -712,6 +749,7 @@ class Writes:
             if decision.certificate is not None:
                 written, links = changes(decision, settings)
                 for path, data, mode, owner in written:
+                    _check_alone(decision, path, decisions)
                     self._add(path, data, mode, owner)
                 self.links.update(links)
 

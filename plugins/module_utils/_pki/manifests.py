@@ -25,9 +25,10 @@ _SHELLS = ("sh", "bash", "dash", "ash")
 class Manifest:
     """One static pod manifest.
 
-    path: its file. name, namespace: the pod's. component: "kube-apiserver", ... (the label kubeadm sets, else the container's
-    name). command: the container's command and arguments, as one list. flags: {"--flag": last value as str}, and
-    flag_values: {"--flag": [every value]}. image: str or None. minor: Kubernetes 1.<minor> from the image's tag, or None.
+    path: its file. name, namespace: the pod's. component: "kube-apiserver", ... of a pod of that name in kube-system; of
+    others the label of that name, else the container's name, unless these claim to be such a component. command: the
+    container's command and arguments, as one list. flags: {"--flag": last value as str}, and flag_values: {"--flag": [every
+    value]}. image: str or None. minor: Kubernetes 1.<minor> from the image's tag, or None.
     probes: {"livenessProbe": {"host", "port", "path", "scheme"}, ...} (only HTTP ones). annotations: {str: str}.
     host_paths: {volume name: path on the node}. user: the uid the component runs as (int; 0 is root). data: the document.
     """
@@ -41,8 +42,12 @@ class Manifest:
         self.annotations = {str(key): str(value) for key, value in _mapping(metadata.get("annotations")).items()}
         label = _text(_mapping(metadata.get("labels")).get("component"))
         spec = _mapping(data.get("spec"))
-        container = _main_container(spec, label)
-        self.component = label or _text(container.get("name")) or self.name
+        # A name without a namespace was meant for it.
+        own = self.name if self.name in STATIC_PODS and self.namespace in ("kube-system", "default") else None
+        container = _main_container(spec, own or label)
+        self.component = own or label or _text(container.get("name")) or self.name
+        if not own and self.component in STATIC_PODS:
+            self.component = self.name if self.name not in STATIC_PODS else "%s/%s" % (self.namespace, self.name)
         self.command = _arguments(container)
         self.flag_values = parse_flags(self.command)
         self.flags = {flag: values[-1] for flag, values in self.flag_values.items()}
@@ -105,7 +110,9 @@ def read_manifest_dir(directory):
 
 def effective(manifests):
     """Give {component: Manifest} of those the kubelet acts on: of several for one pod the last by file name."""
-    return {manifest.component: manifest for manifest in sorted(manifests, key=lambda item: os.path.basename(item.path))}
+    # Of two pods of one name the one in kube-system is the component.
+    order = sorted(manifests, key=lambda item: (item.namespace == "kube-system", os.path.basename(item.path)))
+    return {manifest.component: manifest for manifest in order}
 
 
 def readers(found, paths, proven=()):
@@ -125,13 +132,13 @@ def readers(found, paths, proven=()):
 
 
 def parse_flags(command):
-    """Give {"--flag": [values]} of a command line (a list whose first item is the program).
+    """Give {"--flag": [values]} of a command line (a list whose first item is the program, unless the image has its own).
 
     Knows --flag=value, --flag value and --flag alone ("true"), one dash or two, and underscores for dashes, as
     Kubernetes (spf13/pflag with its word-separator rule) and etcd (Go's flag) do.
     """
     found = {}
-    words = list(command[1:])
+    words = list(command[0 if command and command[0].startswith("-") else 1:])
     while words:
         word = words.pop(0)
         if not word.startswith("-") or word in ("-", "--"):

@@ -59,6 +59,26 @@ def run(module, function, needs=("cryptography", "yaml")):
     module.exit_json(**result)
 
 
+def words(value):
+    """Give a list as its user meant it: of "a, b," or [" a", "b", ""] what is between the commas, trimmed, without empties."""
+    parts = value.split(",") if isinstance(value, str) else value
+    return [part for part in (str(part).strip() for part in parts) if part]
+
+
+def trim_lists(spec, values):
+    """Let the lists of strings and paths among a module's options be what words() gives of them, also in options of options.
+
+    spec: an argument spec. values: what was given, {name: value}, changed in place. Ansible splits "a, b" at the comma and
+    keeps the blank, and makes one empty string of "".
+    """
+    for name, option in spec.items():
+        value = values.get(name)
+        if isinstance(value, list) and option.get("elements", "str") in ("str", "path") and "options" not in option:
+            values[name] = words(value)
+        for item in value if isinstance(value, list) and "options" in option else ():
+            trim_lists(option["options"], item)
+
+
 def check_options(spec, values, prefix=""):
     """Raise PkiError for what Ansible's types let through: negative days and seconds, a node's directories as "" or relative.
 
@@ -82,6 +102,7 @@ def check_options(spec, values, prefix=""):
 
 def _attempt(module, function):
     try:
+        trim_lists(module.argument_spec, module.params)
         check_options(module.argument_spec, module.params)
         return function(module), None
     except PkiError as error:

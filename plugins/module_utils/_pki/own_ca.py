@@ -66,8 +66,7 @@ class OwnAuthority:
         if not force and left >= below_days and left > 0:
             return "kept", self.certificate, {}
         if self.parent:
-            certificate = x509.build_ca(self.certificate.common_name, self.key, days, self.parent, self.parent_key,
-                                        self.certificate.organizations)
+            certificate = x509.renew_ca(self.certificate, self.key, days, None, self.parent, self.parent_key)
         elif not self.certificate.self_issued:
             raise PkiError("this CA is signed by %s" % self.certificate.issuer, path=self.path,
                            fix="Give parent_path and parent_key_path.")

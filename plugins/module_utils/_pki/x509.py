@@ -344,51 +344,59 @@ def build_ca(common_name, key, days, parent=None, parent_key=None, organizations
     Gives a Certificate.
     """
     subject = _subject(common_name, organizations)
-    sans = _x509.SubjectAlternativeName([_san("DNS:" + common_name)])
-    return _sign_ca(subject, sans, key, days, parent, parent_key, start)
+    extensions = [(_key_usage(("digital_signature", "key_encipherment", "key_cert_sign")), True),
+                  (_x509.BasicConstraints(ca=True, path_length=None), True),
+                  (_x509.SubjectKeyIdentifier.from_public_key(key.raw.public_key()), False),
+                  (_x509.SubjectAlternativeName([_san("DNS:" + common_name)]), False)]
+    return _sign_ca(subject, extensions, key, days, parent, parent_key, start)
 
 
-def renew_ca(certificate, key, days, start=None):
-    """Make a self-signed CA certificate again with the same key, subject and SANs, for `days` from now on.
+def renew_ca(certificate, key, days, start=None, parent=None, parent_key=None):
+    """Make a CA certificate again with the same key, subject and extensions, for `days` from now on.
 
-    Everything the old one signed stays valid below the new one, because subject, key and key identifier are the same.
+    parent, parent_key: who signs it; itself when missing. Everything the old one signed stays valid below the new one, because
+    subject, key and key identifier are the same; what bounds it (path length, name constraints) bounds the new one, too.
     """
     check_signer(certificate, key)
-    found = {item.oid: item.value for item in certificate.raw.extensions}
-    return _sign_ca(certificate.raw.subject, found.get(_x509.SubjectAlternativeName.oid), key, days, None, None, start,
-                    found.get(_x509.SubjectKeyIdentifier.oid))
+    return _sign_ca(certificate.raw.subject, _extensions_of(certificate), key, days, parent, parent_key, start)
 
 
 def cross_sign(certificate, issuer, issuer_key):
     """Certify another CA's name and key with issuer: whoever trusts only issuer then accepts what that CA signs.
 
-    The result lives as long as both do. Gives a Certificate with the subject and key of `certificate`.
+    The result lives as long as both do. Gives a Certificate with the subject, key and bounds of `certificate`.
     """
     check_signer(issuer, issuer_key)
-    found = {item.oid: item.value for item in certificate.raw.extensions}
     days = (min(certificate.not_after, issuer.not_after) - now()).total_seconds() / 86400.0
-    return _sign_ca(certificate.raw.subject, found.get(_x509.SubjectAlternativeName.oid), certificate, days, issuer,
-                    issuer_key, None, found.get(_x509.SubjectKeyIdentifier.oid))
+    extensions = [pair for pair in _extensions_of(certificate) if not isinstance(pair[0], _of_the_issuer())]
+    return _sign_ca(certificate.raw.subject, extensions, certificate, days, issuer, issuer_key, None)
 
 
-def _sign_ca(subject, sans, key, days, parent, parent_key, start, key_id=None):
-    public_key = key.raw.public_key()
+def _extensions_of(certificate):
+    """Give [(extension, critical)] of a certificate, in order, but for the identifier of the key that signed it."""
+    return [(item.value, item.critical) for item in certificate.raw.extensions
+            if not isinstance(item.value, (_x509.AuthorityKeyIdentifier, _x509.PrecertificateSignedCertificateTimestamps))]
+
+
+def _of_the_issuer():
+    # What another issuer says otherwise: where its revocations and its own certificate are, and its further names.
+    return (_x509.CRLDistributionPoints, _x509.FreshestCRL, _x509.AuthorityInformationAccess, _x509.IssuerAlternativeName)
+
+
+def _sign_ca(subject, extensions, key, days, parent, parent_key, start):
     if parent:
         check_signer(parent, parent_key)
     signer = parent_key or key
     not_before, not_after = validity(days, backdate_to=parent.not_before if parent else None, start=start)
-    key_id = key_id or _x509.SubjectKeyIdentifier.from_public_key(public_key)
     builder = (_x509.CertificateBuilder().subject_name(subject).issuer_name(parent.raw.subject if parent else subject)
-               .public_key(public_key).serial_number(_serial())
-               .not_valid_before(_naive(not_before)).not_valid_after(_naive(not_after))
-               .add_extension(_key_usage(("digital_signature", "key_encipherment", "key_cert_sign")), critical=True)
-               .add_extension(_x509.BasicConstraints(ca=True, path_length=None), critical=True)
-               .add_extension(key_id, critical=False))
+               .public_key(key.raw.public_key()).serial_number(_serial())
+               .not_valid_before(_naive(not_before)).not_valid_after(_naive(not_after)))
     if parent:
-        # Go leaves the authority key identifier out of self-signed certificates, and so does kubeadm.
-        builder = builder.add_extension(_authority(parent), critical=False)
-    if sans:
-        builder = builder.add_extension(sans, critical=False)
+        # Go leaves the authority's key identifier out of self-signed certificates, and so does kubeadm.
+        place = [isinstance(extension, _x509.SubjectKeyIdentifier) for extension, _critical in extensions] + [True]
+        extensions.insert(place.index(True) + 1, (_authority(parent), False))
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
     return _certificate(builder.sign(signer.raw, _digest(signer)))
 
 

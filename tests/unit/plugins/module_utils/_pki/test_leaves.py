@@ -270,6 +270,36 @@ class TestRenewal:
         files.restore_backup(result["backup"], state_dir=str(node.root.parent / "state"))
         assert snapshot(node) == before
 
+    @pytest.mark.parametrize("names", [["apiserver"], ["all"], ["apiserver-kubelet-client"]])
+    @pytest.mark.parametrize("check", [True, False])
+    def test_a_file_that_another_certificate_uses_is_refused(self, node, names, check):
+        """Through the link the new key of one would take the place of the other's."""
+        key = node.kubernetes("pki/apiserver.key")
+        node.issue("apiserver", leaf_key=throwaway.key("apiserver-kubelet-client" + node.name))
+        key.unlink()
+        key.symlink_to("apiserver-kubelet-client.key")
+        before = snapshot(node)
+        with pytest.raises(PkiError, match="key: is a file of .* as well as of") as caught:
+            work(node, names, check, force=True)
+        assert "Nothing was changed" in str(caught.value) and "link" in caught.value.fix and snapshot(node) == before
+        # A key that stays is no danger to anybody.
+        work(node, ["all"], force=True, new_key=False)
+        check_pairs(node)
+
+    def test_a_key_that_signs_tokens_is_not_replaced_as_a_leaf_s(self, node):
+        os.unlink(node.kubernetes("pki/sa.key"))
+        node.kubernetes("pki/sa.key").symlink_to("apiserver.key")
+        with pytest.raises(PkiError, match="is a file of the service accounts' key as well as of apiserver"):
+            work(node, ["apiserver"], force=True)
+
+    def test_two_names_for_one_pair_are_renewed_as_one(self, node):
+        for end in ("crt", "key"):
+            path = node.kubernetes("pki/apiserver-etcd-client." + end)
+            path.unlink()
+            path.symlink_to("etcd/healthcheck-client." + end)
+        work(node, ["apiserver-etcd-client"], force=True)
+        check_pairs(node)
+
     def test_what_follows_the_leaf_in_its_file_stays(self, node):
         path = node.kubernetes("pki/apiserver.crt")
         path.write_bytes(path.read_bytes() + OTHER.cas["ca"].pem)
@@ -302,6 +332,11 @@ class TestRenewal:
         assert (result["restart"], result["reload"]) == ([], ["etcd", "kube-apiserver"])
         node.issue("front-proxy-client", days=5 / 1440.0)
         assert work(node)["restart"] == ["kube-apiserver"]
+
+    def test_a_name_with_a_blank_around_it_is_named(self, node):
+        chosen = leaves.Settings(force=True)
+        found = leaves.catalogue_leaves(tree(node), ["apiserver", " admin.conf"], chosen)
+        assert {leaf.name: leaf.named for leaf in found} == {"apiserver": True, "admin.conf": True}
 
     def test_kubelet_certificates_only_by_name(self, node):
         pki = node.path("/var/lib/kubelet/pki")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import manifests
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import manifests, static_pods
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +76,11 @@ def test_a_shell_that_starts_the_component_is_looked_through():
     assert manifest.command[0] == "kube-apiserver" and manifest.flags == {"--secure-port": "7", "--x": "a b"}
 
 
+def test_without_a_command_the_image_s_own_program_gets_all_arguments():
+    text = POD.replace("  - command:\n    - kube-apiserver\n", "  - args:\n").replace("    args: [--secure-port, \"6443\"]\n", "")
+    assert manifests.parse_manifest(text.encode(), "/m").flags["--advertise-address"] == "10.0.0.1"
+
+
 def test_a_sidecar_does_not_hide_the_component():
     side = "  containers:\n  - {name: audit, command: [tail, --follow]}\n"
     manifest = manifests.parse_manifest(POD.replace("  containers:\n", side).encode(), "/m")
@@ -125,6 +130,33 @@ def test_the_directory_is_read_as_the_kubelet_reads_it(tmp_path):
     assert manifests.effective(found)["kube-apiserver"].flags["--advertise-address"] == "10.9.9.9"
 
 
+@pytest.mark.parametrize("name,namespace,component", [
+    ("kube-apiserver", "kube-system", "kube-apiserver"), ("kube-apiserver", None, "kube-apiserver"),
+    ("apiserver-proxy", "kube-system", "apiserver-proxy"), ("kube-apiserver", "shop", "shop/kube-apiserver")])
+def test_a_component_is_known_by_its_pod_s_name(name, namespace, component):
+    """The label is everybody's to give, and so is the name of a container."""
+    text = POD.replace("  name: kube-apiserver\n  namespace: kube-system\n",
+                       "  name: %s\n%s" % (name, "  namespace: %s\n" % namespace if namespace else ""))
+    assert manifests.parse_manifest(text.encode(), "/m").component == component
+
+
+def test_what_a_label_of_one_s_own_says_stays(tmp_path):
+    text = POD.replace("component: kube-apiserver", "component: balancer").replace("name: kube-apiserver", "name: haproxy")
+    assert manifests.parse_manifest(text.encode(), "/m").component == "balancer"
+
+
+def test_another_pod_with_the_component_s_label_does_not_hide_it(tmp_path):
+    (tmp_path / "kube-apiserver.yaml").write_text(POD)
+    proxy = POD.replace("  name: kube-apiserver\n  namespace", "  name: apiserver-proxy\n  namespace")
+    (tmp_path / "zz-proxy.yaml").write_text(proxy.replace("10.0.0.1", "10.9.9.9"))
+    (tmp_path / "zzz.yaml").write_text(POD.replace("10.0.0.1", "10.8.8.8").replace("kube-system", "shop"))
+    found, foreign, problems = manifests.read_manifest_dir(str(tmp_path))
+    assert manifests.effective(found)["kube-apiserver"].flags["--advertise-address"] == "10.0.0.1"
+    assert [path.rsplit("/", 1)[1] for path in foreign] == ["zz-proxy.yaml", "zzz.yaml"] and not problems
+    chosen, _everything, _warnings = static_pods.choose(["apiserver-proxy"], str(tmp_path))
+    assert [manifest.path for manifest in chosen] == [str(tmp_path / "zz-proxy.yaml")]
+
+
 def test_a_missing_directory_has_no_manifests(tmp_path):
     assert manifests.read_manifest_dir(str(tmp_path / "none")) == ([], [], [])
 
@@ -139,6 +171,7 @@ def test_a_file_in_place_of_the_directory_is_a_problem(tmp_path):
     (["p"], {}), ([], {}), (["p", "--a=b=c"], {"--a": ["b=c"]}), (["p", "--a", "b", "c"], {"--a": ["b"]}),
     (["p", "--a", "--b"], {"--a": ["true"], "--b": ["true"]}),
     (["p", "-v=2", "--tls_cert_file=/x"], {"--v": ["2"], "--tls-cert-file": ["/x"]}),
+    (["--a=1", "--b"], {"--a": ["1"], "--b": ["true"]}), (["--a", "1"], {"--a": ["1"]}),
     (["p", "--a=1", "--a=2"], {"--a": ["1", "2"]}), (["p", "--a="], {"--a": [""]})])
 def test_flags(words, flags):
     assert manifests.parse_flags(words) == flags

@@ -70,6 +70,26 @@ def test_an_unexpected_error_is_one_line_without_values():
     assert "\n" not in fake.failed["msg"] and "report" in fake.failed["msg"]
 
 
+@pytest.mark.parametrize("given,meant", [
+    ("dev, ops", ["dev", "ops"]), ("", []), (" , ,", []), (["dev", " ops", ""], ["dev", "ops"]), ([], []), ([""], []),
+    ("a", ["a"])])
+def test_a_list_is_what_its_user_meant(given, meant):
+    assert glue.words(given) == meant
+
+
+def test_every_list_of_strings_is_trimmed_before_a_module_sees_it():
+    strings = {"type": "list", "elements": "str"}
+    spec = {"names": strings, "days": {"type": "float"}, "none": strings, "paths": {"type": "list", "elements": "path"},
+            "leaves": {"type": "list", "elements": "dict", "options": {"sans": strings, "name": {"type": "str"}}}}
+    params = {"names": ["a", " b", ""], "days": 3.0, "none": None, "paths": [" /a"],
+              "leaves": [{"sans": [""], "name": " x "}, {"sans": None, "name": "y"}]}
+    fake = FakeModule(spec, params)
+    with pytest.raises(Ended):
+        glue.run(fake, lambda module: {"params": dict(module.params)}, ())
+    assert fake.result["params"] == {"names": ["a", "b"], "days": 3.0, "none": None, "paths": ["/a"],
+                                     "leaves": [{"sans": [], "name": " x "}, {"sans": None, "name": "y"}]}
+
+
 class TestLibraries:
     @pytest.fixture
     def world(self, monkeypatch):

@@ -146,6 +146,20 @@ class TestProfileOf:
             make()
 
 
+@pytest.fixture(scope="module")
+def constrained(tmp_path_factory):
+    """A CA as others make them: with a path length, name constraints, a policy, and something nobody knows."""
+    home = tmp_path_factory.mktemp("constrained")
+    (home / "c").write_text(
+        "[req]\ndistinguished_name=d\nx509_extensions=e\nprompt=no\n[d]\nC=DE\nO=Org\nOU=Platform\nCN=inter\n[e]\n"
+        "basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=00:11\n"
+        "nameConstraints=critical,permitted;DNS:example.com,excluded;IP:10.0.0.0/255.0.0.0\ncertificatePolicies=1.2.3.4\n"
+        "crlDistributionPoints=URI:http://a/crl\n1.2.3.4.5=ASN1:UTF8String:mine\n")
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-config", str(home / "c"),
+            "-keyout", str(home / "k"), "-out", str(home / "p"), "-days", "50")
+    return x509.parse_certificate((home / "p").read_bytes()), x509.parse_private_key((home / "k").read_bytes())
+
+
 class TestCas:
     def test_a_renewed_ca_still_covers_its_leaves(self, tmp_path):
         renewed = x509.renew_ca(CA, CA_KEY, 100)
@@ -161,6 +175,37 @@ class TestCas:
         (tmp_path / "bridge").write_bytes(bridge.pem)
         openssl("verify", "-CAfile", str(tmp_path / "old"), "-untrusted", str(tmp_path / "bridge"), str(tmp_path / "leaf"))
         assert bridge.not_after <= min(CA.not_after, new.not_after)
+
+    @staticmethod
+    def extensions(certificate):
+        return {item.oid.dotted_string: (item.value, item.critical) for item in certificate.raw.extensions}
+
+    def test_a_renewed_ca_says_all_it_said(self, constrained):
+        ca, key = constrained
+        renewed = x509.renew_ca(ca, key, 365)
+        assert self.extensions(renewed) == self.extensions(ca) and renewed.path_length == 0
+        assert renewed.raw.subject == ca.raw.subject and renewed.signed_by(renewed) and renewed.not_after > ca.not_after
+
+    def test_a_ca_is_renewed_below_its_parent(self, constrained, tmp_path):
+        ca, key = constrained
+        inner = x509.renew_ca(ca, key, 300, parent=CA, parent_key=CA_KEY)
+        again = x509.renew_ca(inner, key, 365, parent=CA, parent_key=CA_KEY)
+        assert again.raw.subject == ca.raw.subject and again.signed_by(CA) and again.authority_key_id == CA.subject_key_id
+        assert self.extensions(again) == self.extensions(inner)
+        leaf = x509.sign_leaf(x509.Profile("a", [], ["DNS:a.example.com"], ("server",)), LEAF_KEY, again, key, 10)
+        assert verify(tmp_path, leaf, [again, CA], strict=())
+
+    def test_a_cross_signed_ca_is_bound_as_it_was(self, constrained):
+        ca, _key = constrained
+        bridge = x509.cross_sign(ca, CA, CA_KEY)
+        said, was = self.extensions(bridge), self.extensions(ca)
+        # Where the list of revoked certificates lies is a word of the issuer, which is another one now.
+        assert was.pop("2.5.29.31") and said.pop("2.5.29.35") and said == was
+        assert bridge.signed_by(CA) and bridge.authority_key_id == CA.subject_key_id
+
+    def test_a_ca_as_kubeadm_makes_it_stays_one(self):
+        assert [item.oid.dotted_string for item in CA.raw.extensions] == ["2.5.29.15", "2.5.29.19", "2.5.29.14", "2.5.29.17"]
+        assert self.extensions(x509.renew_ca(CA, CA_KEY, 100)) == self.extensions(CA)
 
     def test_a_bundle_holds_each_once(self):
         other = x509.build_ca("b", x509.generate_key("ecdsa-p256"), 1)
