@@ -186,6 +186,7 @@ VARIABLES = {
         }),
         (("restart_static_pods",), {
             "type": "list",
+            "empty": True,
         }),
     ],
     "kubepki_phase": [

@@ -24,7 +24,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     dependents,
     files,
     kubeconfig,
-    kubelets,
+    kubelet_credential,
     manifest_edits,
     mounted,
     own_ca,
@@ -346,7 +346,7 @@ def test_a_worker_trusts_whom_its_kubelet_trusts(tmp_path, left):
     config.write_bytes(bytes(kubeconfig.Kubeconfig(config.read_bytes(), str(config)).with_ca(both)))
     state = rotation.derive("ca", [control.facts(), worker.facts()])
     assert state.phase == "preparing" and set(state.pending) == {"w1"}
-    for change in kubelets.Installation(worker.tree().layout, ca_bundle=both).changes:
+    for change in kubelet_credential.Installation(worker.tree().layout, ca_bundle=both).changes:
         Path(change["path"]).write_bytes(change["data"])
     assert own.read_bytes() == both
     state = rotation.derive("ca", [control.facts(), worker.facts()])
