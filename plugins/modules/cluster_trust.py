@@ -46,15 +46,6 @@ options:
     description: How many seconds each of these may take to follow.
     type: int
     default: 120
-  dependents:
-    description: Change nothing, and return what in the API does not trust the authority that signs.
-    type: bool
-    default: false
-  nodes:
-    description:
-      - Change nothing, and fail where the API has a Node of another name than these, or one of its Nodes is not Ready.
-    type: list
-    elements: str
 attributes:
   check_mode:
     description: Tells what would change, and waits for nothing.
@@ -68,6 +59,7 @@ attributes:
 author:
   - The kubepki.lifecycle authors (@kubepki)
 seealso:
+  - module: kubepki.lifecycle.api_dependents
   - module: kubepki.lifecycle.cert_ca
 extends_documentation_fragment:
   - kubepki.lifecycle.node
@@ -78,10 +70,6 @@ EXAMPLES = r"""
   kubepki.lifecycle.cluster_trust:
     restart_namespaces: [kube-system]
   run_once: true
-
-- name: Who in the API does not trust the authority that signs
-  kubepki.lifecycle.cluster_trust:
-    dependents: true
 """
 
 RETURN = r"""
@@ -94,11 +82,6 @@ waited:
   description: Seconds until C(kube-root-ca.crt) and the token secrets had followed.
   returned: success
   type: float
-dependents:
-  description: What does not trust the authority that signs - C(what), C(path), C(why).
-  returned: with O(dependents)
-  type: list
-  elements: dict
 seconds:
   description: How long the module took.
   returned: always
@@ -115,7 +98,6 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     mounted,
     pki_tree,
     trust_objects,
-    x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
@@ -125,14 +107,8 @@ def bring(module):
     options, check = module.params, module.check_mode
     layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     api = cluster_api.from_kubeconfig(layout.paths["admin.conf"][0])
-    if options["nodes"] is not None:
-        trust_objects.check_nodes(api, options["nodes"])
-        return {"changed": False, "changes": []}
     bundle = files.read(layout.paths["ca"][0])
     header = files.read(layout.paths["front-proxy-ca"][0])
-    if options["dependents"]:
-        return {"changed": False, "changes": [],
-                "dependents": trust_objects.dependents(api, bundle, x509.parse_certificate(bundle).key_sha256)}
     changes = []
     if trust_objects.publish_cluster_info(api, bundle, check):
         changes.append("cluster-info trusts what ca.crt trusts")
@@ -165,8 +141,6 @@ def main():
         renewed={"type": "bool", "default": False},
         restart_namespaces={"type": "list", "elements": "str", "default": []},
         timeout={"type": "int", "default": 120},
-        dependents={"type": "bool", "default": False},
-        nodes={"type": "list", "elements": "str"},
     )
     glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), bring)
 

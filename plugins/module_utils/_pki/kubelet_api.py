@@ -21,7 +21,7 @@ USAGES = {CLIENT: ["digital signature", "key encipherment", "client auth"],
           SERVING: ["digital signature", "key encipherment", "server auth"]}
 
 _CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
-_SHORTEST = 600  # pkg/apis/certificates/validation: expirationSeconds has to be that at least
+_SHORTEST = 600  # pkg/apis/certificates/validation: the fewest expirationSeconds
 
 
 def ca_pem(config):

@@ -199,7 +199,7 @@ def take(layout, api, name, sans, timeout=60.0, state_dir=files.STATE_DIR):
     """
     pem = kubelet_api.wait_certificate(
         api, name, timeout, denied="Correct what was wrong with it, and run the playbook again.",
-        waits="Look at kube-controller-manager, whose --cluster-signing-* files sign (check_signers does), and run it again.")
+        waits="Look at kube-controller-manager's --cluster-signing-* files (check_signers does), and run the playbook again.")
     certificate = x509.parse_certificate(pem, "the serving certificate for %s" % layout.node_name)
     path = staged_key_path(state_dir)
     key = x509.parse_private_key(files.read(path), path)

@@ -21,8 +21,8 @@ from .errors import PkiError
 
 ANNOTATION = "kubepki.io/trust"
 SIGNING_FLAG = "cluster-signing-cert-file"
-_ROOT = "kube-root-ca.crt"
-_CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
+ROOT = "kube-root-ca.crt"
+CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
 _KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 _EXTENSION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 _KINDS = ("deployments", "daemonsets", "statefulsets")
@@ -55,7 +55,7 @@ def trust_name(bundle, of=digests):
 
 def publish_cluster_info(api, bundle, check=False):
     """Make cluster-info, by which nodes join, trust a bundle (PEM bytes). Gives whether it had to change."""
-    found = api.get(_CLUSTER_INFO)
+    found = api.get(CLUSTER_INFO)
     text = ((found or {}).get("data") or {}).get("kubeconfig")
     if not text:
         return False  # kubeadm init --skip-phases=bootstrap-token: nobody joins by it
@@ -66,7 +66,7 @@ def publish_cluster_info(api, bundle, check=False):
         return False
     document.set(place, wanted)
     if not check:
-        api.call("PATCH", _CLUSTER_INFO, {"data": {"kubeconfig": document.text}})
+        api.call("PATCH", CLUSTER_INFO, {"data": {"kubeconfig": document.text}})
     return True
 
 
@@ -216,12 +216,13 @@ def _read_back(document, section, text, manager):
 def lagging_roots(api, bundle, of=digests):
     """Give the namespaces whose kube-root-ca.crt does not trust exactly what a bundle does. of: digests, or certificates_in."""
     wanted = of(bundle)
-    return sorted(item["metadata"]["namespace"] for item in _roots(api)
+    return sorted(item["metadata"]["namespace"] for item in root_maps(api)
                   if of((item.get("data") or {}).get("ca.crt") or "") != wanted)
 
 
-def _roots(api):
-    return api.call("GET", "/api/v1/configmaps", query={"fieldSelector": "metadata.name=" + _ROOT}).get("items") or []
+def root_maps(api):
+    """Give the ConfigMaps kube-root-ca.crt of all namespaces, [mapping]."""
+    return api.call("GET", "/api/v1/configmaps", query={"fieldSelector": "metadata.name=" + ROOT}).get("items") or []
 
 
 def lagging_secrets(api, bundle, of=digests):
@@ -366,104 +367,3 @@ def _rolling(api, namespace, kind):
         if status.get("observedGeneration", 0) < item["metadata"].get("generation", 0) or updated < wanted or ready < wanted:
             found.append("%s/%s/%s" % (kind, namespace, item["metadata"]["name"]))
     return found
-
-
-def check_nodes(api, names):
-    """See that a change of trust reaches every Node: all are Ready, and each is one of those that the play covers.
-
-    names: of the covered nodes, as the API names them. Raises PkiError that names the others: a kubelet that is left out refuses
-    the API servers, and is refused, once the former authority is dropped.
-    """
-    found = {item["metadata"]["name"]: _not_ready(item) for item in api.list("/api/v1/nodes")}
-    uncovered = sorted(set(found) - set(names))
-    if uncovered:
-        raise PkiError("the cluster has nodes that the inventory does not: %s" % ", ".join(uncovered),
-                       fix="Add them to the group kube_node, or remove the Node objects of machines that are gone.")
-    ill = sorted((name, why) for name, why in found.items() if why)
-    if ill:
-        raise PkiError("%d of %d nodes are not Ready: %s" % (
-            len(ill), len(found), "; ".join("%s (%s)" % item for item in ill[:5])),
-            fix="Bring them back first (`journalctl -u kubelet` there says more); nothing was changed.")
-
-
-def _not_ready(node):
-    """Why a Node is not Ready, or None."""
-    conditions = (node.get("status") or {}).get("conditions") or []
-    ready = next((item for item in conditions if item.get("type") == "Ready"), {})
-    if ready.get("status") == "True":
-        return None
-    return str(ready.get("message") or ready.get("reason") or "its kubelet never reported")[:160]
-
-
-def dependents(api, bundle, signer):
-    """Give the API objects that do not trust the authority that signs: [{"what", "path", "why"}].
-
-    bundle: the cluster's trust as it is, PEM bytes. signer: digest of the authority that signs.
-    """
-    found = []
-    info = ((api.get(_CLUSTER_INFO) or {}).get("data") or {}).get("kubeconfig")
-    if info:
-        place = ("clusters", 0, "cluster", "certificate-authority-data")
-        data = yamltext.YamlText(info, "cluster-info").get(place) or ""
-        if digests(base64.b64decode(data)) != digests(bundle):
-            found.append({"what": "cluster-info", "path": "kube-public/cluster-info", "why": "trusts others than ca.crt does"})
-    found += [{"what": "kube-root-ca.crt", "path": name, "why": "trusts others than ca.crt does"}
-              for name in lagging_roots(api, bundle)]
-    found += [{"what": "token secret", "path": name, "why": "trusts others than ca.crt does"}
-              for name in lagging_secrets(api, bundle)]
-    trust = extension_trust(api)
-    if trust is not None and trust[0] != digests(bundle):
-        found.append({"what": "extension-apiserver-authentication", "path": "kube-system/extension-apiserver-authentication",
-                      "why": "trusts other client authorities than ca.crt does"})
-    return found + _ca_bundles(api, bundle, signer) + _older_pods(api)
-
-
-def _older_pods(api):
-    """Pods that began before the trust of their namespace last changed: client-go in a pod reads its CA once (InClusterConfig).
-
-    The change is when kube-controller-manager last wrote kube-root-ca.crt, as its managedFields say.
-    """
-    changed = {item["metadata"]["namespace"]: max([str(entry.get("time") or "") for entry in
-                                                   item["metadata"].get("managedFields") or []], default="")
-               for item in _roots(api)}
-    found = []
-    for item in api.list("/api/v1/pods"):
-        metadata, status = item["metadata"], item.get("status") or {}
-        # Both are RFC 3339 in UTC without fractions, and so in order as text.
-        if status.get("phase") == "Running" and str(status.get("startTime") or "9") < changed.get(metadata["namespace"], "") \
-                and _mounts_trust(item):
-            found.append({"what": "pod", "path": "%s/%s" % (metadata["namespace"], metadata["name"]),
-                          "why": "began before its ca.crt changed, and may have read it only once: restart it"})
-    return found
-
-
-def _mounts_trust(pod):
-    """Whether a pod has a service account's ca.crt: in a projected volume, or in a token secret's (before 1.21)."""
-    for volume in (pod.get("spec") or {}).get("volumes") or []:
-        sources = (volume.get("projected") or {}).get("sources") or []
-        if any((source.get("configMap") or {}).get("name") == _ROOT for source in sources):
-            return True
-        if "-token-" in str((volume.get("secret") or {}).get("secretName")):
-            return True
-    return False
-
-
-def _ca_bundles(api, bundle, signer):
-    """webhooks and APIServices that verify their servers with an authority of this cluster which does not sign any more."""
-    ours, found = digests(bundle), []
-    webhooks = "/apis/admissionregistration.k8s.io/v1/%swebhookconfigurations"
-    for kind in ("mutating", "validating"):
-        for item in api.list(webhooks % kind):
-            for hook in item.get("webhooks") or []:
-                found += _verifies((hook.get("clientConfig") or {}).get("caBundle"), ours, signer, kind + " webhook",
-                                   "%s/%s" % (item["metadata"]["name"], hook.get("name")))
-    for item in api.list("/apis/apiregistration.k8s.io/v1/apiservices"):
-        found += _verifies((item.get("spec") or {}).get("caBundle"), ours, signer, "APIService", item["metadata"]["name"])
-    return found
-
-
-def _verifies(encoded, ours, signer, what, path):
-    trusted = digests(base64.b64decode(encoded)) if encoded else set()
-    if trusted & ours and signer not in trusted:
-        return [{"what": what, "path": path, "why": "its caBundle lacks the authority that signs"}]
-    return []

@@ -261,6 +261,9 @@ def test_a_node_the_api_does_not_know_is_named(worker, api):
     del api.objects["/api/v1/nodes/w1"]
     with pytest.raises(PkiError, match="no Node named w1"):
         kubelet_serving.own_sans(worker.layout, api.node)
+    api.refuse[("GET", "/api/v1/nodes/w1")] = (401, "Unauthorized")
+    with pytest.raises(PkiError, match=r"HTTP 401 \(Unauthorized\).*reissue_kubelets"):
+        kubelet_serving.own_sans(worker.layout, api.node)
 
 
 # --- the API's objects -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,113 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of a cluster, as its API shows it, a change of trust has to reach: the Nodes, and objects that have not followed."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import base64
+
+from . import trust_objects, yamltext
+from .errors import PkiError
+
+
+def check_nodes(api, names):
+    """See that a change of trust reaches every Node: all are Ready, and each is one of those that the play covers.
+
+    names: of the covered nodes, as the API names them. Raises PkiError that names the others: a kubelet that is left out refuses
+    the API servers, and is refused, once the former authority is dropped.
+    """
+    found = {item["metadata"]["name"]: _not_ready(item) for item in api.list("/api/v1/nodes")}
+    uncovered = sorted(set(found) - set(names))
+    if uncovered:
+        raise PkiError("the cluster has nodes that the inventory does not: %s" % ", ".join(uncovered),
+                       fix="Add them to the group kube_node, or remove the Node objects of machines that are gone.")
+    ill = sorted((name, why) for name, why in found.items() if why)
+    if ill:
+        raise PkiError("%d of %d nodes are not Ready: %s" % (
+            len(ill), len(found), "; ".join("%s (%s)" % item for item in ill[:5])),
+            fix="Bring them back first (`journalctl -u kubelet` there says more); nothing was changed.")
+
+
+def _not_ready(node):
+    """Why a Node is not Ready, or None."""
+    conditions = (node.get("status") or {}).get("conditions") or []
+    ready = next((item for item in conditions if item.get("type") == "Ready"), {})
+    if ready.get("status") == "True":
+        return None
+    return str(ready.get("message") or ready.get("reason") or "its kubelet never reported")[:160]
+
+
+def find(api, bundle, signer):
+    """Give the API objects that do not trust the authority that signs: [{"what", "path", "why"}].
+
+    bundle: the cluster's trust as it is, PEM bytes. signer: digest of the authority that signs.
+    """
+    found = []
+    info = ((api.get(trust_objects.CLUSTER_INFO) or {}).get("data") or {}).get("kubeconfig")
+    if info:
+        place = ("clusters", 0, "cluster", "certificate-authority-data")
+        data = yamltext.YamlText(info, "cluster-info").get(place) or ""
+        if trust_objects.digests(base64.b64decode(data)) != trust_objects.digests(bundle):
+            found.append({"what": "cluster-info", "path": "kube-public/cluster-info", "why": "trusts others than ca.crt does"})
+    found += [{"what": "kube-root-ca.crt", "path": name, "why": "trusts others than ca.crt does"}
+              for name in trust_objects.lagging_roots(api, bundle)]
+    found += [{"what": "token secret", "path": name, "why": "trusts others than ca.crt does"}
+              for name in trust_objects.lagging_secrets(api, bundle)]
+    trust = trust_objects.extension_trust(api)
+    if trust is not None and trust[0] != trust_objects.digests(bundle):
+        found.append({"what": "extension-apiserver-authentication", "path": "kube-system/extension-apiserver-authentication",
+                      "why": "trusts other client authorities than ca.crt does"})
+    return found + _ca_bundles(api, bundle, signer) + _older_pods(api)
+
+
+def _older_pods(api):
+    """Pods that began before the trust of their namespace last changed: client-go in a pod reads its CA once (InClusterConfig).
+
+    The change is when kube-controller-manager last wrote kube-root-ca.crt, as its managedFields say.
+    """
+    changed = {item["metadata"]["namespace"]: max([str(entry.get("time") or "") for entry in
+                                                   item["metadata"].get("managedFields") or []], default="")
+               for item in trust_objects.root_maps(api)}
+    found = []
+    for item in api.list("/api/v1/pods"):
+        metadata, status = item["metadata"], item.get("status") or {}
+        # Both are RFC 3339 in UTC without fractions, and so in order as text.
+        if status.get("phase") == "Running" and str(status.get("startTime") or "9") < changed.get(metadata["namespace"], "") \
+                and _mounts_trust(item):
+            found.append({"what": "pod", "path": "%s/%s" % (metadata["namespace"], metadata["name"]),
+                          "why": "began before its ca.crt changed, and may have read it only once: restart it"})
+    return found
+
+
+def _mounts_trust(pod):
+    """Whether a pod has a service account's ca.crt: in a projected volume, or in a token secret's (before 1.21)."""
+    for volume in (pod.get("spec") or {}).get("volumes") or []:
+        sources = (volume.get("projected") or {}).get("sources") or []
+        if any((source.get("configMap") or {}).get("name") == trust_objects.ROOT for source in sources):
+            return True
+        if "-token-" in str((volume.get("secret") or {}).get("secretName")):
+            return True
+    return False
+
+
+def _ca_bundles(api, bundle, signer):
+    """webhooks and APIServices that verify their servers with an authority of this cluster which does not sign any more."""
+    ours, found = trust_objects.digests(bundle), []
+    webhooks = "/apis/admissionregistration.k8s.io/v1/%swebhookconfigurations"
+    for kind in ("mutating", "validating"):
+        for item in api.list(webhooks % kind):
+            for hook in item.get("webhooks") or []:
+                found += _verifies((hook.get("clientConfig") or {}).get("caBundle"), ours, signer, kind + " webhook",
+                                   "%s/%s" % (item["metadata"]["name"], hook.get("name")))
+    for item in api.list("/apis/apiregistration.k8s.io/v1/apiservices"):
+        found += _verifies((item.get("spec") or {}).get("caBundle"), ours, signer, "APIService", item["metadata"]["name"])
+    return found
+
+
+def _verifies(encoded, ours, signer, what, path):
+    trusted = trust_objects.digests(base64.b64decode(encoded)) if encoded else set()
+    if trusted & ours and signer not in trusted:
+        return [{"what": what, "path": path, "why": "its caBundle lacks the authority that signs"}]
+    return []

@@ -1,0 +1,91 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: (c) 2026, The kubepki.lifecycle authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+DOCUMENTATION = r"""
+module: api_dependents
+short_description: What of a cluster a change of trust has to reach, as its API shows it
+version_added: 0.1.0
+description:
+  - Runs on a control-plane node, with its C(admin.conf), and changes nothing.
+  - Without O(nodes), lists what does not trust the authority that signs. M(kubepki.lifecycle.cluster_trust) brings most of it in
+    line; pods that have read their CA before it changed, and webhooks with a bundle of their own, are for whoever runs them.
+options:
+  nodes:
+    description:
+      - The names of Nodes that are covered. Fails where the API has another one, or where one is not Ready, and lists nothing.
+    type: list
+    elements: str
+attributes:
+  check_mode:
+    description: Does the same in check mode.
+    support: full
+  diff_mode:
+    description: There is nothing to show.
+    support: none
+  idempotent:
+    description: Changes nothing.
+    support: full
+author:
+  - The kubepki.lifecycle authors (@kubepki)
+seealso:
+  - module: kubepki.lifecycle.cluster_trust
+  - module: kubepki.lifecycle.cluster_pki
+extends_documentation_fragment:
+  - kubepki.lifecycle.node
+"""
+
+EXAMPLES = r"""
+- name: Who does not trust the authority that signs
+  kubepki.lifecycle.api_dependents:
+  register: depending
+
+- name: Every Node of the cluster is known here, and Ready
+  kubepki.lifecycle.api_dependents:
+    nodes: [cp1, w1]
+"""
+
+RETURN = r"""
+dependents:
+  description: What does not trust the authority that signs - C(what), C(path), C(why). Empty with O(nodes).
+  returned: success
+  type: list
+  elements: dict
+seconds:
+  description: How long the module took.
+  returned: always
+  type: float
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import api_dependents, cluster_api, files, pki_tree, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+
+
+def look(module):
+    """Ask the API. Raises PkiError."""
+    options = module.params
+    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    api = cluster_api.from_kubeconfig(layout.paths["admin.conf"][0])
+    if options["nodes"] is not None:
+        api_dependents.check_nodes(api, options["nodes"])
+        return {"changed": False, "dependents": []}
+    bundle = files.read(layout.paths["ca"][0])
+    return {"changed": False, "dependents": api_dependents.find(api, bundle, x509.parse_certificate(bundle).key_sha256)}
+
+
+def main():
+    """Run the module."""
+    spec = dict(glue.path_options("kubernetes_dir", "kubelet_dir"), nodes={"type": "list", "elements": "str"})
+    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), look)
+
+
+if __name__ == "__main__":
+    main()
