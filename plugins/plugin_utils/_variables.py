@@ -15,7 +15,7 @@ from ansible_collections.kubepki.lifecycle.plugins.plugin_utils._declared import
 
 # A name this like a known one was meant to be it. Below, somebody may have variables of their own that begin like ours.
 SURELY = 0.85
-_MAYBE = 0.6
+_MAYBE = 0.82
 _LITTLE = 0.1
 _PREFIX = re.compile(r"kubepki[_-]", re.IGNORECASE)
 _MEANT = {True: ("true", "yes", "on"), False: ("false", "no", "off")}
@@ -105,7 +105,7 @@ def _bool(value, spec):
     try:
         check_type_bool(value)
     except TypeError:
-        return "true or false"
+        return "boolean"
     return None
 
 

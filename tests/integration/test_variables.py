@@ -63,3 +63,12 @@ def test_a_value_that_only_a_later_task_can_know_is_left_to_it(tmp_path):
         "kubepki_report_dir": "{{ nowhere.defined }}", "kubepki_warn_below_days": "{{ 20 + 5 }}",
         "kubepki_live": "{{ 'maybe' }}"})
     assert code == 2 and "kubepki_live is 'maybe'" in said and "kubepki_warn_below_days" not in said
+
+
+def test_a_policy_that_is_no_file_is_named_by_its_variable(tmp_path):
+    code, said = run(tmp_path, "manage_csrs", {"kubepki_csr_policy": str(tmp_path / "none.yml")})
+    assert code == 2 and f"kubepki_csr_policy is {tmp_path}/none.yml, which is no file" in said, said
+    assert "unreachable=0" in said
+    (tmp_path / "none.yml").write_text("version: 1\nrules: []\n")
+    code, said = run(tmp_path, "manage_csrs", {"kubepki_csr_policy": str(tmp_path / "none.yml")})
+    assert code != 0 and "unreachable=1" in said, said

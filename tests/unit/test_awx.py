@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _variables
 
 ROOT = Path(__file__).resolve().parents[2]
 AWX = ROOT / "docs" / "examples" / "awx"
@@ -89,6 +90,14 @@ def test_a_survey_asks_for_what_the_role_takes_in_the_roles_type_with_its_choice
         else:
             choices = module_choices(*MODULE_OPTIONS[variable]) if variable in MODULE_OPTIONS else given["choices"]
             assert sorted(question["choices"]) == sorted(choices), variable
+
+
+@pytest.mark.parametrize("path", SURVEYS, ids=lambda path: path.stem)
+def test_what_a_survey_gives_when_nobody_changes_anything_is_taken(path):
+    values = {name: question.get("default", "") for name, question in survey(path).items()}
+    given = [(name, value, None) for name, value in values.items()]
+    assert _variables.review(path.stem, set(values), given, set(values)) == ([], [])
+    assert all(_variables.specification(name, path.stem) for name in values)
 
 
 def test_no_authority_is_named_beforehand_because_a_named_one_has_to_be_one_of_the_clusters():

@@ -28,9 +28,9 @@ def test_an_extra_variable_that_is_almost_a_known_one_is_refused_with_what_was_m
 
 
 def test_the_same_in_an_inventory_is_told_because_it_may_be_somebodys_own():
-    obstacles, (warning,) = judge("renew_leaves", inventory=["kubepki_fore", "kubepki_awx_organization"], extra=["kubepki_xyzzy"])
+    obstacles, (warning,) = judge("renew_leaves", inventory=["kubepki_fore", "kubepki_awx_organization"], extra=["kubepki_ours"])
     assert obstacles == []
-    assert "kubepki_fore (did you mean kubepki_force?)" in warning and "kubepki_xyzzy" in warning
+    assert "kubepki_fore (did you mean kubepki_force?)" in warning and warning.endswith(", kubepki_ours.")
 
 
 def test_what_a_playbook_reads_is_known_and_so_is_what_others_read():
