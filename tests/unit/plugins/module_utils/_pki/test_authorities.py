@@ -365,6 +365,39 @@ def test_a_kubelet_of_the_control_plane_with_a_client_ca_of_its_own_is_refused_b
     assert rotation.derive("ca", [host.facts()]).phase == "stable"
 
 
+def login_by_files(host, name, what):
+    """Let a kubeconfig name its files, as kubectl config set-credentials without --embed-certs leaves it."""
+    path = host.node.kubernetes(name)
+    config = kubeconfig.Kubeconfig(path.read_bytes(), str(path))
+    text = path.read_text()
+    for field, data, file_name in (("certificate-authority", config.ca_data, "ca.crt"),
+                                 ("client-certificate", config.certificate_data, "client.crt"),
+                                 ("client-key", config.key_data, "client.key")):
+        if field in what:
+            host.node.write("/etc/kubernetes/own/" + file_name, data)
+            text = text.replace("%s-data: %s" % (field, base64.b64encode(data).decode()), "%s: own/%s" % (field, file_name))
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("name", ["controller-manager.conf", "scheduler.conf", "admin.conf"])
+@pytest.mark.parametrize("what", [("certificate-authority",), ("client-certificate", "client-key")])
+def test_a_kubeconfig_that_names_files_is_refused_before_anything_changes(host, name, what):
+    login_by_files(host, name, what)
+    place = "own/ca.crt" if "certificate-authority" in what else "own/client.crt"
+    with pytest.raises(PkiError, match=r"cp1: .*%s: .*%s.*--embed-certs" % (name, place)):
+        cluster_pki.derived([host.facts()], ["ca"], "all")
+    cluster_pki.derived([host.facts()], ["front-proxy-ca", "etcd-ca", "sa"], "all")
+
+
+def test_a_kubeconfig_that_names_files_of_another_authority_is_the_users_own(host):
+    login_by_files(host, "admin.conf", ("certificate-authority", "client-certificate", "client-key"))
+    other = Cluster(label="another")
+    certificate, leaf_key = other.leaf("admin.conf", "cp1", "10.0.0.1")
+    for name, data in (("ca.crt", other.cas["ca"].pem), ("client.crt", certificate.pem), ("client.key", leaf_key.pem)):
+        host.node.write("/etc/kubernetes/own/" + name, data)
+    assert cluster_pki.derived([host.facts()], ["ca"], "all")["phases"] == ["prepare", "switch", "complete"]
+
+
 def test_phases_out_of_turn_are_refused(host):
     for level in (PREPARED, SWITCHED):
         with pytest.raises(PkiError, match="no successor"):
