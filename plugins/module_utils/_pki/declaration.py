@@ -13,7 +13,7 @@ import json
 import os
 import re
 
-from . import authorities, files, kubeconfig, pki_tree, profiles, restarts, rotation, x509
+from . import authorities, files, kubeconfig, manifest_edits, pki_tree, profiles, restarts, rotation, x509
 from .authorities import NEXT, PREVIOUS, places, signing_flags, signing_path, trust_kubeconfigs
 from .errors import PkiError
 
@@ -368,6 +368,10 @@ def declare(tree, names, level, days=365.0, key_type=None, state_dir=None):
     declarer = Declarer(tree, level, days, key_type, state_dir)
     for held in authorities.held_here(tree.layout, names).values():
         declarer.authority(held)
+    for component, flags in declarer.result.edits.items():
+        # Refused before a file changes: kube-controller-manager signs nothing with the two certificates that follow.
+        path = tree.layout.manifests[component]
+        manifest_edits.with_flags(files.read(path), path, component, flags)
     return declarer.result
 
 

@@ -398,6 +398,20 @@ def test_a_kubeconfig_that_names_files_of_another_authority_is_the_users_own(hos
     assert cluster_pki.derived([host.facts()], ["ca"], "all")["phases"] == ["prepare", "switch", "complete"]
 
 
+def test_flags_that_cannot_be_changed_are_refused_before_the_first_file_is(host):
+    """kube-controller-manager signs nothing with the two certificates that its signing file would have."""
+    path = host.node.kubernetes("manifests/kube-controller-manager.yaml")
+    words = [line.strip()[2:] for line in path.read_text().splitlines() if line.startswith("    - ")]
+    start = path.read_text().index("  - command:")
+    path.write_text(path.read_text()[:start] + "  - command: [sh, -c, \"exec %s\"]\n    name: kube-controller-manager\n"
+                    % " ".join(words))
+    host.stage(("ca",))
+    before = host.snapshot()
+    with pytest.raises(PkiError, match=r"kube-controller-manager.yaml: .*shell"):
+        host.level(PREPARED, ("ca",))
+    assert host.snapshot() == before
+
+
 def test_phases_out_of_turn_are_refused(host):
     for level in (PREPARED, SWITCHED):
         with pytest.raises(PkiError, match="no successor"):
