@@ -712,15 +712,74 @@ def test_a_mounted_token_of_a_former_key_is_found(host):
     assert mounted.tokens(layout, "0" * 64) == []
 
 
+@pytest.mark.parametrize("head", [b"[" * 40000, b"{", b'{"kid": 5}', b'{"kid": "\xc3\xa4"}', b"[]", b"\xff", b""])
+def test_bytes_that_are_no_token_have_no_key(head):
+    assert mounted.token_key(base64.urlsafe_b64encode(head) + b".e30.c2ln") is None
+
+
 def test_a_mounted_bundle_that_lags_is_found(host):
     staged = host.stage(("ca",))
     host.level(PREPARED, ("ca",))
     both = host.node.kubernetes("pki/ca.crt").read_bytes()
     old = x509.parse_certificate(both).pem
     for pod, bundle in (("new", both), ("old", old), ("foreign", x509.build_ca("x", key("stranger"), 1).pem), ("none", b"?")):
-        host.node.write("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~secret/api/ca.crt" % pod, bundle)
-    assert mounted.lagging(host.tree().layout, both) == (4, ["pods/old/volumes/kubernetes.io~secret/api/ca.crt"])
+        host.node.write("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~secret/default-token-x7k2p/ca.crt" % pod, bundle)
+    assert mounted.lagging(host.tree().layout, both) == (4, ["pods/old/volumes/kubernetes.io~secret/default-token-x7k2p/ca.crt"])
     assert staged
+
+
+def signed_with(label: str) -> tuple:
+    """A token (bytes) whose header names a key, and the digest of that key."""
+    digest = x509.parse_public_keys(key(label).public_pem)[0].key_sha256
+    kid = base64.urlsafe_b64encode(bytes.fromhex(digest)).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(json.dumps({"alg": "RS256", "kid": kid}).encode()).rstrip(b"=") + b".e30.c2ln", digest
+
+
+def mount(host, kind, name, **data):
+    """A volume as the kubelet writes it: files are links into ..data, and that is a link to the newest folder."""
+    volume = "/var/lib/kubelet/pods/uid/volumes/kubernetes.io~%s/%s" % (kind, name)
+    for file_name, content in data.items():
+        host.node.write("%s/..2026_11_22/%s" % (volume, file_name.replace("_", ".")), content)
+        host.node.path("%s/%s" % (volume, file_name.replace("_", "."))).symlink_to("..data/" + file_name.replace("_", "."))
+    host.node.path(volume + "/..data").symlink_to("..2026_11_22")
+    return volume[len("/var/lib/kubelet/"):]
+
+
+@pytest.mark.parametrize("kind, name, with_token, looked_at", [
+    ("projected", "kube-api-access-x7k2p", True, True), ("secret", "default-token-x7k2p", True, True),
+    ("secret", "my-app-token-x7k2p", True, True), ("projected", "vault-login", True, True),
+    # What a pod brings itself stays what it is for ever.
+    ("projected", "all-in-one", False, False), ("secret", "webhook-ca", False, False), ("secret", "copied-login", True, False),
+    ("configmap", "copied-ca", False, False), ("empty-dir", "work", True, False), ("csi", "kube-api-access-x7k2p", True, False)])
+def test_only_volumes_of_service_accounts_hold_a_phase_up(host, kind, name, with_token, looked_at):
+    old = host.node.kubernetes("pki/ca.crt").read_bytes()
+    both = old + x509.build_ca("kubernetes", key("successor"), 10).pem
+    token, former = signed_with("former")
+    volume = mount(host, kind, name, ca_crt=old, **({"token": token} if with_token else {}))
+    layout = host.tree().layout
+    assert mounted.lagging(layout, both) == ((1, [volume + "/ca.crt"]) if looked_at else (0, []))
+    assert mounted.tokens(layout, former) == ([volume + "/token"] if looked_at else [])
+    assert mounted.lagging(layout, old) == ((1, []) if looked_at else (0, []))
+
+
+@pytest.mark.parametrize("volume", ["kubernetes.io~empty-dir/e", "kubernetes.io~projected/kube-api-access-aaaaa",
+                                    "kubernetes.io~secret/x-token-aaaaa"])
+@pytest.mark.parametrize("what", ["endless", "pipe", "folder", "outside", "circle", "large"])
+def test_nothing_that_a_pod_puts_there_is_followed_or_waited_for(host, tmp_path, volume, what):
+    old = host.node.kubernetes("pki/ca.crt").read_bytes()
+    token, former = signed_with("former")
+    (tmp_path / "outside").mkdir()
+    for name, data in (("ca.crt", old), ("token", token)):
+        path = host.node.path("/var/lib/kubelet/pods/uid/volumes/" + volume) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "outside" / name).write_bytes(data)
+        {"endless": lambda path=path: path.symlink_to("/dev/zero"), "pipe": lambda path=path: os.mkfifo(path),
+         "folder": path.mkdir, "outside": lambda path=path, name=name: path.symlink_to(tmp_path / "outside" / name),
+         "circle": lambda path=path, name=name: path.symlink_to(name),
+         "large": lambda path=path, data=data: path.write_bytes(data + b"#" * (1 << 20))}[what]()
+    layout = host.tree().layout
+    assert mounted.lagging(layout, old + x509.build_ca("x", key("successor"), 10).pem) == (0, [])
+    assert mounted.tokens(layout, former) == []
 
 
 def test_a_plan_says_when_the_api_will_be_away(tmp_path):
