@@ -29,23 +29,26 @@ def bundle_text(name, data, wanted, path):
     """Give the bytes of a bundle that trusts `wanted` in that order, and nobody else.
 
     data: bytes of the bundle as it is, or None. wanted: [Certificate or PublicKey]. What the file holds already keeps its
-    bytes, comments included, so that taking an authority in and out again leaves the file as it was.
+    bytes, what stands before it, behind the last one, and a missing last line break included, so that taking an authority in
+    and out again leaves the file as it was.
     """
+    data = data or b""
     chunks, start = {}, 0
-    for match in _END.finditer(data or b""):
+    for match in _END.finditer(data):
         chunk = data[start:match.end()]
         start = match.end()
         try:
             digest = authorities.parse_bundle(name, chunk, path)[0].key_sha256
         except PkiError:
-            continue
+            continue  # a private key, say: bundles are public, and cluster-info gets them
         chunks[digest] = chunks.get(digest, b"") + (chunk if chunk.endswith(b"\n") else chunk + b"\n")
     parts, seen = [], set()
     for item in wanted:
         if item.key_sha256 not in seen:
             seen.add(item.key_sha256)
             parts.append(chunks.get(item.key_sha256) or item.pem)
-    return b"".join(parts)
+    text = b"".join(parts) + data[start:]
+    return text[:-1] if data and not data.endswith(b"\n") and text.endswith(b"\n") else text
 
 
 class Declaration:

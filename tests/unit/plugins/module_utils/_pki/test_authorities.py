@@ -260,6 +260,40 @@ def test_the_way_back_restores_every_byte(host, far, names):
     assert host.snapshot() == before
 
 
+BESIDES = [(b"# corporate\n", b"# the end\n"), (b"", b"\n\n"), (b"# corporate\r\n", b"# no line break"), (b"", None),
+           (b"# first\n", None)]
+
+
+@pytest.mark.parametrize("far", [PREPARED, SWITCHED])
+@pytest.mark.parametrize("before, after", BESIDES)
+@pytest.mark.parametrize("name, path", [("ca", "pki/ca.crt"), ("sa", "pki/sa.pub")])
+def test_whatever_text_a_bundle_holds_besides_is_there_again(host, far, name, path, before, after):
+    """after: behind the last block; None: its last line is not ended."""
+    file = host.node.kubernetes(path)
+    data = file.read_bytes()
+    file.write_bytes(before + (data[:-1] if after is None else data + after))
+    if name == "ca":
+        admin = host.node.kubernetes("admin.conf")
+        admin.write_bytes(bytes(kubeconfig.Kubeconfig(admin.read_bytes(), str(admin)).with_ca(file.read_bytes())))
+    start = host.snapshot()
+    host.stage((name,))
+    for level in range(1, far + 1):
+        host.level(level, (name,))
+        assert len(authorities.parse_bundle(name, file.read_bytes(), path)) == 2
+        declared = declaration.declare(host.tree(), (name,), level)
+        assert str(file) not in declared.writes
+    for level in range(far - 1, -1, -1):
+        host.level(level, (name,))
+    assert {path: data for path, data in host.snapshot().items() if "kubelet.conf" not in path} == {
+        path: data for path, data in start.items() if "kubelet.conf" not in path}
+
+
+def test_a_private_key_in_a_bundle_goes_no_further():
+    old, new = Cluster().cas["ca"], x509.build_ca("kubernetes", key("successor"), 10)
+    data = declaration.bundle_text("ca", old.pem + key("secret").pem + b"# end", [old, new], "ca.crt")
+    assert data == old.pem + new.pem + b"# end"
+
+
 def test_a_comment_in_the_bundle_survives_the_way_there_and_back(host):
     path = host.node.kubernetes("pki/ca.crt")
     path.write_bytes(b"# our own authority, see the safe\n" + path.read_bytes())
