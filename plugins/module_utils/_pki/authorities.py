@@ -267,15 +267,17 @@ def key_type_of(certificate):
     return certificate.key_type if certificate.key_type in x509.KEY_TYPES else "rsa-2048"
 
 
-def probe_client(layout, name, signer):
+def probe_client(layout, name, signer, lasting=False):
     """Give (certificate PEM, key PEM) of a client that an authority (a Signer) signed, and that may do nothing.
 
-    The front proxy's has the name that the apiserver of this node lets speak for others.
+    The front proxy's has the name that the apiserver of this node lets speak for others. lasting: it lives as long as the
+    authority would, so that being refused says something about that, and not about its own age.
     """
     allowed = (layout.flags.get(_APISERVER, {}).get("--requestheader-allowed-names") or "front-proxy-client").split(",")[0]
     key = x509.generate_key("ecdsa-p256")
     profile = x509.Profile(allowed if name == "front-proxy-ca" else PROBE, extended_usages=("client",))
-    return x509.sign_leaf(profile, key, signer.certificate, signer.key, _PROBE_DAYS).pem, key.pem
+    left = (signer.certificate.not_after - x509.now()).total_seconds() / 86400.0 if lasting else 0.0
+    return x509.sign_leaf(profile, key, signer.certificate, signer.key, max(left, _PROBE_DAYS)).pem, key.pem
 
 
 def probe_path(state_dir, name):

@@ -102,7 +102,7 @@ class Declarer:
         if self.level == 3 and new and held.name != "sa" and self.state_dir:
             # The last thing it signs: a client that proves that it is refused from now on.
             self.result.write(authorities.probe_path(self.state_dir, held.name),
-                              b"".join(authorities.probe_client(self.layout, held.name, old)), _SECRET)
+                              b"".join(authorities.probe_client(self.layout, held.name, old, lasting=True)), _SECRET)
         self._bundle(held, old, new)
         if held.name == "ca":
             self._signing(held, signer, new is not None)

@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -699,6 +700,28 @@ def test_whom_a_component_lets_in_is_seen(host, tmp_path, monkeypatch):
     assert ask(new, False) == [True]
     assert ask(old + new, False) == [False]
     assert ask(new, True) == [True]
+
+
+def test_the_client_of_a_dropped_authority_proves_something_as_long_as_that_authority_would(host, monkeypatch):
+    """Whoever completes again a week later sees it refused for its signer, not for its age."""
+    asked = []
+    endpoint = probe.Endpoint("etcd-server", "etcd", "127.0.0.1", 2379)
+    monkeypatch.setattr(probe, "endpoints", lambda layout: [endpoint])
+    refused = types.SimpleNamespace(status=401)
+    monkeypatch.setattr(probe, "http_request", lambda url, client, **_more: asked.append(client) or refused)
+    former = x509.parse_certificate(host.node.kubernetes("pki/etcd/ca.crt").read_bytes())
+    host.stage(("etcd-ca",))
+    for level in (PREPARED, SWITCHED, COMPLETED):
+        host.level(level, ("etcd-ca",), host.state)
+    client = x509.parse_certificate(Path(authorities.probe_path(host.state, "etcd-ca")).read_bytes())
+    assert abs((client.not_after - former.not_after).total_seconds()) < 60
+    accepted = x509.parse_certificate(authorities.probe_client(
+        host.tree().layout, "etcd-ca", authorities.held_here(host.tree().layout)["etcd-ca"].current)[0])
+    assert (accepted.not_after - x509.now()).days < 2
+    assert [item["right"] for item in acceptance.prove(host.tree().layout, ("etcd-ca",), False, host.state)] == [True]
+    assert len(asked) == 1
+    monkeypatch.setattr(x509, "now", lambda: former.not_after)
+    assert acceptance.prove(host.tree().layout, ("etcd-ca",), False, host.state) == [] and len(asked) == 1
 
 
 def test_each_component_is_asked_for_something_that_needs_a_name(host, monkeypatch):
