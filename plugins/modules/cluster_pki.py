@@ -114,7 +114,9 @@ proven:
   type: list
   elements: dict
 mounted:
-  description: C(files), how many pods' C(ca.crt) there are on the node, and C(lagging), those that lack part of the trust.
+  description:
+    - C(files), how many service accounts' C(ca.crt) the pods of the node have mounted.
+    - C(lagging), those that lack part of the trust.
   returned: with O(mounted)
   type: dict
 dependents:

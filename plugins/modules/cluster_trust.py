@@ -23,7 +23,8 @@ description:
   - Token secrets that another service-account key signed than the one that signs now are signed again.
   - C(extension-apiserver-authentication) is waited for. With O(exact=true), what it trusts too much is taken out, because the API
     servers only ever add to it, and taken out again while one that has not read its files yet puts it back.
-  - Workloads of O(restart_namespaces) are restarted once for each change of trust, and waited for.
+  - Workloads of O(restart_namespaces) are restarted once for each change of trust, and waited for. Those whose pods are not
+    replaced by themselves (paused, C(OnDelete), a C(partition)) are left alone, and a warning names them.
 options:
   exact:
     description:
@@ -78,6 +79,11 @@ changes:
   returned: success
   type: list
   elements: str
+left:
+  description: The workloads that were not restarted, with the reason, as their pods are not replaced by themselves.
+  returned: success
+  type: list
+  elements: str
 waited:
   description: Seconds until C(kube-root-ca.crt) and the token secrets had followed.
   returned: success
@@ -126,11 +132,13 @@ def bring(module):
         changes.append("extension-apiserver-authentication does not trust the former authority any more")
     name = trust_objects.trust_name(bundle, of)
     several = options["renewed"] or len(trust_objects.digests(bundle)) > 1
-    for workload in trust_objects.restart_workloads(api, options["restart_namespaces"], name, several, check):
-        changes.append("%s restarted" % workload)
+    restarted, left = trust_objects.restart_workloads(api, options["restart_namespaces"], name, several, check)
+    changes += ["%s restarted" % workload for workload in restarted]
     if not check:
         trust_objects.wait_workloads(api, options["restart_namespaces"], options["timeout"])
-    return {"changed": bool(changes), "changes": changes, "waited": waited}
+    warnings = ["Not restarted, as their pods are not replaced by themselves; restart the pods that read ca.crt only once: %s"
+                % ", ".join(left)] if left else []
+    return {"changed": bool(changes), "changes": changes, "waited": waited, "left": left, "warnings": warnings}
 
 
 def main():

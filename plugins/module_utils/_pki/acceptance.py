@@ -6,7 +6,7 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-from . import authorities, files, probe
+from . import authorities, files, probe, x509
 from .errors import PkiError
 
 
@@ -24,7 +24,8 @@ def prove(layout, names, accepted, state_dir=files.STATE_DIR, timeout=5.0):
             pair = authorities.probe_client(layout, name, signer) if signer else None
         else:
             data = files.read_if_exists(authorities.probe_path(state_dir, name))
-            pair = (data, data) if data else None
+            # One that has ended would be refused by whoever trusts its authority still.
+            pair = (data, data) if data and x509.parse_certificate(data).not_after > x509.now() else None
         for target in {"ca": ("apiserver", "kubelet"), "front-proxy-ca": ("apiserver",), "etcd-ca": ("etcd-server",)}[name]:
             if pair and target in endpoints:
                 calls[(name, target)] = _question(endpoints[target], pair, name, timeout)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+import contextlib
 import os
 import re
 
@@ -172,17 +173,39 @@ def _view(tree, held):
         view["trust"] = {os.path.basename(path): digests for path, digests in _kubeconfig_trust(layout).items()}
         if layout.role == pki_tree.CONTROL_PLANE:
             view["split"], view["signing"] = _split(layout, held)
-            view["problems"] += [str(problem) for problem in _out_of_reach(layout, held)]
+            view["problems"] += [str(problem) for problem in _out_of_reach(tree, held)]
     return view
 
 
-def _out_of_reach(layout, held):
+def _out_of_reach(tree, held):
     """What depends on the cluster's CA on a control-plane node and would not follow it: [PkiError]."""
-    found, own = [], layout.kubelet["ca_file"]
+    layout, found, own = tree.layout, [], tree.layout.kubelet["ca_file"]
     if own and os.path.realpath(own) != os.path.realpath(held.path):
         found.append(PkiError(
             "the kubelet knows its clients by this file, and the API server its own by %s" % held.path, path=own,
             fix="Name one file for both: clientCAFile in %s, then restart the kubelet." % layout.kubelet["config_path"]))
+    for path in trust_kubeconfigs(layout, kubelet=False):
+        config = tree.kubeconfigs.get(path)  # None: a finding of cert_expiry
+        named = _files_of(layout, config, held.known()) if config else []
+        if named:
+            found.append(PkiError(
+                "names %s, where the cluster's CA can only be replaced in what a kubeconfig holds itself" % " and ".join(named),
+                path=path, fix="Embed them: kubectl --kubeconfig=%s config set-cluster %s, or set-credentials %s, with the files "
+                               "and --embed-certs=true; then restart whoever uses it." % (path, config.cluster, config.user)))
+    return found
+
+
+def _files_of(layout, config, known):
+    """Give the files that a kubeconfig names instead of holding them, and that hold or are signed by one of the CAs known."""
+    found, ours = [], {item.key_sha256 for item in known}
+    with contextlib.suppress(PkiError):  # what cannot be read is a finding of cert_expiry
+        if config.ca_file and not config.ca_data:
+            trusted = x509.parse_certificates(files.read(layout.at(config.ca_file)), config.ca_file)
+            found += [config.ca_file] if ours & {item.key_sha256 for item in trusted} else []
+    with contextlib.suppress(PkiError):
+        if config.certificate_file and not config.certificate_data:
+            leaf = layout.reader.certificates(layout.at(config.certificate_file))[0]
+            found += [config.certificate_file] if signed_by(leaf, known) else []
     return found
 
 
@@ -244,15 +267,17 @@ def key_type_of(certificate):
     return certificate.key_type if certificate.key_type in x509.KEY_TYPES else "rsa-2048"
 
 
-def probe_client(layout, name, signer):
+def probe_client(layout, name, signer, lasting=False):
     """Give (certificate PEM, key PEM) of a client that an authority (a Signer) signed, and that may do nothing.
 
-    The front proxy's has the name that the apiserver of this node lets speak for others.
+    The front proxy's has the name that the apiserver of this node lets speak for others. lasting: it lives as long as the
+    authority would, so that being refused says something about that, and not about its own age.
     """
     allowed = (layout.flags.get(_APISERVER, {}).get("--requestheader-allowed-names") or "front-proxy-client").split(",")[0]
     key = x509.generate_key("ecdsa-p256")
     profile = x509.Profile(allowed if name == "front-proxy-ca" else PROBE, extended_usages=("client",))
-    return x509.sign_leaf(profile, key, signer.certificate, signer.key, _PROBE_DAYS).pem, key.pem
+    left = (signer.certificate.not_after - x509.now()).total_seconds() / 86400.0 if lasting else 0.0
+    return x509.sign_leaf(profile, key, signer.certificate, signer.key, max(left, _PROBE_DAYS)).pem, key.pem
 
 
 def probe_path(state_dir, name):

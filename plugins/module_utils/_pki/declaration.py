@@ -13,7 +13,7 @@ import json
 import os
 import re
 
-from . import authorities, files, kubeconfig, pki_tree, profiles, restarts, rotation, x509
+from . import authorities, files, kubeconfig, manifest_edits, pki_tree, profiles, restarts, rotation, x509
 from .authorities import NEXT, PREVIOUS, places, signing_flags, signing_path, trust_kubeconfigs
 from .errors import PkiError
 
@@ -29,23 +29,26 @@ def bundle_text(name, data, wanted, path):
     """Give the bytes of a bundle that trusts `wanted` in that order, and nobody else.
 
     data: bytes of the bundle as it is, or None. wanted: [Certificate or PublicKey]. What the file holds already keeps its
-    bytes, comments included, so that taking an authority in and out again leaves the file as it was.
+    bytes, what stands before it, behind the last one, and a missing last line break included, so that taking an authority in
+    and out again leaves the file as it was.
     """
+    data = data or b""
     chunks, start = {}, 0
-    for match in _END.finditer(data or b""):
+    for match in _END.finditer(data):
         chunk = data[start:match.end()]
         start = match.end()
         try:
             digest = authorities.parse_bundle(name, chunk, path)[0].key_sha256
         except PkiError:
-            continue
+            continue  # a private key, say: bundles are public, and cluster-info gets them
         chunks[digest] = chunks.get(digest, b"") + (chunk if chunk.endswith(b"\n") else chunk + b"\n")
     parts, seen = [], set()
     for item in wanted:
         if item.key_sha256 not in seen:
             seen.add(item.key_sha256)
             parts.append(chunks.get(item.key_sha256) or item.pem)
-    return b"".join(parts)
+    text = b"".join(parts) + data[start:]
+    return text[:-1] if data and not data.endswith(b"\n") and text.endswith(b"\n") else text
 
 
 class Declaration:
@@ -99,7 +102,7 @@ class Declarer:
         if self.level == 3 and new and held.name != "sa" and self.state_dir:
             # The last thing it signs: a client that proves that it is refused from now on.
             self.result.write(authorities.probe_path(self.state_dir, held.name),
-                              b"".join(authorities.probe_client(self.layout, held.name, old)), _SECRET)
+                              b"".join(authorities.probe_client(self.layout, held.name, old, lasting=True)), _SECRET)
         self._bundle(held, old, new)
         if held.name == "ca":
             self._signing(held, signer, new is not None)
@@ -368,6 +371,10 @@ def declare(tree, names, level, days=365.0, key_type=None, state_dir=None):
     declarer = Declarer(tree, level, days, key_type, state_dir)
     for held in authorities.held_here(tree.layout, names).values():
         declarer.authority(held)
+    for component, flags in declarer.result.edits.items():
+        # Refused before a file changes: kube-controller-manager signs nothing with the two certificates that follow.
+        path = tree.layout.manifests[component]
+        manifest_edits.with_flags(files.read(path), path, component, flags)
     return declarer.result
 
 

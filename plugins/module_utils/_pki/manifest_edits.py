@@ -9,7 +9,7 @@ __metaclass__ = type
 
 import datetime
 
-from . import yamltext
+from . import manifests, yamltext
 from .errors import PkiError
 
 ANNOTATION = "kubepki.io/restartedAt"
@@ -46,10 +46,20 @@ def with_flags(data, path, component, flags):
     """Give a manifest's bytes with flags of the component's command changed; every other byte stays.
 
     flags: {"--flag": value, or None to take it away}. A flag that is not there is put behind the last word of the command.
-    Raises PkiError where the text cannot be edited safely.
+    Raises PkiError where the text cannot be edited safely, or where the component would not see the change.
     """
     if not flags:
         return data
+    edited = _edited(data, path, component, flags)
+    wanted = dict(manifests.parse_manifest(data, path).flags, **flags)
+    if manifests.parse_manifest(edited, path).flags != {flag: value for flag, value in wanted.items() if value is not None}:
+        raise PkiError("%s cannot be changed here: its command is the text of a shell's -c, or its flags are not told from words "
+                       "of their own" % " and ".join(sorted(flags)), path=path,
+                       fix="Let %s be the command itself, with one word for each flag, then run again." % component)
+    return edited
+
+
+def _edited(data, path, component, flags):
     document = yamltext.YamlText(data, path)
     containers = document.get(("spec", "containers"), [])
     index = next((number for number, item in enumerate(containers) if item.get("name") == component), 0)

@@ -1,6 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What pods of this node have mounted of the cluster's trust: CA bundles and service-account tokens."""
+"""What pods of this node have mounted of the cluster's trust: CA bundles and service-account tokens.
+
+Only volumes of service accounts count, which follow the cluster by themselves. What else lies below the kubelet's directory
+was put there by a pod, and neither followed nor believed: a copy of the former ca.crt would hold up a rotation for ever.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +14,69 @@ import base64
 import glob
 import json
 import os
+import re
+import stat
 
-from . import files, x509
+from . import x509
 from .errors import PkiError
+
+_ACCESS = "kube-api-access-"  # plugin/pkg/admission/serviceaccount: ServiceAccountVolumeName
+_TOKEN_SECRET = re.compile(r".+-token-[a-z0-9]{5}")  # before 1.21: pkg/controller/serviceaccount/tokens_controller.go
+_LARGEST = 64 * 1024  # bytes; such a file has two or three
 
 
 def lagging(layout, bundle):
-    """Give (how many, [those that lag]) of the ca.crt files that pods on this node have mounted.
+    """Give (how many, [those that lag]) of the ca.crt files that pods on this node have mounted with their service account.
 
     They lag while they lack a certificate of `bundle` (PEM bytes, the cluster's trust): the kubelet updates mounted volumes
     within about a minute and a half. A list of paths below the kubelet's directory.
     """
     wanted = {item.key_sha256 for item in x509.parse_certificates(bundle, "the trust bundle")}
-    pattern = os.path.join(layout.kubelet_dir, "pods", "*", "volumes", "kubernetes.io~*", "*", "ca.crt")
-    found, lagging = glob.glob(pattern), []
-    for path in found:
+    count, found = 0, []
+    for volume in _volumes(layout):
+        path, data = os.path.join(volume, "ca.crt"), _read(volume, "ca.crt", _LARGEST + len(bundle))
+        if data is None:
+            continue  # none there, or the pod ended meanwhile
+        count += 1
         try:
-            there = {item.key_sha256 for item in x509.parse_certificates(files.read(path), path)}
+            there = {item.key_sha256 for item in x509.parse_certificates(data, path)}
         except PkiError:
-            continue  # the pod ended meanwhile, or its ca.crt is somebody else's file
+            continue  # its ca.crt is somebody else's file
         # A volume with none of ours belongs to another authority (a webhook's own, say).
         if there & wanted and not wanted <= there:
-            lagging.append(os.path.relpath(path, layout.kubelet_dir))
-    return len(found), sorted(lagging)
+            found.append(os.path.relpath(path, layout.kubelet_dir))
+    return count, sorted(found)
+
+
+def _volumes(layout):
+    """Give the folders of the volumes that hold a service account's credentials: projected ones, and those of token secrets."""
+    volumes = os.path.join(glob.escape(layout.kubelet_dir), "pods", "*", "volumes", "kubernetes.io~%s", "*")
+    found = [path for path in glob.glob(volumes % "projected")
+             if os.path.basename(path).startswith(_ACCESS) or token_key(_read(path, "token") or b"")]
+    return found + [path for path in glob.glob(volumes % "secret") if _TOKEN_SECRET.fullmatch(os.path.basename(path))]
+
+
+def _read(volume, name, largest=_LARGEST):
+    """Give the bytes of a regular file of a volume, or None where there is none, it lies outside, or is larger.
+
+    The kubelet's own files are links within their volume (pkg/volume/util/atomic_writer.go: ..data).
+    """
+    path = os.path.realpath(os.path.join(volume, name))
+    if not path.startswith(os.path.realpath(volume) + os.sep):
+        return None
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(handle)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
+            return None
+        return os.read(handle, largest)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
 
 
 def token_key(token):
@@ -44,7 +88,7 @@ def token_key(token):
         head = token.split(b".")[0]
         kid = json.loads(base64.urlsafe_b64decode(head + b"=" * (-len(head) % 4)).decode("utf-8"))["kid"]
         return base64.urlsafe_b64decode(kid.encode("ascii") + b"=" * (-len(kid) % 4)).hex()
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # anybody's bytes
         return None
 
 
@@ -53,6 +97,5 @@ def tokens(layout, former):
 
     former: digest of that key. Whoever reads them is refused once the key is dropped.
     """
-    pattern = os.path.join(layout.kubelet_dir, "pods", "*", "volumes", "kubernetes.io~*", "*", "token")
-    return sorted(os.path.relpath(path, layout.kubelet_dir) for path in glob.glob(pattern)
-                  if token_key(files.read_if_exists(path) or b"") == former)
+    return sorted(os.path.relpath(os.path.join(volume, "token"), layout.kubelet_dir) for volume in _volumes(layout)
+                  if token_key(_read(volume, "token") or b"") == former)

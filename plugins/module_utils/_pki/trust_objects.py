@@ -320,11 +320,12 @@ def wait_extension(api, client, header, exact, seconds, check=False, of=digests,
 
 
 def restart_workloads(api, namespaces, name, first, check=False):
-    """Restart what runs in some namespaces, once for each trust. name: of the trust. Gives ["kind/namespace/name"] restarted.
+    """Restart what runs in some namespaces, once for each trust. name: of the trust.
 
     first: whether also those are that were never restarted for a trust: not on a cluster that has had one authority only.
+    Gives (["kind/namespace/name"] restarted, ["kind/namespace/name (why)"] left to those who have kept it from rolling out).
     """
-    restarted = []
+    restarted, left = [], []
     for namespace in namespaces:
         for kind in _KINDS:
             path = "/apis/apps/v1/namespaces/%s/%s" % (segment(namespace), kind)
@@ -333,15 +334,31 @@ def restart_workloads(api, namespaces, name, first, check=False):
                 if (template.get("annotations") or {}).get(ANNOTATION, None if first else name) == name:
                     continue
                 own = item["metadata"]["name"]
+                why = _kept_back(kind, item)
+                if why:
+                    left.append("%s/%s/%s (%s)" % (kind, namespace, own, why))
+                    continue
                 if not check:
                     api.call("PATCH", "%s/%s" % (path, segment(own)), {"spec": {"template": {"metadata": {
                         "annotations": {ANNOTATION: name}}}}})
                 restarted.append("%s/%s/%s" % (kind, namespace, own))
-    return restarted
+    return restarted, left
+
+
+def _kept_back(kind, item):
+    """Why a change of a workload's template replaces not all of its pods, however long one waits; or None."""
+    spec = item.get("spec") or {}
+    if kind == "deployments":
+        return "paused" if spec.get("paused") else None
+    strategy = spec.get("updateStrategy") or {}
+    if strategy.get("type") == "OnDelete":
+        return "OnDelete"
+    partition = (strategy.get("rollingUpdate") or {}).get("partition") if kind == "statefulsets" else None
+    return "partition %s" % partition if partition else None
 
 
 def wait_workloads(api, namespaces, seconds):
-    """Wait until every workload of some namespaces has rolled out. Raises PkiError with those that have not."""
+    """Wait until every workload of some namespaces that rolls out by itself has. Raises PkiError with those that have not."""
     deadline = time.monotonic() + seconds
     while True:
         waiting = [waits for namespace in namespaces for kind in _KINDS
@@ -358,6 +375,8 @@ def _rolling(api, namespace, kind):
     found = []
     for item in api.list("/apis/apps/v1/namespaces/%s/%s" % (segment(namespace), kind)):
         status, spec = item.get("status") or {}, item.get("spec") or {}
+        if _kept_back(kind, item):
+            continue
         if kind == "daemonsets":
             wanted, updated = status.get("desiredNumberScheduled", 0), status.get("updatedNumberScheduled", 0)
             ready = status.get("numberAvailable", 0)

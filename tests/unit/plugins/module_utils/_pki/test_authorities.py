@@ -14,6 +14,7 @@ import ssl
 import subprocess
 import threading
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -260,6 +261,40 @@ def test_the_way_back_restores_every_byte(host, far, names):
     assert host.snapshot() == before
 
 
+BESIDES = [(b"# corporate\n", b"# the end\n"), (b"", b"\n\n"), (b"# corporate\r\n", b"# no line break"), (b"", None),
+           (b"# first\n", None)]
+
+
+@pytest.mark.parametrize("far", [PREPARED, SWITCHED])
+@pytest.mark.parametrize("before, after", BESIDES)
+@pytest.mark.parametrize("name, path", [("ca", "pki/ca.crt"), ("sa", "pki/sa.pub")])
+def test_whatever_text_a_bundle_holds_besides_is_there_again(host, far, name, path, before, after):
+    """after: behind the last block; None: its last line is not ended."""
+    file = host.node.kubernetes(path)
+    data = file.read_bytes()
+    file.write_bytes(before + (data[:-1] if after is None else data + after))
+    if name == "ca":
+        admin = host.node.kubernetes("admin.conf")
+        admin.write_bytes(bytes(kubeconfig.Kubeconfig(admin.read_bytes(), str(admin)).with_ca(file.read_bytes())))
+    start = host.snapshot()
+    host.stage((name,))
+    for level in range(1, far + 1):
+        host.level(level, (name,))
+        assert len(authorities.parse_bundle(name, file.read_bytes(), path)) == 2
+        declared = declaration.declare(host.tree(), (name,), level)
+        assert str(file) not in declared.writes
+    for level in range(far - 1, -1, -1):
+        host.level(level, (name,))
+    assert {path: data for path, data in host.snapshot().items() if "kubelet.conf" not in path} == {
+        path: data for path, data in start.items() if "kubelet.conf" not in path}
+
+
+def test_a_private_key_in_a_bundle_goes_no_further():
+    old, new = Cluster().cas["ca"], x509.build_ca("kubernetes", key("successor"), 10)
+    data = declaration.bundle_text("ca", old.pem + key("secret").pem + b"# end", [old, new], "ca.crt")
+    assert data == old.pem + new.pem + b"# end"
+
+
 def test_a_comment_in_the_bundle_survives_the_way_there_and_back(host):
     path = host.node.kubernetes("pki/ca.crt")
     path.write_bytes(b"# our own authority, see the safe\n" + path.read_bytes())
@@ -363,6 +398,53 @@ def test_a_kubelet_of_the_control_plane_with_a_client_ca_of_its_own_is_refused_b
     own.unlink()
     own.symlink_to("../pki/ca.crt")
     assert rotation.derive("ca", [host.facts()]).phase == "stable"
+
+
+def login_by_files(host, name, what):
+    """Let a kubeconfig name its files, as kubectl config set-credentials without --embed-certs leaves it."""
+    path = host.node.kubernetes(name)
+    config = kubeconfig.Kubeconfig(path.read_bytes(), str(path))
+    text = path.read_text()
+    for field, data, file_name in (("certificate-authority", config.ca_data, "ca.crt"),
+                                 ("client-certificate", config.certificate_data, "client.crt"),
+                                 ("client-key", config.key_data, "client.key")):
+        if field in what:
+            host.node.write("/etc/kubernetes/own/" + file_name, data)
+            text = text.replace("%s-data: %s" % (field, base64.b64encode(data).decode()), "%s: own/%s" % (field, file_name))
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("name", ["controller-manager.conf", "scheduler.conf", "admin.conf"])
+@pytest.mark.parametrize("what", [("certificate-authority",), ("client-certificate", "client-key")])
+def test_a_kubeconfig_that_names_files_is_refused_before_anything_changes(host, name, what):
+    login_by_files(host, name, what)
+    place = "own/ca.crt" if "certificate-authority" in what else "own/client.crt"
+    with pytest.raises(PkiError, match=r"cp1: .*%s: .*%s.*--embed-certs" % (name, place)):
+        cluster_pki.derived([host.facts()], ["ca"], "all")
+    cluster_pki.derived([host.facts()], ["front-proxy-ca", "etcd-ca", "sa"], "all")
+
+
+def test_a_kubeconfig_that_names_files_of_another_authority_is_the_users_own(host):
+    login_by_files(host, "admin.conf", ("certificate-authority", "client-certificate", "client-key"))
+    other = Cluster(label="another")
+    certificate, leaf_key = other.leaf("admin.conf", "cp1", "10.0.0.1")
+    for name, data in (("ca.crt", other.cas["ca"].pem), ("client.crt", certificate.pem), ("client.key", leaf_key.pem)):
+        host.node.write("/etc/kubernetes/own/" + name, data)
+    assert cluster_pki.derived([host.facts()], ["ca"], "all")["phases"] == ["prepare", "switch", "complete"]
+
+
+def test_flags_that_cannot_be_changed_are_refused_before_the_first_file_is(host):
+    """kube-controller-manager signs nothing with the two certificates that its signing file would have."""
+    path = host.node.kubernetes("manifests/kube-controller-manager.yaml")
+    words = [line.strip()[2:] for line in path.read_text().splitlines() if line.startswith("    - ")]
+    start = path.read_text().index("  - command:")
+    path.write_text(path.read_text()[:start] + "  - command: [sh, -c, \"exec %s\"]\n    name: kube-controller-manager\n"
+                    % " ".join(words))
+    host.stage(("ca",))
+    before = host.snapshot()
+    with pytest.raises(PkiError, match=r"kube-controller-manager.yaml: .*shell"):
+        host.level(PREPARED, ("ca",))
+    assert host.snapshot() == before
 
 
 def test_phases_out_of_turn_are_refused(host):
@@ -620,6 +702,28 @@ def test_whom_a_component_lets_in_is_seen(host, tmp_path, monkeypatch):
     assert ask(new, True) == [True]
 
 
+def test_the_client_of_a_dropped_authority_proves_something_as_long_as_that_authority_would(host, monkeypatch):
+    """Whoever completes again a week later sees it refused for its signer, not for its age."""
+    asked = []
+    endpoint = probe.Endpoint("etcd-server", "etcd", "127.0.0.1", 2379)
+    monkeypatch.setattr(probe, "endpoints", lambda layout: [endpoint])
+    refused = types.SimpleNamespace(status=401)
+    monkeypatch.setattr(probe, "http_request", lambda url, client, **_more: asked.append(client) or refused)
+    former = x509.parse_certificate(host.node.kubernetes("pki/etcd/ca.crt").read_bytes())
+    host.stage(("etcd-ca",))
+    for level in (PREPARED, SWITCHED, COMPLETED):
+        host.level(level, ("etcd-ca",), host.state)
+    client = x509.parse_certificate(Path(authorities.probe_path(host.state, "etcd-ca")).read_bytes())
+    assert abs((client.not_after - former.not_after).total_seconds()) < 60
+    accepted = x509.parse_certificate(authorities.probe_client(
+        host.tree().layout, "etcd-ca", authorities.held_here(host.tree().layout)["etcd-ca"].current)[0])
+    assert (accepted.not_after - x509.now()).days < 2
+    assert [item["right"] for item in acceptance.prove(host.tree().layout, ("etcd-ca",), False, host.state)] == [True]
+    assert len(asked) == 1
+    monkeypatch.setattr(x509, "now", lambda: former.not_after)
+    assert acceptance.prove(host.tree().layout, ("etcd-ca",), False, host.state) == [] and len(asked) == 1
+
+
 def test_each_component_is_asked_for_something_that_needs_a_name(host, monkeypatch):
     asked = []
 
@@ -665,15 +769,74 @@ def test_a_mounted_token_of_a_former_key_is_found(host):
     assert mounted.tokens(layout, "0" * 64) == []
 
 
+@pytest.mark.parametrize("head", [b"[" * 40000, b"{", b'{"kid": 5}', b'{"kid": "\xc3\xa4"}', b"[]", b"\xff", b""])
+def test_bytes_that_are_no_token_have_no_key(head):
+    assert mounted.token_key(base64.urlsafe_b64encode(head) + b".e30.c2ln") is None
+
+
 def test_a_mounted_bundle_that_lags_is_found(host):
     staged = host.stage(("ca",))
     host.level(PREPARED, ("ca",))
     both = host.node.kubernetes("pki/ca.crt").read_bytes()
     old = x509.parse_certificate(both).pem
     for pod, bundle in (("new", both), ("old", old), ("foreign", x509.build_ca("x", key("stranger"), 1).pem), ("none", b"?")):
-        host.node.write("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~secret/api/ca.crt" % pod, bundle)
-    assert mounted.lagging(host.tree().layout, both) == (4, ["pods/old/volumes/kubernetes.io~secret/api/ca.crt"])
+        host.node.write("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~secret/default-token-x7k2p/ca.crt" % pod, bundle)
+    assert mounted.lagging(host.tree().layout, both) == (4, ["pods/old/volumes/kubernetes.io~secret/default-token-x7k2p/ca.crt"])
     assert staged
+
+
+def signed_with(label: str) -> tuple:
+    """A token (bytes) whose header names a key, and the digest of that key."""
+    digest = x509.parse_public_keys(key(label).public_pem)[0].key_sha256
+    kid = base64.urlsafe_b64encode(bytes.fromhex(digest)).rstrip(b"=").decode()
+    return base64.urlsafe_b64encode(json.dumps({"alg": "RS256", "kid": kid}).encode()).rstrip(b"=") + b".e30.c2ln", digest
+
+
+def mount(host, kind, name, **data):
+    """A volume as the kubelet writes it: files are links into ..data, and that is a link to the newest folder."""
+    volume = "/var/lib/kubelet/pods/uid/volumes/kubernetes.io~%s/%s" % (kind, name)
+    for file_name, content in data.items():
+        host.node.write("%s/..2026_11_22/%s" % (volume, file_name.replace("_", ".")), content)
+        host.node.path("%s/%s" % (volume, file_name.replace("_", "."))).symlink_to("..data/" + file_name.replace("_", "."))
+    host.node.path(volume + "/..data").symlink_to("..2026_11_22")
+    return volume[len("/var/lib/kubelet/"):]
+
+
+@pytest.mark.parametrize("kind, name, with_token, looked_at", [
+    ("projected", "kube-api-access-x7k2p", True, True), ("secret", "default-token-x7k2p", True, True),
+    ("secret", "my-app-token-x7k2p", True, True), ("projected", "vault-login", True, True),
+    # What a pod brings itself stays what it is for ever.
+    ("projected", "all-in-one", False, False), ("secret", "webhook-ca", False, False), ("secret", "copied-login", True, False),
+    ("configmap", "copied-ca", False, False), ("empty-dir", "work", True, False), ("csi", "kube-api-access-x7k2p", True, False)])
+def test_only_volumes_of_service_accounts_hold_a_phase_up(host, kind, name, with_token, looked_at):
+    old = host.node.kubernetes("pki/ca.crt").read_bytes()
+    both = old + x509.build_ca("kubernetes", key("successor"), 10).pem
+    token, former = signed_with("former")
+    volume = mount(host, kind, name, ca_crt=old, **({"token": token} if with_token else {}))
+    layout = host.tree().layout
+    assert mounted.lagging(layout, both) == ((1, [volume + "/ca.crt"]) if looked_at else (0, []))
+    assert mounted.tokens(layout, former) == ([volume + "/token"] if looked_at else [])
+    assert mounted.lagging(layout, old) == ((1, []) if looked_at else (0, []))
+
+
+@pytest.mark.parametrize("volume", ["kubernetes.io~empty-dir/e", "kubernetes.io~projected/kube-api-access-aaaaa",
+                                    "kubernetes.io~secret/x-token-aaaaa"])
+@pytest.mark.parametrize("what", ["endless", "pipe", "folder", "outside", "circle", "large"])
+def test_nothing_that_a_pod_puts_there_is_followed_or_waited_for(host, tmp_path, volume, what):
+    old = host.node.kubernetes("pki/ca.crt").read_bytes()
+    token, former = signed_with("former")
+    (tmp_path / "outside").mkdir()
+    for name, data in (("ca.crt", old), ("token", token)):
+        path = host.node.path("/var/lib/kubelet/pods/uid/volumes/" + volume) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "outside" / name).write_bytes(data)
+        {"endless": lambda path=path: path.symlink_to("/dev/zero"), "pipe": lambda path=path: os.mkfifo(path),
+         "folder": path.mkdir, "outside": lambda path=path, name=name: path.symlink_to(tmp_path / "outside" / name),
+         "circle": lambda path=path, name=name: path.symlink_to(name),
+         "large": lambda path=path, data=data: path.write_bytes(data + b"#" * (1 << 20))}[what]()
+    layout = host.tree().layout
+    assert mounted.lagging(layout, old + x509.build_ca("x", key("successor"), 10).pem) == (0, [])
+    assert mounted.tokens(layout, former) == []
 
 
 def test_a_plan_says_when_the_api_will_be_away(tmp_path):

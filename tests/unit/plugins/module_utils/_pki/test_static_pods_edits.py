@@ -48,6 +48,27 @@ def test_a_flag_in_two_words_is_refused_before_anything_moves():
         edit({FLAG: "x"}, MANIFEST.replace(FLAG.encode() + b"=", FLAG.encode() + b"\n    - "))
 
 
+SHELL = MANIFEST.replace(b"""    - kube-controller-manager
+    - --cluster-signing-cert-file=/etc/kubernetes/pki/ca.crt   # the signer
+    - --leader-elect=true
+""", b"""    - /bin/sh
+    - -c
+    - exec kube-controller-manager --cluster-signing-cert-file=/etc/kubernetes/pki/ca.crt --leader-elect=true 2>&1
+""")
+
+
+@pytest.mark.parametrize("flags", [{FLAG: "/etc/kubernetes/pki/ca-signing.crt"}, {FLAG: None}, {"--feature-gates": "X=true"}])
+def test_a_flag_that_would_change_nothing_behind_a_shell_is_refused_before_anything_moves(flags):
+    with pytest.raises(PkiError, match="m.yaml: .*shell"):
+        edit(flags, SHELL)
+
+
+def test_a_flag_of_a_sidecar_is_no_flag_of_the_component():
+    sidecar = MANIFEST.replace(b"  - command:", b"  - command: [logger, --v=5]\n    name: logger\n  - command:", 1)
+    assert yaml.safe_load(edit({"--v": "2"}, sidecar))["spec"]["containers"][1]["command"][-1] == "--v=2"
+    assert edit({"--v": None}, edit({"--v": "2"}, sidecar)) == sidecar
+
+
 def test_a_bounce_puts_the_edited_manifest_back(tmp_path):
     node = Node(tmp_path, 36)
     node.add("kube-scheduler")

@@ -179,15 +179,49 @@ def test_workloads_are_restarted_once_for_each_trust():
     api = Api({path: {"items": [item]}})
     name = trust_objects.trust_name(BOTH)
     assert name == trust_objects.trust_name(x509.bundle([NEW, OLD])) != trust_objects.trust_name(ALONE)
-    assert trust_objects.restart_workloads(api, ["kube-system"], name, first=False) == []
-    assert trust_objects.restart_workloads(api, ["kube-system"], name, first=True) == ["deployments/kube-system/coredns"]
+    assert trust_objects.restart_workloads(api, ["kube-system"], name, first=False) == ([], [])
+    assert trust_objects.restart_workloads(api, ["kube-system"], name, first=True) == (
+        ["deployments/kube-system/coredns"], [])
     item["spec"]["template"]["metadata"]["annotations"] = {trust_objects.ANNOTATION: name}
-    assert trust_objects.restart_workloads(api, ["kube-system"], name, first=True) == []
+    assert trust_objects.restart_workloads(api, ["kube-system"], name, first=True) == ([], [])
     later = trust_objects.trust_name(ALONE)
-    assert trust_objects.restart_workloads(api, ["kube-system"], later, first=False) == ["deployments/kube-system/coredns"]
+    assert trust_objects.restart_workloads(api, ["kube-system"], later, first=False) == (
+        ["deployments/kube-system/coredns"], [])
     trust_objects.wait_workloads(api, ["kube-system"], 0)
     item["metadata"]["generation"] = 2
     with pytest.raises(PkiError, match="coredns"):
+        trust_objects.wait_workloads(api, ["kube-system"], 0)
+
+
+@pytest.mark.parametrize("kind, spec, why", [
+    ("deployments", {"paused": True, "replicas": 2}, "paused"),
+    ("daemonsets", {"updateStrategy": {"type": "OnDelete"}}, "OnDelete"),
+    ("statefulsets", {"updateStrategy": {"type": "OnDelete"}, "replicas": 2}, "OnDelete"),
+    ("statefulsets", {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}, "replicas": 2},
+     "partition 1")])
+def test_what_replaces_no_pod_by_itself_is_left_alone_and_named(kind, spec, why):
+    """Its rollout would never end, and whoever set that up has a reason."""
+    item = {"metadata": {"name": "store", "generation": 2}, "spec": dict(spec, template={}),
+            "status": {"observedGeneration": 2, "updatedReplicas": 0, "availableReplicas": 2, "desiredNumberScheduled": 2,
+                       "updatedNumberScheduled": 0, "numberAvailable": 2}}
+    api = Api({"/apis/apps/v1/namespaces/kube-system/" + kind: {"items": [item]}})
+    named = ["%s/kube-system/store (%s)" % (kind, why)]
+    assert trust_objects.restart_workloads(api, ["kube-system"], "new", first=True) == ([], named)
+    assert trust_objects.restart_workloads(api, ["kube-system"], "new", first=False) == ([], [])
+    assert api.writes == []
+    trust_objects.wait_workloads(api, ["kube-system"], 0)
+
+
+@pytest.mark.parametrize("kind, spec", [
+    ("deployments", {"paused": False}), ("daemonsets", {"updateStrategy": {"type": "RollingUpdate"}}), ("daemonsets", {}),
+    ("statefulsets", {"updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}}), ("statefulsets", {})])
+def test_what_rolls_out_by_itself_is_restarted_and_waited_for(kind, spec):
+    item = {"metadata": {"name": "store", "generation": 2}, "spec": dict(spec, template={}, replicas=1),
+            "status": {"observedGeneration": 2, "desiredNumberScheduled": 1}}
+    api = Api({"/apis/apps/v1/namespaces/kube-system/" + kind: {"items": [item]}})
+    assert trust_objects.restart_workloads(api, ["kube-system"], "new", first=True) == (["%s/kube-system/store" % kind], [])
+    assert len(api.writes) == 1
+    with pytest.raises(PkiError, match="%s/kube-system/store: has not rolled out" % kind):
         trust_objects.wait_workloads(api, ["kube-system"], 0)
 
 
