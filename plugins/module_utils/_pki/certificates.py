@@ -287,8 +287,9 @@ def rsa_consistent(numbers):
 def from_base64(text, what, path):
     """Decode the base64 of a kubeconfig. Raises PkiError that names the field and not its content."""
     try:
-        return base64.b64decode(text, validate=True)
-    except (ValueError, TypeError):
+        # Go's decoder passes over line breaks (encoding/base64).
+        return base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
+    except (AttributeError, ValueError, TypeError):
         raise PkiError("%s is not base64" % what, path=path, fix="Restore the file from a backup, or issue it again.") from None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 __metaclass__ = type
 
 import errno
+import json
 import os
 import stat
 
@@ -75,14 +76,22 @@ def read_if_exists(path):
         raise explain(error, path) from error
 
 
-def load(text, path):
-    """Give a YAML document as Python data. text: str or bytes. Raises PkiError naming path, line and column."""
+def load(text, path, several=True):
+    """Give a YAML document as Python data: of several the first, as Kubernetes' components do (sigs.k8s.io/yaml).
+
+    text: str or bytes. several: more than one may be there. Raises PkiError naming path, line and column.
+    """
     if isinstance(text, bytes):
         text = decode(text, path)
     loader = None
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # libyaml's where it is built in: ten times faster
-        return loader.get_single_data()
+        # libyaml's where it is built in: ten times faster
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(without_tabs(text))
+        data = loader.get_data() if loader.check_data() else None
+        # What follows begins another document, or is no YAML.
+        if loader.check_data() and not several:
+            raise PkiError("holds several documents", path=path, fix="Put all of it into one.")
+        return data
     except yaml.YAMLError as error:
         raise not_yaml(error, path) from None
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
@@ -93,9 +102,23 @@ def load(text, path):
             loader.dispose()
 
 
-def load_mapping(text, path):
-    """Give a YAML document that has to be a mapping. Raises PkiError if it is anything else."""
-    data = load(text, path)
+def without_tabs(text):
+    """Give the text of a document with a blank for each tab, where it is JSON; of any other, and without tabs, the same.
+
+    YAML knows no tab between two values, and JSON none within one, so that every position stays and nothing changes its meaning.
+    """
+    if "\t" not in text or text.lstrip()[:1] != "{":
+        return text
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text.replace("\t", " ")
+
+
+def load_mapping(text, path, several=True):
+    """Give a YAML document that has to be a mapping, as load() does. Raises PkiError if it is anything else."""
+    data = load(text, path, several)
     if not isinstance(data, dict):
         raise PkiError("is not a YAML mapping", path=path, fix=_FIX)
     return data
