@@ -46,6 +46,10 @@ _RSA_SIGNATURES = {
     "1.2.840.113549.1.1.12": ("sha384", bytes.fromhex("3041300d060960864801650304020205000430")),
     "1.2.840.113549.1.1.13": ("sha512", bytes.fromhex("3051300d060960864801650304020305000440"))}
 
+_PSS = "1.2.840.113549.1.1.10"
+_HASHES = {"1.3.14.3.2.26": "SHA1", "2.16.840.1.101.3.4.2.1": "SHA256", "2.16.840.1.101.3.4.2.2": "SHA384",
+           "2.16.840.1.101.3.4.2.3": "SHA512"}
+
 
 def now():
     """Give the current time in UTC, to the second, as X.509 can hold it."""
@@ -102,7 +106,8 @@ class Certificate:
         if kind != 0x30 or signature[:1] != b"\0":
             raise ValueError("not in the form of a certificate")
         self._signature = signature[1:]
-        self._algorithm = oid(parts(algorithm)[0])
+        described = parts(algorithm)
+        self._algorithm, self._parameters = oid(described[0]), described[1:]
         fields = parts(body)
         version = 0
         if fields[0][0] == 0xA0:
@@ -163,6 +168,8 @@ class Certificate:
         if issuer._rsa and self._algorithm in _RSA_SIGNATURES:
             return _verify_rsa(issuer._rsa, self._algorithm, self._signature, self._signed)
         try:
+            if self._algorithm == _PSS:
+                return _verify_pss(issuer.raw.public_key(), self._parameters, self._signature, self._signed)
             return _verify(self.raw, issuer.raw.public_key())
         except Exception:  # what the library refuses to read it has not verified
             return False
@@ -523,6 +530,21 @@ def _verify_rsa(key, algorithm, signature, signed):
         return False
     wanted = b"\0\1" + b"\xff" * (size - len(tail) - 2) + tail
     return pow(number, exponent, modulus).to_bytes(size, "big") == wanted
+
+
+def _verify_pss(key, parameters, signature, signed):
+    """RFC 8017 8.1.2, with the parameters of RFC 4055 3.1, whose defaults are SHA-1 and a salt of 20 octets."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import padding
+    fields = {part[0]: parts(part[1])[0] for part in parts(parameters[0][1])}
+
+    def digest(described):
+        return getattr(hashes, _HASHES[oid(parts(described[1])[0])])()
+    algorithm = digest(fields[0xA0]) if 0xA0 in fields else hashes.SHA1()  # noqa: S303
+    mask = digest(parts(fields[0xA1][1])[1]) if 0xA1 in fields else hashes.SHA1()  # noqa: S303
+    salt = integer(fields[0xA2]) if 0xA2 in fields else 20
+    key.verify(signature, signed, padding.PSS(padding.MGF1(mask), salt), algorithm)
+    return True
 
 
 def _verify(raw, key):
