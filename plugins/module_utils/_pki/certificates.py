@@ -22,7 +22,7 @@ from .errors import PkiError
 
 UTC = datetime.timezone.utc
 
-PEM = re.compile(b"-----BEGIN ([A-Z0-9 ]+)-----\\s.*?-----END \\1-----[^\\n]*\\n?", re.DOTALL)
+_MARK = re.compile(b"-----(BEGIN|END) ([A-Z0-9 ]+)-----")
 KEY_FIX = "Restore it from a backup, or issue a new certificate with a new key."
 _FIX = "Restore it from a backup, or issue it again."
 
@@ -175,12 +175,34 @@ class Certificate:
             return False
 
 
+def pem_blocks(data):
+    """Give [(kind, the block with its last line)] of a PEM file's bytes, such as (b"CERTIFICATE", b"-----BEGIN ...").
+
+    One pass, whatever the file holds: a block goes from its first line to the next last line of its kind.
+    """
+    marks = list(_MARK.finditer(data))
+    last = {mark.group(2): mark.start() for mark in marks if mark.group(1) == b"END"}
+    found, begin, at = [], None, 0
+    for mark in marks:
+        word, kind = mark.groups()
+        if mark.start() < at:
+            continue
+        if begin is None:
+            if word == b"BEGIN" and data[mark.end():mark.end() + 1].isspace() and last.get(kind, -1) > mark.start():
+                begin = mark
+        elif word == b"END" and kind == begin.group(2):
+            at = data.find(b"\n", mark.end()) + 1 or len(data)
+            found.append((kind, data[begin.start():at]))
+            begin = None
+    return found
+
+
 def parse_certificates(data, path=None):
     """Give every certificate of a PEM file, in order, as Certificates. Other PEM blocks are passed over.
 
     data: bytes. Raises PkiError when there is none, or when one cannot be read.
     """
-    blocks = [match.group(0) for match in PEM.finditer(data) if match.group(1) == b"CERTIFICATE"]
+    blocks = [block for kind, block in pem_blocks(data) if kind == b"CERTIFICATE"]
     if not blocks:
         raise PkiError(why_no_pem(data, "certificate"), path=path, fix=_FIX)
     if len(blocks) < data.count(b"-----BEGIN CERTIFICATE-----"):
@@ -241,8 +263,7 @@ def private_key_digest(data, path=None):
 def public_key_digests(data, path=None):
     """Give the key_sha256 of every public key of a PEM file such as sa.pub, in order; certificates and private keys count."""
     found = []
-    for match in PEM.finditer(data):
-        kind, block = match.group(1), match.group(0)
+    for kind, block in pem_blocks(data):
         try:
             if kind == b"CERTIFICATE":
                 found.append(Certificate(decoded(block)).key_sha256)
@@ -262,7 +283,7 @@ def public_key_digests(data, path=None):
 
 def private_block(data, path):
     """Give the PEM block of the first private key. Raises PkiError: none, encrypted."""
-    block = next((match.group(0) for match in PEM.finditer(data) if match.group(1).endswith(b"PRIVATE KEY")), None)
+    block = next((block for kind, block in pem_blocks(data) if kind.endswith(b"PRIVATE KEY")), None)
     if block is None:
         raise PkiError(why_no_pem(data, "private key"), path=path, fix=KEY_FIX)
     if b"ENCRYPTED" in block.split(b"\n\n", 1)[0]:

@@ -22,6 +22,7 @@ try:
 except ImportError:  # reported by the module, which can look for another interpreter first
     HAS_YAML = False
 
+_LARGEST = 16 << 20
 _FIX = "Correct it, or restore it from a backup."
 
 _REASONS = {
@@ -45,11 +46,14 @@ def explain(error, path):
     return PkiError(reason, path=path, fix=fix)
 
 
-def read(path):
-    """Give the bytes of a file. Raises PkiError that names it when it cannot be read."""
+def read(path, limited=True):
+    """Give the bytes of a file. Raises PkiError that names it when it cannot be read.
+
+    limited: more than 16 MiB are refused, as no file of a cluster's configuration or trust has them.
+    """
     try:
         with open(path, "rb", opener=_open) as handle:
-            return handle.read()
+            return _bounded(handle, path) if limited else handle.read()
     except OSError as error:
         raise explain(error, path) from error
 
@@ -57,17 +61,27 @@ def read(path):
 def _open(path, flags):
     # A pipe among the files would be waited for until somebody writes to it.
     descriptor = os.open(path, flags | os.O_NONBLOCK)
-    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         os.close(descriptor)
-        raise PkiError("is a pipe where a file is expected", path=path, fix="Move it away.")
+        raise PkiError("is a %s where a file is expected" % ("pipe" if stat.S_ISFIFO(mode) else "device"), path=path,
+                       fix="Move it away.")
     return descriptor
 
 
-def read_if_exists(path):
-    """Give the bytes of a file, or None where it does not exist. Raises PkiError for any other trouble."""
+def _bounded(handle, path):
+    data = handle.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise PkiError("is larger than %d MiB, which no file of its kind is" % (_LARGEST >> 20), path=path,
+                       fix="Move it away, or restore it from a backup.")
+    return data
+
+
+def read_if_exists(path, limited=True):
+    """Give the bytes of a file as read() does, or None where it does not exist. Raises PkiError for any other trouble."""
     try:
         with open(path, "rb", opener=_open) as handle:
-            return handle.read()
+            return _bounded(handle, path) if limited else handle.read()
     except FileNotFoundError:
         return None
     except NotADirectoryError:
