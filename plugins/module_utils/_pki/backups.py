@@ -34,12 +34,15 @@ def default_paths(kubernetes_dir="/etc/kubernetes", kubelet_dir="/var/lib/kubele
 
 
 def below(directory):
-    """Give the files and links below a directory, not through links to other directories. Temporary files are left out."""
+    """Give the files and links below a directory, not through links to other directories.
+
+    Temporary files are left out, and what has no content to keep: pipes, sockets, devices.
+    """
     found = []
     for home, directories, names in os.walk(directory):
         links = [name for name in directories if os.path.islink(os.path.join(home, name))]
         found.extend(os.path.join(home, name) for name in names + links if ".kubepki-" not in name)
-    return found
+    return [path for path in found if os.path.islink(path) or os.path.isfile(path)]
 
 
 def expand(paths):

@@ -22,7 +22,7 @@ from .errors import PkiError
 
 UTC = datetime.timezone.utc
 
-PEM = re.compile(b"-----BEGIN ([A-Z0-9 ]+)-----\\s.*?-----END \\1-----[^\\n]*\\n?", re.DOTALL)
+_MARK = re.compile(b"-----(BEGIN|END) ([A-Z0-9 ]+)-----")
 KEY_FIX = "Restore it from a backup, or issue a new certificate with a new key."
 _FIX = "Restore it from a backup, or issue it again."
 
@@ -45,6 +45,10 @@ _RSA_SIGNATURES = {
     "1.2.840.113549.1.1.11": ("sha256", bytes.fromhex("3031300d060960864801650304020105000420")),
     "1.2.840.113549.1.1.12": ("sha384", bytes.fromhex("3041300d060960864801650304020205000430")),
     "1.2.840.113549.1.1.13": ("sha512", bytes.fromhex("3051300d060960864801650304020305000440"))}
+
+_PSS = "1.2.840.113549.1.1.10"
+_HASHES = {"1.3.14.3.2.26": "SHA1", "2.16.840.1.101.3.4.2.1": "SHA256", "2.16.840.1.101.3.4.2.2": "SHA384",
+           "2.16.840.1.101.3.4.2.3": "SHA512"}
 
 
 def now():
@@ -102,7 +106,8 @@ class Certificate:
         if kind != 0x30 or signature[:1] != b"\0":
             raise ValueError("not in the form of a certificate")
         self._signature = signature[1:]
-        self._algorithm = oid(parts(algorithm)[0])
+        described = parts(algorithm)
+        self._algorithm, self._parameters = oid(described[0]), described[1:]
         fields = parts(body)
         version = 0
         if fields[0][0] == 0xA0:
@@ -163,9 +168,33 @@ class Certificate:
         if issuer._rsa and self._algorithm in _RSA_SIGNATURES:
             return _verify_rsa(issuer._rsa, self._algorithm, self._signature, self._signed)
         try:
+            if self._algorithm == _PSS:
+                return _verify_pss(issuer.raw.public_key(), self._parameters, self._signature, self._signed)
             return _verify(self.raw, issuer.raw.public_key())
         except Exception:  # what the library refuses to read it has not verified
             return False
+
+
+def pem_blocks(data):
+    """Give [(kind, the block with its last line)] of a PEM file's bytes, such as (b"CERTIFICATE", b"-----BEGIN ...").
+
+    One pass, whatever the file holds: a block goes from its first line to the next last line of its kind.
+    """
+    marks = list(_MARK.finditer(data))
+    last = {mark.group(2): mark.start() for mark in marks if mark.group(1) == b"END"}
+    found, begin, at = [], None, 0
+    for mark in marks:
+        word, kind = mark.groups()
+        if mark.start() < at:
+            continue
+        if begin is None:
+            if word == b"BEGIN" and data[mark.end():mark.end() + 1].isspace() and last.get(kind, -1) > mark.start():
+                begin = mark
+        elif word == b"END" and kind == begin.group(2):
+            at = data.find(b"\n", mark.end()) + 1 or len(data)
+            found.append((kind, data[begin.start():at]))
+            begin = None
+    return found
 
 
 def parse_certificates(data, path=None):
@@ -173,7 +202,7 @@ def parse_certificates(data, path=None):
 
     data: bytes. Raises PkiError when there is none, or when one cannot be read.
     """
-    blocks = [match.group(0) for match in PEM.finditer(data) if match.group(1) == b"CERTIFICATE"]
+    blocks = [block for kind, block in pem_blocks(data) if kind == b"CERTIFICATE"]
     if not blocks:
         raise PkiError(why_no_pem(data, "certificate"), path=path, fix=_FIX)
     if len(blocks) < data.count(b"-----BEGIN CERTIFICATE-----"):
@@ -234,8 +263,7 @@ def private_key_digest(data, path=None):
 def public_key_digests(data, path=None):
     """Give the key_sha256 of every public key of a PEM file such as sa.pub, in order; certificates and private keys count."""
     found = []
-    for match in PEM.finditer(data):
-        kind, block = match.group(1), match.group(0)
+    for kind, block in pem_blocks(data):
         try:
             if kind == b"CERTIFICATE":
                 found.append(Certificate(decoded(block)).key_sha256)
@@ -255,7 +283,7 @@ def public_key_digests(data, path=None):
 
 def private_block(data, path):
     """Give the PEM block of the first private key. Raises PkiError: none, encrypted."""
-    block = next((match.group(0) for match in PEM.finditer(data) if match.group(1).endswith(b"PRIVATE KEY")), None)
+    block = next((block for kind, block in pem_blocks(data) if kind.endswith(b"PRIVATE KEY")), None)
     if block is None:
         raise PkiError(why_no_pem(data, "private key"), path=path, fix=KEY_FIX)
     if b"ENCRYPTED" in block.split(b"\n\n", 1)[0]:
@@ -287,8 +315,9 @@ def rsa_consistent(numbers):
 def from_base64(text, what, path):
     """Decode the base64 of a kubeconfig. Raises PkiError that names the field and not its content."""
     try:
-        return base64.b64decode(text, validate=True)
-    except (ValueError, TypeError):
+        # Go's decoder passes over line breaks (encoding/base64).
+        return base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
+    except (AttributeError, ValueError, TypeError):
         raise PkiError("%s is not base64" % what, path=path, fix="Restore the file from a backup, or issue it again.") from None
 
 
@@ -522,6 +551,21 @@ def _verify_rsa(key, algorithm, signature, signed):
         return False
     wanted = b"\0\1" + b"\xff" * (size - len(tail) - 2) + tail
     return pow(number, exponent, modulus).to_bytes(size, "big") == wanted
+
+
+def _verify_pss(key, parameters, signature, signed):
+    """RFC 8017 8.1.2, with the parameters of RFC 4055 3.1, whose defaults are SHA-1 and a salt of 20 octets."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import padding
+    fields = {part[0]: parts(part[1])[0] for part in parts(parameters[0][1])}
+
+    def digest(described):
+        return getattr(hashes, _HASHES[oid(parts(described[1])[0])])()
+    algorithm = digest(fields[0xA0]) if 0xA0 in fields else hashes.SHA1()  # noqa: S303
+    mask = digest(parts(fields[0xA1][1])[1]) if 0xA1 in fields else hashes.SHA1()  # noqa: S303
+    salt = integer(fields[0xA2]) if 0xA2 in fields else 20
+    key.verify(signature, signed, padding.PSS(padding.MGF1(mask), salt), algorithm)
+    return True
 
 
 def _verify(raw, key):

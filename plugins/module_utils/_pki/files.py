@@ -229,7 +229,7 @@ class Journal:
 
     def load(self):
         """Give the recorded mapping, or None where nothing was begun. Raises PkiError on a damaged journal."""
-        data = read_if_exists(self.path)
+        data = read_if_exists(self.path, limited=False)
         if data is None:
             return None
         try:
@@ -398,7 +398,7 @@ def _snapshot(path):
     if stat.S_ISLNK(status.st_mode):
         return {"target": os.readlink(path)}
     if stat.S_ISREG(status.st_mode):
-        return {"data": read(path), "mode": stat.S_IMODE(status.st_mode), "owner": (status.st_uid, status.st_gid)}
+        return {"data": read(path, limited=False), "mode": stat.S_IMODE(status.st_mode), "owner": (status.st_uid, status.st_gid)}
     raise PkiError("is a directory or a special file where a file is expected", path=path, fix="Move it away.")
 
 
@@ -506,7 +506,7 @@ def _back_up_one(path, partial):
         return entry
     if not stat.S_ISREG(status.st_mode):
         raise PkiError("is neither a file nor a symbolic link", path=path, fix="Leave it out of the backup.")
-    data = read(path)
+    data = read(path, limited=False)
     copy = os.path.join(partial, "files", path.lstrip("/"))
     make_directory(os.path.dirname(copy))
     write(copy, data, mode=0o600)
@@ -529,7 +529,7 @@ def read_backup(directory):
     """Give a set's manifest after checking every file in it against its checksum. Raises PkiError if one differs."""
     path = os.path.join(directory, "manifest.json")
     try:
-        document = json.loads(read(path).decode("utf-8"))
+        document = json.loads(read(path, limited=False).decode("utf-8"))
         entries = document["entries"]
         kinds = {entry["type"] for entry in entries}
         if kinds <= set(_RECORDED) and not all(map(_complete, entries)):
@@ -541,7 +541,7 @@ def read_backup(directory):
     for entry in entries:
         if entry["type"] == "file":
             copy = os.path.join(directory, "files", entry["path"].lstrip("/"))
-            data = read_if_exists(copy)
+            data = read_if_exists(copy, limited=False)
             if data is None:
                 raise PkiError("the copy is gone from the backup set", path=copy, fix="Choose another set: this one is damaged.")
             if sha256(data) != entry["sha256"]:
@@ -580,7 +580,7 @@ def _differs(entry):
     if not stat.S_ISREG(status.st_mode):
         return True
     return ((stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != (entry["mode"], entry["uid"], entry["gid"])
-            or sha256(read(path)) != entry["sha256"])
+            or sha256(read(path, limited=False)) != entry["sha256"])
 
 
 def restore_backup(directory, paths=None, state_dir=STATE_DIR):
@@ -602,7 +602,7 @@ def restore_backup(directory, paths=None, state_dir=STATE_DIR):
             continue
         make_directory(os.path.dirname(entry["path"]), 0o755)
         if entry["type"] == "file":
-            data = read(os.path.join(directory, "files", entry["path"].lstrip("/")))
+            data = read(os.path.join(directory, "files", entry["path"].lstrip("/")), limited=False)
             transaction.write(entry["path"], data, entry["mode"], (entry["uid"], entry["gid"]), follow=False)
         else:
             transaction.symlink(entry["path"], entry["target"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 __metaclass__ = type
 
 import os
+import socket
 
 from . import certificates, pki_tree, profiles
 from .errors import PkiError
@@ -331,11 +332,24 @@ def _names(tree):
 
 def _covers(sans, value):
     value = value.lower().rstrip(".")
+    address = _packed(value)
     for san in sans:
         name = san.partition(":")[2].lower()
+        if address and san.startswith("IP:") and _packed(name) == address:
+            return True
         if name == value or (name.startswith("*.") and san.startswith("DNS:") and value.partition(".")[2] == name[2:]):
             return True
     return False
+
+
+def _packed(text):
+    """Give an address as bytes, however it is written (2001:DB8:0::1, 2001:db8::1), or None for what is none."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            return socket.inet_pton(family, text)
+        except (OSError, ValueError):
+            continue
+    return None
 
 
 def _broken(severity, path, message, fix=_REISSUE):

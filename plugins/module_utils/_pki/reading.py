@@ -10,6 +10,7 @@ from __future__ import annotations
 __metaclass__ = type
 
 import errno
+import json
 import os
 import stat
 
@@ -21,6 +22,7 @@ try:
 except ImportError:  # reported by the module, which can look for another interpreter first
     HAS_YAML = False
 
+_LARGEST = 16 << 20
 _FIX = "Correct it, or restore it from a backup."
 
 _REASONS = {
@@ -44,11 +46,14 @@ def explain(error, path):
     return PkiError(reason, path=path, fix=fix)
 
 
-def read(path):
-    """Give the bytes of a file. Raises PkiError that names it when it cannot be read."""
+def read(path, limited=True):
+    """Give the bytes of a file. Raises PkiError that names it when it cannot be read.
+
+    limited: more than 16 MiB are refused, as no file of a cluster's configuration or trust has them.
+    """
     try:
         with open(path, "rb", opener=_open) as handle:
-            return handle.read()
+            return _bounded(handle, path) if limited else handle.read()
     except OSError as error:
         raise explain(error, path) from error
 
@@ -56,17 +61,27 @@ def read(path):
 def _open(path, flags):
     # A pipe among the files would be waited for until somebody writes to it.
     descriptor = os.open(path, flags | os.O_NONBLOCK)
-    if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         os.close(descriptor)
-        raise PkiError("is a pipe where a file is expected", path=path, fix="Move it away.")
+        raise PkiError("is a %s where a file is expected" % ("pipe" if stat.S_ISFIFO(mode) else "device"), path=path,
+                       fix="Move it away.")
     return descriptor
 
 
-def read_if_exists(path):
-    """Give the bytes of a file, or None where it does not exist. Raises PkiError for any other trouble."""
+def _bounded(handle, path):
+    data = handle.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise PkiError("is larger than %d MiB, which no file of its kind is" % (_LARGEST >> 20), path=path,
+                       fix="Move it away, or restore it from a backup.")
+    return data
+
+
+def read_if_exists(path, limited=True):
+    """Give the bytes of a file as read() does, or None where it does not exist. Raises PkiError for any other trouble."""
     try:
         with open(path, "rb", opener=_open) as handle:
-            return handle.read()
+            return _bounded(handle, path) if limited else handle.read()
     except FileNotFoundError:
         return None
     except NotADirectoryError:
@@ -75,14 +90,22 @@ def read_if_exists(path):
         raise explain(error, path) from error
 
 
-def load(text, path):
-    """Give a YAML document as Python data. text: str or bytes. Raises PkiError naming path, line and column."""
+def load(text, path, several=True):
+    """Give a YAML document as Python data: of several the first, as Kubernetes' components do (sigs.k8s.io/yaml).
+
+    text: str or bytes. several: more than one may be there. Raises PkiError naming path, line and column.
+    """
     if isinstance(text, bytes):
         text = decode(text, path)
     loader = None
     try:
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # libyaml's where it is built in: ten times faster
-        return loader.get_single_data()
+        # libyaml's where it is built in: ten times faster
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(without_tabs(text))
+        data = loader.get_data() if loader.check_data() else None
+        # What follows begins another document, or is no YAML.
+        if loader.check_data() and not several:
+            raise PkiError("holds several documents", path=path, fix="Put all of it into one.")
+        return data
     except yaml.YAMLError as error:
         raise not_yaml(error, path) from None
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
@@ -93,9 +116,23 @@ def load(text, path):
             loader.dispose()
 
 
-def load_mapping(text, path):
-    """Give a YAML document that has to be a mapping. Raises PkiError if it is anything else."""
-    data = load(text, path)
+def without_tabs(text):
+    """Give the text of a document with a blank for each tab, where it is JSON; of any other, and without tabs, the same.
+
+    YAML knows no tab between two values, and JSON none within one, so that every position stays and nothing changes its meaning.
+    """
+    if "\t" not in text or text.lstrip()[:1] != "{":
+        return text
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return text.replace("\t", " ")
+
+
+def load_mapping(text, path, several=True):
+    """Give a YAML document that has to be a mapping, as load() does. Raises PkiError if it is anything else."""
+    data = load(text, path, several)
     if not isinstance(data, dict):
         raise PkiError("is not a YAML mapping", path=path, fix=_FIX)
     return data

@@ -108,13 +108,17 @@ def _clocks(looks):
     offsets = {host: offset for host, offset in offsets.items() if offset is not None}
     found, named = [], set()
     if offsets:
-        middle = sorted(offsets.values())[len(offsets) // 2]
+        inner = sorted(offsets.values())[(len(offsets) - 1) // 2:len(offsets) // 2 + 1]
+        # Where one half of the nodes stands against the other, the controller decides who is right.
+        split = inner[-1] - inner[0] >= findings.CLOCK_ERROR_SECONDS
+        middle = 0.0 if split else inner[-1]
         for host, offset in sorted(offsets.items()):
             apart = offset - middle
             if abs(apart) >= findings.CLOCK_ERROR_SECONDS:
                 named.add(host)
-                found.append("The clock of %s is %s %s the other nodes'." % (
-                    host, findings.span(apart), "ahead of" if apart > 0 else "behind"))
+                found.append("The clock of %s is %s %s the %s." % (
+                    host, findings.span(apart), "ahead of" if apart > 0 else "behind",
+                    "controller's" if split else "other nodes'"))
         if abs(middle) >= findings.CLOCK_ERROR_SECONDS:
             named.update(offsets)
             found.append("The clocks of the nodes (%s) are %s %s the controller's (%s)." % (

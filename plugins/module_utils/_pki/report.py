@@ -90,7 +90,8 @@ def text(document, width=120):
             lines += _finding_lines(hosts, one, width)
     else:
         lines.append("Nothing is wrong on the nodes that answered." if document["unreachable"] else "Nothing is wrong.")
-    return "\n".join(lines).rstrip() + "\n"
+    # A file's name may hold what a terminal would obey, and line breaks.
+    return "\n".join(_clean(line) for line in lines).rstrip() + "\n"
 
 
 def headline(document):
@@ -106,7 +107,7 @@ def headline(document):
     if cluster["next"]:
         parts.append("next to end: %s on %s, %s" % (cluster["next"]["name"], cluster["next"]["node"],
                                                     residual(cluster["next"]["residual_seconds"])))
-    return ", ".join(parts) + " (as of %s)" % document["generated_at"]
+    return _clean(", ".join(parts) + " (as of %s)" % document["generated_at"])
 
 
 def counted(number, noun):

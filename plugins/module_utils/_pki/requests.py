@@ -244,7 +244,7 @@ def parse_policy(text, path):
     A rule that approves has to say who may ask whom for which name; what it leaves out is not allowed, except validity and key
     type. Raises PkiError for anything it does not know, so that a misspelt word never widens what is granted.
     """
-    document = yamltext.load_mapping(text, path)
+    document = yamltext.load_mapping(text, path, several=False)
     _known(document, {"version", "rules"}, "the policy", path)
     if document.get("version") != 1:
         raise _wrong("version has to be 1", path)

@@ -18,7 +18,6 @@ import os
 # Reading is certificates' part; its names are this room's, too.
 from .certificates import (
     KEY_FIX,
-    PEM,
     USAGES,
     UTC,
     Certificate,
@@ -28,6 +27,7 @@ from .certificates import (
     parse_certificate,
     parse_certificates,
     parse_der_certificate,
+    pem_blocks,
     private_block,
     private_key_digest,
     rsa_consistent,
@@ -173,14 +173,14 @@ def parse_private_key(data, path=None):
 def parse_public_keys(data, path=None):
     """Give every public key of a PEM file such as sa.pub, in order. Certificates and private keys count, too."""
     keys = []
-    for match in PEM.finditer(data):
+    for kind, block in pem_blocks(data):
         try:
-            if match.group(1) == b"CERTIFICATE":
-                keys.append(PublicKey(_x509.load_pem_x509_certificate(match.group(0)).public_key()))
-            elif match.group(1).endswith(b"PRIVATE KEY"):
-                keys.append(PublicKey(serialization.load_pem_private_key(match.group(0), password=None).public_key()))
-            elif match.group(1).endswith(b"PUBLIC KEY"):
-                keys.append(PublicKey(serialization.load_pem_public_key(match.group(0))))
+            if kind == b"CERTIFICATE":
+                keys.append(PublicKey(_x509.load_pem_x509_certificate(block).public_key()))
+            elif kind.endswith(b"PRIVATE KEY"):
+                keys.append(PublicKey(serialization.load_pem_private_key(block, password=None).public_key()))
+            elif kind.endswith(b"PUBLIC KEY"):
+                keys.append(PublicKey(serialization.load_pem_public_key(block)))
         except _UNREADABLE:
             raise PkiError("holds a damaged key", path=path, fix="Restore it from a backup.") from None
     if not keys:
@@ -190,7 +190,7 @@ def parse_public_keys(data, path=None):
 
 def parse_request(data, path=None):
     """Give the request of a PEM file. Raises PkiError when there is none, or it is not signed by its own key."""
-    block = next((m.group(0) for m in PEM.finditer(data) if m.group(1).endswith(b"CERTIFICATE REQUEST")), None)
+    block = next((block for kind, block in pem_blocks(data) if kind.endswith(b"CERTIFICATE REQUEST")), None)
     if block is None:
         raise PkiError(why_no_pem(data, "certificate request"), path=path, fix="Make the request again.")
     try:

@@ -15,7 +15,7 @@ import re
 from .errors import PkiError
 
 # Reading is a room of its own; its names are this room's, too.
-from .reading import HAS_YAML, decode, load, load_mapping, not_yaml
+from .reading import HAS_YAML, decode, load, load_mapping, not_yaml, without_tabs
 
 # Imported for those who use this room alone.
 __all__ = ("load_mapping",)
@@ -25,6 +25,7 @@ if HAS_YAML:
 
 # What readers of YAML 1.1 and 1.2 (Go's yaml.v2 and v3 among them) take for a plain string without doubt.
 _PLAIN = re.compile(r"(--)?[A-Za-z/_][A-Za-z0-9/_.=:+@-]*")
+_IN_FLOW = re.compile(r"\s*[],}]")
 _NOT_PLAIN = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _BY_HAND = "Correct it by hand."
@@ -92,7 +93,7 @@ class YamlText:
         # A block scalar's end mark lies behind its last line breaks, which have to stay.
         tail = self.text[start:end]
         tail = tail[len(tail.rstrip("\r\n")):] if node.style in ("|", ">") else ""
-        in_flow = self.text[end:end + 1] in (",", "]", "}")
+        in_flow = _IN_FLOW.match(self.text, end)
         self._change(start, end, _scalar(value, plain=not in_flow) + tail, place, expected)
 
     def insert(self, place, value):
@@ -150,10 +151,13 @@ class YamlText:
 
     def _root(self):
         # The pure Python parser: libyaml's marks count bytes in some versions.
+        loader = yaml.SafeLoader(without_tabs(self.text))
         try:
-            return yaml.compose(self.text, Loader=yaml.SafeLoader)
+            return loader.get_node() if loader.check_node() else None
         except yaml.YAMLError as error:
             raise not_yaml(error, self.path) from None
+        finally:
+            loader.dispose()
 
     def _descend(self, place):
         """Walk as far down a place as the document goes: gives the last node and how many steps were taken."""

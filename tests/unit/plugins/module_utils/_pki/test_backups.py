@@ -45,6 +45,14 @@ def test_the_default_set_is_everything_kubeadm_and_the_kubelet_keep(node):
     assert found <= everything
 
 
+def test_a_pipe_below_pki_is_passed_over(node):
+    expected = paths(node)
+    os.mkfifo(node.kubernetes("pki/agent.fifo"))
+    assert paths(node) == expected and make(node)[1]
+    with pytest.raises(PkiError, match="agent.fifo: .*is neither a file nor a symbolic link"):
+        files.create_backup([str(node.kubernetes("pki/agent.fifo"))], "backup", str(node.root.parent / "sets"))
+
+
 def test_a_set_is_made_once(node):
     assert make(node, check=True)[:2] == (None, True) and not (node.root.parent / "sets").exists()
     directory, changed, entries = make(node)

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import re
 import subprocess
 import sys
+import time
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import certificates, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import certificates, files, reading, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from cryptography import x509 as library
 from cryptography.hazmat.primitives import hashes, serialization
@@ -231,3 +233,41 @@ assert "cryptography" not in sys.modules
 """
     folder = certificates.__file__.rsplit("/", 1)[0]
     subprocess.run([sys.executable, "-c", script, folder, str(tmp_path)], check=True)
+
+
+_PATTERN = re.compile(b"-----BEGIN ([A-Z0-9 ]+)-----\\s.*?-----END \\1-----[^\\n]*\\n?", re.DOTALL)
+_PIECES = st.sampled_from([b"-----BEGIN A-----", b"-----END A-----", b"-----BEGIN B C-----", b"-----END B C-----", b"\n", b" ",
+                           b"x", b"-----", b"-", b"-----BEGIN A-----\nQQ==\n-----END A-----\n"])
+
+
+class TestPem:
+    @given(st.lists(_PIECES, max_size=12).map(b"".join))
+    @settings(deadline=None)
+    def test_the_blocks_are_what_the_pattern_finds(self, data):
+        assert certificates.pem_blocks(data) == [(match.group(1), match.group(0)) for match in _PATTERN.finditer(data)]
+
+    @pytest.mark.parametrize("line", [b"-----BEGIN A-----\n", b"-----END A-----\n", b"-----BEGIN A-----\n-----END B-----\n",
+                                      b"-----BEGIN A" * 2, b"-----BEGIN " + b"A" * 50 + b"\n"])
+    def test_no_file_takes_long(self, line):
+        """With the pattern alone 270 kB of such lines took 20 seconds."""
+        data = line * (1 << 20 >> len(line).bit_length())
+        before = time.process_time()
+        assert certificates.pem_blocks(data) == []
+        assert time.process_time() - before < 3
+
+    @pytest.mark.parametrize("limit", [None, 1 << 16])
+    def test_what_is_no_file_or_far_too_large_is_refused(self, tmp_path, limit, monkeypatch):
+        if limit is None:
+            with pytest.raises(PkiError, match="/dev/zero: is a device where a file is expected"):
+                reading.read("/dev/zero")
+            return
+        monkeypatch.setattr(reading, "_LARGEST", limit)
+        (tmp_path / "a").write_bytes(b"x" * limit)
+        assert len(reading.read(str(tmp_path / "a"))) == len(reading.read_if_exists(str(tmp_path / "a"))) == limit
+        (tmp_path / "a").write_bytes(b"x" * (limit + 1))
+        for read in (reading.read, reading.read_if_exists):
+            with pytest.raises(PkiError, match="is larger than"):
+                read(str(tmp_path / "a"))
+        backup = files.create_backup([str(tmp_path / "a")], "backup", str(tmp_path / "sets"))
+        (tmp_path / "a").unlink()
+        assert files.restore_backup(backup, state_dir=str(tmp_path / "state")) and (tmp_path / "a").stat().st_size == limit + 1

@@ -265,7 +265,9 @@ def test_the_control_plane_endpoint_has_to_be_named(node):
 
 @pytest.mark.parametrize("sans,value,covered", [
     (["DNS:a.example"], "A.example.", True), (["DNS:*.example"], "a.example", True), (["DNS:*.example"], "a.b.example", False),
-    (["IP:10.0.0.1"], "10.0.0.1", True), (["IP:10.0.0.1"], "10.0.0.11", False), ([], "a", False)])
+    (["IP:2001:db8::1"], "2001:DB8:0::0001", True), (["IP:2001:db8::1"], "2001:db8::2", False), (["IP:::1"], "a\0b", False),
+    (["DNS:2001:db8::1"], "2001:db8:0::1", False), (["IP:10.0.0.1"], "10.0.0.1", True),
+    (["IP:10.0.0.1"], "10.0.0.11", False), ([], "a", False)])
 def test_what_a_certificate_covers(sans, value, covered):
     assert findings._covers(sans, value) is covered
 

@@ -49,6 +49,23 @@ def test_it_is_seen_through_its_current_context():
     assert config.certificate_data is None
 
 
+def test_base64_may_have_line_breaks():
+    """Go's decoder passes over CR and LF, and over nothing else (encoding/base64)."""
+    text = TWO.replace("client-key-data: S0VZ", 'client-key-data: "S0\\r\\nVZ\\n"').replace(
+        "client-certificate-data: T0xE\n", "client-certificate-data: |\n      T0\n      xE\n")
+    config = Kubeconfig(text, "f")
+    assert (config.certificate_data, config.key_data) == (b"OLD", b"KEY")
+    assert config.with_client(b"NEW", b"KEY2").certificate_data == b"NEW"
+    with pytest.raises(PkiError, match="is not base64"):
+        Kubeconfig(TWO.replace("S0VZ", "S0 VZ"), "f")
+
+
+def test_of_several_documents_the_first_is_read():
+    config = Kubeconfig(TWO + "---\n" + TWO.replace("current-context: second", "current-context: first"), "f")
+    assert config.user == "b"
+    assert bytes(config.with_server("https://x:1")).decode().endswith(TWO.partition("current-context: second")[2])
+
+
 def test_edits_change_their_lines_only():
     config = Kubeconfig(TWO, "f")
     for edited, line in ((config.with_client(b"NEW", b"KEY2"), "client-"), (config.with_ca(b"CA2"), "certificate-authority-data"),

@@ -140,6 +140,11 @@ def test_a_component_is_known_by_its_pod_s_name(name, namespace, component):
     assert manifests.parse_manifest(text.encode(), "/m").component == component
 
 
+@pytest.mark.parametrize("after", ["---\n", "---\nkind: ConfigMap\n"])
+def test_the_kubelet_takes_the_first_document(after):
+    assert manifests.parse_manifest((POD + after).encode(), "/m").flags["--advertise-address"] == "10.0.0.1"
+
+
 def test_what_a_label_of_one_s_own_says_stays(tmp_path):
     text = POD.replace("component: kube-apiserver", "component: balancer").replace("name: kube-apiserver", "name: haproxy")
     assert manifests.parse_manifest(text.encode(), "/m").component == "balancer"

@@ -168,6 +168,16 @@ def test_one_node_whose_clock_differs_is_named():
     assert plan["steps"] == []
 
 
+@pytest.mark.parametrize("offset,word", [(7200.0, "2 hours ahead of"), (-7200.0, "2 hours behind")])
+@pytest.mark.parametrize("wrong", ["cp1", "cp2"])
+def test_of_two_nodes_that_disagree_the_controller_says_who_is_wrong(offset, word, wrong):
+    looks = {host: plane(clock=NOW + offset * (host == wrong), offset=offset * (host == wrong)) for host in ("cp1", "cp2")}
+    plan = decide(looks)
+    right = "cp1" if wrong == "cp2" else "cp2"
+    assert "The clock of %s is %s the controller's." % (wrong, word) in plan["refusal"]
+    assert "The clock of " + right not in plan["refusal"] and "The clocks of the nodes" not in plan["refusal"]
+
+
 def test_nodes_that_agree_with_each_other_and_not_with_the_controller():
     plan = decide(three(clock=NOW + 4000 * 86400, offset=4000 * 86400.0))
     assert "The clocks of the nodes" in plan["refusal"]

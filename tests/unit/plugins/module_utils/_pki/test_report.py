@@ -261,6 +261,18 @@ def test_every_value_is_escaped(nodes):
     assert "script" not in parsed.seen and any(EVIL in text for text in parsed.text)
 
 
+def test_a_terminal_obeys_nothing_of_the_report(nodes):
+    """A file's name below pki may hold anything but a slash."""
+    evil = "pki/\x1b[2Jevil\r\n.crt"
+    row_of(nodes, "cp1", "apiserver").update(name=evil, ca=evil, problem=evil)
+    nodes["cp1"]["findings"] = [{"severity": "error", "code": evil, "name": evil, "path": evil, "message": evil, "fix": evil}]
+    row_of(nodes, "cp1", "admin.conf").update(residual_seconds=-5, name=evil)
+    document = report.build(nodes, {evil: evil})
+    for shown in (report.text(document), report.headline(document)):
+        assert "evil" in shown and not set(shown) & {"\x1b", "\r"}
+    assert "?[2Jevil??.crt" in report.text(document)
+
+
 def test_what_does_not_have_to_be_there_is_not_told_as_missing(nodes):
     row = row_of(nodes, "cp1", "admin.conf")
     row.update(status="missing", not_after=None, residual_seconds=None)

@@ -336,6 +336,11 @@ def user_policy(text=POLICY):
     return requests.parse_policy(text, "policy.yml")
 
 
+def test_a_second_document_of_a_policy_is_not_passed_over():
+    with pytest.raises(PkiError, match="holds several documents"):
+        requests.parse_policy("version: 1\nrules: [{name: a, deny: {}}]\n---\nversion: 1\n", "policy.yml")
+
+
 @pytest.mark.parametrize(("arguments", "action", "words"), [
     ({"common_name": "dev-1", "organizations": ["dev", "team-x"], "seconds": 86400}, "approve", "allows"),
     ({"common_name": "dev-1", "requester": "ci-7", "seconds": 600}, "approve", "allows"),

@@ -109,6 +109,23 @@ class TestSign:
         assert verify(tmp_path, x509.sign_leaf(SERVER, LEAF_KEY, ca, key, 1), [ca], "any", ())
 
 
+@pytest.mark.parametrize("options", [
+    ["-sha256"], ["-sha384", "-sigopt", "rsa_pss_saltlen:20"], ["-sha512", "-sigopt", "rsa_mgf1_md:sha256"],
+    ["-sha1", "-sigopt", "rsa_pss_saltlen:20"]])
+def test_pss_signatures_are_verified(tmp_path, options):
+    """RSASSA-PSS (RFC 4055), as some companies' authorities sign; the last one has all parameters at their defaults."""
+    ca_key, stranger = x509.generate_key("rsa-2048"), x509.generate_key("rsa-2048")
+    (tmp_path / "k").write_bytes(ca_key.pem)
+    made = openssl("req", "-x509", "-new", "-key", str(tmp_path / "k"), "-subj", "/CN=ca", "-days", "9", "-sigopt",
+                   "rsa_padding_mode:pss", *options).stdout
+    ca = x509.parse_certificate(made)
+    assert ca.signed_by(ca) and not ca.signed_by(x509.build_ca("ca", stranger, 9))
+    altered = bytearray(ca.der)
+    altered[-3] ^= 1
+    assert not x509.parse_der_certificate(bytes(altered)).signed_by(ca)
+    assert x509.sign_leaf(SERVER, LEAF_KEY, ca, ca_key, 5).signed_by(ca)
+
+
 class TestProfileOf:
     def test_a_renewal_says_the_same(self):
         again = x509.sign_leaf(x509.Profile.of(LEAF), x509.generate_key("ecdsa-p384"), CA, CA_KEY, 10)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 import yaml
@@ -49,6 +50,38 @@ spec:
   hostNetwork: true
 status: {}
 """
+
+
+@pytest.mark.parametrize("after", ["---\n", "---\nother: [1\n", "...\n---\nother: 1\n", "---\n# nothing\n---\n"])
+def test_of_several_documents_the_first_is_read_and_edited(after):
+    """As the kubelet does; what comes behind stays as it is."""
+    assert load_mapping("---\n" + POD + after, "f") == load_mapping(POD, "f")
+    document = YamlText("---\n" + POD + after, "f")
+    document.set(("metadata", "name"), "etcd2")
+    document.set(("spec", "containers", 0, "x"), "y")
+    document.insert(("spec", "containers", 0, "command", 3), "--z")
+    assert document.text.endswith("status: {}\n" + after) and document.get(("metadata", "name")) == "etcd2"
+
+
+def test_what_follows_without_a_beginning_is_refused():
+    with pytest.raises(PkiError, match="is not YAML"):
+        load_mapping("{a: b}\nc\n", "f")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_json_with_tabs_is_read_and_edited(fast, monkeypatch):
+    if not fast:
+        monkeypatch.delattr(yaml, "CSafeLoader", raising=False)
+    tree = yaml.safe_load(POD)
+    text = json.dumps(tree, indent="\t")
+    document = YamlText(text, "f")
+    assert document.data == tree
+    document.set(("metadata", "annotations", "a"), "b\tc")
+    document.set(("metadata", "name"), "etcd2")
+    document.insert(("spec", "containers", 0, "command", 3), "--z")
+    tree["metadata"].update(name="etcd2", annotations=dict(tree["metadata"]["annotations"], a="b\tc"))
+    tree["spec"]["containers"][0]["command"].append("--z")
+    assert json.loads(document.text) == tree and "\n\t\t" in document.text
 
 
 def places(data, prefix=()):
