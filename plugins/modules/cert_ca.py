@@ -225,6 +225,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     own_ca,
     pki_tree,
     successors,
+    transactions,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -345,7 +346,7 @@ def _present(module, options):
     if bool(options["parent_path"]) != bool(options["parent_key_path"]):
         raise PkiError("parent_path and parent_key_path belong together", fix="Give both, or neither.")
     if not module.check_mode:
-        files.Transaction.recover(own_ca.JOB, options["state_dir"])
+        transactions.Transaction.recover(own_ca.JOB, options["state_dir"])
     wanted = own_ca.OwnAuthority(options["path"], options["key_path"], options["parent_path"], options["parent_key_path"])
     action, certificate, write = wanted.ensure(
         options["common_name"], options["organizations"], options["ca_days"], options["key_type"], options["renew_below_days"],

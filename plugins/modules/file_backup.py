@@ -126,7 +126,7 @@ seconds:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files, manifests, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files, manifests, pki_tree, transactions
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
 # A component may take a served pair up by itself, and whether it has can be seen.
@@ -144,7 +144,7 @@ def work(module):
     with files.lock(options["state_dir"]):
         # A renewal that was killed while it wrote: what it would finish later must not undo this.
         for job in ("leaves", "restore"):
-            files.Transaction.recover(job, options["state_dir"])
+            transactions.Transaction.recover(job, options["state_dir"])
         return act(options, False)
 
 

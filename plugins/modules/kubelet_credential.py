@@ -236,6 +236,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_service,
     pki_tree,
     restarts,
+    transactions,
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
@@ -247,7 +248,7 @@ def requested(module):
     options = module.params
     with files.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
-            files.Transaction.recover(kubelet_files.JOB, options["state_dir"])
+            transactions.Transaction.recover(kubelet_files.JOB, options["state_dir"])
         layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
         ask = (lambda config, pair: kubelet_credential.refusal(config, pair, layout.node_name)) if options["ask_server"] else None
         result = kubelet_credential.examine(layout, options["renew_below_days"], options["force"], options["state_dir"], ask)
@@ -301,7 +302,7 @@ def installed(module):
     state_dir = options["state_dir"]
     with files.lock(state_dir, check=module.check_mode):
         if not module.check_mode:
-            files.Transaction.recover(kubelet_files.JOB, state_dir)
+            transactions.Transaction.recover(kubelet_files.JOB, state_dir)
         layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
         installation, user = _prepared(layout, options)
         before = kubelet_credential.certificate_in_use(layout)

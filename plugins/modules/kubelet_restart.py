@@ -81,6 +81,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_service,
     pki_tree,
     restarts,
+    transactions,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
@@ -90,7 +91,7 @@ def restart(module):
     options = module.params
     with files.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
-            files.Transaction.recover(kubelet_files.JOB, options["state_dir"])
+            transactions.Transaction.recover(kubelet_files.JOB, options["state_dir"])
         layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
         due = not options["due_only"] or files.Journal(restarts.KUBELET, options["state_dir"]).load() is not None
         result = {"changed": due, "node": layout.node_name}

@@ -164,6 +164,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_serving,
     pki_tree,
     restarts,
+    transactions,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -190,7 +191,7 @@ def requested(module):
     options = module.params
     with files.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
-            files.Transaction.recover(kubelet_files.JOB, options["state_dir"])
+            transactions.Transaction.recover(kubelet_files.JOB, options["state_dir"])
         layout = _layout(options)
         api, sans = _node(module, layout)
         result = kubelet_serving.examine(layout, options["mode"], sans, options["renew_below_days"], options["force"],
@@ -212,7 +213,7 @@ def installed(module):
     options, state_dir = module.params, module.params["state_dir"]
     with files.lock(state_dir, check=module.check_mode):
         if not module.check_mode:
-            files.Transaction.recover(kubelet_files.JOB, state_dir)
+            transactions.Transaction.recover(kubelet_files.JOB, state_dir)
         layout = _layout(options)
         certificate = key = None
         api = kubelet_serving.connect(layout)

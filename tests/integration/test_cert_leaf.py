@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files, pki_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = throwaway.Cluster(leaf_days=365.5)
@@ -191,7 +191,7 @@ def test_a_kill_at_any_write_is_healed_by_a_rerun(tmp_path):
         assert changed in ([], wish["names"]), "point %d" % point
         assert not [path for path in (tmp_path / "node").rglob(".*.kubepki-*") if "backups" not in str(path)]
         for directory in files.list_backups(str(tmp_path / "node" / "backups")):
-            files.read_backup(directory)
+            backups.read_backup(directory)
     assert seen == {"undone", "finished"}
 
 

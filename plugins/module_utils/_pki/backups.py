@@ -7,11 +7,16 @@ from __future__ import annotations
 __metaclass__ = type
 
 import datetime
+import json
 import os
+import stat
 
-from . import files
+from . import files, transactions
 from .errors import PkiError
 
+# What a set's manifest holds of each kind of entry, beside its path.
+_FILED = {"mode": int, "uid": int, "gid": int}
+_RECORDED = {"file": dict(_FILED, sha256=str), "symlink": dict(_FILED, target=str), "absent": {}}
 # A set of what a restore replaced; "latest" never means one, or two restores in a row would undo each other.
 BEFORE_RESTORE = "before-restore"
 
@@ -59,7 +64,7 @@ def expand(paths):
 
 def same(directory, paths):
     """Tell whether a set holds exactly these paths as they are now."""
-    plan = files.plan_restore(directory)
+    plan = plan_restore(directory)
     return sorted(entry["path"] for entry, _differs in plan) == sorted(paths) and not any(differs for _entry, differs in plan)
 
 
@@ -85,7 +90,7 @@ def listing(backup_dir=files.BACKUP_DIR):
         row = {"name": os.path.basename(directory), "path": directory, "job": None, "created_at": None, "entries": 0,
                "usable": True, "problem": None}
         try:
-            document = files.read_backup(directory)
+            document = read_backup(directory)
             row.update(job=document.get("job"), created_at=document.get("created_at"), entries=len(document["entries"]))
         except PkiError as error:
             row.update(usable=False, problem=str(error))
@@ -140,7 +145,7 @@ def restore(directory, paths=None, backup_dir=files.BACKUP_DIR, state_dir=files.
     Gives (changed paths, directory of the new set or None, entries considered). Raises PkiError with nothing changed: the
     set is damaged, or holds none of the paths.
     """
-    plan = files.plan_restore(directory)
+    plan = plan_restore(directory)
     if paths:
         plan = [(entry, differs) for entry, differs in plan if any(_at_or_below(entry["path"], path) for path in paths)]
         if not plan:
@@ -151,8 +156,93 @@ def restore(directory, paths=None, backup_dir=files.BACKUP_DIR, state_dir=files.
         return changing, None, len(plan)
     # keep=0: the set that is being restored may be the oldest one.
     before = files.create_backup(changing, BEFORE_RESTORE, backup_dir, keep=0)
-    return files.restore_backup(directory, set(changing), state_dir), before, len(plan)
+    return restore_backup(directory, set(changing), state_dir), before, len(plan)
 
 
 def _at_or_below(path, parent):
     return path == parent.rstrip("/") or path.startswith(parent.rstrip("/") + "/")
+
+
+def read_backup(directory):
+    """Give a set's manifest after checking every file in it against its checksum. Raises PkiError if one differs."""
+    path = os.path.join(directory, "manifest.json")
+    try:
+        document = json.loads(files.read(path, limited=False).decode("utf-8"))
+        entries = document["entries"]
+        kinds = {entry["type"] for entry in entries}
+        if kinds <= set(_RECORDED) and not all(map(_complete, entries)):
+            raise ValueError("incomplete")
+    except (ValueError, KeyError, TypeError) as error:
+        raise PkiError("the manifest of this backup set is damaged", path=path, fix="Choose another set.") from error
+    if not kinds <= set(_RECORDED):
+        raise PkiError("the manifest of this backup set is of a newer kind", path=path, fix="Use a newer kubepki.")
+    for entry in entries:
+        if entry["type"] == "file":
+            copy = os.path.join(directory, "files", entry["path"].lstrip("/"))
+            data = files.read_if_exists(copy, limited=False)
+            if data is None:
+                raise PkiError("the copy is gone from the backup set", path=copy, fix="Choose another set: this one is damaged.")
+            if files.sha256(data) != entry["sha256"]:
+                raise PkiError("the copy in the backup set does not match its checksum", path=copy,
+                               fix="Choose another set: this one is damaged.")
+    return document
+
+
+def _complete(entry):
+    return (os.path.isabs(entry["path"]) and os.path.normpath(entry["path"]) == entry["path"]
+            and all(isinstance(entry[key], kind) for key, kind in _RECORDED[entry["type"]].items()))
+
+
+def plan_restore(directory, paths=None):
+    """Compare a backup set with the node: gives [(entry, differs)] for every entry (or those in paths).
+
+    An entry differs when content, type, link target, mode or owner is not what the set recorded.
+    """
+    plan = []
+    for entry in read_backup(directory)["entries"]:
+        if paths is None or entry["path"] in paths:
+            plan.append((entry, _differs(entry)))
+    return plan
+
+
+def _differs(entry):
+    path = entry["path"]
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return entry["type"] != "absent"
+    if entry["type"] == "absent":
+        return True
+    if entry["type"] == "symlink":
+        return not stat.S_ISLNK(status.st_mode) or os.readlink(path) != entry["target"]
+    if not stat.S_ISREG(status.st_mode):
+        return True
+    return ((stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != (entry["mode"], entry["uid"], entry["gid"])
+            or files.sha256(files.read(path, limited=False)) != entry["sha256"])
+
+
+def restore_backup(directory, paths=None, state_dir=files.STATE_DIR):
+    """Put back what a backup set holds (all, or the given paths) and give the paths that changed.
+
+    Files and links that are as recorded stay untouched; what was absent is removed. All files change
+    in one Transaction named "restore"; Transaction.recover("restore") finishes one that was killed.
+    """
+    changes = [entry for entry, differs in plan_restore(directory, paths) if differs]
+    transaction = transactions.Transaction("restore", state_dir)
+    for entry in changes:
+        # A set made through a link to a directory (pki -> elsewhere) holds its files under both names.
+        home, name = os.path.split(entry["path"])
+        if os.path.join(os.path.realpath(home), name) in transaction.paths():
+            continue
+        entry = dict(entry, path=os.path.join(os.path.realpath(home), name))
+        if entry["type"] == "absent":
+            transaction.remove(entry["path"])
+            continue
+        files.make_directory(os.path.dirname(entry["path"]), 0o755)
+        if entry["type"] == "file":
+            data = files.read(os.path.join(directory, "files", entry["path"].lstrip("/")), limited=False)
+            transaction.write(entry["path"], data, entry["mode"], (entry["uid"], entry["gid"]), follow=False)
+        else:
+            transaction.symlink(entry["path"], entry["target"])
+    transaction.commit()
+    return [entry["path"] for entry in changes]

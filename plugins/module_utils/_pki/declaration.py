@@ -13,7 +13,7 @@ import json
 import os
 import re
 
-from . import authorities, files, kubeconfig, manifest_edits, pki_tree, profiles, restarts, rotation, x509
+from . import authorities, files, kubeconfig, manifest_edits, pki_tree, profiles, restarts, rotation, transactions, x509
 from .authorities import NEXT, PREVIOUS, places, signing_flags, signing_path, trust_kubeconfigs
 from .errors import PkiError
 
@@ -389,7 +389,7 @@ def apply(layout, declaration, job, state_dir=files.STATE_DIR, backup_dir=files.
     if not declaration.changed:
         return None
     backup = files.create_backup(list(declaration.writes) + declaration.removals, job, backup_dir, backup_keep)
-    transaction = files.Transaction(authorities.JOB, state_dir)
+    transaction = transactions.Transaction(authorities.JOB, state_dir)
     for path, (data, mode) in declaration.writes.items():
         files.make_directory(os.path.dirname(path))
         transaction.write(path, data, None if os.path.lexists(path) else mode)
@@ -416,6 +416,6 @@ def remove_empty(layout):
 
 def recover(layout, state_dir=files.STATE_DIR):
     """Finish or undo what a killed run left on this node. Gives "nothing", "undone" or "finished"."""
-    found = files.Transaction.recover(authorities.JOB, state_dir)
+    found = transactions.Transaction.recover(authorities.JOB, state_dir)
     remove_empty(layout)
     return found

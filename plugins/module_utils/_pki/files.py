@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Atomic and durable writes, transactions over several files, backup sets with checksums, the journal.
+"""Atomic and durable writes, backup sets with checksums, the journal.
 
 Everything here survives a kill or a power cut at any instruction: a file is either the old one or the new
 one, and whatever was begun is found in the journal by the next run.
@@ -31,7 +31,7 @@ STATE_DIR = "/var/lib/kubepki"
 BACKUP_DIR = "/var/lib/kubepki/backups"
 
 # Dotfiles: the kubelet reads every other name in its manifest directory (pkg/kubelet/config/file_linux.go).
-_TEMPORARY = ".%s.kubepki-%s"
+TEMPORARY = ".%s.kubepki-%s"
 
 
 def sha256(data):
@@ -102,7 +102,7 @@ def stage(path, data, mode=None, owner=None, suffix=None):
     Raises PkiError and leaves nothing behind when the file cannot be written completely.
     """
     directory, name = os.path.split(path)
-    temporary = os.path.join(directory, _TEMPORARY % (name, suffix or os.urandom(4).hex()))
+    temporary = os.path.join(directory, TEMPORARY % (name, suffix or os.urandom(4).hex()))
     mode, owner = _attributes(path, mode, owner)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -147,7 +147,7 @@ def write(path, data, mode=None, owner=None):
 def write_symlink(path, target):
     """Point the symbolic link `path` to target, atomically (kubelet: certificate_store.go updates it so)."""
     directory, name = os.path.split(path)
-    temporary = os.path.join(directory, _TEMPORARY % (name, os.urandom(4).hex()))
+    temporary = os.path.join(directory, TEMPORARY % (name, os.urandom(4).hex()))
     try:
         os.symlink(target, temporary)
         os.rename(temporary, path)
@@ -249,7 +249,7 @@ class Journal:
 
     def sweep(self):
         """Remove what a run that was killed while it recorded something left beside the journal."""
-        prefix = _TEMPORARY % (os.path.basename(self.path), "")
+        prefix = TEMPORARY % (os.path.basename(self.path), "")
         with contextlib.suppress(OSError):
             for name in os.listdir(self.directory):
                 if name.startswith(prefix):
@@ -260,190 +260,6 @@ class Journal:
         remove(self.path)
 
 
-class Transaction:
-    """Several files that change together: after a crash, recover() makes all of them new or leaves all old.
-
-    The new contents are first written beside their targets; when all are durable the journal is told to
-    commit, and the renames follow within microseconds of one another. A certificate and its key are thus
-    never both old-and-new for longer than two renames, and a crash between the two is healed by recover().
-    """
-
-    def __init__(self, name, state_dir=STATE_DIR):
-        self._journal = Journal(name, state_dir)
-        self._changes = []
-
-    def write(self, path, data, mode=None, owner=None, follow=True):
-        """Plan new bytes for path (mode and owner as in stage()). follow: a symbolic link stays, and what it names changes."""
-        self._changes.append({"path": os.path.realpath(path) if follow else path, "data": data, "mode": mode, "owner": owner})
-
-    def symlink(self, path, target):
-        """Plan that path becomes a symbolic link to target."""
-        self._changes.append({"path": path, "target": target})
-
-    def remove(self, path):
-        """Plan that path, a file or a symbolic link, goes. It may be gone already."""
-        self._changes.append({"path": path, "remove": True})
-
-    def paths(self):
-        """Give the paths planned so far."""
-        return [change["path"] for change in self._changes]
-
-    def commit(self):
-        """Make all planned changes. Raises PkiError with nothing changed when any of them cannot be made."""
-        if not self._changes:
-            return
-        before = [_snapshot(change["path"]) for change in self._changes]
-        # The temporary names are recorded before they exist, so that a crash while staging leaves no litter.
-        token = os.urandom(4).hex()
-        entries = [_entry(change, token) for change in self._changes]
-        self._journal.save({"state": "staging", "entries": entries})
-        try:
-            _stage_all(self._changes, entries, token)
-            self._journal.save({"state": "commit", "entries": entries})
-        except PkiError:
-            # What cannot be cleared now (the file system went read-only) stays in the journal for the next run.
-            with contextlib.suppress(PkiError):
-                _discard(entries)
-                self._journal.clear()
-            raise
-        done = []
-        try:
-            _finish(entries, done)
-        except PkiError:
-            # An immutable file, a file that is a mount point: only the rename itself shows it.
-            self._put_back(entries, dict(zip(done, before)))
-            raise
-        self._journal.clear()
-        self._changes = []
-
-    def _put_back(self, entries, before):
-        """Undo the first renames of a commit as carefully as they were made. before: {path: its snapshot}."""
-        token = os.urandom(4).hex()
-        changes = [dict(snapshot, path=path) for path, snapshot in before.items()]
-        undo = [_entry(change, token) for change in changes]
-        _stage_all(changes, undo, token)
-        self._journal.save({"state": "commit", "entries": undo, "discard": entries})
-        _finish(undo, [])
-        _discard(entries)
-        self._journal.clear()
-
-    @classmethod
-    def recover(cls, name, state_dir=STATE_DIR):
-        """Finish or undo what killed runs left: gives "nothing", "undone" or "finished". Raises PkiError.
-
-        Also what another job left: finished after this one, it would put its old bytes over what this one writes.
-        """
-        found = {cls._recover_one(each, state_dir) for each in [name] + _interrupted(name, state_dir)}
-        return next((how for how in ("finished", "undone") if how in found), "nothing")
-
-    @classmethod
-    def _recover_one(cls, name, state_dir):
-        journal = Journal(name, state_dir)
-        journal.sweep()
-        record = journal.load()
-        if record is None:
-            return "nothing"
-        entries = record.get("entries")
-        if not isinstance(entries, list) or not all(map(_sound, entries)):
-            raise PkiError("the journal is damaged", path=journal.path,
-                           fix="Compare the files it concerns with the newest backup set, then remove it.")
-        if record.get("state") == "commit":
-            _finish(entries, [])
-            _discard(record.get("discard", []))
-            journal.clear()
-            return "finished"
-        _discard(entries)
-        journal.clear()
-        return "undone"
-
-
-def _sound(entry):
-    """Tell whether an entry of a transaction's journal can be finished or undone."""
-    return (isinstance(entry, dict) and isinstance(entry.get("path"), str)
-            and (bool(entry.get("remove")) or isinstance(entry.get("staged"), str)))
-
-
-def _interrupted(name, state_dir):
-    """Give the jobs, but for the one named, whose journal holds a transaction; a damaged one is for its own job to refuse."""
-    found = []
-    with contextlib.suppress(OSError):
-        for file_name in sorted(os.listdir(os.path.join(state_dir, "journal"))):
-            job, ending = os.path.splitext(file_name)
-            if ending == ".json" and not job.startswith(".") and job != name:
-                with contextlib.suppress(PkiError):
-                    record = Journal(job, state_dir).load() or {}
-                    if record.get("state") in ("staging", "commit") and isinstance(record.get("entries"), list) \
-                            and all(map(_sound, record["entries"])):
-                        found.append(job)
-    return found
-
-
-def _entry(change, token):
-    directory, name = os.path.split(change["path"])
-    entry = {"path": change["path"]}
-    if "remove" in change:
-        return dict(entry, remove=True)
-    entry["staged"] = os.path.join(directory, _TEMPORARY % (name, token))
-    if "target" in change:
-        return dict(entry, target=change["target"])
-    return dict(entry, sha256=sha256(change["data"]))
-
-
-def _snapshot(path):
-    """Give the change that would put a path back as it is now, without its path."""
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return {"remove": True}
-    if stat.S_ISLNK(status.st_mode):
-        return {"target": os.readlink(path)}
-    if stat.S_ISREG(status.st_mode):
-        return {"data": read(path, limited=False), "mode": stat.S_IMODE(status.st_mode), "owner": (status.st_uid, status.st_gid)}
-    raise PkiError("is a directory or a special file where a file is expected", path=path, fix="Move it away.")
-
-
-def _stage_all(changes, entries, token):
-    for change, entry in zip(changes, entries):
-        if "target" in change:
-            try:
-                os.symlink(change["target"], entry["staged"])
-            except OSError as error:
-                raise explain(error, change["path"]) from error
-        elif "data" in change:
-            stage(change["path"], change["data"], change["mode"], change["owner"], suffix=token)
-
-
-def _discard(entries):
-    for entry in entries:
-        # A read-only file system refuses to remove even what is not there.
-        if "staged" in entry and os.path.lexists(entry["staged"]):
-            try:
-                os.unlink(entry["staged"])
-            except OSError as error:
-                raise explain(error, entry["staged"]) from error
-
-
-def _finish(entries, done):
-    """Make the renames and removals; done takes the paths of those that were made, in order."""
-    for entry in entries:
-        try:
-            if entry.get("remove"):
-                os.unlink(entry["path"])
-            else:
-                os.rename(entry["staged"], entry["path"])
-        except FileNotFoundError:
-            # Done before the crash; anything else in its place is somebody's later change, which stays.
-            pass
-        except OSError as error:
-            raise explain(error, entry["path"]) from error
-        done.append(entry["path"])
-    for directory in sorted({os.path.dirname(entry["path"]) for entry in entries}):
-        sync_directory(directory)
-
-
-# What a set's manifest holds of each kind of entry, beside its path.
-_FILED = {"mode": int, "uid": int, "gid": int}
-_RECORDED = {"file": dict(_FILED, sha256=str), "symlink": dict(_FILED, target=str), "absent": {}}
 _SET_NAME = re.compile(r"^\d{8}T\d{6}\.\d{6}Z-[a-z0-9-]+$")
 
 
@@ -523,88 +339,3 @@ def list_backups(backup_dir=BACKUP_DIR):
     except OSError as error:
         raise explain(error, backup_dir) from error
     return [os.path.join(backup_dir, name) for name in sorted(names) if _SET_NAME.match(name)]
-
-
-def read_backup(directory):
-    """Give a set's manifest after checking every file in it against its checksum. Raises PkiError if one differs."""
-    path = os.path.join(directory, "manifest.json")
-    try:
-        document = json.loads(read(path, limited=False).decode("utf-8"))
-        entries = document["entries"]
-        kinds = {entry["type"] for entry in entries}
-        if kinds <= set(_RECORDED) and not all(map(_complete, entries)):
-            raise ValueError("incomplete")
-    except (ValueError, KeyError, TypeError) as error:
-        raise PkiError("the manifest of this backup set is damaged", path=path, fix="Choose another set.") from error
-    if not kinds <= set(_RECORDED):
-        raise PkiError("the manifest of this backup set is of a newer kind", path=path, fix="Use a newer kubepki.")
-    for entry in entries:
-        if entry["type"] == "file":
-            copy = os.path.join(directory, "files", entry["path"].lstrip("/"))
-            data = read_if_exists(copy, limited=False)
-            if data is None:
-                raise PkiError("the copy is gone from the backup set", path=copy, fix="Choose another set: this one is damaged.")
-            if sha256(data) != entry["sha256"]:
-                raise PkiError("the copy in the backup set does not match its checksum", path=copy,
-                               fix="Choose another set: this one is damaged.")
-    return document
-
-
-def _complete(entry):
-    return (os.path.isabs(entry["path"]) and os.path.normpath(entry["path"]) == entry["path"]
-            and all(isinstance(entry[key], kind) for key, kind in _RECORDED[entry["type"]].items()))
-
-
-def plan_restore(directory, paths=None):
-    """Compare a backup set with the node: gives [(entry, differs)] for every entry (or those in paths).
-
-    An entry differs when content, type, link target, mode or owner is not what the set recorded.
-    """
-    plan = []
-    for entry in read_backup(directory)["entries"]:
-        if paths is None or entry["path"] in paths:
-            plan.append((entry, _differs(entry)))
-    return plan
-
-
-def _differs(entry):
-    path = entry["path"]
-    try:
-        status = os.lstat(path)
-    except OSError:
-        return entry["type"] != "absent"
-    if entry["type"] == "absent":
-        return True
-    if entry["type"] == "symlink":
-        return not stat.S_ISLNK(status.st_mode) or os.readlink(path) != entry["target"]
-    if not stat.S_ISREG(status.st_mode):
-        return True
-    return ((stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != (entry["mode"], entry["uid"], entry["gid"])
-            or sha256(read(path, limited=False)) != entry["sha256"])
-
-
-def restore_backup(directory, paths=None, state_dir=STATE_DIR):
-    """Put back what a backup set holds (all, or the given paths) and give the paths that changed.
-
-    Files and links that are as recorded stay untouched; what was absent is removed. All files change
-    in one Transaction named "restore"; Transaction.recover("restore") finishes one that was killed.
-    """
-    changes = [entry for entry, differs in plan_restore(directory, paths) if differs]
-    transaction = Transaction("restore", state_dir)
-    for entry in changes:
-        # A set made through a link to a directory (pki -> elsewhere) holds its files under both names.
-        home, name = os.path.split(entry["path"])
-        if os.path.join(os.path.realpath(home), name) in transaction.paths():
-            continue
-        entry = dict(entry, path=os.path.join(os.path.realpath(home), name))
-        if entry["type"] == "absent":
-            transaction.remove(entry["path"])
-            continue
-        make_directory(os.path.dirname(entry["path"]), 0o755)
-        if entry["type"] == "file":
-            data = read(os.path.join(directory, "files", entry["path"].lstrip("/")), limited=False)
-            transaction.write(entry["path"], data, entry["mode"], (entry["uid"], entry["gid"]), follow=False)
-        else:
-            transaction.symlink(entry["path"], entry["target"])
-    transaction.commit()
-    return [entry["path"] for entry in changes]

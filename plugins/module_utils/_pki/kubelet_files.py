@@ -15,7 +15,7 @@ import os
 import re
 import time
 
-from . import files, kubeconfig, restarts, x509
+from . import files, kubeconfig, restarts, transactions, x509
 from .errors import PkiError
 
 NODE_PREFIX = "system:node:"
@@ -116,7 +116,7 @@ def carry_out(changes, current, state_dir=files.STATE_DIR, backup_dir=files.BACK
     paths = [change["path"] for change in changes]
     backed_up = paths + ([os.path.realpath(current)] if os.path.exists(current) else [])
     backup = files.create_backup(backed_up, _BACKUP_JOB, backup_dir, backup_keep)
-    transaction = files.Transaction(JOB, state_dir)
+    transaction = transactions.Transaction(JOB, state_dir)
     for change in changes:
         if "target" in change:
             transaction.symlink(change["path"], change["target"])

@@ -17,7 +17,7 @@ import ipaddress
 import os
 import threading
 
-from . import external, files, kubeconfig, processes, profiles, x509
+from . import external, files, kubeconfig, processes, profiles, transactions, x509
 from .errors import PkiError
 from .pki_tree import split_host_port
 
@@ -798,7 +798,7 @@ def apply(writes, state_dir=files.STATE_DIR, backup_dir=files.BACKUP_DIR, keep=5
     """
     if not writes.files:
         return None
-    transaction = files.Transaction(JOB, state_dir)
+    transaction = transactions.Transaction(JOB, state_dir)
     for path, (data, mode, owner) in writes.files.items():
         transaction.write(path, data, mode, owner)
     for path, target in writes.links.items():
@@ -926,7 +926,7 @@ def run(settings, find, check=False, state_dir=files.STATE_DIR, backup_dir=files
                                       "undoes it first.")
         return result
     with files.lock(state_dir):
-        healed = files.Transaction.recover(JOB, state_dir)
+        healed = transactions.Transaction.recover(JOB, state_dir)
         result = _work(settings, find, False, state_dir, backup_dir, keep)
     if healed != "nothing":
         result["changed"] = result["changed"] or healed == "finished"

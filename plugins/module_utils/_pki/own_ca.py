@@ -8,7 +8,7 @@ __metaclass__ = type
 
 import os
 
-from . import files, x509
+from . import files, transactions, x509
 from .errors import PkiError
 
 JOB = "own-ca"
@@ -78,7 +78,7 @@ class OwnAuthority:
 def write(own, writes, state_dir, backup_dir, backup_keep):
     """Write an OwnAuthority's files in one transaction after a backup set, whose directory it gives."""
     backup = files.create_backup(list(writes), "cert-ca-present", backup_dir, backup_keep)
-    transaction = files.Transaction(JOB, state_dir)
+    transaction = transactions.Transaction(JOB, state_dir)
     for path, data in writes.items():
         files.make_directory(os.path.dirname(path), 0o755)
         transaction.write(path, data, _SECRET if path == own.key_path else _PUBLIC)

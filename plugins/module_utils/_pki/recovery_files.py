@@ -8,7 +8,7 @@ __metaclass__ = type
 
 import os
 
-from . import authorities, files, kubeconfig, pki_tree, restarts, x509
+from . import authorities, files, kubeconfig, pki_tree, restarts, transactions, x509
 from .errors import PkiError
 
 _JOB = "recovery-files"
@@ -24,7 +24,7 @@ def extend(layout, wanted, days, check=False, state_dir=files.STATE_DIR, backup_
     now. Raises PkiError with nothing changed: another key, no key, signed by another authority.
     """
     if not check:
-        files.Transaction.recover(_JOB, state_dir)
+        transactions.Transaction.recover(_JOB, state_dir)
     writes, certificates = {}, {}
     for name, pem in sorted(wanted.items()):
         path, key_path = authorities.places(layout, name, authorities.CURRENT)
@@ -45,7 +45,7 @@ def extend(layout, wanted, days, check=False, state_dir=files.STATE_DIR, backup_
                         _plan(writes, config_path, bytes(config.with_ca(trusted)))
     if writes and not check:
         files.create_backup(list(writes), _BACKUP_JOB, backup_dir, backup_keep)
-        transaction = files.Transaction(_JOB, state_dir)
+        transaction = transactions.Transaction(_JOB, state_dir)
         for path, data in writes.items():
             transaction.write(path, data)
         transaction.commit()
@@ -117,7 +117,7 @@ def drop_serving(layout, check=False, state_dir=files.STATE_DIR, backup_dir=file
         pending = files.Journal(restarts.KUBELET, state_dir)
         if pending.load() is None:
             pending.save({"files": [item.path]})
-        transaction = files.Transaction(_JOB, state_dir)
+        transaction = transactions.Transaction(_JOB, state_dir)
         for path in (item.path, item.key_path):
             if path:
                 transaction.remove(path)

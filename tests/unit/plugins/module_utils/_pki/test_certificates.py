@@ -13,7 +13,7 @@ import time
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import certificates, files, reading, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, certificates, files, reading, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from cryptography import x509 as library
 from cryptography.hazmat.primitives import hashes, serialization
@@ -270,4 +270,4 @@ class TestPem:
                 read(str(tmp_path / "a"))
         backup = files.create_backup([str(tmp_path / "a")], "backup", str(tmp_path / "sets"))
         (tmp_path / "a").unlink()
-        assert files.restore_backup(backup, state_dir=str(tmp_path / "state")) and (tmp_path / "a").stat().st_size == limit + 1
+        assert backups.restore_backup(backup, state_dir=str(tmp_path / "state")) and (tmp_path / "a").stat().st_size == limit + 1

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import external, files, leaves, pki_tree, profiles, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, external, leaves, pki_tree, profiles, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -191,7 +191,7 @@ class TestInstallation:
             assert tree.items[name].certificate.sha256 == x509.parse_certificate(pem.encode()).sha256
         assert list((node.root.parent / "state" / "requests").iterdir()) == []
         assert not work(node)["changed"]
-        files.read_backup(done["backup"])
+        backups.read_backup(done["backup"])
 
     def test_a_run_without_force_takes_back_what_one_with_it_asked_for(self, node):
         result = work(node, names=["apiserver"], force=True)

@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files, transactions
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
@@ -128,7 +128,7 @@ def tree(tmp_path):
         (home / "gone").write_bytes(b"old")
 
     def change():
-        transaction = files.Transaction("t", str(tmp_path / "state"))
+        transaction = transactions.Transaction("t", str(tmp_path / "state"))
         transaction.write(str(home / "a.crt"), b"new crt")
         transaction.write(str(home / "a.key"), b"new key")
         transaction.write(str(home / "b.key"), b"new file")
@@ -153,9 +153,9 @@ class TestTransaction:
             reset()
             if not faults.kill_at(point, change):
                 break
-            outcomes.add(files.Transaction.recover("t", state))
+            outcomes.add(transactions.Transaction.recover("t", state))
             assert snapshot(home) in (old, new)
-            assert files.Transaction.recover("t", state) == "nothing"
+            assert transactions.Transaction.recover("t", state) == "nothing"
             assert not [path for path in Path(state).rglob("*") if ".kubepki-" in path.name]
             change()
             assert snapshot(home) == new
@@ -170,7 +170,7 @@ class TestTransaction:
             if not reached:
                 break
             assert isinstance(error, PkiError)
-            files.Transaction.recover("t", state)
+            transactions.Transaction.recover("t", state)
             assert snapshot(home) in (old, new), "point %d" % point
         assert point > 20
 
@@ -186,7 +186,7 @@ class TestTransaction:
         with pytest.raises(PkiError, match="current: operation not permitted"):
             change()
         assert snapshot(home) == old
-        assert files.Transaction.recover("t", state) == "nothing"
+        assert transactions.Transaction.recover("t", state) == "nothing"
 
     @pytest.mark.skipif(not ROOT, reason="chattr needs root")
     def test_an_immutable_file_stops_it_before_anything_changed(self, tree):
@@ -216,7 +216,7 @@ class TestTransaction:
             if journal.exists():
                 assert b"new key" not in journal.read_bytes()
                 assert stat.S_IMODE(journal.stat().st_mode) == 0o600
-            files.Transaction.recover("t", state)
+            transactions.Transaction.recover("t", state)
             reset()
             point += 1
         assert point > 20
@@ -226,7 +226,7 @@ class TestTransaction:
         paths, state = [tmp_path / "a.crt", tmp_path / "a.key"], str(tmp_path / "state")
 
         def change(job, content):
-            transaction = files.Transaction(job, state)
+            transaction = transactions.Transaction(job, state)
             for path in paths:
                 transaction.write(str(path), content)
             transaction.commit()
@@ -236,9 +236,9 @@ class TestTransaction:
             change("restore", b"present")
             if not faults.kill_at(point, lambda: change("restore", b"restored")):
                 break
-            seen.add(files.Transaction.recover("leaves", state))
+            seen.add(transactions.Transaction.recover("leaves", state))
             change("leaves", b"renewed")
-            assert files.Transaction.recover("restore", state) == "nothing"
+            assert transactions.Transaction.recover("restore", state) == "nothing"
             assert [path.read_bytes() for path in paths] == [b"renewed"] * 2
         assert seen == {"nothing", "undone", "finished"}
 
@@ -246,7 +246,7 @@ class TestTransaction:
         journal = files.Journal("static-pods", str(tmp_path))
         journal.save({"pods": []})
         (tmp_path / "journal" / "damaged.json").write_text("{")
-        assert files.Transaction.recover("leaves", str(tmp_path)) == "nothing"
+        assert transactions.Transaction.recover("leaves", str(tmp_path)) == "nothing"
         assert journal.load() == {"pods": []} and (tmp_path / "journal" / "damaged.json").exists()
 
     @pytest.mark.parametrize("content", ["not json", "[]", '{"state": "commit"}', '{"entries": [1]}',
@@ -256,7 +256,7 @@ class TestTransaction:
         (tmp_path / "journal").mkdir()
         (tmp_path / "journal" / "t.json").write_text(content)
         with pytest.raises(PkiError, match="journal/t.json: the journal is"):
-            files.Transaction.recover("t", str(tmp_path))
+            transactions.Transaction.recover("t", str(tmp_path))
 
 
 @pytest.mark.parametrize("reader", [files.read, files.read_if_exists])
@@ -312,10 +312,10 @@ class TestBackup:
         (home / "link").unlink()
         (home / "link").write_bytes(b"a file now")
         (home / "absent").write_bytes(b"new")
-        changed = files.restore_backup(directory, state_dir=str(tmp_path / "state"))
+        changed = backups.restore_backup(directory, state_dir=str(tmp_path / "state"))
         assert sorted(changed) == sorted(self.paths(home))
         assert snapshot(home) == before
-        assert files.restore_backup(directory, state_dir=str(tmp_path / "state")) == []
+        assert backups.restore_backup(directory, state_dir=str(tmp_path / "state")) == []
 
     def test_a_kill_while_copying_leaves_no_set(self, home, tmp_path):
         sets = tmp_path / "sets"
@@ -323,7 +323,7 @@ class TestBackup:
             if not faults.kill_at(point, lambda: files.create_backup(self.paths(home), "test", str(sets))):
                 break
             for directory in files.list_backups(str(sets)):
-                files.read_backup(directory)
+                backups.read_backup(directory)
         directory = files.create_backup(self.paths(home), "test", str(sets))
         assert [p.name for p in sets.iterdir() if p.name.startswith(".")] == []
         assert files.list_backups(str(sets))[-1] == directory and point > 20
@@ -336,9 +336,9 @@ class TestBackup:
             (home / "admin.conf").write_bytes(b"changed")
             (home / "absent").write_bytes(b"new")
             worse = snapshot(home)
-            if not faults.kill_at(point, lambda: files.restore_backup(directory, state_dir=state)):
+            if not faults.kill_at(point, lambda: backups.restore_backup(directory, state_dir=state)):
                 break
-            files.Transaction.recover("restore", state)
+            transactions.Transaction.recover("restore", state)
             assert snapshot(home) in (before, worse)
         assert snapshot(home) == before and point > 10
 
@@ -358,7 +358,7 @@ class TestBackup:
         Path(directory, "files", str(home / "admin.conf").lstrip("/")).write_bytes(b"tampered")
         before = snapshot(home)
         with pytest.raises(PkiError, match="does not match its checksum"):
-            files.restore_backup(directory, state_dir=str(tmp_path / "state"))
+            backups.restore_backup(directory, state_dir=str(tmp_path / "state"))
         assert snapshot(home) == before
 
     def test_a_set_that_names_a_file_twice_puts_it_back(self, home, tmp_path):
@@ -370,7 +370,7 @@ class TestBackup:
         directory = files.create_backup(paths, "test", str(tmp_path / "sets"))
         (tmp_path / "real" / "ca.key").write_bytes(b"another")
         (tmp_path / "real" / "absent").write_bytes(b"new")
-        assert sorted(files.restore_backup(directory, state_dir=str(tmp_path / "state"))) == sorted(paths)
+        assert sorted(backups.restore_backup(directory, state_dir=str(tmp_path / "state"))) == sorted(paths)
         assert snapshot(tmp_path / "real") == before and (home / "pki").is_symlink()
 
     @pytest.mark.parametrize("without", ["path", "mode", "uid", "sha256"])
@@ -385,19 +385,19 @@ class TestBackup:
                     entry[without] = value
             manifest.write_text(json.dumps(document))
             with pytest.raises(PkiError, match="manifest of this backup set is damaged"):
-                files.plan_restore(directory)
+                backups.plan_restore(directory)
 
     def test_a_copy_that_is_gone_is_refused(self, home, tmp_path):
         directory = files.create_backup(self.paths(home), "test", str(tmp_path / "sets"))
         Path(directory, "files", str(home / "admin.conf").lstrip("/")).unlink()
         with pytest.raises(PkiError, match="is gone from the backup set. Choose another set"):
-            files.plan_restore(directory)
+            backups.plan_restore(directory)
 
     @pytest.mark.parametrize("document", ["x", "{}", '{"entries": [{}]}', '{"entries": [{"type": "device", "path": "/x"}]}'])
     def test_a_damaged_manifest_is_refused(self, tmp_path, document):
         (tmp_path / "manifest.json").write_text(document)
         with pytest.raises(PkiError, match="manifest of this backup set"):
-            files.read_backup(str(tmp_path))
+            backups.read_backup(str(tmp_path))
 
     def test_no_set_where_there_is_no_space(self, home, tmp_path):
         for point in range(1, POINTS):
@@ -408,7 +408,7 @@ class TestBackup:
             if error:  # the last call only makes the set's name durable
                 assert isinstance(error, PkiError) and "no space left" in str(error)
             for directory in files.list_backups(str(tmp_path / "sets")):
-                files.read_backup(directory)
+                backups.read_backup(directory)
         assert point > 20
 
     def test_a_directory_is_refused(self, home, tmp_path):

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    backups,
     files,
     kubeconfig,
     kubelet_api,
     kubelet_credential,
     kubelet_files,
     pki_tree,
+    transactions,
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -261,7 +263,7 @@ def test_the_backup_set_brings_the_credential_back(worker):
     certificate, key = worker.issue()
     backup = worker.apply(kubelet_credential.Installation(worker.layout, certificate, key))
     assert worker.current.read_bytes() != old
-    files.restore_backup(backup, state_dir=worker.state)
+    backups.restore_backup(backup, state_dir=worker.state)
     assert worker.current.read_bytes() == old
     assert worker.conf.read_bytes() == conf
 
@@ -460,14 +462,14 @@ class Again:
         shutil.copytree(self.clean, self.home, symlinks=True)
 
     def change(self):
-        files.Transaction.recover(kubelet_files.JOB, self.worker.state)
+        transactions.Transaction.recover(kubelet_files.JOB, self.worker.state)
         layout = self.worker.layout
         certificate, key = kubelet_credential.check_issued(layout, self.pem, None, self.worker.state)
         self.worker.apply(kubelet_credential.Installation(layout, certificate, key))
 
     def settle(self):
         """What the next run begins with. Gives the credential's digest."""
-        files.Transaction.recover(kubelet_files.JOB, self.worker.state)
+        transactions.Transaction.recover(kubelet_files.JOB, self.worker.state)
         credential = kubelet_api.Credential(kubelet_files.read_config(self.worker.layout))
         assert credential.problem is None
         return credential.certificate.sha256

@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    backups,
     files,
     leaf_specs,
     leaves,
     pki_tree,
     processes,
     profiles,
+    transactions,
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -176,7 +178,7 @@ class TestRenewal:
         before = snapshot(node)
         result = work(node, force=True)
         assert result["backup"].endswith("-cert-leaf")
-        files.restore_backup(result["backup"], state_dir=str(node.root.parent / "state"))
+        backups.restore_backup(result["backup"], state_dir=str(node.root.parent / "state"))
         assert snapshot(node) == before
 
     def test_everything_else_in_a_kubeconfig_stays(self, node):
@@ -267,7 +269,7 @@ class TestRenewal:
         result = work(node, ["apiserver"], force=True)
         assert os.readlink(pki / "apiserver.crt") == "real.crt"
         check_pairs(node)
-        files.restore_backup(result["backup"], state_dir=str(node.root.parent / "state"))
+        backups.restore_backup(result["backup"], state_dir=str(node.root.parent / "state"))
         assert snapshot(node) == before
 
     @pytest.mark.parametrize("names", [["apiserver"], ["all"], ["apiserver-kubelet-client"]])
@@ -617,7 +619,7 @@ class TestInterruption:
             assert changed in ([], own.files), "all of them or none, at point %d" % point
             assert sorted(os.listdir(own.root)) == sorted(own.files + ["ca.crt", "ca.key"])
             for directory in files.list_backups(str(tmp_path / "backups")):
-                files.read_backup(directory)
+                backups.read_backup(directory)
             point += 1
         assert point > 60
         assert healed == {"An interrupted run on this node was %s first." % how for how in ("undone", "finished")}
@@ -631,7 +633,7 @@ class TestInterruption:
             if not reached:
                 break
             assert error is None or isinstance(error, PkiError), error
-            files.Transaction.recover(leaves.JOB, str(tmp_path / "state"))
+            transactions.Transaction.recover(leaves.JOB, str(tmp_path / "state"))
             after = self.state(own)
             assert [name for name in own.files if before[name] != after[name]] in ([], own.files)
             assert sorted(os.listdir(own.root)) == sorted(own.files + ["ca.crt", "ca.key"])

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    backups,
     files,
     kubeconfig,
     leaves,
@@ -101,7 +102,7 @@ def test_a_backup_set_comes_first_and_check_mode_writes_nothing(plane):
     plane.extend({"ca": None})
     (name,) = os.listdir(plane.backups)
     assert name.endswith("-recover")
-    kept = files.read_backup(os.path.join(plane.backups, name))
+    kept = backups.read_backup(os.path.join(plane.backups, name))
     assert kept is not None and plane.files() != before
 
 
