@@ -52,7 +52,8 @@ STRICTER: dict[str, dict] = {
     **{name: {"positive": True} for name in (
         "kubepki_ca_days", "kubepki_leaf_days", "kubepki_user_days", "kubepki_external_ca_seconds")},
     "kubepki_batch": {"pattern": "[1-9][0-9]*%?", "said": "count and no percentage such as 10%"},
-    "kubepki_backup_dir": {"pattern": "/.*", "said": "absolute path"},
+    # Ansible expands ~ and $HOME in a path.
+    **{name: {"pattern": "[/~$].*", "said": "absolute path"} for name in ("kubepki_backup_dir", "kubepki_textfile_dir")},
     "kubepki_restart_workloads": {"empty": True},
 }
 # Names of renew_leaves; what it says of kubelets' certificates is said in its role.

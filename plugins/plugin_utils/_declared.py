@@ -16,7 +16,7 @@ VARIABLES = {
     "kubepki_backup_dir": [
         (("recover", "reissue_kubelets", "renew_leaves", "restore", "rotate_ca"), {
             "type": "str",
-            "pattern": "/.*",
+            "pattern": "[/~$].*",
             "said": "absolute path",
         }),
     ],
@@ -225,6 +225,8 @@ VARIABLES = {
         (("check_expiry", "renew_leaves", "restart_static_pods", "restore", "schedule_report"), {
             "type": "str",
             "empty": True,
+            "pattern": "[/~$].*",
+            "said": "absolute path",
         }),
     ],
     "kubepki_timer_collections": [

@@ -225,6 +225,15 @@ def test_a_playbook_is_in_the_readme_and_the_variables_it_reads_are_on_a_page(pa
     assert set(re.findall(r"\bkubepki_[a-z_]+", text)) - registered - documented_variables() == set()
 
 
+@pytest.mark.parametrize("path", [path for path in PLAYBOOKS if not path.name.startswith("_")],
+                         ids=lambda path: path.stem)
+def test_a_playbook_begins_with_what_it_needs_under_its_own_name(path):
+    first = load(path)[0]
+    assert first["ansible.builtin.import_playbook"] == "_inventory.yml"
+    assert first["vars"]["inventory_playbook"] == path.stem
+    assert len({"inventory_every", "inventory_some"} & set(first["vars"])) == 1
+
+
 def statistics(document):
     """Every run-level artifact that a play sets at its end."""
     for play in document:

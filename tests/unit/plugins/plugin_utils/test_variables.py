@@ -57,7 +57,8 @@ def test_what_says_how_a_play_is_has_no_effect_in_the_inventory():
     ("renew_leaves", "kubepki_leaf_days", {}), ("renew_leaves", "kubepki_renew_below_days", "-0.5"),
     ("renew_leaves", "kubepki_force", "maybe"), ("renew_leaves", "kubepki_force", ""),
     ("renew_leaves", "kubepki_backup_keep", "2.5"), ("renew_leaves", "kubepki_backup_keep", "-1"),
-    ("renew_leaves", "kubepki_backup_dir", "backups"), ("renew_leaves", "kubepki_backup_dir", ""),
+    ("renew_leaves", "kubepki_backup_dir", "backups"), ("check_expiry", "kubepki_textfile_dir", "metrics"),
+    ("renew_leaves", "kubepki_backup_dir", ""),
     ("renew_leaves", "kubepki_names", "apiserver,etcd"), ("renew_leaves", "kubepki_names", ["apiserver", "ca"]),
     ("renew_leaves", "kubepki_names", "apiserver,"), ("renew_leaves", "kubepki_key_type", "ed25519"),
     ("renew_leaves", "kubepki_report_dir", ["a", "b"]), ("rotate_ca", "kubepki_batch", "0"),
@@ -71,6 +72,7 @@ def test_a_value_that_the_playbook_cannot_use_is_refused_by_the_variables_name(p
 
 
 @pytest.mark.parametrize("playbook, name, value", [
+    ("restore", "kubepki_backup_dir", "~/sets"), ("check_expiry", "kubepki_textfile_dir", ""),
     ("renew_leaves", "kubepki_leaf_days", "365"), ("renew_leaves", "kubepki_leaf_days", 0.5),
     ("renew_leaves", "kubepki_renew_below_days", 0), ("renew_leaves", "kubepki_force", "yes"),
     ("renew_leaves", "kubepki_force", True), ("renew_leaves", "kubepki_names", "all"),
