@@ -59,7 +59,8 @@ class State:
     still to be done there, as sentences without a full stop]}. kinds: {node: set of "stage", "files", "flags", "pods",
     "client", "kubelet", "tidy"}. behind: [nodes that were away during a phase, or come from elsewhere]. evidence: [sentences]
     why it is in this phase, or why it is refused. extras: [digests] that everybody trusts besides. external_etcd: whether it is
-    the authority of an etcd that is not kubeadm's, which is nobody's to rotate here, wherever its key is.
+    the authority of an etcd that is not kubeadm's, which is nobody's to rotate here, wherever its key is. damaged: whether the
+    evidence is what is wrong on single nodes, each with its remedy.
     """
 
     def __init__(self, authority):
@@ -68,7 +69,7 @@ class State:
         self.old = self.new = None
         self.levels, self.pending, self.kinds = {}, {}, {}
         self.behind, self.evidence, self.extras = [], [], []
-        self.external_etcd = False
+        self.external_etcd = self.damaged = False
 
     @property
     def refused(self):
@@ -165,8 +166,9 @@ def _lacking(authority, nodes):
 
 def _identify(state, keepers, nodes):
     """Find A and B among what the control-plane nodes hold. Gives False where nothing sensible can be said."""
-    damaged = ["%s: %s" % (facts["node"], problem) for facts, view in keepers for problem in view["problems"]]
+    damaged = ["%s: %s" % (facts["node"], problem.rstrip(".")) for facts, view in keepers for problem in view["problems"]]
     if damaged:
+        state.damaged = True
         return _refuse(state, IMPOSSIBLE, damaged)
     signers, staged, kept = (_distinct(keepers, key) for key in ("signer", "next", "previous"))
     keyless = [facts["node"] for facts, view in keepers if not view["signer"]]
@@ -383,7 +385,8 @@ def explain(state):
         IMPOSSIBLE: "the nodes contradict one another",
         ABSENT: "no control-plane node has it",
     }
-    said = "it is left alone, etcd is not the cluster's own" if state.external_etcd else words[state.phase]
+    said = "it is left alone, etcd is not the cluster's own" if state.external_etcd else \
+        "something has to be put right first" if state.damaged else words[state.phase]
     lines = ["%s is %s: %s." % (state.authority, state.phase, said)]
     lines += ["  %s." % text for text in state.evidence]
     for node in sorted(state.pending):
@@ -471,6 +474,8 @@ def _fix(state):
         return "Leave it out of kubepki_cas, or rotate it where its key is kept."
     if state.phase == ABSENT:
         return "Leave it out of kubepki_cas."
+    if state.damaged:
+        return "Put that right, then run again."
     return "Compare the nodes named, and put the odd one right from its newest backup set (playbook restore)."
 
 

@@ -347,6 +347,16 @@ def test_a_worker_whose_trust_nobody_can_see_is_refused_and_not_cut_off():
     assert rotation.derive("ca", cluster.nodes).phase == "stable"
 
 
+def test_what_is_wrong_on_one_node_is_said_with_its_own_remedy_alone():
+    cluster = Cluster()
+    cluster.facts("cp2")["authorities"]["ca"]["problems"] = ["/x: is wrong. Mend it."]
+    assert rotation.explain(rotation.derive("ca", cluster.nodes)) == [
+        "ca is impossible: something has to be put right first.", "  cp2: /x: is wrong. Mend it."]
+    with pytest.raises(PkiError) as error:
+        cluster.plan("prepared", ("ca",))
+    assert str(error.value).endswith("cp2: /x: is wrong. Mend it. Put that right, then run again.")
+
+
 OUTSIDE = "https://10.0.0.9:2379"
 
 
