@@ -47,7 +47,8 @@ def san(text):
     try:
         return "IP:%s" % ipaddress.ip_address(text)
     except ValueError:
-        return text if text.startswith(_SAN_KINDS) else "DNS:" + text
+        found = next((kind for kind in _SAN_KINDS if text.lower().startswith(kind.lower())), None)
+        return found + text[len(found):] if found else "DNS:" + text
 
 
 def _leaf(spec, signer, settings):

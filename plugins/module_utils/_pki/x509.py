@@ -14,6 +14,7 @@ import datetime
 import hashlib
 import ipaddress
 import os
+import re
 
 # Reading is certificates' part; its names are this room's, too.
 from .certificates import (
@@ -62,6 +63,8 @@ KEY_TYPES = ("rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384")
 BACKDATE = datetime.timedelta(minutes=5)
 # RFC 5280 4.1.2.5: 99991231235959Z stands for "no well-defined expiration".
 LATEST = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
 # Attributes of a request that carry extensions: PKCS #9 extensionRequest (RFC 2985 5.4.2) and Microsoft's, as DER.
 _EXTENSION_REQUESTS = (bytes.fromhex("06092a864886f70d01090e"), bytes.fromhex("060a2b06010401823702010e"))
@@ -340,14 +343,16 @@ def build_request(profile, key):
 def build_ca(common_name, key, days, parent=None, parent_key=None, organizations=(), start=None):
     """Make a CA certificate in kubeadm's profile: critical CA:TRUE without path length, SAN DNS=CN, ten years usually.
 
+    A common name that is no host name (Corporate Root CA) has no such SAN.
     key: the CA's PrivateKey. days: validity from now. parent, parent_key: who signs it; itself when missing.
     Gives a Certificate.
     """
     subject = _subject(common_name, organizations)
     extensions = [(_key_usage(("digital_signature", "key_encipherment", "key_cert_sign")), True),
                   (_x509.BasicConstraints(ca=True, path_length=None), True),
-                  (_x509.SubjectKeyIdentifier.from_public_key(key.raw.public_key()), False),
-                  (_x509.SubjectAlternativeName([_san("DNS:" + common_name)]), False)]
+                  (_x509.SubjectKeyIdentifier.from_public_key(key.raw.public_key()), False)]
+    if _is_host(common_name):
+        extensions.append((_x509.SubjectAlternativeName([_san("DNS:" + common_name)]), False))
     return _sign_ca(subject, extensions, key, days, parent, parent_key, start)
 
 
@@ -494,12 +499,21 @@ def same_name(text):
     return str(found) if found is not None else text.lower().rstrip(".")
 
 
+def _is_host(text):
+    """Tell whether text is a host name (RFC 1123 2.1; with underscores, which Go's clients accept, too)."""
+    return len(text) <= 253 and all(_LABEL.fullmatch(label) for label in text.split("."))
+
+
 def _san(text):
     kind, _colon, value = text.partition(":")
     if not value:
         raise PkiError("the SAN %s has no value" % text, fix="Write it as DNS:name or IP:address.")
     try:
+        if not value.isascii() or not value.isprintable() or " " in value:
+            raise ValueError("a blank, or a character beyond ASCII" if value.isprintable() else "a control character")
         if kind == "DNS":
+            if not _is_host(value[2:] if value.startswith("*.") else value):
+                raise ValueError("no host name")
             return _x509.DNSName(value)
         if kind == "IP":
             if "%" in value:  # Python takes a zone, for which a certificate has no place

@@ -105,6 +105,13 @@ STATES = st.builds(
     residual=st.floats(-4000, 80000), unfit=st.sampled_from([None, "it has other SANs"]), signer=st.booleans())
 
 
+@pytest.mark.parametrize("text,expected", [
+    ("a.b", "DNS:a.b"), ("10.0.0.1", "IP:10.0.0.1"), ("::1", "IP:::1"), ("dns:x", "DNS:x"), ("Ip:1.2.3.4", "IP:1.2.3.4"),
+    ("uri:spiffe://x", "URI:spiffe://x"), ("Email:a@b", "email:a@b"), ("http://x", "DNS:http://x")])
+def test_a_name_gets_its_kind(text, expected):
+    assert leaf_specs.san(text) == expected
+
+
 class TestDecision:
     @given(STATES, st.floats(0, 1000), st.booleans())
     def test_it_is_safe(self, state, below, force):

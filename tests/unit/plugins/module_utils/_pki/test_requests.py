@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import subprocess
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import requests, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from cryptography import x509 as library
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,8 +22,19 @@ WIDE_OPEN = requests.Policy([requests.Rule("all", requests.APPROVE, {
     "sans": {"dns": ["*", "*.*"], "ip": [], "uri": [], "email": []}})])
 
 
+def hostile(common_name, organizations, sans, *usages):
+    """A Profile with names that the collection itself would ask for in no request."""
+    profile = x509.Profile(common_name, organizations, (), *usages)
+    make = {"DNS": library.DNSName, "URI": library.UniformResourceIdentifier, "email": library.RFC822Name,
+            "IP": lambda text: library.IPAddress(ipaddress.ip_address(text))}
+    if sans:
+        named = (text.partition(":") for text in sans)
+        profile.sans = library.SubjectAlternativeName([make[kind](value) for kind, _colon, value in named]), False
+    return profile
+
+
 def pem(common_name="alice", organizations=(), sans=()) -> bytes:
-    return x509.build_request(x509.Profile(common_name, organizations, sans), KEY).pem
+    return x509.build_request(hostile(common_name, organizations, sans), KEY).pem
 
 
 # One request for the whole run: the length of an ECDSA signature varies.
@@ -444,7 +457,7 @@ def judged(asked, keys=None, nodes=None, longest=365 * DAY):
 
 def made(key=KEY, sans=("DNS:w1", "IP:10.0.0.5"), extended=("server",), node="w1", organizations=("system:nodes",), **more):
     """A request as kubelet_serving.ask makes it, bent where a test says so."""
-    given_ = {"request": x509.build_request(x509.Profile("system:node:" + node, organizations, sans, extended), key).pem,
+    given_ = {"request": x509.build_request(hostile("system:node:" + node, organizations, sans, extended), key).pem,
               "seconds": 365 * DAY}
     given_.update(more)
     return serving(node, **given_)

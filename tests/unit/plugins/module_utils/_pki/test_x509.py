@@ -152,7 +152,15 @@ class TestProfileOf:
     @pytest.mark.parametrize("make, word", [
         (lambda: x509.Profile("x" * 65), "is not possible"), (lambda: x509.Profile(""), "is not possible"),
         (lambda: x509.Profile("x", [], ["IP:1.2.3"]), "SAN IP:1.2.3"),
-        (lambda: x509.Profile("x", [], ["DNS:ü"]), "SAN DNS:ü"),
+        (lambda: x509.Profile("x", [], ["DNS:ü"]), "SAN DNS:ü"), (lambda: x509.Profile("x", [], ["DNS:a b"]), "SAN DNS:a b"),
+        (lambda: x509.Profile("x", [], ["DNS:\n"]), "SAN DNS"), (lambda: x509.Profile("x", [], ["DNS:a\n"]), "SAN DNS:a"),
+        (lambda: x509.Profile("x", [], ["DNS:" + "a" * 64]), "SAN DNS:aaa"),
+        (lambda: x509.Profile("x", [], ["DNS:x."]), "DNS:x."),
+        (lambda: x509.Profile("x", [], ["DNS:" + "a." * 127]), "SAN DNS:a"),
+        (lambda: x509.Profile("x", [], ["DNS:-a"]), "DNS:-a"),
+        (lambda: x509.Profile("x", [], ["DNS:http://x"]), "SAN DNS:http"),
+        (lambda: x509.Profile("x", [], ["DNS:a.*"]), "SAN DNS"),
+        (lambda: x509.Profile("x", [], ["DNS:*"]), "SAN DNS:"), (lambda: x509.Profile("x", [], ["URI:a b"]), "SAN URI:a b"),
         (lambda: x509.Profile("x", [], ["IP:fe80::1%eth0"]), "SAN IP:fe80::1%eth0"),
         (lambda: x509.Profile("x", [], ["kubernetes"]), "SAN kubernetes"),
         (lambda: x509.Profile("x", [], ["DNS:"]), "no value"), (lambda: x509.Profile("x", [], [], ("tls",)), "usage tls"),
@@ -223,6 +231,20 @@ class TestCas:
     def test_a_ca_as_kubeadm_makes_it_stays_one(self):
         assert [item.oid.dotted_string for item in CA.raw.extensions] == ["2.5.29.15", "2.5.29.19", "2.5.29.14", "2.5.29.17"]
         assert self.extensions(x509.renew_ca(CA, CA_KEY, 100)) == self.extensions(CA)
+
+    @pytest.mark.parametrize("name,sans", [
+        ("kubernetes", ["DNS:kubernetes"]), ("front-proxy-ca", ["DNS:front-proxy-ca"]), ("a_b.example", ["DNS:a_b.example"]),
+        ("Größe CA", []), ("Corporate Root CA", []), ("cp1-ca@1", [])])
+    def test_only_a_host_name_becomes_a_san_of_a_ca(self, name, sans):
+        made = x509.build_ca(name, CA_KEY, 10)
+        assert (made.common_name, made.sans) == (name, sans)
+        assert x509.renew_ca(made, CA_KEY, 10).sans == sans
+
+    def test_a_renewal_keeps_names_that_nobody_would_be_given(self, tmp_path):
+        (tmp_path / "k").write_bytes(LEAF_KEY.pem)
+        odd = x509.parse_certificate(openssl("req", "-x509", "-new", "-key", str(tmp_path / "k"), "-subj", "/CN=x", "-addext",
+                                             "subjectAltName=DNS:a b,DNS:x.,DNS:" + "a" * 70).stdout)
+        assert x509.sign_leaf(x509.Profile.of(odd), LEAF_KEY, CA, CA_KEY, 1).sans == ["DNS:a b", "DNS:x.", "DNS:" + "a" * 70]
 
     def test_a_bundle_holds_each_once(self):
         other = x509.build_ca("b", x509.generate_key("ecdsa-p256"), 1)
