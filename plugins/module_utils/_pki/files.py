@@ -172,10 +172,16 @@ def remove(path):
 
 def free_bytes(path):
     """Give the bytes a process may still write on the file system that holds path, or its nearest parent."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    status = os.statvfs(path)
+    status = os.statvfs(existing_directory(path))
     return status.f_bavail * status.f_frsize
+
+
+def existing_directory(path):
+    """Give the nearest directory above a path (or the path) that exists. Of a relative path from the current directory up."""
+    path = os.path.abspath(path)
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
 
 
 def check_writable(directory):
