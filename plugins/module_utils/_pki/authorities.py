@@ -230,7 +230,7 @@ def _split(layout, held):
 
 def key_type_of(certificate):
     """Give the type (of x509.KEY_TYPES) for a key that takes over from a certificate's."""
-    return certificate.key_type if certificate.key_type in x509.KEY_TYPES else "rsa-2048"
+    return x509.nearest_key_type(certificate.key_type)
 
 
 def probe_client(layout, name, signer):
