@@ -144,7 +144,6 @@ class Certificate:
         self.subject_key_id = unwrap(key_id, 0x04).hex() if key_id is not None else None
         authority = [part[1] for part in _items(found.get("2.5.29.35")) if part[0] == 0x80]
         self.authority_key_id = authority[0].hex() if authority else None
-        self.name_constraints = "2.5.29.30" in found
 
     @property
     def pem(self):

@@ -144,20 +144,6 @@ def write(path, data, mode=None, owner=None):
     sync_directory(os.path.dirname(path))
 
 
-def write_symlink(path, target):
-    """Point the symbolic link `path` to target, atomically (kubelet: certificate_store.go updates it so)."""
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, _TEMPORARY % (name, os.urandom(4).hex()))
-    try:
-        os.symlink(target, temporary)
-        os.rename(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise explain(error, path) from error
-    sync_directory(directory)
-
-
 def remove(path):
     """Remove a file or link durably. Gives whether there was one. Raises PkiError."""
     try:
@@ -182,12 +168,6 @@ def existing_directory(path):
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
-
-
-def check_writable(directory):
-    """Prove that files can be made in a directory, by making and removing one. Raises PkiError if not."""
-    path = os.path.join(directory, "probe")
-    os.unlink(stage(path, b"kubepki\n" * 512))
 
 
 @contextlib.contextmanager

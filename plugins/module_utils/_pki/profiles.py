@@ -14,8 +14,6 @@ __metaclass__ = type
 import ipaddress
 
 KUBERNETES_DIR = "/etc/kubernetes"
-PKI_DIR = "/etc/kubernetes/pki"
-MANIFEST_DIR = "/etc/kubernetes/manifests"
 KUBELET_DIR = "/var/lib/kubelet"
 
 # How a consumer takes up a new file.

@@ -419,13 +419,6 @@ class TestBackup:
             files.create_backup([], "../x", str(tmp_path / "sets"))
 
 
-def test_check_writable_leaves_nothing(tmp_path):
-    files.check_writable(str(tmp_path))
-    assert os.listdir(tmp_path) == []
-    with pytest.raises(PkiError):
-        files.check_writable(str(tmp_path / "gone"))
-
-
 def test_the_nearest_directory_of_any_path(tmp_path, monkeypatch):
     """The parent of a relative path's first part is empty, and so is its parent."""
     monkeypatch.chdir(tmp_path)
