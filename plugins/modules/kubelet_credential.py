@@ -235,7 +235,6 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_files,
     kubelet_service,
     pki_tree,
-    restarts,
     transactions,
     x509,
 )
@@ -311,7 +310,7 @@ def installed(module):
                   "before": before.describe() if before else {}, "after": after.describe() if after else {}}
         if user:
             result["user"] = user
-        due = bool(installation.changes) or files.Journal(restarts.KUBELET, state_dir).load() is not None
+        due = bool(installation.changes) or files.Journal(files.KUBELET_RESTART, state_dir).load() is not None
         result["changed"] = due
         result["action"] = "installed" if installation.changes else "restarted" if due and options["restart"] else "kept"
         if installation.changes:

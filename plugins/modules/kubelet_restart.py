@@ -80,7 +80,6 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_files,
     kubelet_service,
     pki_tree,
-    restarts,
     transactions,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
@@ -93,7 +92,7 @@ def restart(module):
         if not module.check_mode:
             transactions.Transaction.recover(kubelet_files.JOB, options["state_dir"])
         layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-        due = not options["due_only"] or files.Journal(restarts.KUBELET, options["state_dir"]).load() is not None
+        due = not options["due_only"] or files.Journal(files.KUBELET_RESTART, options["state_dir"]).load() is not None
         result = {"changed": due, "node": layout.node_name}
         if due and not module.check_mode:
             result["proof"] = kubelet_service.restart(layout, options["timeout"], options["ready"], options["state_dir"])

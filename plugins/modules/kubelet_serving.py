@@ -163,7 +163,6 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_service,
     kubelet_serving,
     pki_tree,
-    restarts,
     transactions,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
@@ -221,7 +220,7 @@ def installed(module):
         if options["name"]:
             certificate, key = kubelet_serving.take(layout, api, options["name"], sans, options["timeout"], state_dir)
         installation = kubelet_serving.Installation(layout, certificate, key)
-        due = bool(installation.changes) or files.Journal(restarts.KUBELET, state_dir).load() is not None
+        due = bool(installation.changes) or files.Journal(files.KUBELET_RESTART, state_dir).load() is not None
         result = {"node": layout.node_name, "changed": due, "paths": installation.paths(),
                   "after": certificate.describe() if certificate else {},
                   "action": "installed" if certificate else "restarted" if due else "kept"}

@@ -13,7 +13,7 @@ import contextlib
 import os
 import re
 
-from . import files, kubeconfig, pki_tree, profiles, restarts, rotation, x509
+from . import files, kubeconfig, pki_tree, profiles, restarts, x509
 from .errors import PkiError
 
 JOB = "rotation"  # the name of its transaction
@@ -111,10 +111,10 @@ def refuse_external_etcd(layout, names):
     """
     if "etcd-ca" in names and layout.external_etcd and "etcd-ca" in layout.paths:
         raise PkiError("etcd is external (%s), so etcd-ca cannot be changed from here" % layout.external_etcd,
-                       path=layout.paths["etcd-ca"][0], fix=rotation.LEAVE_ETCD_OUT)
+                       path=layout.paths["etcd-ca"][0], fix=profiles.LEAVE_ETCD_OUT)
 
 
-def held_here(layout, names=rotation.AUTHORITIES, with_keys=True):
+def held_here(layout, names=profiles.AUTHORITIES, with_keys=True):
     """Give {name: Held} of the authorities that this node has a file of."""
     found = {}
     for name in names:
@@ -128,7 +128,7 @@ def held_here(layout, names=rotation.AUTHORITIES, with_keys=True):
     return found
 
 
-def facts(tree, state_dir=files.STATE_DIR, names=rotation.AUTHORITIES):
+def facts(tree, state_dir=files.STATE_DIR, names=profiles.AUTHORITIES):
     """Give the facts of this node that rotation derives the phase from: digests and names only, no key material.
 
     tree: pki_tree.Tree. Beside what rotation needs: "certificates" {digest: {"subject", "not_after", "sha256"}},
@@ -136,7 +136,7 @@ def facts(tree, state_dir=files.STATE_DIR, names=rotation.AUTHORITIES):
     """
     layout = tree.layout
     record = restarts.read_record(state_dir)
-    pending = restarts.stale(record) + (["kubelet"] if files.Journal(restarts.KUBELET, state_dir).load() else [])
+    pending = restarts.stale(record) + (["kubelet"] if files.Journal(files.KUBELET_RESTART, state_dir).load() else [])
     result = {"node": layout.node_name, "role": layout.role,
               "journal": JOB if files.Journal(JOB, state_dir).load() else None,
               "pending": pending, "seconds": restarts.took(record), "staged": False,
@@ -264,7 +264,7 @@ def _split(layout, held):
 
 def key_type_of(certificate):
     """Give the type (of x509.KEY_TYPES) for a key that takes over from a certificate's."""
-    return certificate.key_type if certificate.key_type in x509.KEY_TYPES else "rsa-2048"
+    return x509.nearest_key_type(certificate.key_type)
 
 
 def probe_client(layout, name, signer, lasting=False):

@@ -102,8 +102,8 @@ class Certificate:
         return self._raw
 
     def _read(self):
-        (kind, body, self._signed), (_kind, algorithm, _whole), (_tag, signature, _all) = parts(unwrap(self.der, 0x30))
-        if kind != 0x30 or signature[:1] != b"\0":
+        (kind, body, self._signed), (second, algorithm, _whole), (last, signature, _all) = parts(unwrap(self.der, 0x30))
+        if (kind, second, last) != (0x30, 0x30, 0x03) or signature[:1] != b"\0":
             raise ValueError("not in the form of a certificate")
         self._signature = signature[1:]
         described = parts(algorithm)
@@ -144,7 +144,6 @@ class Certificate:
         self.subject_key_id = unwrap(key_id, 0x04).hex() if key_id is not None else None
         authority = [part[1] for part in _items(found.get("2.5.29.35")) if part[0] == 0x80]
         self.authority_key_id = authority[0].hex() if authority else None
-        self.name_constraints = "2.5.29.30" in found
 
     @property
     def pem(self):

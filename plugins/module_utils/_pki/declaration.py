@@ -13,9 +13,9 @@ import json
 import os
 import re
 
-from . import authorities, files, kubeconfig, manifest_edits, pki_tree, profiles, restarts, rotation, transactions, x509
+from . import authorities, files, kubeconfig, manifest_edits, pki_tree, profiles, restarts, transactions, x509
 from .authorities import NEXT, PREVIOUS, places, signing_flags, signing_path, trust_kubeconfigs
-from .errors import PkiError
+from .errors import PkiError, short
 
 _END = re.compile(b"-----END [A-Z0-9 ]+-----[^\n]*\n?")
 _LOOKUP = "--service-account-lookup"
@@ -158,7 +158,7 @@ class Declarer:
             mode = _mode(held.key_path, _SECRET)
             self.result.write(held.key_path, signer.key_pem, mode)
             self.result.notes.append("%s signs: %s instead of %s" % (
-                held.name, rotation.short(signer.id), rotation.short(held.current.id)))
+                held.name, short(signer.id), short(held.current.id)))
         stay = {NEXT: new if self.level == 1 else None, PREVIOUS: old if self.level == 2 else None}
         for where, pair in stay.items():
             certificate, key = places(self.layout, held.name, where)
@@ -357,7 +357,7 @@ def _mode(path, default):
 
 
 def _short_list(items):
-    return "[%s]" % ", ".join(rotation.short(digest) for digest in dict.fromkeys(item.key_sha256 for item in items)) or "nobody"
+    return "[%s]" % ", ".join(short(digest) for digest in dict.fromkeys(item.key_sha256 for item in items)) or "nobody"
 
 
 def declare(tree, names, level, days=365.0, key_type=None, state_dir=None):

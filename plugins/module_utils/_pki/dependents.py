@@ -8,8 +8,8 @@ __metaclass__ = type
 
 import glob
 
-from . import authorities, files, kubeconfig, rotation, serving, x509
-from .errors import PkiError
+from . import authorities, files, kubeconfig, serving, x509
+from .errors import PkiError, short
 
 _ELSEWHERE = ("/etc/cni/net.d/*kubeconfig*", "/etc/cni/net.d/*/*kubeconfig*", "/root/.kube/config", "/home/*/.kube/config")
 
@@ -34,7 +34,7 @@ def find(tree):
         for leaf, signed in sorted(view["leaves"].items()):
             if signed and signed != signer:
                 found.append({"what": "leaf", "path": tree.items[leaf].path, "why": "signed by %s of %s" % (
-                    rotation.short(signed), name)})
+                    short(signed), name)})
     return found + _served(layout, held)
 
 
@@ -48,7 +48,7 @@ def _served(layout, held):
             signed = authorities.signed_by(certificate, authority.known())
             if signed and signer and signed != signer:
                 found.append({"what": "served certificate", "path": endpoint, "why": "signed by %s of %s" % (
-                    rotation.short(signed), name)})
+                    short(signed), name)})
     return found
 
 
@@ -63,5 +63,5 @@ def _depends(path, signer, known):
         return "does not trust the authority that signs"
     signed = authorities.signed_by(shown, known) if shown else None
     if signed and signed != signer:
-        return "its client certificate is signed by %s" % rotation.short(signed)
+        return "its client certificate is signed by %s" % short(signed)
     return None

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one exception the library raises on purpose."""
+"""The one exception the library raises on purpose, and how names and digests are shown to people."""
 
 from __future__ import annotations
 
@@ -34,3 +34,8 @@ def printable(text, longest=253):
     r"""Give text that a terminal only shows: control and formatting characters as \x1b, cut at `longest` characters."""
     shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in str(text))
     return shown if len(shown) <= longest else shown[:longest] + "..."
+
+
+def short(digest):
+    """Give the first 12 characters of a digest, for people."""
+    return digest[:12] if digest else "none"

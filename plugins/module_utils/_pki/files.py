@@ -29,6 +29,7 @@ from .reading import explain, read, read_if_exists  # noqa: F401
 
 STATE_DIR = "/var/lib/kubepki"
 BACKUP_DIR = "/var/lib/kubepki/backups"
+KUBELET_RESTART = "kubelet-restart"  # the journal of a kubelet that has to be restarted
 
 # Dotfiles: the kubelet reads every other name in its manifest directory (pkg/kubelet/config/file_linux.go).
 TEMPORARY = ".%s.kubepki-%s"
@@ -144,20 +145,6 @@ def write(path, data, mode=None, owner=None):
     sync_directory(os.path.dirname(path))
 
 
-def write_symlink(path, target):
-    """Point the symbolic link `path` to target, atomically (kubelet: certificate_store.go updates it so)."""
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, TEMPORARY % (name, os.urandom(4).hex()))
-    try:
-        os.symlink(target, temporary)
-        os.rename(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise explain(error, path) from error
-    sync_directory(directory)
-
-
 def remove(path):
     """Remove a file or link durably. Gives whether there was one. Raises PkiError."""
     try:
@@ -172,16 +159,16 @@ def remove(path):
 
 def free_bytes(path):
     """Give the bytes a process may still write on the file system that holds path, or its nearest parent."""
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    status = os.statvfs(path)
+    status = os.statvfs(existing_directory(path))
     return status.f_bavail * status.f_frsize
 
 
-def check_writable(directory):
-    """Prove that files can be made in a directory, by making and removing one. Raises PkiError if not."""
-    path = os.path.join(directory, "probe")
-    os.unlink(stage(path, b"kubepki\n" * 512))
+def existing_directory(path):
+    """Give the nearest directory above a path (or the path) that exists. Of a relative path from the current directory up."""
+    path = os.path.abspath(path)
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import contextlib
 import os
 import stat
 
-from . import files, kubeconfig, kubelet_api, kubelet_files, restarts, x509
+from . import files, kubeconfig, kubelet_api, kubelet_files, x509
 from .errors import PkiError
 
 _CURRENT = "kubelet-client-current.pem"
@@ -67,7 +67,7 @@ def examine(layout, below_days=90.0, force=False, state_dir=files.STATE_DIR, ask
     if force and not reasons:
         reasons.append("asked for")
     action = kubelet_files.REISSUE if reasons else kubelet_files.KEEP
-    pending = files.Journal(restarts.KUBELET, state_dir).load()
+    pending = files.Journal(files.KUBELET_RESTART, state_dir).load()
     if pending is not None and action == kubelet_files.KEEP:
         action, reasons = kubelet_files.RESTART, ["a run that did not end has left the kubelet's restart undone"]
     certificate = credential.certificate if credential else None

@@ -15,7 +15,7 @@ import os
 import re
 import time
 
-from . import files, kubeconfig, restarts, transactions, x509
+from . import files, kubeconfig, transactions, x509
 from .errors import PkiError
 
 NODE_PREFIX = "system:node:"
@@ -122,7 +122,7 @@ def carry_out(changes, current, state_dir=files.STATE_DIR, backup_dir=files.BACK
             transaction.symlink(change["path"], change["target"])
         else:
             transaction.write(change["path"], change["data"], mode=change["mode"])
-    pending = files.Journal(restarts.KUBELET, state_dir)
+    pending = files.Journal(files.KUBELET_RESTART, state_dir)
     already = pending.load()
     pending.save({"files": paths})
     try:

@@ -12,7 +12,7 @@ import re
 import subprocess
 import time
 
-from . import files, kubelet_api, kubelet_files, probe, restarts, serving
+from . import files, kubelet_api, kubelet_files, probe, serving
 from .errors import PkiError
 
 _SYSTEMD = "Only kubelets that systemd runs can be restarted."
@@ -91,7 +91,7 @@ def restart(layout, timeout=120.0, ready=True, state_dir=files.STATE_DIR, servic
     config = kubelet_files.read_config(layout)
     api = kubelet_api.Api.of(config) if ready else None
     before = service.state()
-    pending = files.Journal(restarts.KUBELET, state_dir)
+    pending = files.Journal(files.KUBELET_RESTART, state_dir)
     if pending.load() is None:
         pending.save({"files": []})
     proof = Proof(layout, service, api, before["pid"])

@@ -15,7 +15,7 @@ __metaclass__ = type
 import os
 import time
 
-from . import files, kubelet_api, kubelet_config, kubelet_files, probe, restarts, serving, x509
+from . import files, kubelet_api, kubelet_config, kubelet_files, probe, serving, x509
 from .errors import PkiError
 
 LEAVE, RENEW, BOOTSTRAP = "leave", "renew", "bootstrap"
@@ -105,7 +105,7 @@ def examine(layout, mode, sans, below_days=90.0, force=False, state_dir=files.ST
         reasons = ["asked for"]
     verdict.update(action=kubelet_files.REISSUE if reasons else kubelet_files.KEEP, reasons=reasons,
                    before=certificate.describe() if certificate else None)
-    if not reasons and files.Journal(restarts.KUBELET, state_dir).load() is not None:
+    if not reasons and files.Journal(files.KUBELET_RESTART, state_dir).load() is not None:
         verdict.update(action=kubelet_files.RESTART, reasons=["a run that did not end has left the kubelet's restart undone"])
     return verdict
 

@@ -608,10 +608,7 @@ def _key_type(leaf, settings):
     wanted = leaf.key_type or settings.key_type
     if wanted:
         return wanted
-    current = leaf.certificate.key_type if leaf.certificate is not None else "rsa-2048"
-    # What is there and cannot be made here (a weak RSA key, Ed25519) becomes the nearest that every component takes.
-    nearest = {"ecdsa-p521": "ecdsa-p384", "ed25519": "ecdsa-p256"}.get(current, "rsa-2048")
-    return current if current in x509.KEY_TYPES else nearest
+    return x509.nearest_key_type(leaf.certificate.key_type if leaf.certificate is not None else None)
 
 
 def _generate(key_types):
@@ -780,7 +777,7 @@ class Writes:
         needed[state_dir] = needed.get(state_dir, 0) + 16384
         devices = {}
         for directory, size in needed.items():
-            existing = _existing(directory)
+            existing = files.existing_directory(directory)
             _check_access(existing)
             devices.setdefault(os.stat(existing).st_dev, [existing, 0])[1] += size
         for directory, size in devices.values():
@@ -841,12 +838,6 @@ def adjust(found, check):
 
 def _blocks(size):
     return -(-size // 4096) * 4096
-
-
-def _existing(path):
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path
 
 
 def _check_access(directory):

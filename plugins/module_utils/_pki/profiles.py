@@ -14,9 +14,11 @@ __metaclass__ = type
 import ipaddress
 
 KUBERNETES_DIR = "/etc/kubernetes"
-PKI_DIR = "/etc/kubernetes/pki"
-MANIFEST_DIR = "/etc/kubernetes/manifests"
 KUBELET_DIR = "/var/lib/kubelet"
+# What can be rotated: the three authorities, and the key pair that service-account tokens are signed with.
+AUTHORITIES = ("ca", "front-proxy-ca", "etcd-ca", "sa")
+LEAVE_ETCD_OUT = ("Rotate it with the tool that set etcd up, which also gives the control-plane nodes their certificate for it; "
+                  "the others with kubepki_cas=ca,front-proxy-ca,sa.")
 
 # How a consumer takes up a new file.
 RELOADS = "reloads"    # by itself, and what it serves then proves it

@@ -8,7 +8,7 @@ __metaclass__ = type
 
 import os
 
-from . import authorities, files, kubeconfig, pki_tree, restarts, transactions, x509
+from . import authorities, files, kubeconfig, pki_tree, transactions, x509
 from .errors import PkiError
 
 _JOB = "recovery-files"
@@ -114,7 +114,7 @@ def drop_serving(layout, check=False, state_dir=files.STATE_DIR, backup_dir=file
     if not check:
         files.create_backup([path for path in (item.path, item.key_path) if path and os.path.exists(path)], _BACKUP_JOB,
                             backup_dir, backup_keep)
-        pending = files.Journal(restarts.KUBELET, state_dir)
+        pending = files.Journal(files.KUBELET_RESTART, state_dir)
         if pending.load() is None:
             pending.save({"files": [item.path]})
         transaction = transactions.Transaction(_JOB, state_dir)

@@ -95,7 +95,7 @@ def _problems(layout, state_dir):
     if layout.role != pki_tree.WORKER:
         places.append(layout.pki_dir)
     for directory in places:
-        status = os.statvfs(_existing(directory))
+        status = os.statvfs(files.existing_directory(directory))
         if status.f_flag & os.ST_RDONLY:
             found.append("%s: the file system is read-only. See `dmesg`, and mount it for writing." % directory)
         elif status.f_bavail * status.f_frsize < 1 << 20:
@@ -106,9 +106,3 @@ def _problems(layout, state_dir):
         if layout.role != pki_tree.WORKER:
             found.append(str(problem))
     return found
-
-
-def _existing(path):
-    while not os.path.isdir(path):
-        path = os.path.dirname(path)
-    return path

@@ -23,7 +23,6 @@ from . import (
     kubelet_service,
     probe,
     recovery_journal,
-    restarts,
     serving,
 )
 from .errors import PkiError
@@ -49,7 +48,7 @@ def start(layout, components=None, timeout=120.0, state_dir=files.STATE_DIR, ser
     if components is None:
         components = (recovery_journal.load(state_dir) or {}).get("restart", [])
     pods = [layout.parsed[name] for name in components if name in layout.parsed]
-    pending = files.Journal(restarts.KUBELET, state_dir)
+    pending = files.Journal(files.KUBELET_RESTART, state_dir)
     if not pods and pending.load() is None and service.state()["active"] == "active":
         return {"kubelet": {}, "ended": [], "since": 0.0}
     if pending.load() is None:

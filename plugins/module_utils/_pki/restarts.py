@@ -15,7 +15,6 @@ import os
 from . import files
 
 RECORD = "rotation.json"  # in the state directory
-KUBELET = "kubelet-restart"  # the journal of a kubelet that has to be restarted
 
 
 def read_record(state_dir):

@@ -20,9 +20,8 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-from .errors import PkiError
-
-AUTHORITIES = ("ca", "front-proxy-ca", "etcd-ca", "sa")
+from .errors import PkiError, short
+from .profiles import AUTHORITIES, LEAVE_ETCD_OUT
 
 STABLE, PREPARING, PREPARED, SWITCHING, SWITCHED, COMPLETING = (
     "stable", "preparing", "prepared", "switching", "switched", "completing")
@@ -33,8 +32,6 @@ LEVELS = (STABLE, PREPARED, SWITCHED, STABLE)
 _ON_THE_WAY = (COMPLETING, PREPARING, SWITCHING, COMPLETING)
 _AT = ("as before the rotation", PREPARED, SWITCHED, "completed")
 PHASES = ("prepare", "switch", "complete")
-LEAVE_ETCD_OUT = ("Rotate it with the tool that set etcd up, which also gives the control-plane nodes their certificate for it; "
-                  "the others with kubepki_cas=ca,front-proxy-ca,sa.")
 _UNDO = {1: "rollback of prepare", 2: "rollback of switch"}
 TARGETS = {"prepared": 1, "switched": 2, "completed": 3, "rolled_back": 0}
 
@@ -90,11 +87,6 @@ class State:
     def _add(self, node, kind, sentence):
         self.kinds.setdefault(node, set()).add(kind)
         self.pending.setdefault(node, []).append(sentence)
-
-
-def short(digest):
-    """Give the first 12 characters of a digest, for people."""
-    return digest[:12] if digest else "none"
 
 
 def derive(authority, nodes):

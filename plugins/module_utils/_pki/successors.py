@@ -6,10 +6,10 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-from . import authorities, own_ca, profiles, rotation, x509
+from . import authorities, own_ca, profiles, x509
 from .authorities import NEXT, Signer, held_here, places
 from .declaration import Declaration
-from .errors import PkiError
+from .errors import PkiError, short
 
 SA_KEY_TYPE = "rsa-2048"  # kubeadm: service account keys are RSA whatever encryptionAlgorithm says up to 1.30
 _SECRET = 0o600
@@ -68,7 +68,7 @@ def declare_staged(tree, names, material=None, days=3650.0, key_type=None):
         existing = held.next or (held.current if held.previous else None)
         if existing and given and existing.id != given.id:
             raise PkiError("another successor (%s) is staged on this node than %s" % (
-                rotation.short(existing.id), rotation.short(given.id)), path=places(tree.layout, name, NEXT)[0],
+                short(existing.id), short(given.id)), path=places(tree.layout, name, NEXT)[0],
                 fix="Roll back, or remove the staged one after comparing it with the other nodes.")
         if given and given.id == held.current.id:
             existing = held.current
@@ -77,7 +77,7 @@ def declare_staged(tree, names, material=None, days=3650.0, key_type=None):
             path, key_path = places(tree.layout, name, NEXT)
             result.write(path, staged[name].certificate_pem, _SECRET)
             result.write(key_path, staged[name].key_pem, _SECRET)
-            result.notes.append("%s: successor %s staged" % (name, rotation.short(staged[name].id)))
+            result.notes.append("%s: successor %s staged" % (name, short(staged[name].id)))
     return result, staged
 
 

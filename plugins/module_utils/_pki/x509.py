@@ -212,6 +212,15 @@ def generate_key(key_type="rsa-2048"):
     return PrivateKey(ec.generate_private_key(ec.SECP256R1() if size == "p256" else ec.SECP384R1()))
 
 
+def nearest_key_type(key_type):
+    """Give the one of KEY_TYPES for a key that takes over from one of a type that may not be made here.
+
+    A weak RSA key, Ed25519, P-521: the nearest that every component takes.
+    """
+    nearest = {"ecdsa-p521": "ecdsa-p384", "ed25519": "ecdsa-p256"}.get(key_type, "rsa-2048")
+    return key_type if key_type in KEY_TYPES else nearest
+
+
 def validity(days, backdate_to=None, start=None):
     """Give (not_before, not_after) for something that shall live for `days` (float or int) from now on.
 

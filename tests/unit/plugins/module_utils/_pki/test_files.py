@@ -425,8 +425,10 @@ class TestBackup:
             files.create_backup([], "../x", str(tmp_path / "sets"))
 
 
-def test_check_writable_leaves_nothing(tmp_path):
-    files.check_writable(str(tmp_path))
-    assert os.listdir(tmp_path) == []
-    with pytest.raises(PkiError):
-        files.check_writable(str(tmp_path / "gone"))
+def test_the_nearest_directory_of_any_path(tmp_path, monkeypatch):
+    """The parent of a relative path's first part is empty, and so is its parent."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "f").write_text("")
+    for path in ("no/where", "f", "f/x", str(tmp_path / "a" / "b"), "."):
+        assert files.existing_directory(path) == str(tmp_path)
+    assert files.existing_directory("/no/where") == "/" and files.free_bytes("no/where") > 0

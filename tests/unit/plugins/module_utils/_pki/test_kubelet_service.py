@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, kubelet_api, kubelet_service, restarts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, kubelet_api, kubelet_service
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from test_kubelet_credential import Said, Worker
 
@@ -94,7 +94,7 @@ def test_a_restart_returns_what_was_seen(worker, healthz, monkeypatch):
     seen = _restart(worker, monkeypatch, unit)
     assert unit.restarts == 1
     assert (seen["pid"], seen["healthz"], seen["ready"]) == (200, "ok", True)
-    assert files.Journal(restarts.KUBELET, worker.state).load() is None
+    assert files.Journal(files.KUBELET_RESTART, worker.state).load() is None
 
 
 @pytest.mark.parametrize(("unit", "cloud", "text"), [

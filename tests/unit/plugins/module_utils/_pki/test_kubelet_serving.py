@@ -21,7 +21,6 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_config,
     kubelet_serving,
     requests,
-    restarts,
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -172,7 +171,7 @@ def test_check_mode_tells_of_a_node_that_gets_its_credential_in_the_same_run(wor
 def test_a_restart_that_a_killed_run_left_undone_is_done(worker):
     switch_on(worker)
     put(worker)
-    files.Journal(restarts.KUBELET, worker.state).save({"files": []})
+    files.Journal(files.KUBELET_RESTART, worker.state).save({"files": []})
     assert examine(worker)["action"] == "restart"
 
 
@@ -197,8 +196,8 @@ def test_a_request_is_made_signed_and_installed(worker, api):
     assert link.read_bytes() == certificate.pem + key.pem and not staged.exists()
     assert worker.config.read_bytes() == b"serverTLSBootstrap: true\n" + before and os.path.isdir(backup)
     assert kubelet_serving.installed_certificate(worker.layout).sha256 == certificate.sha256
-    assert files.Journal(restarts.KUBELET, worker.state).load() is not None
-    files.Journal(restarts.KUBELET, worker.state).clear()
+    assert files.Journal(files.KUBELET_RESTART, worker.state).load() is not None
+    files.Journal(files.KUBELET_RESTART, worker.state).clear()
     assert examine(worker, below_days=0.1)["action"] == "keep"
     assert kubelet_serving.Installation(worker.layout).changes == []
     assert not decide(api)["changed"]

@@ -21,7 +21,6 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     pki_tree,
     recovery_files,
     recovery_journal,
-    restarts,
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -218,7 +217,7 @@ def test_a_serving_certificate_is_taken_away_only_when_the_kubelet_made_it_and_i
     (pki / "kubelet.crt").write_bytes(own.pem)
     assert drop(check=True) and (pki / "kubelet.crt").exists()
     assert drop() and not (pki / "kubelet.crt").exists() and not (pki / "kubelet.key").exists()
-    assert files.Journal(restarts.KUBELET, plane.state).load() == {"files": [str(pki / "kubelet.crt")]}
+    assert files.Journal(files.KUBELET_RESTART, plane.state).load() == {"files": [str(pki / "kubelet.crt")]}
     assert not drop()
     signed = plane.cluster.leaf("etcd-server", "cp1", "10.0.0.1", -1)[0]
     ours = x509.sign_leaf(x509.Profile.of(signed), throwaway.key("ours"), plane.cluster.cas["ca"], plane.cluster.keys["ca"], 30,

@@ -19,7 +19,6 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_service,
     recovery_journal,
     recovery_start,
-    restarts,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from test_recovery_files import Plane
@@ -95,7 +94,7 @@ def test_processes_end_between_the_stop_and_the_start_of_the_kubelet(plane, proc
     recovery_journal.begin(["etcd", "kube-apiserver"], state_dir=plane.state)
     done = recovery_start.start(plane.layout, None, 5, plane.state, unit, processes)
     assert unit.done == ["stop", "start, with ['kube-scheduler']"] and done["ended"] == ["etcd", "kube-apiserver"]
-    assert done["since"] > 0 and files.Journal(restarts.KUBELET, plane.state).load() is None
+    assert done["since"] > 0 and files.Journal(files.KUBELET_RESTART, plane.state).load() is None
     # A run that is killed later does not start them once more.
     assert recovery_journal.load(plane.state) == {"restart": [], "trust": False}
     assert recovery_start.start(plane.layout, None, 5, plane.state, unit, processes) == {"kubelet": {}, "ended": [], "since": 0.0}
@@ -107,7 +106,7 @@ def test_a_kubelet_that_does_not_run_is_started_and_one_whose_restart_is_due_too
     unit.active = "activating"
     assert recovery_start.start(plane.layout, [], 5, plane.state, unit, processes)["since"] > 0
     unit.active = "active"
-    files.Journal(restarts.KUBELET, plane.state).save({"files": []})
+    files.Journal(files.KUBELET_RESTART, plane.state).save({"files": []})
     assert recovery_start.start(plane.layout, [], 5, plane.state, unit, processes)["since"] > 0
     assert len(unit.done) == 4
 
@@ -122,7 +121,7 @@ def test_the_kubelet_is_started_even_when_a_process_does_not_end(plane, processe
     with pytest.raises(PkiError, match="cannot be ended"):
         recovery_start.start(plane.layout, None, 5, plane.state, unit, processes)
     assert unit.done == ["stop", "start, with []"] and recovery_journal.load(plane.state)["restart"] == ["etcd"]
-    assert files.Journal(restarts.KUBELET, plane.state).load() is not None
+    assert files.Journal(files.KUBELET_RESTART, plane.state).load() is not None
 
 
 def test_who_ignores_the_request_to_end_is_killed(plane, processes):

@@ -8,9 +8,10 @@ import base64
 import datetime
 import re
 import subprocess
+import types
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import authorities, leaves, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -124,6 +125,18 @@ def test_pss_signatures_are_verified(tmp_path, options):
     altered[-3] ^= 1
     assert not x509.parse_der_certificate(bytes(altered)).signed_by(ca)
     assert x509.sign_leaf(SERVER, LEAF_KEY, ca, ca_key, 5).signed_by(ca)
+
+
+@pytest.mark.parametrize("present,wanted", [
+    ("rsa-1024", "rsa-2048"), ("ed25519", "ecdsa-p256"), ("ecdsa-p521", "ecdsa-p384"), ("unknown", "rsa-2048"),
+    (None, "rsa-2048"), ("rsa-4096", "rsa-4096"), ("ecdsa-p384", "ecdsa-p384")])
+def test_a_key_s_successor_is_of_the_nearest_type(present, wanted):
+    """The same for leaves and for authorities."""
+    assert x509.nearest_key_type(present) == wanted
+    certificate = types.SimpleNamespace(key_type=present)
+    assert authorities.key_type_of(certificate) == wanted
+    leaf = types.SimpleNamespace(key_type=None, certificate=certificate)
+    assert leaves._key_type(leaf, types.SimpleNamespace(key_type=None)) == wanted
 
 
 class TestProfileOf:
