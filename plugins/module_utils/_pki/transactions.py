@@ -140,7 +140,7 @@ def _entry(change, token):
     entry["staged"] = os.path.join(directory, files.TEMPORARY % (name, token))
     if "target" in change:
         return dict(entry, target=change["target"])
-    return dict(entry, sha256=files.sha256(change["data"]))
+    return entry
 
 
 def _snapshot(path):
