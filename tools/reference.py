@@ -210,7 +210,7 @@ def declared_module() -> str:
             lines.append("        (%s, {" % _python(names))
             for key, value in spec.items():
                 lines += textwrap.wrap(f"{json.dumps(key)}: {_python(value)},", 110, initial_indent=" " * 12,
-                                       subsequent_indent=" " * 16, break_long_words=False, break_on_hyphens=False)
+                                       subsequent_indent=" " * (15 + len(json.dumps(key))), break_long_words=False, break_on_hyphens=False)
             lines.append("        }),")
         lines.append("    ],")
     return "\n".join([*lines, "}", ""])

@@ -180,9 +180,9 @@ VARIABLES = {
         (("renew_leaves",), {
             "type": "list",
             "choices": ("all", "apiserver", "apiserver-kubelet-client", "front-proxy-client",
-                "apiserver-etcd-client", "etcd-server", "etcd-peer", "etcd-healthcheck-client", "admin.conf",
-                "super-admin.conf", "controller-manager.conf", "scheduler.conf", "kubelet-client",
-                "kubelet-serving"),
+                        "apiserver-etcd-client", "etcd-server", "etcd-peer", "etcd-healthcheck-client",
+                        "admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf",
+                        "kubelet-client", "kubelet-serving"),
         }),
         (("restart_static_pods",), {
             "type": "list",

@@ -406,8 +406,8 @@ def login_by_files(host, name, what):
     config = kubeconfig.Kubeconfig(path.read_bytes(), str(path))
     text = path.read_text()
     for field, data, file_name in (("certificate-authority", config.ca_data, "ca.crt"),
-                                 ("client-certificate", config.certificate_data, "client.crt"),
-                                 ("client-key", config.key_data, "client.key")):
+                                   ("client-certificate", config.certificate_data, "client.crt"),
+                                   ("client-key", config.key_data, "client.key")):
         if field in what:
             host.node.write("/etc/kubernetes/own/" + file_name, data)
             text = text.replace("%s-data: %s" % (field, base64.b64encode(data).decode()), "%s: own/%s" % (field, file_name))
