@@ -209,7 +209,8 @@ def declared_module() -> str:
         for names, spec in entries:
             lines.append("        (%s, {" % _python(names))
             for key, value in spec.items():
-                lines += textwrap.wrap(f"{json.dumps(key)}: {_python(value)},", 110, break_long_words=False, break_on_hyphens=False,
+                lines += textwrap.wrap(f"{json.dumps(key)}: {_python(value)},", 110,
+                                       break_long_words=False, break_on_hyphens=False,
                                        initial_indent=" " * 12, subsequent_indent=" " * (15 + len(json.dumps(key))))
             lines.append("        }),")
         lines.append("    ],")
