@@ -112,6 +112,7 @@ lab-down: ## remove that cluster
 docs: venv ## the roles' READMEs and docs/reference, from what is declared
 	$(BIN)/python tools/reference.py
 
+changelog: export PATH := $(CURDIR)/$(BIN):$(PATH)
 changelog: venv ## CHANGELOG.md from changelogs/fragments, for the version in galaxy.yml
 	$(BIN)/antsibull-changelog release --update-existing --reload-plugins --refresh-plugins
 
