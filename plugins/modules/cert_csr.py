@@ -13,7 +13,7 @@ __metaclass__ = type
 DOCUMENTATION = r"""
 module: cert_csr
 short_description: Create, approve, deny, fetch and delete a Kubernetes CertificateSigningRequest
-version_added: "1.0.0"
+version_added: 0.1.0
 author:
   - The kubepki.lifecycle authors (@kubepki)
 description:

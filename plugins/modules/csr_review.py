@@ -13,7 +13,7 @@ __metaclass__ = type
 DOCUMENTATION = r"""
 module: csr_review
 short_description: List CertificateSigningRequests and decide the pending ones
-version_added: "1.0.0"
+version_added: 0.1.0
 author:
   - The kubepki.lifecycle authors (@kubepki)
 description:

@@ -13,7 +13,7 @@ __metaclass__ = type
 DOCUMENTATION = r"""
 module: signer_check
 short_description: Read, verify and explain who signs approved CertificateSigningRequests
-version_added: "1.0.0"
+version_added: 0.1.0
 author:
   - The kubepki.lifecycle authors (@kubepki)
 description:

@@ -13,7 +13,7 @@ __metaclass__ = type
 DOCUMENTATION = r"""
 module: user_access
 short_description: Issue a person's certificate and give or take away roles
-version_added: "1.0.0"
+version_added: 0.1.0
 author:
   - The kubepki.lifecycle authors (@kubepki)
 description:

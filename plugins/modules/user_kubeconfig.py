@@ -13,7 +13,7 @@ __metaclass__ = type
 DOCUMENTATION = r"""
 module: user_kubeconfig
 short_description: Make, renew and prove a person's kubeconfig, with a key that never leaves its host
-version_added: "1.0.0"
+version_added: 0.1.0
 author:
   - The kubepki.lifecycle authors (@kubepki)
 description:

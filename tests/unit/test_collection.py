@@ -284,6 +284,13 @@ def test_the_version_has_a_changelog_entry_or_fragments_wait_for_one():
     assert version in released or list((ROOT / "changelogs" / "fragments").glob("*.yml"))
 
 
+@pytest.mark.parametrize("path", MODULES, ids=ids(MODULES))
+def test_a_module_was_added_in_a_version_that_there_is(path):
+    """The changelog leaves out what was added in another one."""
+    added = re.search(r'^version_added: "?([\d.]+)"?$', path.read_text(), re.MULTILINE).group(1)
+    assert "## v" + added in (ROOT / "CHANGELOG.md").read_text().replace("\\", "")
+
+
 def test_what_the_controller_needs_is_named_where_builders_of_execution_environments_look():
     python = load(ROOT / "meta" / "execution-environment.yml")["dependencies"]["python"]
     named = {re.split(r"[<>=]", line)[0] for line in (ROOT / python).read_text().splitlines() if not line.startswith("#")}
