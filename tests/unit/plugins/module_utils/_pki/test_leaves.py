@@ -674,6 +674,9 @@ class TestProcesses:
         script.write_text("import time; time.sleep(60)")
         running = subprocess.Popen(["kube-scheduler", str(script), "--kubeconfig=%s" % path], executable=sys.executable)
         try:
+            # A process that has just begun has no arguments yet (fs/exec.c: they are set up last).
+            while not Path("/proc/%d/cmdline" % running.pid).read_bytes():
+                assert running.poll() is None
             os.utime(path, (0, datetime.datetime.now().timestamp() - 3600))
             assert not processes.older_than("kube-scheduler", str(path))
             os.utime(path, (0, datetime.datetime.now().timestamp() + 3600))
