@@ -206,6 +206,8 @@ class Chaos:
         kind.end(self.lab, node)
         point.ended = "killed" if outcome.code < 0 else "exit %d" % outcome.code
         point.failed_requests = watch.failures() - before
+        if point.failed_requests:
+            self._say(watch.table())  # what they said, with the time; it is the sum since the phase began
         assert "Traceback" not in outcome.output, outcome.output[-6000:]
         self.points.append(point)
 
