@@ -165,6 +165,17 @@ def test_damage_is_one_clear_error_or_none(pair, cut, place, bits):
         assert not own.verified_by_key(holder(pair[1]))
 
 
+@pytest.mark.parametrize("part", [1, 2])
+def test_a_signature_counts_only_in_the_form_of_one(part):
+    """RFC 5280 4.1: behind what is signed, the algorithm is a SEQUENCE and the signature a BIT STRING."""
+    own = holder(KEYS["ecdsa-p256"])
+    pieces = certificates.parts(certificates.unwrap(own.der, 0x30))
+    damaged = bytearray(own.der)
+    damaged[len(own.der) - sum(len(whole) for _kind, _body, whole in pieces[part:])] ^= 1
+    with pytest.raises(PkiError, match="certificate"):
+        certificates.Certificate(bytes(damaged), "/x.crt")
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_error(data):
     with pytest.raises(PkiError):
