@@ -56,6 +56,12 @@ options:
         in. V(refused) shows one of the authority that was dropped, which M(kubepki.lifecycle.cert_ca) has left for that.
     type: str
     choices: [accepted, refused]
+  prove_by:
+    description: With O(prove), the components that are asked. A kubelet that was not restarted takes up to a minute to follow.
+    type: list
+    elements: str
+    choices: [apiserver, etcd-server, kubelet]
+    default: [apiserver, etcd-server, kubelet]
   mounted_timeout:
     description:
       - Without O(nodes), wait up to so many seconds until every pod of the node has its whole cluster trust in its mounted
@@ -209,7 +215,7 @@ def _proven(layout, options):
     # What reloads by itself does so within a minute (kube-apiserver 1.20).
     deadline = time.monotonic() + 75
     while True:
-        found = acceptance.prove(layout, options["names"], accepted, options["state_dir"])
+        found = acceptance.prove(layout, options["names"], accepted, options["state_dir"], options["prove_by"])
         wrong = [item for item in found if not item["right"]]
         if not wrong:
             return found
@@ -299,7 +305,7 @@ def _text(steps, phases, nodes):
 def main():
     """Run the module."""
     spec = glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir")
-    names = ["ca", "front-proxy-ca", "etcd-ca", "sa"]
+    names, components = ["ca", "front-proxy-ca", "etcd-ca", "sa"], list(acceptance.COMPONENTS)
     spec.update(
         nodes={"type": "list", "elements": "dict"},
         names={"type": "list", "elements": "str", "choices": names, "default": list(names)},
@@ -307,6 +313,7 @@ def main():
         named={"type": "bool", "default": True},
         dependents={"type": "bool", "default": False},
         prove={"type": "str", "choices": ["accepted", "refused"]},
+        prove_by={"type": "list", "elements": "str", "choices": components, "default": components},
         mounted_timeout={"type": "int", "default": 0},
         former_sa={"type": "str"},
         mounted={"type": "bool", "default": False},

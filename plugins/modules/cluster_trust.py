@@ -29,7 +29,7 @@ options:
   exact:
     description:
       - Whether C(extension-apiserver-authentication) may hold nobody else. To be used after the last API server has dropped the
-        former authority.
+        former authority. While a successor or a former authority lies on the node, two may be held whatever this says.
     type: bool
     default: false
   renewed:
@@ -43,8 +43,14 @@ options:
     type: list
     elements: str
     default: []
+  wait:
+    description:
+      - Wait also for C(extension-apiserver-authentication) and for the workloads. When false, they go on by themselves, and a
+        later call sees to their end.
+    type: bool
+    default: true
   timeout:
-    description: How many seconds each of these may take to follow.
+    description: How many seconds each of these may take to follow, and a rollout may stand still.
     type: int
     default: 120
 attributes:
@@ -122,19 +128,22 @@ def bring(module):
     named = layout.flags.get("kube-controller-manager", {}).get("--cluster-signing-cert-file") == signing
     if trust_objects.publish_signing(api, signing, layout.paths["ca"][0], named, check):
         changes.append("kubeadm-config says where the signing certificate is")
-    sa = authorities.held_here(layout, ["sa"], with_keys=False).get("sa")
+    held = authorities.held_here(layout, ["ca", "front-proxy-ca", "sa"], with_keys=False)
+    sa = held.pop("sa", None)
     if sa is not None and sa.current is not None:
         for secret in trust_objects.renew_tokens(api, sa.current.id, mounted.token_key, check):
             changes.append("token secret %s signed again" % secret)
     of = trust_objects.certificates_in if options["renewed"] else trust_objects.digests
     waited = 0.0 if check else trust_objects.wait_followers(api, bundle, options["timeout"], of)
-    if trust_objects.wait_extension(api, bundle, header, options["exact"], options["timeout"], check, of):
-        changes.append("extension-apiserver-authentication does not trust the former authority any more")
     name = trust_objects.trust_name(bundle, of)
     several = options["renewed"] or len(trust_objects.digests(bundle)) > 1
     restarted, left = trust_objects.restart_workloads(api, options["restart_namespaces"], name, several, check)
     changes += ["%s restarted" % workload for workload in restarted]
-    if not check:
+    # Meanwhile the pods are replaced: they need kube-root-ca.crt, and this only the API servers.
+    exact = options["exact"] and not any(one.next or one.previous for one in held.values())
+    if options["wait"] and trust_objects.wait_extension(api, bundle, header, exact, options["timeout"], check, of):
+        changes.append("extension-apiserver-authentication does not trust the former authority any more")
+    if options["wait"] and not check:
         trust_objects.wait_workloads(api, options["restart_namespaces"], options["timeout"])
     warnings = ["Not restarted, as their pods are not replaced by themselves; restart the pods that read ca.crt only once: %s"
                 % ", ".join(left)] if left else []
@@ -148,6 +157,7 @@ def main():
         exact={"type": "bool", "default": False},
         renewed={"type": "bool", "default": False},
         restart_namespaces={"type": "list", "elements": "str", "default": []},
+        wait={"type": "bool", "default": True},
         timeout={"type": "int", "default": 120},
     )
     glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), bring)

@@ -53,6 +53,16 @@ class FakeApi:
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         self.url = self.url.replace("http:", "https:")
 
+    def write_admin_conf(self, path: Path) -> None:
+        """Write a kubeconfig of an administrator of this API, which has to serve TLS."""
+        key = x509.generate_key("ecdsa-p256")
+        client = x509.sign_leaf(x509.Profile("kubernetes-admin", (), [], ("client",)), key, CA, CA_KEY, 1)
+        authority, certificate, secret = (base64.b64encode(pem).decode() for pem in (CA.pem, client.pem, key.pem))
+        path.write_text(json.dumps({
+            "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+            "clusters": [{"name": "k", "cluster": {"server": self.url, "certificate-authority-data": authority}}],
+            "users": [{"name": "u", "user": {"client-certificate-data": certificate, "client-key-data": secret}}]}))
+
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
@@ -152,6 +162,8 @@ class FakeApi:
             return _status(404, "NotFound", "not found")
         if body["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
             return _status(409, "Conflict", "the object has been modified")
+        if "/leases/" in key:
+            return 200, self.put(key, body)
         kinds = [condition["type"] for condition in body["status"]["conditions"]]
         if len(kinds) != len(set(kinds)) or {"Approved", "Denied"} <= set(kinds):
             return _status(422, "Invalid", "Approved and Denied conditions are mutually exclusive")

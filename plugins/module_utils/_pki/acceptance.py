@@ -9,12 +9,16 @@ __metaclass__ = type
 from . import authorities, files, probe, x509
 from .errors import PkiError
 
+COMPONENTS = ("apiserver", "etcd-server", "kubelet")
+_LET_IN_BY = {"ca": ("apiserver", "kubelet"), "front-proxy-ca": ("apiserver",), "etcd-ca": ("etcd-server",)}
 
-def prove(layout, names, accepted, state_dir=files.STATE_DIR, timeout=5.0):
+
+def prove(layout, names, accepted, state_dir=files.STATE_DIR, components=COMPONENTS, timeout=5.0):
     """Ask the components of this node with a client of each authority. Gives [{"authority", "endpoint", "seen", "right"}].
 
     accepted: True to show a client of the staged successor (or of the authority that signs), which has to be let in; False to
-    show that of the dropped authority, which has to be refused. right: whether that is what was seen.
+    show that of the dropped authority, which has to be refused. components: of COMPONENTS, those to ask. right: whether that is
+    what was seen.
     """
     calls, found = {}, []
     endpoints = {endpoint.name: endpoint for endpoint in probe.endpoints(layout)}
@@ -26,8 +30,8 @@ def prove(layout, names, accepted, state_dir=files.STATE_DIR, timeout=5.0):
             data = files.read_if_exists(authorities.probe_path(state_dir, name))
             # One that has ended would be refused by whoever trusts its authority still.
             pair = (data, data) if data and x509.parse_certificate(data).not_after > x509.now() else None
-        for target in {"ca": ("apiserver", "kubelet"), "front-proxy-ca": ("apiserver",), "etcd-ca": ("etcd-server",)}[name]:
-            if pair and target in endpoints:
+        for target in _LET_IN_BY[name]:
+            if pair and target in endpoints and target in components:
                 calls[(name, target)] = _question(endpoints[target], pair, name, timeout)
     for (name, target), seen in sorted(probe.together(calls).items()):
         let_in = not isinstance(seen, PkiError) and seen != 401

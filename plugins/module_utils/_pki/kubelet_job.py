@@ -6,9 +6,30 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+import re
 import time
 
+from .errors import PkiError
+
 _SHOWN = 10
+
+
+def batches(planes, workers, size):
+    """Say which kubelets are restarted together: [[host]].
+
+    planes, workers: hosts; one that is both counts as the former. size: how many workers at a time, "5" or "10%" of all workers,
+    and at least one. The first control-plane node goes alone, before any other node; each other one goes with a batch of workers
+    and with no second of its kind. Raises PkiError.
+    """
+    match = re.fullmatch(r"([1-9][0-9]*)(%?)", size.strip())
+    if not match:
+        raise PkiError("%s is neither a count of workers nor a percentage of them" % size,
+                       fix="Set kubepki_batch to 5 or 10%, say.")
+    workers = [host for host in workers if host not in planes]
+    count = int(match.group(1)) if not match.group(2) else max(1, len(workers) * int(match.group(1)) // 100)
+    rest = [workers[start:start + count] for start in range(0, len(workers), count)]
+    first, others = [[host] for host in planes[:1]], planes[1:]
+    return first + [[host] + (rest.pop(0) if rest else []) for host in others] + rest
 
 
 def why(registered):
@@ -32,10 +53,10 @@ def collect(requests, needed):
     missing = [host for host in needed if host in absent]
     obstacle = None
     if missing:
-        obstacle = "Nothing was changed anywhere, because of the control plane: " + " ".join(
+        obstacle = "No kubelet was changed: every one of these nodes has to answer first. " + " ".join(
             "%s: %s." % (host, absent[host]) for host in missing)
     elif requests and len(absent) == len(requests):
-        obstacle = "Nothing was changed anywhere, because no node answered: %s" % listed(absent)
+        obstacle = "No kubelet was changed, because no node answered: %s" % listed(absent)
     return signing, absent, obstacle
 
 

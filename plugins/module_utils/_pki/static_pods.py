@@ -25,7 +25,7 @@ import stat
 import threading
 import time
 
-from . import etcd, files, manifest_edits, manifests, parked, probe
+from . import etcd, files, leases, manifest_edits, manifests, parked, probe
 from .errors import PkiError
 from .runtime import Runtime
 
@@ -38,6 +38,8 @@ MIRROR_SECONDS = 95
 TICK = 0.02
 # How long an apiserver that takes no new connections still is given etcd for the requests it has begun.
 DRAIN_SECONDS = 1.0
+# After so many seconds a lease has run out by itself (client-go: LeaseDuration); so long the API may be away.
+LEASE_SECONDS = 15.0
 # Beside its own grace period, the time the kubelet gets to notice and to stop a pod.
 SHORTEST_STOP = 30
 
@@ -87,6 +89,7 @@ class _Pod:
         self.offers = 0
         self.same = False
         self.listened = False
+        self.lease = self.leaving = None
         self.container_before = self.container_after = None
         self.seconds = self.down_seconds = 0.0
 
@@ -301,6 +304,7 @@ class _Run:
                 stopped.append(str(signalled))
             finally:
                 self._all_back()
+        self._leave()
         if stopped:
             raise BounceError("stopped by %s; every manifest is in its place" % stopped[0], self.results(),
                               path=self.manifest_dir, fix="Run it again: it restarts what has not been proven.")
@@ -419,6 +423,7 @@ class _Run:
         yield from self._gate(pod)
         began = time.monotonic()  # what it waited for others is not its own time
         yield from self._hand_over(pod)
+        yield from self._look_who_leads(pod)
         runtime = self.runtime
         pod.before = runtime.instances(pod.manifest)
         known = runtime.traces(pod.before) | runtime.uids(pod.manifest)
@@ -436,6 +441,8 @@ class _Run:
             yield from self._wait_stopping(pod)
             self._place(pod, pod.data)
         gone = yield from self._wait_gone(pod)
+        if pod.lease:
+            pod.leaving = _Background(lambda: pod.lease.give_up(LEASE_SECONDS))
         if not early and (self.serialises or not pod.before):
             yield from self._wait_forgotten(pod, uids or runtime.uids(pod.manifest) & known)
         if pod.same:
@@ -493,6 +500,24 @@ class _Run:
             yield
         if asked.value:
             pod.proof.append("it led etcd; now %s does" % asked.value)
+
+    def _look_who_leads(self, pod):
+        """Note the lease that a pod holds: nobody does its work from its end until another one has it."""
+        if pod.name not in leases.COMPONENTS:
+            return
+        lease = leases.Lease(pod.name, pod.manifest.flags, self.kubernetes_dir)
+        asked = _Background(lease.look)
+        while not asked.done:
+            yield
+        pod.lease = lease if asked.value else None
+
+    def _leave(self):
+        """Say of whom the lease was given up; a favour, and not waited for where the API is away."""
+        for pod in self.pods:
+            if pod.leaving:
+                pod.leaving.wait(1.0)
+                if pod.leaving.value:
+                    pod.proof.append("it led; its lease was given up when it had ended")
 
     def _wait_mirror(self, pod):
         """Wait until a young etcd's mirror pod is up to date: the kubelet would have to change it while the apiserver hangs.

@@ -358,20 +358,28 @@ def _kept_back(kind, item):
 
 
 def wait_workloads(api, namespaces, seconds):
-    """Wait until every workload of some namespaces that rolls out by itself has. Raises PkiError with those that have not."""
-    deadline = time.monotonic() + seconds
+    """Wait until every workload of some namespaces that rolls out by itself has.
+
+    seconds: without progress. A DaemonSet replaces one pod after another, so all of it takes as long as there are nodes. Raises
+    PkiError with those that do not go on.
+    """
+    progress, most = time.monotonic(), -1
     while True:
-        waiting = [waits for namespace in namespaces for kind in _KINDS
-                   for waits in _rolling(api, namespace, kind)]
+        rollouts = [rollout for namespace in namespaces for kind in _KINDS for rollout in _rollouts(api, namespace, kind)]
+        waiting = [name for name, missing, _there in rollouts if missing]
+        now, there = time.monotonic(), sum(count for _name, _missing, count in rollouts)
         if not waiting:
             return
-        if time.monotonic() > deadline:
-            raise PkiError("has not rolled out within %d s (%d in all)" % (seconds, len(waiting)), path=waiting[0],
+        if there > most:  # one that crashes again and again never gets beyond where it was
+            progress, most = now, there
+        elif now - progress > seconds:
+            raise PkiError("has not gone on rolling out for %d s (%d in all)" % (seconds, len(waiting)), path=waiting[0],
                            fix="See its pods (kubectl describe); run again when they work.")
         time.sleep(_POLL * 3)
 
 
-def _rolling(api, namespace, kind):
+def _rollouts(api, namespace, kind):
+    """Give [(name, whether pods are still to be replaced, how many are replaced and how many available, added)]."""
     found = []
     for item in api.list("/apis/apps/v1/namespaces/%s/%s" % (segment(namespace), kind)):
         status, spec = item.get("status") or {}, item.get("spec") or {}
@@ -383,6 +391,9 @@ def _rolling(api, namespace, kind):
         else:
             wanted, updated = spec.get("replicas", 1), status.get("updatedReplicas", 0)
             ready = status.get("availableReplicas", status.get("readyReplicas", 0))
-        if status.get("observedGeneration", 0) < item["metadata"].get("generation", 0) or updated < wanted or ready < wanted:
-            found.append("%s/%s/%s" % (kind, namespace, item["metadata"]["name"]))
+        former = status.get("observedGeneration", 0) < item["metadata"].get("generation", 0)
+        if former:
+            updated = 0  # what is counted there is the generation before
+        missing = former or updated < wanted or ready < wanted
+        found.append(("%s/%s/%s" % (kind, namespace, item["metadata"]["name"]), missing, updated + ready))
     return found

@@ -738,6 +738,9 @@ def test_each_component_is_asked_for_something_that_needs_a_name(host, monkeypat
     assert all(item["right"] for item in found) and len(found) == 4
     assert set(asked) == {("https://127.0.0.1:1/api", None), ("https://127.0.0.1:1/api", "kubepki-probe"),
                           ("https://127.0.0.1:2/pods", None), ("https://127.0.0.1:3/version", None)}
+    asked.clear()
+    (kubelet,) = acceptance.prove(host.tree().layout, rotation.AUTHORITIES, True, host.state, ["kubelet"])
+    assert kubelet["endpoint"] == "kubelet" and asked == [("https://127.0.0.1:2/pods", None)]
 
 
 def test_who_does_not_answer_has_refused_nobody(host, monkeypatch):

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,7 @@ import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, manifest_edits, parked, static_pods, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runtime import Kubelet
+from fake_api import FakeApi
 from fakekubelet import KILLER, FakeKubelet, FakeRuntime, Node, served_node
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -107,6 +109,26 @@ def test_with_control_groups_a_newer_kubelet_is_never_asked_too_early(tmp_path):
     assert "away" not in [event for _moment, event, _name in kubelet.events]
     assert result["pods"][0]["seconds"] < 15 and kubelet.starts == 2
     assert_whole(node)
+
+
+def test_a_leader_gives_its_lease_up_when_it_has_ended_and_not_before(node, tmp_path):
+    """Nobody schedules until its lease has run out, 15 s, or is given up."""
+    api = FakeApi(tls=tmp_path)
+    api.write_admin_conf(node.manifests.parent / "admin.conf")
+    path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-scheduler"
+    holder = "%s_a58dda95-f0a0-4569-a18e-bf6c4bffabf8" % socket.gethostname()
+    api.put(path, {"spec": {"holderIdentity": holder, "leaseDurationSeconds": 15}})
+    node.add("kube-scheduler")
+    with FakeKubelet(node):
+        leader, living = node.containers()[0]["id"], []
+        api.before = lambda method, _path: method == "PUT" and living.extend(item["id"] for item in node.containers())
+        result = bounce(node, ["kube-scheduler"])
+        assert api.objects[path]["spec"]["holderIdentity"] == "" and leader not in living
+        assert "lease was given up" in result["pods"][0]["proof"][-1]
+        api.calls.clear()
+        result = bounce(node, ["kube-scheduler"])  # led by nobody, and so not by this node
+        assert {method for method, _path in api.calls} == {"GET"} and "lease" not in str(result["pods"][0]["proof"])
+    api.stop()
 
 
 def test_all_four_overlap_and_etcd_waits_for_the_listener(node):

@@ -221,8 +221,38 @@ def test_what_rolls_out_by_itself_is_restarted_and_waited_for(kind, spec):
     api = Api({"/apis/apps/v1/namespaces/kube-system/" + kind: {"items": [item]}})
     assert trust_objects.restart_workloads(api, ["kube-system"], "new", first=True) == (["%s/kube-system/store" % kind], [])
     assert len(api.writes) == 1
-    with pytest.raises(PkiError, match="%s/kube-system/store: has not rolled out" % kind):
+    with pytest.raises(PkiError, match="%s/kube-system/store: has not gone on rolling out" % kind):
         trust_objects.wait_workloads(api, ["kube-system"], 0)
+
+
+class Rollout(Api):
+    """A DaemonSet that replaces one of its pods between any two looks, up to a count."""
+
+    def __init__(self, nodes, until):
+        self.nodes, self.until, self.looks = nodes, until, -1
+        super().__init__({})
+
+    def list(self, path, *_arguments, **_options):
+        if not path.endswith("daemonsets"):
+            return []
+        self.looks += 1
+        updated = min(self.looks, self.until)
+        return [{"metadata": {"name": "kube-proxy", "generation": 2}, "spec": {},
+                 "status": {"observedGeneration": 2, "desiredNumberScheduled": self.nodes,
+                            "updatedNumberScheduled": updated,
+                            # The last one comes and goes: it crashes.
+                            "numberAvailable": self.nodes if updated == self.nodes else self.nodes - self.looks % 2}}]
+
+
+def test_a_rollout_may_take_as_long_as_it_goes_on(monkeypatch):
+    """kube-proxy of a hundred nodes takes longer than any fixed deadline: one node after another."""
+    clock = iter(range(0, 10**6, 10))
+    monkeypatch.setattr(trust_objects.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(trust_objects.time, "sleep", lambda _seconds: None)
+    trust_objects.wait_workloads(Rollout(100, until=100), ["kube-system"], 25)
+    assert next(clock) > 1000
+    with pytest.raises(PkiError, match="daemonsets/kube-system/kube-proxy: has not gone on rolling out for 25 s"):
+        trust_objects.wait_workloads(Rollout(100, until=40), ["kube-system"], 25)
 
 
 def test_token_secrets_of_a_former_key_are_signed_again():
