@@ -17,6 +17,12 @@ sys.path.insert(0, str(UNIT))
 runpy.run_path(str(UNIT / "conftest.py"))
 
 
+def pytest_collection_modifyitems(items):
+    """What a file's tests share is made once, wherever they run; the archive and its environment, a minute's work, too."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("archive" if "installed" in item.fixturenames else item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory):
     """The archive that users download."""

@@ -40,6 +40,8 @@ TICK = 0.02
 DRAIN_SECONDS = 1.0
 # After so many seconds a lease has run out by itself (client-go: LeaseDuration); so long the API may be away.
 LEASE_SECONDS = 15.0
+# An API that needs longer than this to say who leads is not waited for.
+LOOK_SECONDS = 3.0
 # Beside its own grace period, the time the kubelet gets to notice and to stop a pod.
 SHORTEST_STOP = 30
 
@@ -506,8 +508,8 @@ class _Run:
         if pod.name not in leases.COMPONENTS:
             return
         lease = leases.Lease(pod.name, pod.manifest.flags, self.kubernetes_dir)
-        asked = _Background(lease.look)
-        while not asked.done:
+        asked, deadline = _Background(lease.look), time.monotonic() + LOOK_SECONDS
+        while not asked.done and time.monotonic() < deadline:
             yield
         pod.lease = lease if asked.value else None
 
