@@ -68,6 +68,11 @@ options:
         C(ca.crt), which the kubelet updates within about a minute and a half. 0 only looks.
     type: int
     default: 0
+  mounted_ca:
+    description:
+      - With O(mounted_timeout) or O(mounted), which authority these files have to hold, by the digest of its key. All that this
+        node trusts by default, of which a pod may rightly lack the one that is being dropped.
+    type: str
   former_sa:
     description:
       - With O(mounted_timeout), also wait until no pod of this node has a token mounted that this service-account key signed,
@@ -206,7 +211,7 @@ def look(module):
     if options["prove"]:
         result["proven"] = _proven(layout, options)
     if options["mounted"] or options["mounted_timeout"]:
-        result["mounted"] = _mounted(layout, options["mounted_timeout"], options["former_sa"])
+        result["mounted"] = _mounted(layout, options["mounted_timeout"], options["mounted_ca"], options["former_sa"])
     return result
 
 
@@ -226,12 +231,12 @@ def _proven(layout, options):
         time.sleep(1)
 
 
-def _mounted(layout, seconds, former):
+def _mounted(layout, seconds, needed, former):
     deadline = time.monotonic() + seconds
     path = layout.paths["ca"][0] if "ca" in layout.paths else authorities.places(layout, "ca", authorities.CURRENT)[0]
     bundle = files.read(path)
     while True:
-        count, lagging = mounted.lagging(layout, bundle)
+        count, lagging = mounted.lagging(layout, bundle, needed)
         tokens = mounted.tokens(layout, former) if former else []
         if not lagging + tokens or time.monotonic() > deadline:
             break
@@ -315,6 +320,7 @@ def main():
         prove={"type": "str", "choices": ["accepted", "refused"]},
         prove_by={"type": "list", "elements": "str", "choices": components, "default": components},
         mounted_timeout={"type": "int", "default": 0},
+        mounted_ca={"type": "str"},
         former_sa={"type": "str"},
         mounted={"type": "bool", "default": False},
     )

@@ -25,13 +25,16 @@ _TOKEN_SECRET = re.compile(r".+-token-[a-z0-9]{5}")  # before 1.21: pkg/controll
 _LARGEST = 64 * 1024  # bytes; such a file has two or three
 
 
-def lagging(layout, bundle):
+def lagging(layout, bundle, needed=None):
     """Give (how many, [those that lag]) of the ca.crt files that pods on this node have mounted with their service account.
 
-    They lag while they lack a certificate of `bundle` (PEM bytes, the cluster's trust): the kubelet updates mounted volumes
-    within about a minute and a half. A list of paths below the kubelet's directory.
+    bundle: PEM bytes, the trust of this node. needed: digest of the key of the authority that signs servers next; a file lags
+    while it lacks that one, or, without it, any of the bundle. The kubelet updates mounted volumes within about a minute and a
+    half. Gives a list of paths below the kubelet's directory.
     """
-    wanted = {item.key_sha256 for item in x509.parse_certificates(bundle, "the trust bundle")}
+    known = {item.key_sha256 for item in x509.parse_certificates(bundle, "the trust bundle")}
+    # A pod may be ahead of its node: kube-root-ca.crt drops the former authority before the last kubelet does.
+    wanted = {needed} if needed else known
     count, found = 0, []
     for volume in _volumes(layout):
         path, data = os.path.join(volume, "ca.crt"), _read(volume, "ca.crt", _LARGEST + len(bundle))
@@ -43,7 +46,7 @@ def lagging(layout, bundle):
         except PkiError:
             continue  # its ca.crt is somebody else's file
         # A volume with none of ours belongs to another authority (a webhook's own, say).
-        if there & wanted and not wanted <= there:
+        if there & (known | wanted) and not wanted <= there:
             found.append(os.path.relpath(path, layout.kubelet_dir))
     return count, sorted(found)
 

@@ -788,6 +788,22 @@ def test_a_mounted_bundle_that_lags_is_found(host):
     assert staged
 
 
+def test_a_pod_may_be_ahead_of_its_node(host):
+    """kube-root-ca.crt drops the former authority before the last kubelet does: a run killed in between has to go on."""
+    host.stage(("ca",))
+    host.level(PREPARED, ("ca",))
+    both = host.node.kubernetes("pki/ca.crt").read_bytes()
+    old, new = x509.parse_certificates(both)
+    place = "/var/lib/kubelet/pods/%s/volumes/kubernetes.io~secret/default-token-x7k2p/ca.crt"
+    for pod, bundle in (("ahead", new.pem), ("between", both), ("behind", old.pem)):
+        host.node.write(place % pod, bundle)
+    layout = host.tree().layout
+    for needed, late in ((new.key_sha256, "behind"), (old.key_sha256, "ahead")):
+        assert mounted.lagging(layout, both, needed) == (3, [(place % late)[len("/var/lib/kubelet/"):]])
+    # A node that trusts the successor alone knows the former one no more, and a pod with that alone is not its cluster's.
+    assert mounted.lagging(layout, new.pem, new.key_sha256) == (3, [])
+
+
 def signed_with(label: str) -> tuple:
     """A token (bytes) whose header names a key, and the digest of that key."""
     digest = x509.parse_public_keys(key(label).public_pem)[0].key_sha256
