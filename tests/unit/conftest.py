@@ -18,6 +18,10 @@ def _package(name: str, path: Path) -> None:
     sys.modules[name] = module
 
 
+# The helpers beside this file; pytest does that, and ansible-test, which imports it as a part of the collection, does not.
+if str(Path(__file__).parent) not in sys.path:
+    sys.path.insert(0, str(Path(__file__).parent))
+
 # ansible-test brings Ansible's own loader for collections, which does not take these packages for its own.
 if "ansible_pytest_collections" not in os.environ.get("PYTEST_PLUGINS", ""):
     _package("ansible_collections", ROOT.parent)

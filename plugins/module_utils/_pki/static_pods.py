@@ -38,8 +38,8 @@ MIRROR_SECONDS = 95
 TICK = 0.02
 # How long an apiserver that takes no new connections still is given etcd for the requests it has begun.
 DRAIN_SECONDS = 1.0
-# After so many seconds a lease has run out by itself (client-go: LeaseDuration); so long the API may be away.
-LEASE_SECONDS = 15.0
+# For as long the API may be away when a lease is to be given up: it runs out by itself soon (client-go: LeaseDuration).
+LEAVE_SECONDS = 2.0
 # An API that needs longer than this to say who leads is not waited for.
 LOOK_SECONDS = 3.0
 # Beside its own grace period, the time the kubelet gets to notice and to stop a pod.
@@ -91,7 +91,7 @@ class _Pod:
         self.offers = 0
         self.same = False
         self.listened = False
-        self.lease = self.leaving = None
+        self.lease, self.ended = None, False
         self.container_before = self.container_after = None
         self.seconds = self.down_seconds = 0.0
 
@@ -306,10 +306,10 @@ class _Run:
                 stopped.append(str(signalled))
             finally:
                 self._all_back()
-        self._leave()
         if stopped:
             raise BounceError("stopped by %s; every manifest is in its place" % stopped[0], self.results(),
                               path=self.manifest_dir, fix="Run it again: it restarts what has not been proven.")
+        self._leave()
         failed = [pod for pod in self.pods if pod.failure]
         if failed:
             raise BounceError("; ".join("%s %s" % (pod.name, pod.failure) for pod in failed), self.results(),
@@ -443,8 +443,7 @@ class _Run:
             yield from self._wait_stopping(pod)
             self._place(pod, pod.data)
         gone = yield from self._wait_gone(pod)
-        if pod.lease:
-            pod.leaving = _Background(lambda: pod.lease.give_up(LEASE_SECONDS))
+        pod.ended = True
         if not early and (self.serialises or not pod.before):
             yield from self._wait_forgotten(pod, uids or runtime.uids(pod.manifest) & known)
         if pod.same:
@@ -514,12 +513,17 @@ class _Run:
         pod.lease = lease if asked.value else None
 
     def _leave(self):
-        """Say of whom the lease was given up; a favour, and not waited for where the API is away."""
-        for pod in self.pods:
-            if pod.leaving:
-                pod.leaving.wait(1.0)
-                if pod.leaving.value:
-                    pod.proof.append("it led; its lease was given up when it had ended")
+        """Give up the leases of those who led and have ended; a favour, and not waited for where the API is away.
+
+        When all pods are back: whoever takes a lease begins with many requests, and etcd had better not change its leader then.
+        """
+        left = [(pod, _Background(lambda pod=pod: pod.lease.give_up(LEAVE_SECONDS)))
+                for pod in self.pods if pod.lease and pod.ended]
+        deadline = time.monotonic() + LEAVE_SECONDS
+        for pod, asked in left:
+            asked.wait(max(0.0, deadline - time.monotonic()))
+            if asked.value:
+                pod.proof.append("it led; its lease was given up when it had ended")
 
     def _wait_mirror(self, pod):
         """Wait until a young etcd's mirror pod is up to date: the kubelet would have to change it while the apiserver hangs.

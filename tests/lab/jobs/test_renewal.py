@@ -144,12 +144,16 @@ def journal(name: str) -> Callable[[Path], bool]:
     return lambda root: (root / "var/lib/kubepki/journal" / name).exists()
 
 
-def unchanged(path: Path, since: Path) -> bool:
-    """Whether a file is in its place, and older than another one."""
+def touched(path: Path, since: Path) -> bool:
+    """Whether a file is away, or newer than another one, which is there."""
     try:
-        return path.stat().st_mtime <= since.stat().st_mtime
+        begun = since.stat().st_mtime
     except FileNotFoundError:
-        return False
+        return False  # nothing is under way; it may have ended between two looks
+    try:
+        return path.stat().st_mtime > begun
+    except FileNotFoundError:
+        return True
 
 
 #: What cp1's files (below its root) look like in the moment of the kill.
@@ -157,7 +161,7 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
     "files change": journal("leaves.json"),
     "manifests are parked": journal("static-pods.json"),
     "a manifest is out": lambda root: not (root / "etc/kubernetes/manifests/kube-scheduler.yaml").exists(),
-    "etcd is restarted": lambda root: journal("static-pods.json")(root) and not unchanged(
+    "etcd is restarted": lambda root: touched(
         root / "etc/kubernetes/manifests/etcd.yaml", root / "var/lib/kubepki/journal/static-pods.json"),
 }
 
