@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import types
 from pathlib import Path
@@ -23,7 +22,8 @@ if str(Path(__file__).parent) not in sys.path:
     sys.path.insert(0, str(Path(__file__).parent))
 
 # ansible-test brings Ansible's own loader for collections, which does not take these packages for its own.
-if "ansible_pytest_collections" not in os.environ.get("PYTEST_PLUGINS", ""):
+# (A process that a test starts inherits PYTEST_PLUGINS, and not the loader.)
+if "ansible_pytest_collections" not in sys.modules:
     _package("ansible_collections", ROOT.parent)
     _package("ansible_collections.kubepki", ROOT.parent)
     _package("ansible_collections.kubepki.lifecycle", ROOT)
