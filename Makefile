@@ -39,7 +39,7 @@ collection:
 
 lint: export PATH := $(CURDIR)/$(BIN):$(PATH)
 lint: export ANSIBLE_HOME := $(CURDIR)/.cache/ansible-home
-lint: venv ## ruff, mypy, antsibull, ansible-lint, ansible-test sanity: no ignores (2 min; the first time 4)
+lint: venv ## ruff, mypy, antsibull, ansible-lint, ansible-test sanity: no ignores (2 min; the first time 6)
 	@failed=; run() { echo "-- $$*"; $(BIN)/"$$@" || failed="$$failed; $$*"; }; \
 	run ruff check .; \
 	run mypy; \
@@ -54,8 +54,8 @@ test: venv ## unit, integration, lab
 	@failed=0; $(MAKE) --no-print-directory --jobs=2 --keep-going test-unit test-integration || failed=1; \
 	$(MAKE) --no-print-directory test-lab || failed=1; exit $$failed
 
-test-unit: venv ## the library, in seconds, anywhere
-	$(BIN)/python -m pytest tests/unit $(call JUNIT,unit)
+test-unit: venv ## the library, anywhere
+	$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist worksteal $(call JUNIT,unit)
 
 test-ansible-units: venv ## the same tests as ansible-test runs them: every test in a process of its own
 	$(BIN)/python tools/run_ansible_test.py units

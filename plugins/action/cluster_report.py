@@ -74,14 +74,14 @@ class ActionModule(ActionBase):
         done = {host: [_registered.registered(task_vars, host, name) for name in options["results"]] for host in nodes}
         artifact = job.summarise(options["job"], document, done, began=options["began"], check=self._task.check_mode)
         result["report"] = document
-        result["files"] = self._write(options["report_dir"], document, result)
+        result["files"] = self._write(options["report_dir"], document)
         display.display(report.text(document))
         display.display(job.sentence(artifact, result["files"]))
         # The caller fails in a task of its own: of a failed task Ansible keeps no statistics, and the artifact would be lost.
         result["too_old"] = job.below(document, options["fail_below_days"])
         return artifact
 
-    def _write(self, directory, document, result):
+    def _write(self, directory, document):
         if not directory:
             return []
         directory = os.path.abspath(os.path.expanduser(directory))

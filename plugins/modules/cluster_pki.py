@@ -17,7 +17,7 @@ description:
   - Without O(nodes), reads the authorities of the node it runs on and returns RV(node), the facts that a phase is derived from -
     digests and names, no key material.
   - With O(nodes), the facts of all nodes, derives the phase of each authority, explains it, and plans the way to O(target). That
-    needs nothing of the node it runs on.
+    is done on the controller.
   - The phase is stored nowhere, so that any run on any controller knows where an interrupted one stopped. A state that cannot be
     explained is named and refused with the evidence.
   - Reads only.
@@ -65,12 +65,12 @@ options:
   mounted_timeout:
     description:
       - Without O(nodes), wait up to so many seconds until every pod of the node has its whole cluster trust in its mounted
-        C(ca.crt), which the kubelet updates within about a minute and a half. 0 only looks.
+        C(ca.crt), which the kubelet updates within about a minute and a half. 0 does not look.
     type: int
     default: 0
   mounted_ca:
     description:
-      - With O(mounted_timeout) or O(mounted), which authority these files have to hold, by the digest of its key. All that this
+      - With O(mounted_timeout), which authority these files have to hold, by the digest of its key. All that this
         node trusts by default, of which a pod may rightly lack the one that is being dropped.
     type: str
   former_sa:
@@ -78,10 +78,6 @@ options:
       - With O(mounted_timeout), also wait until no pod of this node has a token mounted that this service-account key signed,
         given by its digest. Whoever reads such a token is refused once the key is dropped.
     type: str
-  mounted:
-    description: Without O(nodes), look at the mounted C(ca.crt) files at all.
-    type: bool
-    default: false
 attributes:
   check_mode:
     description: Changes nothing in any mode.
@@ -127,8 +123,8 @@ proven:
 mounted:
   description:
     - C(files), how many service accounts' C(ca.crt) the pods of the node have mounted.
-    - C(lagging), those that lack part of the trust.
-  returned: with O(mounted)
+    - C(lagging), those that lack part of the trust, and tokens of O(former_sa).
+  returned: with O(mounted_timeout)
   type: dict
 dependents:
   description: What on the node still depends on another authority than the one that signs - C(what), C(path), C(why).
@@ -169,6 +165,15 @@ phases:
   returned: with O(nodes)
   type: list
   elements: str
+work:
+  description: What each of these phases concerns - C(names), its authorities, and C(nodes), those of each node.
+  returned: with O(nodes)
+  type: dict
+  sample: {"switch": {"names": ["ca", "sa"], "nodes": {"cp1": ["ca", "sa"], "w1": ["ca"]}}}
+holders:
+  description: The node that gives each authority's successor to the others.
+  returned: with O(nodes)
+  type: dict
 new_clients:
   description: The nodes whose kubelets get a new client certificate in the first of these phases.
   returned: with O(nodes)
@@ -190,19 +195,14 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     files,
     mounted,
     pki_tree,
-    rotation,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-
-TARGETS = {"prepare": "prepared", "switch": "switched", "complete": "completed", "rollback": "rolled_back", "all": "completed"}
 
 
 def look(module):
     """Do what the options say and give the module's result. Raises PkiError."""
     options = module.params
-    if options["nodes"] is not None:
-        return derived(options["nodes"], options["names"], options["target"], options["named"])
     layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     tree = pki_tree.read_tree(layout)
     result = {"changed": False, "node": authorities.facts(tree, options["state_dir"])}
@@ -210,7 +210,7 @@ def look(module):
         result["dependents"] = dependents.find(tree)
     if options["prove"]:
         result["proven"] = _proven(layout, options)
-    if options["mounted"] or options["mounted_timeout"]:
+    if options["mounted_timeout"]:
         result["mounted"] = _mounted(layout, options["mounted_timeout"], options["mounted_ca"], options["former_sa"])
     return result
 
@@ -251,62 +251,6 @@ def _mounted(layout, seconds, needed, former):
     return {"files": count, "lagging": lagging + tokens}
 
 
-def derived(nodes, names, target, named=True):
-    """Give the result for the facts of all nodes: the phases, their explanation and the plan. Raises PkiError.
-
-    named: whether a person asked for these names, so that what cannot be planned is refused and not left out.
-    """
-    for facts in nodes:
-        if not isinstance(facts, dict) or not {"node", "role", "authorities", "pending", "journal"} <= set(facts):
-            raise PkiError("nodes holds something that is not the node of this module's result",
-                           fix="Pass the registered results' node of every host.")
-    states = rotation.derive_all(nodes, names)
-    lines = [line for name in names for line in rotation.explain(states[name])]
-    result = {"changed": False, "phase": {name: state.phase for name, state in states.items()},
-              "authorities": {name: state.as_dict() for name, state in states.items()}, "explanation": lines,
-              "plan": [], "plan_text": [], "phases": [], "new_clients": [], "names": list(names)}
-    if target == "status":
-        return result
-    both = [facts["node"] for facts in nodes if facts["role"] == pki_tree.ETCD]
-    if both and "ca" in names:
-        raise PkiError("runs etcd in a static pod beside no apiserver, and is a node of the cluster at the same time: its "
-                       "kubelet would not be brought along", path=both[0],
-                       fix="Move etcd to a host of its own (group etcd), or take the node out of kube_node if it is none.")
-    chosen = _chosen(states, [name for name in names if named or not states[name].external_etcd], target)
-    steps = rotation.plan(nodes, chosen, TARGETS[target], fresh=target == "all") if chosen else []
-    phases = list(dict.fromkeys(step.phase for step in steps))
-    result.update(names=chosen, plan=[step.as_dict() for step in steps], plan_text=_text(steps, phases, nodes), phases=phases,
-                  new_clients=[step.node for step in steps if step.new_client and step.phase == phases[0]])
-    return result
-
-
-def _chosen(states, names, target):
-    """Whoever is in a rotation goes on; a successor is only made where nothing is under way, or where prepare is asked for."""
-    for name in names:
-        if states[name].refused and states[name].phase != rotation.ABSENT:
-            return names
-    there = [name for name in names if states[name].phase != rotation.ABSENT]
-    going = rotation.under_way({name: states[name] for name in there})
-    if target == "prepare" or (target in ("all", "switch") and not going):
-        return there
-    return going
-
-
-def _text(steps, phases, nodes):
-    took = {facts["node"]: facts.get("seconds", {}) for facts in nodes}
-    planes = [facts for facts in nodes if facts["role"] == pki_tree.CONTROL_PLANE]
-    lines = []
-    for phase in phases:
-        lines.append("%s:" % phase)
-        for step in steps:
-            if step.phase == phase:
-                last = took.get(step.node, {}).get(phase)
-                lines.append("  %s%s" % (step.text(), " (%.0f s last time)" % last if last else ""))
-                if "kube-apiserver" in step.restarts and len(planes) == 1:
-                    lines.append("    the API is away meanwhile: this cluster has no other control-plane node")
-    return lines
-
-
 def main():
     """Run the module."""
     spec = glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir")
@@ -322,10 +266,9 @@ def main():
         mounted_timeout={"type": "int", "default": 0},
         mounted_ca={"type": "str"},
         former_sa={"type": "str"},
-        mounted={"type": "bool", "default": False},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    glue.run(module, look, needs=() if module.params["nodes"] is not None else ("cryptography", "yaml"))
+    glue.run(module, look)
 
 
 if __name__ == "__main__":

@@ -136,7 +136,7 @@ VARIABLES = {
         }),
     ],
     "kubepki_install_prerequisites": [
-        (("reissue_kubelets", "renew_leaves", "restart_static_pods", "rotate_ca"), {
+        (("check_expiry", "recover", "reissue_kubelets", "renew_leaves", "restart_static_pods", "rotate_ca"), {
             "type": "bool",
         }),
     ],

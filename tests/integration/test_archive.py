@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -27,6 +30,21 @@ def test_the_archive_holds_what_users_need_and_nothing_else(archive):
     assert {name.split("/")[0] for name in names if name not in (".", "./")} == TOP_LEVEL
     assert [name for name in names if name.endswith((".pyc", ".key", ".pem", "~")) or "__pycache__" in name] == []
     assert archive.stat().st_size < 2_000_000
+
+
+def test_galaxy_takes_it_as_it_is(archive, tmp_path):
+    """What galaxy.ansible.com does with an upload; ansible-lint and ansible-test, which it can call, are calls of `make lint`."""
+    settings = tmp_path / "importer.cfg"
+    settings.write_text("[galaxy-importer]\nCHECK_REQUIRED_TAGS = True\nCHECK_CHANGELOG = True\nRUN_ANSIBLE_DOC = True\n"
+                        "RUN_ANSIBLE_LINT = False\nRUN_ANSIBLE_TEST = False\nRUN_FLAKE8 = False\n")
+    bin_folder = Path(sys.executable).parent
+    importer = [sys.executable, "-m", "galaxy_importer.main", str(archive)]
+    done = subprocess.run(importer, cwd=tmp_path, text=True, capture_output=True,
+                          env={**os.environ, "GALAXY_IMPORTER_CONFIG": str(settings),
+                               "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode == 0 and "Importer processing completed successfully" in said, said[-4000:]
+    assert [line for line in said.splitlines() if line.startswith(("WARNING", "ERROR"))] == []
 
 
 def test_every_module_explains_itself_by_its_full_name(installed):

@@ -94,6 +94,36 @@ def run(tmp_path_factory):
     return json.loads((folder / "answers.json").read_text()), folder, done.stdout
 
 
+def carry(folder: Path, **environment: str):
+    """Carry successors from one node to another with pipelining off. Gives (what was shown of each task, the last result)."""
+    cluster = throwaway.Cluster()
+    for name in ("giver", "taker"):
+        throwaway.Node(folder / name, cluster)
+    give = task(folder / "giver", "give", state="staged", key_type="ecdsa-p256", export="true")
+    take = task(folder / "taker", "take", state="staged", material="{{ given.material }}")
+    tasks = [give | {"register": "given"}, take | {"register": "taken"},
+             {"ansible.builtin.copy": {"content": "{{ taken | to_json }}", "dest": str(folder / "taken.json"), "mode": "0600"}}]
+    play = folder / "play.yml"
+    play.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]))
+    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-vvv", "-e",
+                           "ansible_python_interpreter=" + sys.executable, str(play)], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "ANSIBLE_PIPELINING": "0", **environment}, check=False)
+    shown = {part.split("]")[0]: part for part in done.stdout.split("TASK [")}
+    return shown, json.loads((folder / "taken.json").read_text())
+
+
+def test_keys_go_to_a_node_through_memory_even_where_pipelining_is_off(tmp_path):
+    shown, taken = carry(tmp_path)
+    assert " PUT " in shown["give"] and " PUT " not in shown["take"]
+    assert taken["changed"] and (tmp_path / "taker/etc/kubernetes/pki.next/ca.key").exists()
+
+
+def test_where_they_would_lie_in_a_file_they_do_not_go(tmp_path):
+    shown, taken = carry(tmp_path, ANSIBLE_KEEP_REMOTE_FILES="1", ANSIBLE_REMOTE_TMP=str(tmp_path / "remote"))
+    assert taken["failed"] and "ANSIBLE_KEEP_REMOTE_FILES" in taken["msg"] and " PUT " not in shown["take"]
+    assert not (tmp_path / "taker/etc/kubernetes/pki.next").exists()
+
+
 def test_a_phase_out_of_turn_fails_with_what_to_do(run):
     results, _folder, _output = run
     assert results["too early"]["failed"] and "Stage it first" in results["too early"]["msg"]

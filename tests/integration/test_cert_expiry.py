@@ -114,7 +114,7 @@ def test_strings_are_numbers_and_truths(answers):
 
 def test_a_threshold_fails_and_still_tells_everything(answers):
     result = answers["short"]
-    assert result["failed"] and "12 of 15 certificates have less than 366 days left" in result["msg"]
+    assert result["failed"] and "11 of 15 certificates have less than 366 days left" in result["msg"]
     assert result["reason"] and result["fix"] and result["path"] and len(result["node"]["certificates"]) == 15
 
 

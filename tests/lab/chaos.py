@@ -18,10 +18,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import playbook
+from .client import now
 from .lab import Lab
 from .watch import Watch
 
@@ -51,6 +52,7 @@ class Point:
     ended: str = "-"
     failed_requests: int = 0
     healed: str = "-"
+    said: list[str] = field(default_factory=list)  # what failed requests said
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ class Chaos:
     """
 
     def __init__(self, lab: Lab, seed: int, say: Callable[[str], None] = print, processes_only: bool = False,
-                 cas: str = "ca,front-proxy-ca,etcd-ca,sa", within: float = 40.0) -> None:
+                 cas: str = "ca,front-proxy-ca,etcd-ca,sa", within: float = 80.0) -> None:
         self.lab, self.seed, self._say = lab, seed, say
         self._cas, self._within = cas, within
         self._weights = _WEIGHTS[:2] + [0, 0] if processes_only else _WEIGHTS
@@ -168,7 +170,7 @@ class Chaos:
         took = time.monotonic() - began
         reached = {outcome.artifact["phase"][name] for name in self._cas.split(",")}
         assert reached == {_AFTER.get(phase, "stable")}, outcome.artifact
-        self._in_order()
+        self._in_order(reached == {"stable"})
         if not disturbed:
             self._usual[phase] = took
         for point in self.points[first:]:
@@ -182,7 +184,7 @@ class Chaos:
         node = self._random.choice(list(self.lab.control_planes))
         point = Point(len(self.points) + 1, phase, kind.name.format(node=node),
                       round(self._random.uniform(2.0, self._usual.get(phase, self._within)), 1))
-        before = watch.failures()
+        before, began = watch.failures(), now()
         process = playbook.start(self.lab, "rotate_ca", _variables(phase, self._cas), own_group=True)
         struck = threading.Event()
 
@@ -206,13 +208,17 @@ class Chaos:
         kind.end(self.lab, node)
         point.ended = "killed" if outcome.code < 0 else "exit %d" % outcome.code
         point.failed_requests = watch.failures() - before
-        if point.failed_requests:
-            self._say(watch.table())  # what they said, with the time; it is the sum since the phase began
+        point.said = _said(watch, began)
+        for line in point.said:
+            self._say("      " + line)
         assert "Traceback" not in outcome.output, outcome.output[-6000:]
         self.points.append(point)
 
-    def _in_order(self) -> None:
-        """Every manifest is in its place and nothing else, no journal is left, and no authority has a third key."""
+    def _in_order(self, stable: bool) -> None:
+        """Every manifest is in its place and nothing else, no journal is left, and no authority has a third key.
+
+        stable: and no flag that only a rotation under way needs.
+        """
         for ca in ("ca.crt", "front-proxy-ca.crt", "etcd/ca.crt"):
             keys: set[str] = set()
             for node in self.lab.control_planes:
@@ -222,6 +228,15 @@ class Chaos:
             assert sorted(self.lab.run(node, "ls -A /etc/kubernetes/manifests").stdout.split()) == MANIFESTS, node
             left = self.lab.run(node, "cd /var/lib/kubepki && ls -A journal parked 2>/dev/null | grep -v :; true").stdout
             assert not left.split(), (node, left)
+            flags = self.lab.run(node, "grep -e service-account-lookup -e ca-signing /etc/kubernetes/manifests/*; true").stdout
+            assert not (stable and flags), (node, flags)
+
+
+def _said(watch: Watch, since: str) -> list[str]:
+    """What the clients that must not notice anything were told since then, one line each."""
+    return [f"{client} {failure['at'][11:19]} after {failure['seconds']} s: {failure['error'][:200]}"
+            for client, seen in watch.counts().items() if not seen["informational"]
+            for failure in seen["first_failures"] if failure["at"] >= since]
 
 
 def _variables(phase: str, cas: str) -> dict[str, str]:
@@ -236,6 +251,12 @@ def table(points: list[Point]) -> Iterator[str]:
         yield "| %d | %s | %s | %.0f s | %s | %s | %s | %d |" % (
             point.number, point.phase, point.what, point.after, point.task.replace("|", "/"), point.ended, point.healed,
             point.failed_requests)
+    for point in points:
+        if point.said and not point.what.startswith("cp"):  # a node without power or network takes requests with it
+            yield ""
+            yield "What failed at %d:" % point.number
+            yield ""
+            yield from ("- `%s`" % line.replace("`", "'") for line in point.said)
 
 
 def write(points: list[Point], lab: Lab, seed: int, page: Path = PAGE) -> None:

@@ -221,7 +221,8 @@ class Client:
         self._open.clear()
 
 
-def _now() -> str:
+def now() -> str:
+    """The time as reports and failures have it: UTC, with milliseconds."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -263,7 +264,7 @@ class Counter:
             self._failing_since = at - seconds
         self.longest_outage = max(self.longest_outage, at - self._failing_since)
         if len(self.first_failures) < self._limit:
-            self.first_failures.append({"at": _now(), "seconds": round(seconds, 3), "error": error[:500]})
+            self.first_failures.append({"at": now(), "seconds": round(seconds, 3), "error": error[:500]})
 
     def as_dict(self) -> dict[str, Any]:
         """Counts as plain data; latencies in milliseconds, the longest outage in seconds."""

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import json
 import os
 import secrets
@@ -36,7 +35,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import kubeconfig
-from .client import Client, Endpoint, Identity, Loop, Request, merge
+from .client import Client, Endpoint, Identity, Loop, Request, merge, now
 from .cluster import ETCD_READ, etcd_identity
 from .errors import LabError
 from .kubeadm import API_NAME, API_PORT
@@ -132,7 +131,7 @@ class Watch:
             self.stop()
             raise
         self._begin = time.monotonic()
-        self.started_at = _now()
+        self.started_at = now()
         for loop in self._loops.values():
             loop.counter.counting = True
 
@@ -140,7 +139,7 @@ class Watch:
         """Stop the clients and remove the pod; never raises because the cluster is unwell."""
         if self._seconds is None and self._begin:
             self._seconds = time.monotonic() - self._begin
-            self.ended_at = _now()
+            self.ended_at = now()
         for loop in self._loops.values():
             loop.stop()
         for loop in self._loops.values():
@@ -343,10 +342,6 @@ def manifests(run: str, node: str, rate: float) -> dict[str, Any]:
                       "template": {"metadata": {"labels": {_LABEL: run}}, "spec": pod}}},
         ],
     }
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def render(report: Mapping[str, Any]) -> str:

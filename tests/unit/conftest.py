@@ -8,6 +8,8 @@ import sys
 import types
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -17,9 +19,11 @@ def _package(name: str, path: Path) -> None:
     sys.modules[name] = module
 
 
-# The helpers beside this file; pytest does that, and ansible-test, which imports it as a part of the collection, does not.
-if str(Path(__file__).parent) not in sys.path:
-    sys.path.insert(0, str(Path(__file__).parent))
+# The helpers beside this file (pytest adds that, ansible-test, which imports this file as a part of the collection, does not),
+# and the packages of the checkout: `tests.lab`, `tools`.
+for folder in (str(Path(__file__).parent), str(ROOT)):
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
 
 # ansible-test brings Ansible's own loader for collections, which does not take these packages for its own.
 # (A process that a test starts inherits PYTEST_PLUGINS, and not the loader.)
@@ -27,3 +31,7 @@ if "ansible_pytest_collections" not in sys.modules:
     _package("ansible_collections", ROOT.parent)
     _package("ansible_collections.kubepki", ROOT.parent)
     _package("ansible_collections.kubepki.lifecycle", ROOT)
+
+# A machine that does something else meanwhile is no fault of a strategy or of the code.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")

@@ -17,15 +17,13 @@ import io
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from tools import reference, run_ansible_test
 
-from tools import reference, run_ansible_test  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 FENCE = re.compile(r"^( *)(`{3,})([^`\n]*)\n(.*?)^\1\2`* *$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")

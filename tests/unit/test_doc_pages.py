@@ -5,15 +5,10 @@
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 
+import doc_pages
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-import doc_pages  # noqa: E402
-from doc_pages import ROOT, Unfit  # noqa: E402
+from doc_pages import ROOT, Unfit
 
 PAGES = {str(page.relative_to(ROOT)): page for page in doc_pages.pages()}
 TEXTS = {name: page.read_text() for name, page in PAGES.items()}

@@ -5,15 +5,13 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+from tools import reference, role_readmes
 
-from tools import reference, role_readmes  # noqa: E402
+ROOT = Path(__file__).resolve().parents[2]
 
 PAGES = reference.pages()
 VARIABLES = reference.variables()

@@ -19,6 +19,8 @@ from .errors import PkiError
 JOB = "rotation"  # the name of its transaction
 CURRENT, NEXT, PREVIOUS = "pki", "pki.next", "pki.previous"
 SIGNING = "ca-signing.crt"
+LOOKUP = "--service-account-lookup"
+LOOKUP_OFF = "0"  # false, in a spelling that nobody writes by hand: only what is our own is taken away again
 
 _SIGNING_FLAG = re.compile(r"--cluster-signing(-[a-z-]+)?-cert-file")
 _APISERVER, _MANAGER = "kube-apiserver", "kube-controller-manager"
@@ -131,19 +133,19 @@ def held_here(layout, names=profiles.AUTHORITIES, with_keys=True):
 def facts(tree, state_dir=files.STATE_DIR, names=profiles.AUTHORITIES):
     """Give the facts of this node that rotation derives the phase from: digests and names only, no key material.
 
-    tree: pki_tree.Tree. Beside what rotation needs: "certificates" {digest: {"subject", "not_after", "sha256"}},
-    "staged" (whether a successor is staged here) and "seconds" {phase: from its files to its last restart, last time}.
+    tree: pki_tree.Tree. Beside what rotation needs: "certificates" {digest: {"subject", "not_after", "sha256"}} and "seconds"
+    {phase: from its files to its last restart, last time}.
     """
     layout = tree.layout
     record = restarts.read_record(state_dir)
     pending = restarts.stale(record) + (["kubelet"] if files.Journal(files.KUBELET_RESTART, state_dir).load() else [])
     result = {"node": layout.node_name, "role": layout.role,
               "journal": JOB if files.Journal(JOB, state_dir).load() else None,
-              "pending": pending, "seconds": restarts.took(record), "staged": False,
+              "pending": pending, "seconds": restarts.took(record),
+              "verifies_kubelets": bool(layout.flags.get(_APISERVER, {}).get("--kubelet-certificate-authority")),
               "external_etcd": layout.external_etcd, "authorities": {}, "certificates": {}}
     for name, held in held_here(layout, names, with_keys=False).items():
         result["authorities"][name] = _view(tree, held)
-        result["staged"] = result["staged"] or held.next is not None
         for item in held.known():
             result["certificates"][item.key_sha256] = _described(item)
     return result
@@ -163,6 +165,7 @@ def _view(tree, held):
 
     view = {"signer": digest(held.current), "bundle": [item.key_sha256 for item in held.bundle], "next": digest(held.next),
             "previous": digest(held.previous), "trust": {}, "leaves": {}, "split": None, "signing": None,
+            "lookup_off": held.name == "sa" and lookup_off(layout),
             "problems": [str(problem) for problem in held.problems] if keeper else []}
     for item in tree.items.values():
         if item.certificate is not None and (item.ca == held.name or (item.name == "kubelet-serving" and held.name == "ca")):
@@ -237,6 +240,11 @@ def _kubeconfig_trust(layout):
         except PkiError:
             continue  # a finding of cert_expiry; declaration.apply() refuses it by name
     return found
+
+
+def lookup_off(layout):
+    """Whether this node's apiserver has the flag with which token secrets of two keys live side by side during a rotation."""
+    return layout.flags.get(_APISERVER, {}).get(LOOKUP) == LOOKUP_OFF
 
 
 def signing_path(layout):

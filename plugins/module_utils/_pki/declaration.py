@@ -14,12 +14,10 @@ import os
 import re
 
 from . import authorities, files, kubeconfig, manifest_edits, pki_tree, profiles, restarts, transactions, x509
-from .authorities import NEXT, PREVIOUS, places, signing_flags, signing_path, trust_kubeconfigs
+from .authorities import LOOKUP, LOOKUP_OFF, NEXT, PREVIOUS, lookup_off, places, signing_flags, signing_path, trust_kubeconfigs
 from .errors import PkiError, short
 
 _END = re.compile(b"-----END [A-Z0-9 ]+-----[^\n]*\n?")
-_LOOKUP = "--service-account-lookup"
-_LOOKUP_OFF = "0"  # false, in a spelling that nobody writes by hand: only what is our own is taken away again
 _NO_TOKEN_SECRETS = 24  # from here on a service account gets no token secret (LegacyServiceAccountTokenNoAutoGeneration)
 _MANAGER, _SCHEDULER, _APISERVER, _ETCD = "kube-controller-manager", "kube-scheduler", "kube-apiserver", "etcd"
 _PUBLIC, _SECRET = 0o644, 0o600
@@ -96,6 +94,8 @@ class Declarer:
             raise problem
         old, new = self._pair(held)
         if new is None and not self._leftovers(held):
+            if held.name == "sa":
+                self._lookup(False)  # a run may have ended between its files and its manifest
             return
         signer = new if self.level >= 2 and new else old
         self._places(held, old, new, signer)
@@ -264,12 +264,12 @@ class Declarer:
         if flags is None or self.layout.role != pki_tree.CONTROL_PLANE:
             return
         wanted = two and self.level in (1, 2) and (self.layout.image_minor or 99) < _NO_TOKEN_SECRETS
-        if wanted and _LOOKUP not in flags:
-            self.result.edits.setdefault(_APISERVER, {})[_LOOKUP] = _LOOKUP_OFF
+        if wanted and LOOKUP not in flags:
+            self.result.edits.setdefault(_APISERVER, {})[LOOKUP] = LOOKUP_OFF
             self.result.notes.append("until the rotation is complete, kube-apiserver looks at a token's signature alone, and "
-                                     "not at its secret (%s)" % _LOOKUP)
-        elif not wanted and flags.get(_LOOKUP) == _LOOKUP_OFF:
-            self.result.edits.setdefault(_APISERVER, {})[_LOOKUP] = None
+                                     "not at its secret (%s)" % LOOKUP)
+        elif not wanted and lookup_off(self.layout):
+            self.result.edits.setdefault(_APISERVER, {})[LOOKUP] = None
         else:
             return
         self.result.restarts.add(_APISERVER)

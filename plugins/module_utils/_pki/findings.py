@@ -12,6 +12,7 @@ from __future__ import annotations
 __metaclass__ = type
 
 import os
+import re
 import socket
 
 from . import certificates, pki_tree, profiles
@@ -30,6 +31,11 @@ _RENEW_FORCED = "Run the playbook renew_leaves with kubepki_names=%s and kubepki
 _REISSUE = "Run the playbook reissue_kubelets on this node."
 _SERVING = "Run the playbook reissue_kubelets with kubepki_kubelet_serving=bootstrap."
 _RESTORE = "Restore it from a backup set (playbook restore), or from another control-plane node."
+_BROUGHT = "Renew it where it came from, or take it away if nobody reads it. Nothing here replaces it."
+_ELSEWHERE = "Renew it where its key is, and copy the certificate to every node."
+_OWN_SERVING = re.compile(r"\bCN=.+-ca@[0-9]+(,|$)")  # client-go: util/cert.GenerateSelfSignedCertKeyWithFixtures
+# kubeadm makes the one on its first node only; the other a kubelet makes for itself when it starts without.
+_OPTIONAL = ("super-admin.conf", "kubelet-serving")
 
 
 def finding(severity, code, path, message, fix, name=None):
@@ -93,7 +99,7 @@ def check_served(tree, endpoints, served, now=None, critical_days=7):
                     "%s serves a certificate that ends %s, while the one in %s ends %s" % (
                         endpoint.component, certificates.timestamp(seen.not_after), item.path,
                         certificates.timestamp(item.certificate.not_after)), _restart(endpoint.component), item.name))
-        elif state != "ok":
+        elif state != "ok" and not own_serving(endpoint.item, seen.issuer):
             found.append(finding(ERROR, "expired" if state == "expired" else "expires-soon", endpoint.address,
                                  "%s serves a certificate that %s %s" % (endpoint.component, "ended" if state == "expired" else
                                                                          "ends", certificates.timestamp(seen.not_after)),
@@ -118,15 +124,63 @@ def _unreadable(error, name=None):
 
 def _brought(item, now, warn_days, critical_days):
     """What the user put beside the catalogue: its time is told, and what it is for is not known."""
-    fix = "Renew it where it came from, or take it away if nobody reads it. Nothing here replaces it."
     if item.problem is not None:
-        return [finding(WARNING, "unreadable", item.path, item.problem.message, fix, item.name)]
+        return [finding(WARNING, "unreadable", item.path, item.problem.message, _BROUGHT, item.name)]
     state = pki_tree.state_of(item.certificate, now, warn_days, critical_days)
     if state == "ok":
         return []
     code, word = ("expired", "expired") if state == "expired" else ("expires-soon", "ends")
     message = "%s, which is not kubeadm's, %s on %s" % (item.name, word, certificates.timestamp(item.certificate.not_after))
-    return [finding(WARNING, code, item.path, message, fix, item.name)]
+    return [finding(WARNING, code, item.path, message, _BROUGHT, item.name)]
+
+
+def own_serving(name, issuer):
+    """Whether a certificate is the one that a kubelet makes for itself when it has no other.
+
+    It is made for a year, never renewed, and verified by nobody: who verifies kubelets has given them others. name: of the row;
+    issuer: as the report has it.
+    """
+    return name == "kubelet-serving" and _OWN_SERVING.search(issuer or "") is not None
+
+
+def spared(row):
+    """Whether a row of the report is of a certificate that is not there and does not have to be."""
+    return row["status"] == "missing" and row["name"] in _OPTIONAL
+
+
+def due(rows, days):
+    """Give the rows of the report that have fewer days left than `days`, [(seconds left, row, word)], the shortest first.
+
+    One that cannot be read, or is not there and should be, has nothing left. What a kubelet made for itself does not count.
+    word: "unreadable", "missing", "expired", or how many days. days: 0 or less is never.
+    """
+    found = []
+    for row in rows if days and days > 0 else ():
+        left = row.get("residual_seconds")
+        word = "unreadable" if row.get("problem") else "missing" if row["status"] == "missing" and not spared(row) else \
+            "expired" if row["status"] == "expired" else ""
+        if not own_serving(row["name"], row.get("issuer")) and (word or (left is not None and left < days * 86400)):
+            found.append((left or 0, row, word or "%.1f days" % (left / 86400.0)))
+    return sorted(found, key=lambda item: item[0])
+
+
+def remedies(rows):
+    """Say what gives rows of the report more days: sentences."""
+    playbooks, sentences = set(), []
+    for row in rows:
+        outside = row.get("externally_managed")
+        if row["kind"] == profiles.OTHER:
+            sentences.append("%s: %s" % (row["name"], _BROUGHT))
+        elif row["kind"] == profiles.CA and outside:
+            sentences.append("%s: %s" % (row["name"], _ELSEWHERE))
+        elif row["kind"] == profiles.CA:
+            playbooks.add("recover" if row["status"] == "expired" else "rotate_ca")
+        else:
+            playbooks.add("reissue_kubelets" if row["kind"] == profiles.KUBELET else "renew_leaves")
+    if playbooks:
+        sentences.insert(0, "Run the playbook %s (kubepki_renew_below_days is 90 there)." % " and ".join(
+            "kubepki.lifecycle." + name for name in sorted(playbooks)))
+    return " ".join(dict.fromkeys(sentences))
 
 
 def _presence(tree, item):
@@ -190,6 +244,12 @@ def _expiry(tree, item, now, warn_days, critical_days):
     if state == "ok":
         return []
     when = certificates.timestamp(certificate.not_after)
+    if own_serving(item.name, certificate.issuer):
+        return [finding(WARNING, "expired" if state == "expired" else "expires-soon", item.path,
+                        "%s, which the kubelet made for itself and does not renew, %s on %s; the API server does not verify it, "
+                        "who reads metrics may" % (
+                            item.name, "expired" if state == "expired" else "ends", when),
+                        _SERVING + " Or remove the file and restart the kubelet, which makes another one for a year.", item.name)]
     if state == "expired":
         return [finding(ERROR, "expired", item.path, "%s expired on %s" % (item.name, when), _fix(item), item.name)]
     message = "%s ends on %s, in %s" % (item.name, when, span((certificate.not_after - now).total_seconds()))
@@ -205,7 +265,7 @@ def _ca_expiry(item, now, critical_days):
         state = pki_tree.state_of(ca, now, CA_LEAD_DAYS, critical_days)
         fix = "Run the playbook rotate_ca with kubepki_cas=%s." % item.name
         if item.externally_managed:
-            fix = "Renew it where its key is, and copy the certificate to every node."
+            fix = _ELSEWHERE
         if state == "expired":
             # A retired authority at the end of a bundle trusts nobody any more: it is only in the way.
             severity = ERROR if index == 0 else INFO

@@ -8,10 +8,7 @@ __metaclass__ = type
 
 import time
 
-from . import profiles, report
-
-# Which playbook gives a certificate more days, by its kind; renew_leaves for all others.
-_PLAYBOOKS = {profiles.CA: "rotate_ca", profiles.KUBELET: "reissue_kubelets"}
+from . import findings, profiles, report
 
 
 def obstacles(nodes, silent, codes):
@@ -52,7 +49,7 @@ def summarise(name, document, done, began=None, check=False):
 
     changed = any(result.get("changed") for result in results)
     requested = sum(_requested(done[host]) for host in done)
-    state = {"expired": "critical", "missing": "critical"}.get(document["status"], document["status"])
+    state = {"expired": "critical"}.get(document["status"], document["status"])
     if state == "ok" and changed:
         state = "changed"
     if state in ("ok", "changed") and requested:
@@ -111,32 +108,13 @@ def sentence(artifact, written=()):
 
 
 def below(document, days):
-    """Say which certificates have fewer days left than `days`, as one message, or give "". 0 is never.
-
-    One that cannot be read, or is not there and should be, has nothing left.
-    """
-    if not days or days <= 0:
-        return ""
-    due = []
-    for host in sorted(document["nodes"]):
-        for row in document["nodes"][host].get("certificates", []):
-            residual = row.get("residual_seconds") or 0
-            word = _nothing_left(row)
-            if word or (row.get("residual_seconds") is not None and residual < days * 86400):
-                due.append((residual, host, row, word or "%.1f days" % (residual / 86400.0)))
+    """Say which certificates have fewer days left than `days` (findings.due), as one message, or give "". 0 is never."""
+    due = [(left, host, row, word) for host in sorted(document["nodes"])
+           for left, row, word in findings.due(document["nodes"][host].get("certificates", []), days)]
     if not due:
         return ""
     due.sort(key=lambda item: item[:2])
-    named = ["%s on %s (%s)" % (row["name"], host, word) for _residual, host, row, word in due[:5]]
+    named = ["%s on %s (%s)" % (row["name"], host, word) for _left, host, row, word in due[:5]]
     more = " and %d more" % (len(due) - 5) if len(due) > 5 else ""
-    remedies = sorted({"kubepki.lifecycle." + _PLAYBOOKS.get(row["kind"], "renew_leaves") for _days, _host, row, _word in due})
-    return "%s with less than %g days left: %s%s. Run the playbook %s (kubepki_renew_below_days is 90 there)." % (
-        report.counted(len(due), "certificate"), days, ", ".join(named), more, " and ".join(remedies))
-
-
-def _nothing_left(row):
-    if row.get("problem"):
-        return "unreadable"
-    if row["status"] == "missing" and not report.spared(row):
-        return "missing"
-    return "expired" if row["status"] == "expired" else ""
+    return "%s with less than %g days left: %s%s. %s" % (
+        report.counted(len(due), "certificate"), days, ", ".join(named), more, findings.remedies(row for _l, _h, row, _w in due))

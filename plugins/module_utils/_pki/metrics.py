@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rows as Prometheus text, under the names and labels that x509-certificate-exporter's dashboards and alerts know.
 
-Written on the node for node_exporter's textfile collector, and by the report for a whole cluster.
+Written on the node for node_exporter's textfile collector.
 """
 
 from __future__ import annotations

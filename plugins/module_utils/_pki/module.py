@@ -152,7 +152,7 @@ def _require(module, needs):
             respawn_module(other)
     module.fail_json(
         msg="%s: the Python library %s is missing%s, and no other interpreter of this node has it. Install %s, or let "
-            "kubepki_install_prerequisites=true do it." % (
+            "the playbook check_expiry do it, with kubepki_install_prerequisites=true." % (
                 sys.executable, " and ".join(lacking),
                 "".join(" (or older than %d.%d)" % _OLDEST[name] for name in lacking if name in _OLDEST),
                 " and ".join(_PACKAGES.get(name, name) for name in lacking)),

@@ -50,24 +50,20 @@ def read(kubernetes_dir, kubelet_dir, live=True, timeout=3.0, warn_days=30, crit
 
 def status(certificates):
     """Give the worst status of rows: "expired", "critical", "warning" or "ok"; what is missing is the findings' business."""
-    seen = {row["status"] for row in certificates}
+    seen = {row["status"] for row in certificates if not findings.own_serving(row["name"], row["issuer"])}
     return next((word for word in _WORST if word in seen), "ok")
 
 
 def below(node, days):
     """Give the PkiError that says which certificates have fewer than `days` left or cannot be read; None when none, or days is 0.
     """
-    if days <= 0:
-        return None
-    short = [row for row in node["certificates"] if row["status"] != "missing"
-             and (row["status"] != "ok" if row["residual_seconds"] is None else row["residual_seconds"] < days * 86400)]
+    short = [row for _left, row, _word in findings.due(node["certificates"], days)]
     if not short:
         return None
-    first = min(short, key=lambda row: row["residual_seconds"] or 0)
-    return PkiError("%d of %d certificates have less than %g days left: %s" % (
-        len(short), len(node["certificates"]), days, ", ".join(
-            "%s (%s)" % (row["name"], row["not_after"] or row["problem"]) for row in short)), path=first["path"],
-        fix="Run the playbook renew_leaves; for kubelet certificates reissue_kubelets, for authorities rotate_ca.")
+    named = ", ".join("%s (%s)" % (row["name"], row["not_after"] or row["problem"] or row["status"]) for row in short)
+    counts = len(short), len(node["certificates"])
+    return PkiError("%d of %d certificates have less than %g days left: %s" % (*counts, days, named),
+                    path=short[0]["path"], fix=findings.remedies(short))
 
 
 def write_textfile(node, directory, now, dry=False):

@@ -45,7 +45,7 @@ def decide(looks, silent, control_planes, partial=False):
     clocks, trouble = _clocks(present), _blocking(present)
     authorities, more = _authorities(present, planes)
     trouble += more
-    hosts = {host: _host(look, authorities) for host, look in present.items()}
+    hosts = {host: _host(look) for host, look in present.items()}
     needed = bool(authorities) or any(host["expired"] or host["pending"] is not None for host in hosts.values()) \
         or any((look.get("kubelet") or {}).get("action") == "restart" for look in present.values())
     signer = next((host for host in planes if _has_key(present[host], "ca")), "")
@@ -239,7 +239,7 @@ def _signable(looks, hosts, signer):
 # --- each node -----------------------------------------------------------------------------------------------------------------
 
 
-def _host(look, authorities):
+def _host(look):
     rows = [row for row in look["node"]["certificates"] if row["kind"] != profiles.CA]
     expired = [row for row in rows if row["status"] == "expired"]
     return {"node": look["node"]["facts"]["node_name"], "role": look["node"]["facts"]["role"], "expired": expired,

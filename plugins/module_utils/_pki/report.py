@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report of a whole cluster, made on the controller from what every node said: data, table, JSON, metrics.
+"""The report of a whole cluster, made on the controller from what every node said: data, table, JSON.
 
 The HTML page is a room of its own (report_html).
 """
@@ -13,7 +13,7 @@ import datetime
 import json
 import textwrap
 
-from . import comparison, findings, metrics, profiles
+from . import comparison, findings, profiles
 
 SCHEMA = 1
 _RANK = {"expired": 0, "critical": 1, "missing": 2, "warning": 3, "ok": 4}
@@ -22,7 +22,6 @@ _ROLE_RANK = {"control-plane": 0, "etcd": 1, "worker": 2}
 ROLES = {"control-plane": "control plane", "etcd": "etcd", "worker": "worker"}
 _COLUMNS = ("CERTIFICATE", "EXPIRES", "RESIDUAL TIME", "CERTIFICATE AUTHORITY", "STATUS", "SERVED", "EXTERNALLY MANAGED")
 # Not missed where it is missing: see findings._missing.
-_OPTIONAL = ("super-admin.conf", "kubelet-serving")
 
 
 def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=None, phases=None):
@@ -60,11 +59,6 @@ def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=Non
 def as_json(document):
     """Give report.json's text."""
     return json.dumps(document, indent=1, sort_keys=False) + "\n"
-
-
-def prometheus(document):
-    """Give the metrics of all nodes, as the nodes write them for themselves (see metrics)."""
-    return metrics.exposition(document["nodes"], metrics.seconds(document["generated_at"]))
 
 
 def text(document, width=120):
@@ -132,7 +126,7 @@ def counts(document):
     severities = dict.fromkeys(("error", "warning", "info"), 0)
     for node in document["nodes"].values():
         for row in node["certificates"]:
-            if not spared(row):
+            if not findings.spared(row):
                 certificates[row["status"]] += 1
         for one in node["findings"]:
             severities[one["severity"]] += 1
@@ -141,12 +135,7 @@ def counts(document):
 
 def urgent(rows):
     """Give rows with the most urgent first; those that are well keep their order."""
-    return sorted(rows, key=lambda row: 4 if spared(row) else _RANK[row["status"]])
-
-
-def spared(row):
-    """Whether a row is of a certificate that is not there and does not have to be."""
-    return row["status"] == "missing" and row["name"] in _OPTIONAL
+    return sorted(rows, key=lambda row: 4 if findings.spared(row) else _RANK[row["status"]])
 
 
 def residual(seconds):
@@ -204,14 +193,15 @@ def _clean(value):
 
 
 def _worst(node):
-    words = [row["status"] for row in node["certificates"] if row["status"] != "missing"]
+    words = [row["status"] for row in node["certificates"]
+             if row["status"] != "missing" and not findings.own_serving(row["name"], row["issuer"])]
     words += [_OF_SEVERITY[one["severity"]] for one in node["findings"]]
     return min(words, key=lambda word: _RANK[word]) if words else "ok"
 
 
 def _next(document):
     rows = [(row["residual_seconds"], host, row) for host, node in document["nodes"].items() for row in node["certificates"]
-            if row["residual_seconds"] is not None]
+            if row["residual_seconds"] is not None and not findings.own_serving(row["name"], row["issuer"])]
     if not rows:
         return None
     seconds, host, row = min(rows, key=lambda item: item[0])

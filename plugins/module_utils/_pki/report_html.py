@@ -9,7 +9,7 @@ __metaclass__ = type
 import html
 import math
 
-from . import report
+from . import findings, report
 
 _DAY = 86400.0
 _TICKS = ((0, "now"), (1, "1 day"), (7, "1 week"), (30, "30 days"), (90, "90 days"), (365, "1 year"), (3 * 365, "3 years"),
@@ -168,7 +168,7 @@ def _row(row):
     if row["externally_managed"]:
         authority += " (external)"
     served = report.served(row)
-    status = '<span class="soft">not there</span>' if report.spared(row) else \
+    status = '<span class="soft">not there</span>' if findings.spared(row) else \
         _badge(row["status"], "unreadable" if row["problem"] else None)
     return ('<tr><th scope="row">%s</th><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td>%s</td><td class="wrap">%s</td></tr>') % (
         _e(row["name"]), status, _e(report.residual(row["residual_seconds"])), _e(report.moment(row["not_after"])), _e(authority),

@@ -9,11 +9,13 @@ The facts of a node (authorities.facts gives them):
   {"node": str, "role": "control-plane" | "worker" | "etcd", "journal": str or None,
    "external_etcd": where the apiserver finds an etcd that is no static pod (str), or None,
    "pending": [components that still run with what they read before the last change],
+   "verifies_kubelets": whether the apiserver has --kubelet-certificate-authority, which it reads once,
    "authorities": {name: {"signer": digest or None, "bundle": [digest], "next": digest or None, "previous": digest or None,
                           "trust": {file name: [digest]}, "leaves": {name: digest or None}, "split": bool or None,
-                          "signing": [digest] or None, "problems": [str]}}}
+                          "signing": [digest] or None, "lookup_off": bool, "problems": [str]}}}
 signer: the key beside the certificate; bundle: who is trusted, in order; next, previous: complete pairs staged or kept;
-split: whether kube-controller-manager signs with a file of its own, None where it does not matter.
+split: whether kube-controller-manager signs with a file of its own, None where it does not matter. lookup_off: whether the
+apiserver has the flag that a rotation of sa gives it for a while.
 """
 
 from __future__ import annotations
@@ -173,7 +175,7 @@ def _identify(state, keepers, nodes):
     if broken:
         return _refuse(state, IMPOSSIBLE, broken)
     if len(signers) == 2:
-        state.old, state.new = _order(keepers, signers, staged, kept)
+        state.old, state.new = _order(keepers, signers)
         if state.old is None:
             return _refuse(state, IMPOSSIBLE, _two_signers(keepers, signers))
     else:
@@ -208,7 +210,7 @@ def _two_signers(keepers, signers):
         "neither is staged or kept anywhere as the successor of the other"]
 
 
-def _order(keepers, signers, staged, kept):
+def _order(keepers, signers):
     """Of two signers give (old, new): who signs while the other is staged is old, who signs while it is kept is new."""
     votes = set()
     for _facts, view in keepers:
@@ -275,22 +277,31 @@ def _compare(state, facts, view, level):
     _compare_trust(state, facts, view, level)
     signer = _signer(state, level)
     for name, digest in sorted(view["leaves"].items()):
-        if digest in (state.old, state.new) and digest is not None and digest != signer:
-            state._add(node, "client" if name.startswith("kubelet") else "files",
-                       "%s is still signed by %s" % (name, short(digest)))
+        kubelet = name.startswith("kubelet")
+        # A kubelet whose certificate is of an authority that is dropped is let in nowhere, and cannot mend that by itself.
+        if digest is not None and digest != signer and (
+                digest in (state.old, state.new) or kubelet and digest not in state.extras):
+            state._add(node, "client" if kubelet else "files", "%s is still signed by %s" % (name, short(digest)))
     if facts["role"] != "worker":
         _compare_keeper(state, facts, view, level)
     for component in facts["pending"]:
         if component == "kubelet" and state.authority == "ca":
             state._add(node, "kubelet", "the kubelet has not been restarted since its files changed")
-        elif component in _components(state.authority):
+        elif component in _components(state.authority, facts):
             state._add(node, "pods", "%s has not been restarted since its files changed" % component)
     if facts["journal"]:
         state._add(node, "files", "a run ended while files were being replaced; the next one finishes them")
 
 
-def _components(authority):
-    return {component for phase in RESTARTS[authority].values() for component in phase}
+def _components(authority, facts):
+    return {component for phase in RESTARTS[authority] for component in _restarts(authority, phase, facts)}
+
+
+def _restarts(authority, phase, facts):
+    """Whom a phase restarts on a control-plane node."""
+    own = RESTARTS[authority][phase]
+    # --kubelet-certificate-authority is read once; the switch changes the order of what the file trusts, and no more.
+    return own + ("kube-apiserver",) if authority == "ca" and phase != "switch" and facts.get("verifies_kubelets") else own
 
 
 def _compare_trust(state, facts, view, level):
@@ -327,6 +338,8 @@ def _compare_keeper(state, facts, view, level):
         state._add(node, "tidy", "a former authority is still kept for the way back")
     if view["split"] is not None:
         _compare_split(state, node, view, level)
+    if view.get("lookup_off") and level not in (1, 2):
+        state._add(node, "flags", "kube-apiserver still looks at a token's signature alone")
 
 
 def _compare_split(state, node, view, level):
@@ -508,6 +521,35 @@ def plan(nodes, names, target, fresh=False):
     return steps
 
 
+def work(steps):
+    """Say what each phase of a plan concerns: {phase: {"names": [authorities], "nodes": {node: [authorities]}}}, in their order.
+
+    An authority that is elsewhere in its rotation, or a node that is there already, is not in it: the files of a phase are made
+    for any level that is asked for, the way back included.
+    """
+    found = {}
+    for step in steps:
+        phase = found.setdefault(step.phase, {"names": [], "nodes": {}})
+        phase["names"] = _unique(phase["names"] + step.authorities)
+        phase["nodes"][step.node] = list(step.authorities)
+    return found
+
+
+def holders(states, nodes):
+    """Give {authority: the node that gives the successor to the others}: one that has it, else the first that can make one.
+
+    Asked for each authority: a node may have the successor of one and lack that of another.
+    """
+    found = {}
+    for name, state in states.items():
+        views = [(facts["node"], facts["authorities"][name]) for facts in nodes
+                 if facts["role"] != "worker" and name in facts["authorities"]]
+        having = [node for node, view in views if state.new and state.new in (view["next"], view["signer"])]
+        for node in (having + [node for node, _view in views])[:1]:
+            found[name] = node
+    return found
+
+
 def _highest(state):
     return max((level for level in state.levels.values() if level is not None), default=0)
 
@@ -552,9 +594,10 @@ class _Track:
             step.files.append(name)
         if facts["role"] == "control-plane":
             phase = {_UNDO[1]: "prepare", _UNDO[2]: "switch"}.get(step.phase, step.phase)
-            wanted = list(RESTARTS[name][phase]) if moves else ["kube-controller-manager"] if "flags" in kinds else []
-            wanted += [component for component in facts["pending"] if component in _components(name)]
-            step.restarts += [component for component in wanted if component not in step.restarts]
+            flagged = ["kube-apiserver" if name == "sa" else "kube-controller-manager"] if "flags" in kinds else []
+            wanted = list(_restarts(name, phase, facts)) if moves else flagged
+            wanted += [component for component in facts["pending"] if component in _components(name, facts)]
+            step.restarts = _unique(step.restarts + wanted)
         if name == "ca" and facts["role"] != "etcd" and (moves or kinds & {"kubelet", "client", "files"}):
             step.kubelet = True
             step.new_client = (moves and step.phase in ("switch", _UNDO[2])) or "client" in kinds \

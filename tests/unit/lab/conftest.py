@@ -5,10 +5,5 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-
-ROOT = str(Path(__file__).resolve().parents[3])
-if ROOT not in sys.path:
-    sys.path.insert(0, ROOT)
 
 collect_ignore_glob = ["test_*.py"] if sys.version_info < (3, 11) else []

@@ -9,7 +9,7 @@ import base64
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import api_dependents
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from test_trust_objects import BOTH, NEW, OLD, Api
+from trust_api import BOTH, NEW, OLD, Api
 
 
 def test_who_depends_on_the_former_authority_is_listed():

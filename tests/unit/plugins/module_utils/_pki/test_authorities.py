@@ -33,12 +33,12 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     probe,
     restarts,
     rotation,
+    rotation_plan,
     serving,
     successors,
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.modules import cluster_pki
 from throwaway import Cluster, Node, key
 
 PKI = "/etc/kubernetes/pki"
@@ -230,6 +230,23 @@ def test_the_tokens_of_token_secrets_live_side_by_side(host):
     assert manifest_of_apiserver(host) == before
 
 
+@pytest.mark.parametrize("last", [COMPLETED, ROLLED_BACK])
+def test_a_run_that_ended_before_the_manifest_of_the_apiserver_is_found_out_and_finished(host, last):
+    before = manifest_of_apiserver(host)
+    host.stage(["sa"])
+    host.level(PREPARED, ["sa"])
+    if last == COMPLETED:
+        host.level(SWITCHED, ["sa"])
+    host.apply(declaration.declare(host.tree(), ["sa"], last))  # its files, and no more
+    state = rotation.derive("sa", [host.facts()])
+    assert state.phase == "completing" and "looks at a token's signature alone" in "".join(state.pending["cp1"])
+    step = rotation.plan([host.facts()], ["sa"], "completed" if last == COMPLETED else "rolled_back")[-1]
+    assert step.restarts == ["kube-apiserver"]
+    host.level(last, ["sa"])
+    assert manifest_of_apiserver(host) == before
+    assert "flags" not in rotation.derive("sa", [host.facts()]).kinds.get("cp1", set())
+
+
 @pytest.mark.parametrize("value", ["true", "false"])
 def test_a_lookup_that_somebody_set_stays(host, value):
     host.edit({"kube-apiserver": {"--service-account-lookup": value}})
@@ -394,7 +411,7 @@ def test_a_kubelet_of_the_control_plane_with_a_client_ca_of_its_own_is_refused_b
     for name in ("front-proxy-ca", "etcd-ca", "sa"):
         assert rotation.derive(name, [host.facts()]).phase == "stable"
     with pytest.raises(PkiError, match=r"cp1: .*certs/ca.crt: .*kubelet.*pki/ca.crt.*clientCAFile"):
-        cluster_pki.derived([host.facts()], ["ca"], "all")
+        rotation_plan.derived([host.facts()], ["ca"], "all")
     own.unlink()
     own.symlink_to("../pki/ca.crt")
     assert rotation.derive("ca", [host.facts()]).phase == "stable"
@@ -420,8 +437,8 @@ def test_a_kubeconfig_that_names_files_is_refused_before_anything_changes(host, 
     login_by_files(host, name, what)
     place = "own/ca.crt" if "certificate-authority" in what else "own/client.crt"
     with pytest.raises(PkiError, match=r"cp1: .*%s: .*%s.*--embed-certs" % (name, place)):
-        cluster_pki.derived([host.facts()], ["ca"], "all")
-    cluster_pki.derived([host.facts()], ["front-proxy-ca", "etcd-ca", "sa"], "all")
+        rotation_plan.derived([host.facts()], ["ca"], "all")
+    rotation_plan.derived([host.facts()], ["front-proxy-ca", "etcd-ca", "sa"], "all")
 
 
 def test_a_kubeconfig_that_names_files_of_another_authority_is_the_users_own(host):
@@ -430,7 +447,7 @@ def test_a_kubeconfig_that_names_files_of_another_authority_is_the_users_own(hos
     certificate, leaf_key = other.leaf("admin.conf", "cp1", "10.0.0.1")
     for name, data in (("ca.crt", other.cas["ca"].pem), ("client.crt", certificate.pem), ("client.key", leaf_key.pem)):
         host.node.write("/etc/kubernetes/own/" + name, data)
-    assert cluster_pki.derived([host.facts()], ["ca"], "all")["phases"] == ["prepare", "switch", "complete"]
+    assert rotation_plan.derived([host.facts()], ["ca"], "all")["phases"] == ["prepare", "switch", "complete"]
 
 
 def test_flags_that_cannot_be_changed_are_refused_before_the_first_file_is(host):
@@ -862,9 +879,9 @@ def test_a_plan_says_when_the_api_will_be_away(tmp_path):
     """With another control-plane node it is not."""
     cluster = Cluster()
     first, second = Host(tmp_path / "a", cluster), Host(tmp_path / "b", cluster, "cp2")
-    alone = cluster_pki.derived([first.facts()], rotation.AUTHORITIES, "all")["plan_text"]
+    alone = rotation_plan.derived([first.facts()], rotation.AUTHORITIES, "all")["plan_text"]
     assert sum("the API is away meanwhile" in line for line in alone) == 3
-    both = cluster_pki.derived([first.facts(), second.facts()], rotation.AUTHORITIES, "all")["plan_text"]
+    both = rotation_plan.derived([first.facts(), second.facts()], rotation.AUTHORITIES, "all")["plan_text"]
     assert not any("away" in line for line in both)
 
 
@@ -887,7 +904,7 @@ class TestExternalEtcd:
         return host
 
     def derived(self, host, target="all", named=True, names=rotation.AUTHORITIES):
-        return cluster_pki.derived([host.facts()], list(names), target, named)
+        return rotation_plan.derived([host.facts()], list(names), target, named)
 
     def test_the_facts_say_where_it_is(self, host):
         assert host.facts()["external_etcd"] == self.PLACE
@@ -946,4 +963,4 @@ def test_a_node_that_is_also_a_host_of_etcd_in_a_static_pod_is_refused_and_not_f
     other.node.manifest("etcd", ["--cert-file=/etc/kubernetes/pki/etcd/server.crt"], image="registry/etcd:3.4.13-0")
     assert other.facts()["role"] == "etcd"
     with pytest.raises(PkiError, match="w1.*would not be brought along"):
-        cluster_pki.derived([first.facts(), other.facts()], rotation.AUTHORITIES, "prepare")
+        rotation_plan.derived([first.facts(), other.facts()], rotation.AUTHORITIES, "prepare")

@@ -5,15 +5,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
+import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
-import throwaway  # noqa: E402
 
 CLUSTER = throwaway.Cluster()
 

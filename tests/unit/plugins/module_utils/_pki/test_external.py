@@ -9,19 +9,16 @@ import os
 import shutil
 import stat
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import faults
 import pytest
+import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, external, leaves, pki_tree, profiles, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
-import faults  # noqa: E402
-import throwaway  # noqa: E402
 
 CLUSTER = throwaway.Cluster(leaf_days=365.5)
 STRANGER = throwaway.Cluster(label="stranger")

@@ -8,16 +8,13 @@ import datetime
 import json
 import os
 import shlex
-import sys
 import time
 from pathlib import Path
 
 import pytest
+import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import external_bundle, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
-import throwaway  # noqa: E402
 
 CLUSTER = throwaway.Cluster(label="bundle")
 NAMES = ("apiserver", "admin.conf", "front-proxy-client")

@@ -10,16 +10,13 @@ import os
 import signal
 import stat
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
+import faults
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files, transactions
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
-import faults  # noqa: E402
 
 ROOT = os.geteuid() == 0
 POINTS = 400  # more than any action below has; each loop ends where its action ran through

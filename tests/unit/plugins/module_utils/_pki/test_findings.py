@@ -479,6 +479,22 @@ def test_an_api_server_that_verifies_kubelets_refuses_those_that_sign_for_themse
     assert sorted(compared(trio)) == ["cp1", "cp2", "cp3"]
 
 
+@pytest.mark.parametrize("days,word", [(-40, "expired on"), (3, "ends on")])
+def test_a_certificate_that_a_kubelet_made_for_itself_only_warns(node, days, word):
+    ca_key, ca = throwaway.key("own"), x509.build_ca("cp1-ca@1700000000", throwaway.key("own"), 3650)
+    start = x509.now() - datetime.timedelta(days=100)
+    leaf = x509.sign_leaf(x509.Profile("cp1@1700000000", (), ["DNS:cp1"], ("server",)), throwaway.key("own leaf"), ca, ca_key,
+                          100 + days, start=start)
+    node.write("/var/lib/kubelet/pki/kubelet.crt", leaf.pem + ca.pem, 0o644)
+    node.write("/var/lib/kubelet/pki/kubelet.key", throwaway.key("own leaf").pem)
+    one, = check(node)
+    assert (one["severity"], one["name"]) == ("warning", "kubelet-serving") and word in one["message"]
+    assert "kubepki_kubelet_serving=bootstrap" in one["fix"]
+    served = findings.check_served(tree_of(node), [probe.Endpoint("kubelet", "kubelet", "10.0.0.1", 10250, "kubelet-serving")],
+                                   {"kubelet": x509.parse_certificate(leaf.pem)})
+    assert served == []
+
+
 def test_clocks_that_differ_between_nodes():
     facts = {name: {"clock_offset": offset} for name, offset in (("a", 2), ("b", 2), ("c", -29), ("d", 1), ("e", 400))}
     # e is told by its own report; c is within bounds of the controller, but not of the others.

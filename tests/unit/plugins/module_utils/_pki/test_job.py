@@ -67,3 +67,22 @@ def test_what_nobody_can_read_or_find_has_no_days_left():
     for word in ("3 certificates", "apiserver on cp1 (unreadable)", "scheduler.conf on cp1 (missing)",
                  "etcd-peer on cp1 (expired)"):
         assert word in said
+
+
+def test_what_helps_depends_on_whose_a_certificate_is():
+    def said(**row):
+        whole = dict({"name": "x", "kind": "leaf", "status": "warning", "residual_seconds": 60, "issuer": "CN=kubernetes"}, **row)
+        return job.below(dict(DOCUMENT, nodes={"cp1": {"certificates": [whole]}}), 30)
+
+    assert "rotate_ca" in said(kind="ca") and "recover" in said(kind="ca", status="expired")
+    own = said(kind="ca", externally_managed=True)
+    assert "where its key is" in own and "playbook" not in own
+    brought = said(kind="other", name="pki/apiserver-sni.crt")
+    assert "where it came from" in brought and "playbook" not in brought
+
+
+def test_what_a_kubelet_made_for_itself_fails_no_schedule():
+    row = {"name": "kubelet-serving", "kind": "kubelet", "status": "expired", "residual_seconds": -60}
+    assert "reissue_kubelets" in job.below(dict(DOCUMENT, nodes={"w1": {"certificates": [dict(row, issuer="CN=kubernetes")]}}), 7)
+    own = dict(row, issuer="CN=w1-ca@1795371637")
+    assert job.below(dict(DOCUMENT, nodes={"w1": {"certificates": [own]}}), 7) == ""

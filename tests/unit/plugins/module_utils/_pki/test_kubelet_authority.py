@@ -10,7 +10,7 @@ import tlsservers
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, kubelet_authority, pki_tree, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from fake_api import CA, FakeApi
-from test_kubelet_credential import Worker
+from worker import Worker
 
 ITEM = {"metadata": {"name": "w1"}, "status": {"addresses": [
     {"type": "InternalIP", "address": "10.0.0.5"}, {"type": "Hostname", "address": "w1"}]}}

@@ -11,10 +11,11 @@ import re
 import shutil
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
+import faults
 import pytest
+import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     backups,
     files,
@@ -29,11 +30,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-
-import faults  # noqa: E402
-import throwaway  # noqa: E402
+from worker import Said, Worker
 
 POINTS = 400
 
@@ -41,54 +38,6 @@ POINTS = 400
 @pytest.fixture
 def cluster():
     return throwaway.Cluster()
-
-
-class Worker:
-    """A worker's files, found as a module finds them: through the directories it is given."""
-
-    def __init__(self, root, cluster, role="worker", name="w1"):
-        self.node = throwaway.Node(root, cluster, name=name, role=role)
-        self.cluster, self.state = cluster, str(root / "state")
-        self.conf = self.node.kubernetes("kubelet.conf")
-        self.pki = self.node.path("/var/lib/kubelet/pki")
-        self.conf.write_text(self.conf.read_text().replace("/var/lib/kubelet", str(self.node.path("/var/lib/kubelet"))))
-        config = self.node.path("/var/lib/kubelet/config.yaml")
-        config.write_text(config.read_text().replace("/etc/kubernetes", str(self.node.kubernetes(""))))
-
-    @property
-    def layout(self):
-        return pki_tree.find_layout(str(self.node.kubernetes("")).rstrip("/"), str(self.node.path("/var/lib/kubelet")))
-
-    @property
-    def current(self):
-        return self.pki / "kubelet-client-current.pem"
-
-    def examine(self, **options):
-        return kubelet_credential.examine(self.layout, state_dir=self.state, **options)
-
-    def put(self, days=365, began=1, name=None, ca="ca", organizations=("system:nodes",), cluster=None):
-        """Replace the credential in place by another one, that began so many days ago and has so many left."""
-        cluster = cluster or self.cluster
-        leaf_key = throwaway.key("other kubelet")
-        profile = x509.Profile("system:node:" + (name or self.node.name), list(organizations), (), ("client",))
-        start = x509.now() - x509.datetime.timedelta(days=began)
-        authority = x509.build_ca(cluster.cas[ca].common_name, cluster.keys[ca], 3650, start=start)
-        certificate = x509.sign_leaf(profile, leaf_key, authority, cluster.keys[ca], days + began, start=start)
-        Path(os.path.realpath(self.current)).write_bytes(certificate.pem + leaf_key.pem)
-
-    def signed(self, cluster=None):
-        """Make a request and have it signed: gives PEM."""
-        cluster = cluster or self.cluster
-        request = kubelet_credential.make_request(self.layout, None, self.state)
-        entry = {"host": "h", "node": self.layout.node_name, "request": request}
-        return kubelet_credential.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 365)["h"].encode()
-
-    def issue(self):
-        """Give (Certificate, PrivateKey) as an installation takes them."""
-        return kubelet_credential.check_issued(self.layout, self.signed(), self.cluster.cas["ca"].pem, self.state)
-
-    def apply(self, installation):
-        return installation.apply(self.state, str(self.node.root / "backups"))
 
 
 @pytest.fixture
@@ -521,14 +470,6 @@ def test_a_failing_disk_is_named_and_leaves_one_whole_credential(again, number):
 
 
 # --- the Certificates API ---------------------------------------------------------------------------------------------------
-
-
-class Said:
-    def __init__(self, document, status=200):
-        self.document, self.status = document, status
-
-    def json(self):
-        return self.document
 
 
 class Cluster:

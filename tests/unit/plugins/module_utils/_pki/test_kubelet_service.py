@@ -14,7 +14,7 @@ import pytest
 import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, kubelet_api, kubelet_service
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from test_kubelet_credential import Said, Worker
+from worker import Said, Worker
 
 
 @pytest.fixture

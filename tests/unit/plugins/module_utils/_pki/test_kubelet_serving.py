@@ -27,7 +27,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 from ansible_collections.kubepki.lifecycle.plugins.modules import kubelet_serving as serving_module
 from ansible_collections.kubepki.lifecycle.plugins.modules import kubelet_serving_api as api_module
 from fake_api import CA, CA_KEY, FakeApi
-from test_kubelet_credential import Worker
+from worker import Worker
 
 SANS = ["DNS:w1", "IP:10.0.0.5"]
 ITEM = {"metadata": {"name": "w1"}, "status": {"addresses": [

@@ -14,7 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import faults
 import pytest
+import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     backups,
     files,
@@ -30,10 +32,6 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeconfig import Kubeconfig
 from hypothesis import given
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
-import faults  # noqa: E402
-import throwaway  # noqa: E402
 
 CLUSTER = throwaway.Cluster(leaf_days=365.5)
 OTHER = throwaway.Cluster(label="other")

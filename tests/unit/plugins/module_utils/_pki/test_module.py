@@ -127,7 +127,7 @@ class TestLibraries:
     def test_none_has_them(self, world, respawned):
         world.respawned, world.found = respawned, {"yaml": "6.0"}
         fake = run(lambda module: {}, ("cryptography", "yaml"))
-        assert "Install python3-cryptography, or let kubepki_install_prerequisites=true" in fake.failed["msg"]
+        assert "Install python3-cryptography, or let the playbook check_expiry" in fake.failed["msg"]
         assert "yaml" not in fake.failed["reason"] and (world.probed is None) == respawned
 
     def test_one_is_too_old(self, world):

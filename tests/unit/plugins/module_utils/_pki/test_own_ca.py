@@ -5,14 +5,10 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import own_ca, x509
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[4]))
-import throwaway  # noqa: E402
 
 
 @pytest.mark.parametrize("below_a_parent", [True, False])

@@ -9,7 +9,6 @@ import subprocess
 import time
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.action.recovery_plan import ActionModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_service,
     node_report,
@@ -17,7 +16,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     recovery_journal,
     recovery_look,
 )
-from test_recovery_files import Plane
+from dead_plane import Plane
 
 
 @pytest.fixture
@@ -76,24 +75,3 @@ def test_a_host_that_is_no_node(tmp_path):
         subprocess.run(["rm", "-rf", str(plane.node.path(path))], check=True)
         plane.node.path(path).mkdir(parents=True)
     assert "no node of a kubeadm cluster" in seen(plane)["problems"][0]
-
-
-# --- put together on the controller --------------------------------------------------------------------------------------------
-
-def test_what_several_modules_saw_is_one_look_and_a_rehearsal_that_failed_is_a_problem():
-    well = {"looked": {"look": {"problems": []}}, "read": {"node": {"facts": {}}}}
-    hostvars = {
-        "cp1": {**well, "tried": {"failed": False, "msg": "no key"}},
-        "cp2": {**well, "looked": {"look": {"problems": ["full"]}}, "tried": {"unreachable": True, "msg": None}},
-        "cp3": {**well, "tried": {"leaves": []}},
-        "w1": {**well, "tried": {"skipped": True}},
-        "w2": {"looked": {"look": {"problems": []}}, "read": {"failed": True, "msg": "no such library"}},
-        "w3": {"looked": {"unreachable": True, "msg": "timed out"}, "read": {"skipped": True}}}
-    options = {"hosts": list(hostvars), "looks": "looked", "reports": "read", "rehearsals": "tried"}
-    looks, silent = ActionModule._seen({"hostvars": hostvars}, options)
-    assert {host: look["problems"] for host, look in looks.items()} == {
-        "cp1": ["no key"], "cp2": ["full", "The renewal could not be rehearsed."], "cp3": [], "w1": []}
-    assert all(look["node"] == {"facts": {}} for look in looks.values())
-    assert silent == {"w2": "no such library", "w3": "did not answer"}
-    looks, _silent = ActionModule._seen({"hostvars": hostvars}, dict(options, rehearsals=None))
-    assert looks["cp1"]["problems"] == []

@@ -21,7 +21,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     recovery_start,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from test_recovery_files import Plane
+from dead_plane import Plane
 
 
 @pytest.fixture
@@ -170,10 +170,11 @@ class Cloud:
             {"type": "Ready", "status": ready, "lastHeartbeatTime": self._text(beat), "message": "kubelet is posting"}]}})
 
 
-@pytest.mark.parametrize("node, since, missing", [
-    (("True", 5, -3000), 0, None), (("True", -30, 0), 0, "its lease was last renewed"),
-    (("True", 5, -3000), time.time() - 100, "condition was last reported"), (("Unknown", 5, 5), 0, "is not Ready")])
-def test_ready_is_whose_kubelet_is_heard_of_now(plane, monkeypatch, node, since, missing):
+@pytest.mark.parametrize("node, ago, missing", [
+    (("True", 5, -3000), None, None), (("True", -30, 0), None, "its lease was last renewed"),
+    (("True", 5, -3000), 100, "condition was last reported"), (("Unknown", 5, 5), None, "is not Ready")])
+def test_ready_is_whose_kubelet_is_heard_of_now(plane, monkeypatch, node, ago, missing):
+    since = 0 if ago is None else time.time() - ago
     cloud = Cloud({"w1": node, "cp1": ("True", 5, 5)})
     monkeypatch.setattr(kubelet_api.Api, "of", lambda config: cloud)
     if missing is None:

@@ -20,6 +20,11 @@ from hypothesis import strategies as st
 EVIL = "<script>alert('x')</script>\"&\x1b[31m"
 
 
+def exposed(document):
+    """The metrics of all nodes of a report."""
+    return metrics.exposition(document["nodes"], metrics.seconds(document["generated_at"]))
+
+
 def read(node, **options):
     return node_report.read("/etc/kubernetes", "/var/lib/kubelet", live=False, root=str(node.root), owner=os.getuid(), **options)
 
@@ -89,7 +94,7 @@ def test_a_silent_node_is_named_and_is_a_warning(nodes):
 def test_without_any_node_there_is_a_report_all_the_same():
     document = report.build({}, {"cp1": "did not answer"})
     assert document["nodes"] == {} and "cp1" in report.text(document)
-    assert "cp1" in report_html.page(document) and report.prometheus(document) == "\n"
+    assert "cp1" in report_html.page(document) and exposed(document) == "\n"
 
 
 def test_findings_between_nodes_are_added(nodes):
@@ -308,13 +313,13 @@ def test_any_rows_are_reported(rows, host, role):
     document = report.build({host: {"certificates": rows, "findings": [], "facts": {"role": role}}})
     page(document)
     assert report.text(document).endswith("\n") and json.loads(report.as_json(document))
-    assert all(re.match(r"^(#|[a-z0-9_]+\{.*\} -?\d+$|$)", line) for line in report.prometheus(document).split("\n"))
+    assert all(re.match(r"^(#|[a-z0-9_]+\{.*\} -?\d+$|$)", line) for line in exposed(document).split("\n"))
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------------------
 
 def test_the_metrics_are_those_of_the_exporter(nodes):
-    text = report.prometheus(report.build(nodes))
+    text = exposed(report.build(nodes))
     row = row_of(nodes, "cp1", "apiserver")
     line = next(line for line in text.splitlines()
                 if line.startswith("x509_cert_not_after{") and 'node="cp1",name="apiserver"' in line)
@@ -377,7 +382,7 @@ def test_a_text_file_without_its_directory(nodes, tmp_path):
 def test_the_threshold(nodes):
     assert node_report.below(nodes["cp1"], 0) is None and node_report.below(nodes["cp1"], 100) is None
     error = node_report.below(nodes["cp1"], 366)
-    assert "12 of 15 certificates have less than 366 days left" in str(error) and "renew_leaves" in error.fix
+    assert "11 of 15 certificates have less than 366 days left" in str(error) and "renew_leaves" in error.fix
     row_of(nodes, "cp1", "etcd-peer").update(residual_seconds=None, not_after=None, problem="is empty", status="critical")
     error = str(node_report.below(nodes["cp1"], 1))
     assert "1 of 15" in error and "etcd-peer (is empty)" in error

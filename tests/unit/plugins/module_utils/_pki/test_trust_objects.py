@@ -10,35 +10,9 @@ import pytest
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubeconfig, trust_objects, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from throwaway import key
+from trust_api import ALONE, BOTH, NEW, OLD, Api
 
-OLD = x509.build_ca("kubernetes", key("old"), 10)
-NEW = x509.build_ca("kubernetes", key("new"), 10)
-BOTH, ALONE = x509.bundle([OLD, NEW]), x509.bundle([NEW])
 EXTENSION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
-
-
-class Api:
-    """As much of an API as these functions use. lags: {path: [data that a server puts back, once each]}."""
-
-    def __init__(self, objects, lags=None):
-        self.objects, self.lags, self.writes = objects, lags or {}, []
-
-    def get(self, path):
-        return self.objects.get(path)
-
-    def list(self, path):
-        return self.objects.get(path, {}).get("items", [])
-
-    def call(self, method, path, body=None, query=None):
-        if method == "GET":
-            return self.objects.get(path, {"items": []})
-        self.writes.append((method, path, body))
-        if method == "PATCH" and "data" in body and path in self.objects:
-            self.objects[path]["data"].update(body["data"])
-            if self.lags.get(path):
-                self.objects[path]["data"].update(self.lags[path].pop())
-        return {}
 
 
 def config_map(namespace, **data):

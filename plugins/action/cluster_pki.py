@@ -1,0 +1,43 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Derives the phase of a rotation on the controller, from what the module of the same name saw on each node."""
+
+from __future__ import annotations
+
+__metaclass__ = type
+
+import time
+
+from ansible.plugins.action import ActionBase
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import rotation_plan
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.profiles import AUTHORITIES
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
+
+
+class ActionModule(ActionBase):
+    """The action before kubepki.lifecycle.cluster_pki: with ``nodes`` nothing is asked of a node."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp=None, task_vars=None):
+        """Give the task's result."""
+        result = super().run(tmp, task_vars)
+        if self._task.args.get("nodes") is None:
+            result.update(self._execute_module(task_vars=task_vars))
+            return result
+        began = time.monotonic()
+        names = list(AUTHORITIES)
+        _spec, options = self.validate_argument_spec(argument_spec={
+            "nodes": {"type": "list", "elements": "dict", "required": True},
+            "names": {"type": "list", "elements": "str", "choices": names, "default": names},
+            "target": {"type": "str", "choices": ["status", *rotation_plan.TARGETS], "default": "status"},
+            "named": {"type": "bool", "default": True},
+        })
+        try:
+            nodes = _registered.plain(options["nodes"])
+            result.update(rotation_plan.derived(nodes, options["names"], options["target"], options["named"]))
+        except PkiError as error:
+            result.update(failed=True, changed=False, msg=str(error), **error.as_result())
+        result["seconds"] = round(time.monotonic() - began, 3)
+        return result
