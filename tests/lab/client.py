@@ -131,7 +131,11 @@ def fetch(endpoint: Endpoint, identity: Identity, request: Request, timeout: flo
 #: Gives the identity for the next connection; called again for each one (a client that reads once closes over it).
 Source = Callable[[], Identity]
 
-_CLOSED_WHILE_IDLE = (
+#: How a failure begins whose connection the server closed before it answered.
+CLOSED = "connection closed"
+
+#: A server that ends shows itself as one of these, each with words of its own; the words differ with Python and OpenSSL, too.
+_CLOSED = (
     http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError,
 )
 
@@ -163,7 +167,7 @@ class Client:
                 self._turn += step + 1
                 return
             except (OSError, http.client.HTTPException, ValueError, Failure) as exc:
-                text = str(exc) or type(exc).__name__
+                text = (f"{CLOSED}: " if isinstance(exc, _CLOSED) else "") + (str(exc) or type(exc).__name__)
                 reasons.append(f"{endpoint.address}: {text}" if len(self.endpoints) > 1 else text)
         raise Failure("; ".join(reasons))
 
@@ -187,7 +191,7 @@ class Client:
         try:
             try:
                 self._ask(endpoint, connection, identity)
-            except _CLOSED_WHILE_IDLE:
+            except _CLOSED:
                 if not connection.used:
                     raise
                 # The server closed it in the moment the request was sent: no byte of an answer has come.

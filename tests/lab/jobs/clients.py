@@ -5,13 +5,11 @@
 from __future__ import annotations
 
 from tests.lab.binaries import minor
+from tests.lab.client import CLOSED
 from tests.lab.lab import Lab
 
 #: Clients that must not see one failed request, whatever is renewed or restarted.
 STRICT = ("balancer", "balancer-kept", "balancer-reread", "balancer-reread-kept", "pod", "pod-kept", "etcd")
-
-
-_RESET = ("Connection reset by peer", "EOF occurred in violation of protocol", "Remote end closed connection")
 
 
 def assert_unnoticed(lab: Lab, counts: dict, rolls: int = 0, etcd_rolls: int = 0) -> None:
@@ -31,6 +29,6 @@ def assert_unnoticed(lab: Lab, counts: dict, rolls: int = 0, etcd_rolls: int = 0
         failures += [(name, failure["error"]) for failure in counts[name]["first_failures"]]
     etcd = [item for item in failures if item[0] == "etcd"]
     changes = [item for item in failures if "etcdserver: leader changed" in item[1]]
-    resets = [item for item in failures if any(text in item[1] for text in _RESET)]
+    resets = [item for item in failures if item[1].startswith(CLOSED)]
     assert len(changes) <= leader_changes and len(resets) <= rolls, failures
     assert [item for item in failures if item not in changes + resets] == etcd == [], failures

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -18,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.lab import watch
-from tests.lab.client import Client, Counter, Endpoint, Failure, Identity, Loop, Request, fetch, merge, pod_loops
+from tests.lab.client import CLOSED, Client, Counter, Endpoint, Failure, Identity, Loop, Request, fetch, merge, pod_loops
 
 
 class Server:
@@ -130,9 +132,36 @@ def test_a_failure_on_a_kept_connection_is_counted_once(server: Server, identity
 
 def test_a_dropped_request_on_a_new_connection_is_a_failure_and_not_retried(server: Server, identity: Identity) -> None:
     server.drop = True
-    with pytest.raises(Failure):
+    with pytest.raises(Failure, match=f"^{CLOSED}"):
         client(server, identity).attempt()
     assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("how", ["at once", "reset", "in the handshake", "after the handshake"])
+def test_a_server_that_ends_reads_the_same_whenever_it_does(pki: Path, identity: Identity, how: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        def end() -> None:
+            connection = listener.accept()[0]
+            if how == "reset":
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            elif how == "in the handshake":
+                connection.recv(1 << 16)
+            elif how == "after the handshake":
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(pki / "server.pem")
+                tls = context.wrap_socket(connection, server_side=True)
+                tls.settimeout(0)
+                with contextlib.suppress(ssl.SSLError, OSError):
+                    tls.unwrap()  # says that it closes, as Go does
+                connection = tls
+            connection.close()
+
+        thread = threading.Thread(target=end)
+        thread.start()
+        endpoint = Endpoint("127.0.0.1", listener.getsockname()[1], "k8s-api")
+        with pytest.raises(Failure, match=f"^{CLOSED}: ."):
+            Client([endpoint], lambda: identity, Request("/x"), keep_alive=False, timeout=5).attempt()
+        thread.join()
 
 
 def test_a_server_that_is_not_there_is_a_failure(server: Server, identity: Identity) -> None:
