@@ -122,8 +122,7 @@ proven:
   elements: dict
 mounted:
   description:
-    - C(files), how many service accounts' C(ca.crt) the pods of the node have mounted.
-    - C(lagging), those that lack part of the trust, and tokens of O(former_sa).
+    - C(files), how many service accounts' C(ca.crt) the pods of the node have mounted. All have what was waited for.
   returned: with O(mounted_timeout)
   type: dict
 dependents:
@@ -241,14 +240,14 @@ def _mounted(layout, seconds, needed, former):
         if not lagging + tokens or time.monotonic() > deadline:
             break
         time.sleep(0.5)
-    if lagging and seconds:
+    if lagging:
         raise PkiError("%d of %d pods still have another ca.crt mounted after %d s" % (len(lagging), count, seconds),
                        path=lagging[0], fix="See whether the kubelet works and kube-root-ca.crt of its namespace follows.")
-    if tokens and seconds:
+    if tokens:
         raise PkiError("%d pods still have a token of the former service-account key mounted after %d s, and would be refused" % (
             len(tokens), seconds), path=tokens[0], fix="Restart these pods, or wait until the kubelet has renewed their tokens "
             "(within the hour), and run again.")
-    return {"files": count, "lagging": lagging + tokens}
+    return {"files": count}
 
 
 def main():

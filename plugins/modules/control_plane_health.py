@@ -74,25 +74,25 @@ EXAMPLES = r"""
 RETURN = r"""
 healthy:
   description: Whether all is well.
-  returned: always
+  returned: success
   type: bool
 apiservers:
   description: Every apiserver asked, with C(address), C(ready) and C(seen).
-  returned: always
+  returned: success
   type: list
   elements: dict
 etcd:
   description: C(members) with C(name), C(url), C(healthy), C(seen), C(leader); how many are C(healthy), and the C(quorum).
-  returned: always
+  returned: success
   type: dict
 problems:
   description: What is not well, one sentence each.
-  returned: always
+  returned: success
   type: list
   elements: str
 waited:
   description: For how long it looked, in seconds.
-  returned: always
+  returned: success
   type: float
 seconds:
   description: How long it took.

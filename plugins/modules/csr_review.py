@@ -111,7 +111,7 @@ EXAMPLES = r"""
 RETURN = r"""
 requests:
   description: The requests that were looked at, every text in them safe to print.
-  returned: always
+  returned: success
   type: list
   elements: dict
   contains:
@@ -149,16 +149,16 @@ requests:
     error: {description: Why the decision could not be carried out., type: str, returned: always}
 table:
   description: The same as lines of a table for people.
-  returned: always
+  returned: success
   type: list
   elements: str
 counts:
   description: How many requests there are in each state, how many were approved, denied, left and refused.
-  returned: always
+  returned: success
   type: dict
 api_calls:
   description: How many calls of the API it took.
-  returned: always
+  returned: success
   type: int
 seconds:
   description: How long it took.

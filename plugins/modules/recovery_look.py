@@ -51,13 +51,13 @@ EXAMPLES = r"""
 RETURN = r"""
 look:
   description: What the node is like, for M(kubepki.lifecycle.recovery_plan).
-  returned: always
+  returned: success
   type: dict
 rehearse:
   description:
     - Whether M(kubepki.lifecycle.cert_leaf) can rehearse the renewal of the node's leaves in check mode. It cannot below a CA
       that has expired.
-  returned: always
+  returned: success
   type: bool
 seconds:
   description: How long the module took.

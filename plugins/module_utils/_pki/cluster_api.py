@@ -12,19 +12,17 @@ from __future__ import annotations
 __metaclass__ = type
 
 import base64
-import contextlib
 import http.client
 import json
 import os
 import re
 import socket
 import ssl
-import tempfile
 import time
 from urllib.parse import quote as url_quote
 from urllib.parse import urlencode, urlsplit
 
-from . import files, yamltext
+from . import files, memory_files, yamltext
 from .errors import PkiError
 from .kubeconfig import Kubeconfig
 
@@ -248,29 +246,12 @@ def _context(ca_pem, client, verify, server):
         else:
             context.load_default_certs()
         if client:
-            with _on_disk(client[0].rstrip() + b"\n" + client[1]) as path:
+            with memory_files.path_of(client[0].rstrip() + b"\n" + client[1]) as path:
                 context.load_cert_chain(path)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise PkiError("the CA bundle or the client certificate for it cannot be used (%s)" % (
             getattr(error, "reason", None) or type(error).__name__), path=server, fix="Correct the kubeconfig.") from None
     return context
-
-
-@contextlib.contextmanager
-def _on_disk(data):
-    # ssl takes keys only from files; where the system has memory files, this one never reaches a disk.
-    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
-        descriptor = os.memfd_create("kubepki", os.MFD_CLOEXEC)
-        try:
-            os.write(descriptor, data)
-            yield "/proc/self/fd/%d" % descriptor
-        finally:
-            os.close(descriptor)
-        return
-    with tempfile.NamedTemporaryFile() as handle:  # 0600
-        handle.write(data)
-        handle.flush()
-        yield handle.name
 
 
 def _unreachable(server, error, timeout):

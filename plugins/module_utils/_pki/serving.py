@@ -17,6 +17,7 @@ import ssl
 import threading
 from urllib.parse import urlsplit
 
+from . import memory_files
 from .errors import PkiError
 
 APISERVER, KUBELET, MANAGER, SCHEDULER = "apiserver", "kubelet", "controller-manager", "scheduler"
@@ -187,7 +188,7 @@ def tls_context(client=None, ca_path=None, ca_pem=None, strict=False):
 def _load_pair(context, client):
     try:
         if isinstance(client[0], bytes):
-            with _in_memory(client[0] + b"\n" + client[1]) as path:
+            with memory_files.path_of(client[0] + b"\n" + client[1]) as path:
                 context.load_cert_chain(path)
         else:
             context.load_cert_chain(client[0], client[1])
@@ -195,17 +196,6 @@ def _load_pair(context, client):
         path = None if isinstance(client[0], bytes) else client[0]
         raise PkiError("cannot be used as a client certificate with its key (%s)" % reason(error), path=path,
                        fix="Renew it: cert_leaf makes a new pair.") from None
-
-
-@contextlib.contextmanager
-def _in_memory(data):
-    # ssl takes keys only from files; this one never reaches a disk.
-    descriptor = os.memfd_create("kubepki", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, data)
-        yield "/proc/self/fd/%d" % descriptor
-    finally:
-        os.close(descriptor)
 
 
 def reason(error):
