@@ -28,7 +28,7 @@ CLOCK_WARNING_SECONDS, CLOCK_ERROR_SECONDS = 30, 300
 
 _RENEW = "Run the playbook renew_leaves with kubepki_names=%s."
 _RENEW_FORCED = "Run the playbook renew_leaves with kubepki_names=%s and kubepki_force=true."
-_REISSUE = "Run the playbook reissue_kubelets on this node."
+_REISSUE = "Run the playbook reissue_kubelets: it replaces what is due, and leaves the other nodes alone."
 _SERVING = "Run the playbook reissue_kubelets with kubepki_kubelet_serving=bootstrap."
 _RESTORE = "Restore it from a backup set (playbook restore), or from another control-plane node."
 _BROUGHT = "Renew it where it came from, or take it away if nobody reads it. Nothing here replaces it."
@@ -175,11 +175,14 @@ def remedies(rows):
             sentences.append("%s: %s" % (row["name"], _ELSEWHERE))
         elif row["kind"] == profiles.CA:
             playbooks.add("recover" if row["status"] == "expired" else "rotate_ca")
+        elif row["name"] == "kubelet-serving":
+            sentences.append("Run the playbook kubepki.lifecycle.reissue_kubelets with kubepki_kubelet_serving=renew.")
         else:
             playbooks.add("reissue_kubelets" if row["kind"] == profiles.KUBELET else "renew_leaves")
     if playbooks:
-        sentences.insert(0, "Run the playbook %s (kubepki_renew_below_days is 90 there)." % " and ".join(
-            "kubepki.lifecycle." + name for name in sorted(playbooks)))
+        limit = " (kubepki_renew_below_days is 90 there)" if playbooks & {"renew_leaves", "reissue_kubelets"} else ""
+        sentences.insert(0, "Run the playbook %s%s." % (
+            " and ".join("kubepki.lifecycle." + name for name in sorted(playbooks)), limit))
     return " ".join(dict.fromkeys(sentences))
 
 
@@ -557,7 +560,7 @@ def _fix(item):
 def _restart(component):
     if component == "kubelet":
         return "systemctl restart kubelet"
-    return "Run the playbook restart_static_pods for %s." % component
+    return "Run the playbook restart_static_pods with kubepki_names=%s." % component
 
 
 def span(seconds):

@@ -21,7 +21,6 @@ _OF_SEVERITY = {"error": "critical", "warning": "warning", "info": "ok"}
 _ROLE_RANK = {"control-plane": 0, "etcd": 1, "worker": 2}
 ROLES = {"control-plane": "control plane", "etcd": "etcd", "worker": "worker"}
 _COLUMNS = ("CERTIFICATE", "EXPIRES", "RESIDUAL TIME", "CERTIFICATE AUTHORITY", "STATUS", "SERVED", "EXTERNALLY MANAGED")
-# Not missed where it is missing: see findings._missing.
 
 
 def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=None, phases=None):
@@ -121,13 +120,17 @@ def all_findings(document):
 
 
 def counts(document):
-    """Give {"certificates": {status: int}, "findings": {severity: int}}; optional ones that are missing do not count."""
+    """Give {"certificates": {status: int}, "findings": {severity: int}}; optional ones that are missing do not count.
+
+    A kubelet's own serving certificate counts as a warning at most, as in its finding.
+    """
     certificates = dict.fromkeys(("ok", "warning", "critical", "expired", "missing"), 0)
     severities = dict.fromkeys(("error", "warning", "info"), 0)
     for node in document["nodes"].values():
         for row in node["certificates"]:
             if not findings.spared(row):
-                certificates[row["status"]] += 1
+                harmless = row["status"] in ("critical", "expired") and findings.own_serving(row["name"], row["issuer"])
+                certificates["warning" if harmless else row["status"]] += 1
         for one in node["findings"]:
             severities[one["severity"]] += 1
     return {"certificates": certificates, "findings": severities}

@@ -75,6 +75,9 @@ def test_what_helps_depends_on_whose_a_certificate_is():
         return job.below(dict(DOCUMENT, nodes={"cp1": {"certificates": [whole]}}), 30)
 
     assert "rotate_ca" in said(kind="ca") and "recover" in said(kind="ca", status="expired")
+    assert "kubepki_renew_below_days" in said() and "kubepki_renew_below_days" not in said(kind="ca")
+    assert "reissue_kubelets (kubepki_renew_below_days" in said(kind="kubelet", name="kubelet-client")
+    assert "reissue_kubelets with kubepki_kubelet_serving=renew" in said(kind="kubelet", name="kubelet-serving")
     own = said(kind="ca", externally_managed=True)
     assert "where its key is" in own and "playbook" not in own
     brought = said(kind="other", name="pki/apiserver-sni.crt")

@@ -46,6 +46,14 @@ def row_of(nodes, host, name):
     return next(row for row in nodes[host]["certificates"] if row["name"] == name)
 
 
+@pytest.mark.parametrize("issuer, counted", [("CN=w1-ca@1700000000", "warning"), ("CN=kubernetes", "expired")])
+def test_what_a_kubelet_made_for_itself_is_counted_as_a_warning(nodes, issuer, counted):
+    row = dict(row_of(nodes, "cp1", "apiserver"), name="kubelet-serving", kind="kubelet", status="expired", issuer=issuer)
+    nodes["w1"]["certificates"].append(row)
+    certificates = report.counts(report.build(nodes))["certificates"]
+    assert {status: number for status, number in certificates.items() if number and status != "ok"} == {counted: 1}
+
+
 def test_a_healthy_cluster(nodes):
     document = report.build(nodes)
     assert (document["schema"], document["status"]) == (1, "ok")
