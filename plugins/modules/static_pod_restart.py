@@ -57,7 +57,8 @@ options:
   state:
     description:
       - V(restarted) restarts the pods in O(names) and O(unless_reloaded).
-      - V(restored) only puts back the manifests that an earlier, killed run left out.
+      - V(restored) only puts right what an earlier, killed run left. Manifests that are out are put back; files that it was replacing,
+        with whatever module, are all new or all old again.
     type: str
     choices: [restarted, restored]
     default: restarted
@@ -174,6 +175,12 @@ restored:
   type: list
   elements: str
   sample: []
+recovered:
+  description:
+    - Whether a killed run was replacing files - V(finished) or V(undone), and V(nothing) where none was.
+  returned: with O(state=restored)
+  type: str
+  sample: nothing
 seconds:
   description: How long the module took.
   returned: always
@@ -218,11 +225,12 @@ def restart(module):
 
 def _restore(module, options):
     if module.check_mode:
-        missing = parked.pending(options["state_dir"])
+        missing, files = parked.pending(options["state_dir"]), "nothing"
     else:
-        missing = [item["path"] for item in static_pods.restore(options["state_dir"]) if item["action"] == "restored"]
+        items, files = static_pods.restore(options["state_dir"])
+        missing = [item["path"] for item in items if item["action"] == "restored"]
     pods = [_row(os.path.splitext(os.path.basename(path))[0], "restored") for path in missing]
-    return {"changed": bool(missing), "restored": missing, "pods": pods}
+    return {"changed": bool(missing) or files != "nothing", "restored": missing, "recovered": files, "pods": pods}
 
 
 def _plan(names, options):

@@ -25,6 +25,7 @@ LOOKUP_OFF = "0"  # false, in a spelling that nobody writes by hand: only what i
 _SIGNING_FLAG = re.compile(r"--cluster-signing(-[a-z-]+)?-cert-file")
 _APISERVER, _MANAGER = "kube-apiserver", "kube-controller-manager"
 _PROBE_DAYS = 1.0
+_GO_ON = "Run again without check mode: before anything is looked at, it is all new or all old again."
 PROBE = "kubepki-probe"  # a user that nobody has given anything: let in, and allowed nothing
 
 
@@ -145,7 +146,10 @@ def facts(tree, state_dir=files.STATE_DIR, names=profiles.AUTHORITIES):
               "verifies_kubelets": bool(layout.flags.get(_APISERVER, {}).get("--kubelet-certificate-authority")),
               "external_etcd": layout.external_etcd, "authorities": {}, "certificates": {}}
     for name, held in held_here(layout, names, with_keys=False).items():
-        result["authorities"][name] = _view(tree, held)
+        view = result["authorities"][name] = _view(tree, held)
+        if result["journal"] and held.problems:
+            # What is half replaced looks damaged. A run heals it before it looks; this is a check, or somebody else's look.
+            view["problems"] = [str(PkiError("a run ended while this was being replaced", path=held.path, fix=_GO_ON))]
         for item in held.known():
             result["certificates"][item.key_sha256] = _described(item)
     return result

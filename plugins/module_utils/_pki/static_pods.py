@@ -25,7 +25,7 @@ import stat
 import threading
 import time
 
-from . import etcd, files, leases, manifest_edits, manifests, parked, probe
+from . import etcd, files, leases, manifest_edits, manifests, parked, probe, transactions
 from .errors import PkiError
 from .runtime import Runtime
 
@@ -220,9 +220,12 @@ def bounce(names, manifest_dir="/etc/kubernetes/manifests", state_dir=files.STAT
 
 
 def restore(state_dir=files.STATE_DIR):
-    """Only put back what a killed run left out, under the node's lock. Gives as parked.recover()."""
+    """Only put right what a killed run left, under the node's lock: manifests that are out, files that were being replaced.
+
+    Gives (as parked.recover() does, as Transaction.recover() does).
+    """
     with files.lock(state_dir):
-        return parked.recover(state_dir)
+        return parked.recover(state_dir), transactions.Transaction.recover_all(state_dir)
 
 
 class _Background:

@@ -87,7 +87,16 @@ class Transaction:
 
         Also what another job left: finished after this one, it would put its old bytes over what this one writes.
         """
-        found = {cls._recover_one(each, state_dir) for each in [name] + _interrupted(name, state_dir)}
+        return cls._summed(cls._recover_one(each, state_dir) for each in [name] + _interrupted(name, state_dir))
+
+    @classmethod
+    def recover_all(cls, state_dir=files.STATE_DIR):
+        """Finish or undo what any job left, so that whoever looks at the node next sees no half of it. Gives as recover()."""
+        return cls._summed([cls._recover_one(each, state_dir) for each in _interrupted(None, state_dir)])
+
+    @staticmethod
+    def _summed(found):
+        found = set(found)
         return next((how for how in ("finished", "undone") if how in found), "nothing")
 
     @classmethod

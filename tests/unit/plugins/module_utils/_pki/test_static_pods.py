@@ -309,7 +309,7 @@ def test_killed_at_every_step_and_run_again(tmp_path, minor):
                 assert bounce(node, list(node.original))["changed"]
             else:
                 static_pods.restore(str(node.state))
-                assert static_pods.restore(str(node.state)) == []
+                assert static_pods.restore(str(node.state)) == ([], "nothing")
             assert kubelet.wrong == [], point
         assert_whole(node)
     assert 20 < point < 199  # the test would prove nothing if nothing were killed
