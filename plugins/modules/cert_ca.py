@@ -53,6 +53,12 @@ options:
         certificate that is none, a key that does not match and name constraints that forbid what must be signed are refused.
       - Use it under C(no_log) only.
     type: dict
+  known:
+    description:
+      - RV(kubepki.lifecycle.cluster_pki#module:known), what all nodes together show of each authority - C(old) and C(new), the
+        digests of the two keys, and C(drop), those that nobody is to trust any more. Without it, only this node is known.
+    type: dict
+    default: {}
   export:
     description: With O(state=staged), return the staged pairs as RV(material). Use it under C(no_log) only.
     type: bool
@@ -261,13 +267,13 @@ def _cluster(module, options):
     material = None
     if options["state"] == "staged":
         declared, staged = successors.declare_staged(tree, options["names"], _material(options), options["ca_days"],
-                                                     options["key_type"])
+                                                     options["key_type"], _known(options))
         if options["export"]:
             material = {name: {"certificate": signer.certificate_pem.decode("ascii"), "key": signer.key_pem.decode("ascii")}
                         for name, signer in staged.items()}
     else:
         declared = declaration.declare(tree, options["names"], LEVELS[options["state"]], options["leaf_days"],
-                                       options["leaf_key_type"], options["state_dir"])
+                                       options["leaf_key_type"], options["state_dir"], _known(options))
     result = {"recovered": recovered, "notes": declared.notes, "leaves": declared.leaves, "edits": declared.edits,
               "reload": sorted(declared.reloads - declared.restarts),
               "changed": declared.changed or recovered != "nothing"}
@@ -310,6 +316,13 @@ def _diff(declared):
 
 def _leaf_line(leaf):
     return "%s, until %s, sha256 %s" % (leaf["subject"], leaf["not_after"], leaf["sha256"][:16])
+
+
+def _known(options):
+    known = options["known"]
+    if not all(isinstance(entry, dict) and {"old", "new", "drop"} <= set(entry) for entry in known.values()):
+        raise PkiError("known has to give each authority old, new and drop", fix="Pass what cluster_pki returns as known.")
+    return known
 
 
 def _material(options):
@@ -368,7 +381,8 @@ def main():
                                                             "cross_signed", "present"]},
         names={"type": "list", "elements": "str", "choices": ["ca", "front-proxy-ca", "etcd-ca", "sa"],
                "default": ["ca", "front-proxy-ca", "etcd-ca", "sa"]},
-        material={"type": "dict", "no_log": True}, export={"type": "bool", "default": False},
+        material={"type": "dict", "no_log": True}, known={"type": "dict", "default": {}},
+        export={"type": "bool", "default": False},
         ca_days={"type": "float", "default": 3650}, key_type={"type": "str", "choices": KEY_TYPES, "no_log": False},
         leaf_days={"type": "float", "default": 365}, leaf_key_type={"type": "str", "choices": KEY_TYPES, "no_log": False},
         path={"type": "path"}, key_path={"type": "path", "no_log": False}, common_name={"type": "str"},

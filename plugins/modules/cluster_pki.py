@@ -173,6 +173,12 @@ holders:
   description: The node that gives each authority's successor to the others.
   returned: with O(nodes)
   type: dict
+known:
+  description:
+    - What the nodes show together of each of RV(names) - C(old) and C(new), the digests of its keys, and C(drop), those that some
+      trust and nobody should, for O(kubepki.lifecycle.cert_ca#module:known).
+  returned: with O(nodes)
+  type: dict
 new_clients:
   description: The nodes whose kubelets get a new client certificate in the first of these phases.
   returned: with O(nodes)

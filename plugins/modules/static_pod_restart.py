@@ -57,8 +57,8 @@ options:
   state:
     description:
       - V(restarted) restarts the pods in O(names) and O(unless_reloaded).
-      - V(restored) only puts right what an earlier, killed run left. Manifests that are out are put back; files that it was replacing,
-        with whatever module, are all new or all old again.
+      - V(restored) only puts right what an earlier, killed run left. Manifests that are out are put back; files that it was
+        replacing, with whatever module, are all new or all old again.
     type: str
     choices: [restarted, restored]
     default: restarted

@@ -14,7 +14,18 @@ import os
 import re
 
 from . import authorities, files, kubeconfig, manifest_edits, pki_tree, profiles, restarts, transactions, x509
-from .authorities import LOOKUP, LOOKUP_OFF, NEXT, PREVIOUS, lookup_off, places, signing_flags, signing_path, trust_kubeconfigs
+from .authorities import (
+    LOOKUP,
+    LOOKUP_OFF,
+    NEXT,
+    PREVIOUS,
+    Signer,
+    lookup_off,
+    places,
+    signing_flags,
+    signing_path,
+    trust_kubeconfigs,
+)
 from .errors import PkiError, short
 
 _END = re.compile(b"-----END [A-Z0-9 ]+-----[^\n]*\n?")
@@ -81,10 +92,13 @@ class Declaration:
 
 
 class Declarer:
-    """Fills a Declaration for one node. level: 0 to 3. days: of the leaves that are signed. key_type: of their keys, or None."""
+    """Fills a Declaration for one node. level: 0 to 3. days: of the leaves that are signed. key_type: of their keys, or None.
 
-    def __init__(self, tree, level, days=365.0, key_type=None, state_dir=None):
-        self.tree, self.layout, self.state_dir = tree, tree.layout, state_dir
+    known: as declare() takes it.
+    """
+
+    def __init__(self, tree, level, days=365.0, key_type=None, state_dir=None, known=None):
+        self.tree, self.layout, self.state_dir, self.known = tree, tree.layout, state_dir, known or {}
         self.level, self.days, self.key_type = level, days, key_type
         self.result = Declaration()
 
@@ -93,13 +107,13 @@ class Declarer:
         for problem in held.problems:
             raise problem
         old, new = self._pair(held)
-        if new is None and not self._leftovers(held):
+        if new is None and not self._leftovers(held) and held.name not in self.known:
             if held.name == "sa":
                 self._lookup(False)  # a run may have ended between its files and its manifest
             return
         signer = new if self.level >= 2 and new else old
         self._places(held, old, new, signer)
-        if self.level == 3 and new and held.name != "sa" and self.state_dir:
+        if self.level == 3 and new and old.key and held.name != "sa" and self.state_dir:
             # The last thing it signs: a client that proves that it is refused from now on.
             self.result.write(authorities.probe_path(self.state_dir, held.name),
                               b"".join(authorities.probe_client(self.layout, held.name, old, lasting=True)), _SECRET)
@@ -121,6 +135,8 @@ class Declarer:
                            fix="Leave %s out of kubepki_cas, or rotate it where its key is kept." % held.name)
         staged = held.next if held.next and held.next.id != held.current.id else None
         kept = held.previous if held.previous and held.previous.id != held.current.id else None
+        if not staged and not kept:
+            kept = self._former(held)
         if staged and kept:
             raise PkiError("a successor is staged while the rotation before it is not complete", path=held.path,
                            fix="Remove %s after comparing it with the other nodes." % places(self.layout, held.name, NEXT)[0])
@@ -130,6 +146,10 @@ class Declarer:
         if self.level == 0 and kept:
             raise PkiError("%s was switched, and its former authority is kept for the way back" % held.name, path=held.path,
                            fix="Go back to prepared first, on all control-plane nodes.")
+        if self.level < 2 and kept and not kept.key:
+            raise PkiError("the former authority of %s is not kept on this node" % held.name,
+                           path=places(self.layout, held.name, PREVIOUS)[1],
+                           fix="Copy it from a control-plane node that has it, or go on with kubepki_phase=complete.")
         if self.level in (1, 2) and not staged and not kept:
             raise PkiError("no successor of %s is staged on this node" % held.name,
                            path=places(self.layout, held.name, NEXT)[0], fix="Stage it first (state=staged).")
@@ -139,16 +159,24 @@ class Declarer:
             return kept, held.current
         return held.current, None
 
+    def _former(self, held):
+        """The former authority as a node knows it that joined after the switch: its certificate, without the key."""
+        known = self.known.get(held.name, {})
+        if not known.get("new") or held.current.id != known["new"]:
+            return None
+        return next((Signer(item, None) for item in held.bundle if item.key_sha256 == known["old"]), None)
+
     def _leftovers(self, held):
         paths = [path for where in (NEXT, PREVIOUS) for path in places(self.layout, held.name, where)]
         if held.name == "ca":
             paths.append(signing_path(self.layout))
         return self.level in (0, 3) and any(os.path.lexists(path) for path in paths)
 
-    def _trusted(self, old, new, bundle):
+    def _trusted(self, name, old, new, bundle):
         """Give the [Certificate or PublicKey] of this level, followed by what `bundle` trusts besides, in its order."""
         ours = {0: [old], 1: [old, new], 2: [new, old], 3: [new or old]}[self.level]
-        pair = {signer.id for signer in (old, new) if signer}
+        known = self.known.get(name, {"old": None, "new": None, "drop": ()})
+        pair = {signer.id for signer in (old, new) if signer}.union(known["drop"], (known["old"], known["new"]))
         return ([signer.certificate for signer in ours if signer]
                 + [item for item in bundle if item.key_sha256 not in pair])
 
@@ -162,6 +190,8 @@ class Declarer:
         stay = {NEXT: new if self.level == 1 else None, PREVIOUS: old if self.level == 2 else None}
         for where, pair in stay.items():
             certificate, key = places(self.layout, held.name, where)
+            if pair is not None and pair.key is None:
+                continue
             if pair is None:
                 # At level 0 a successor is dropped; a pair that is staged at other levels is in use by then.
                 self.result.remove(certificate)
@@ -171,7 +201,7 @@ class Declarer:
                 self.result.write(key, pair.key_pem, _SECRET)
 
     def _bundle(self, held, old, new):
-        wanted = self._trusted(old, new, held.bundle)
+        wanted = self._trusted(held.name, old, new, held.bundle)
         data = bundle_text(held.name, held.data, wanted, held.path)
         self.result.trust[held.name] = data
         before = {item.key_sha256 for item in held.bundle}
@@ -222,7 +252,7 @@ class Declarer:
                 config = self._kubeconfig_leaf(config, item, held, signer)
             if config.ca_data:
                 inside = x509.parse_certificates(config.ca_data, path)
-                wanted = self._trusted(old, new, inside)
+                wanted = self._trusted("ca", old, new, inside)
                 config = config.with_ca(bundle_text("ca", config.ca_data, wanted, path))
             self._write_kubeconfig(path, bytes(config))
 
@@ -301,7 +331,7 @@ class Declarer:
             return
         chain = x509.parse_certificates(data, item.path)
         bridges = [link for link in chain[1:] if link.key_sha256 == new.id]
-        if self.level == 2 and not bridges:
+        if self.level == 2 and not bridges and old.key:
             cross = x509.cross_sign(new.certificate, old.certificate, old.key)
             self.result.write(item.path, x509.bundle(chain + [cross]), _PUBLIC)
         elif self.level != 2 and bridges:
@@ -360,15 +390,17 @@ def _short_list(items):
     return "[%s]" % ", ".join(short(digest) for digest in dict.fromkeys(item.key_sha256 for item in items)) or "nobody"
 
 
-def declare(tree, names, level, days=365.0, key_type=None, state_dir=None):
+def declare(tree, names, level, days=365.0, key_type=None, state_dir=None, known=None):
     """Give the Declaration of a level for some authorities on a control-plane (or etcd) node. Changes nothing.
 
     tree: pki_tree.Tree. names: of authorities; those the node does not have are passed over. level: 0 (rolled back),
     1 (prepared), 2 (switched), 3 (completed). days, key_type: of the leaves to sign; None keeps each key's type. state_dir: where
-    completing leaves a client of the dropped authority for acceptance.prove(); None for nowhere.
+    completing leaves a client of the dropped authority for acceptance.prove(); None for nowhere. known: {name: {"old", "new":
+    digest or None, "drop": [digests]}} as all nodes together show it, for what this one cannot know: whose trust is left over,
+    and who the former authority was where it joined after the switch.
     Raises PkiError where the level cannot be declared here, with the reason.
     """
-    declarer = Declarer(tree, level, days, key_type, state_dir)
+    declarer = Declarer(tree, level, days, key_type, state_dir, known)
     for held in authorities.held_here(tree.layout, names).values():
         declarer.authority(held)
     for component, flags in declarer.result.edits.items():

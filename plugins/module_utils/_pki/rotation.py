@@ -59,7 +59,9 @@ class State:
     "client", "kubelet", "tidy"}. behind: [nodes that were away during a phase, or come from elsewhere]. evidence: [sentences]
     why it is in this phase, or why it is refused. extras: [digests] that everybody trusts besides. external_etcd: whether it is
     the authority of an etcd that is not kubeadm's, which is nobody's to rotate here, wherever its key is. damaged: whether the
-    evidence is what is wrong on single nodes, each with its remedy.
+    evidence is what is wrong on single nodes, each with its remedy. leftovers: [digests] that some trust and nobody should: of an
+    authority that was this one's before or was to be. without_former: [nodes] that sign with B and do not have A's pair, as
+    others do; they joined after the switch.
     """
 
     def __init__(self, authority):
@@ -69,6 +71,7 @@ class State:
         self.levels, self.pending, self.kinds = {}, {}, {}
         self.behind, self.evidence, self.extras = [], [], []
         self.external_etcd = self.damaged = False
+        self.leftovers, self.without_former = [], []
 
     @property
     def refused(self):
@@ -102,7 +105,7 @@ def derive(authority, nodes):
         return state
     if not _identify(state, keepers, nodes):
         return state
-    _level_all(state, known)
+    _level_all(state, known, _subjects(nodes))
     _name(state, keepers)
     return state
 
@@ -222,14 +225,35 @@ def _order(keepers, signers):
     return votes.pop() if len(votes) == 1 else (None, None)
 
 
-def _level_all(state, known):
+def _subjects(nodes):
+    return {digest: item["subject"] for facts in nodes for digest, item in facts.get("certificates", {}).items()}
+
+
+def _sort_others(state, known, subjects):
+    """Tell the user's own authorities, which stay, from leftovers of this one, by who trusts them and by their subject."""
     pair = (state.old, state.new)
-    keepers = [(facts, view) for facts, view in known if facts["role"] != "worker"]
-    for _facts, view in keepers:
-        for digest in view["bundle"]:
-            # What one keeper trusts besides is the user's own when all do; a leftover of one node is not.
-            if digest not in pair and digest not in state.extras and all(digest in other["bundle"] for _facts, other in keepers):
+    keepers = [view for facts, view in known if facts["role"] != "worker"]
+    for facts, view in known:
+        for digest in _unique(view["bundle"] + [digest for digests in view["trust"].values() for digest in digests]):
+            if digest in pair or digest in state.extras or digest in state.leftovers:
+                continue
+            everywhere = all(digest in other["bundle"] for other in keepers)
+            # kubeadm and this collection give a successor the subject of the one before.
+            named = subjects.get(digest, subjects.get(state.old))
+            if not everywhere and named == subjects.get(state.old):
+                state.leftovers.append(digest)
+            elif everywhere or facts["role"] != "worker":
                 state.extras.append(digest)
+            else:
+                state.damaged = True
+                state.evidence.append(
+                    "%s: its CA file for clients trusts %s (%s), which the control plane does not; it would be taken away. Put "
+                    "it into ca.crt of every control-plane node, or take it out" % (facts["node"], short(digest), named))
+
+
+def _level_all(state, known, subjects):
+    keepers = [(facts, view) for facts, view in known if facts["role"] != "worker"]
+    _sort_others(state, known, subjects)
     for facts, view in known:
         state.levels[facts["node"]] = _level(state, view["bundle"])
     highest = max((level for level in state.levels.values() if level is not None), default=0)
@@ -247,6 +271,9 @@ def _level_all(state, known):
         if level < highest:
             state.pending.setdefault(node, []).append("is still %s, while others are further" % _AT[level])
         _compare(state, facts, view, level)
+    if state.without_former and not any(view["previous"] == state.old for _facts, view in keepers):
+        for node in state.without_former:
+            state._add(node, "stage", "the former authority %s is not kept for the way back" % short(state.old))
 
 
 def _level(state, bundle):
@@ -331,7 +358,7 @@ def _compare_keeper(state, facts, view, level):
     if state.new and level >= 2 and view["next"]:
         state._add(node, "tidy", "the successor is still staged, though it signs already")
     if level == 2 and state.new and view["previous"] != state.old:
-        state._add(node, "stage", "the former authority %s is not kept for the way back" % short(state.old))
+        state.without_former.append(node)
     if level == 3 and view["previous"]:
         state._add(node, "tidy", "the former authority is still kept for the way back")
     if level < 2 and view["previous"]:
@@ -442,29 +469,37 @@ def refuse(states, target, fresh=False):
     for name in sorted(states):
         state = states[name]
         reached = _highest(state)
+        # Where they stand at different places, no phase is right for all of them.
+        alone = " kubepki_cas=%s" % name if len({other.phase for other in states.values()}) > 1 else ""
         if state.new is None:
-            _refuse_without_successor(state, goal, fresh)
+            _refuse_without_successor(state, goal, fresh, alone)
         elif goal == 0 and reached == 3:
             raise PkiError("its completion has begun, and there is no way back from that", path=name,
-                           fix="Go on with kubepki_phase=complete.")
+                           fix="Go on with kubepki_phase=complete%s." % alone)
+        elif goal == 0 and reached == 2 and state.without_former:
+            raise PkiError("%s signs with its successor and does not have the former authority, so there is no way back for it"
+                           % " and ".join(sorted(state.without_former)), path=name,
+                           fix="Copy /etc/kubernetes/pki.previous to it from another control-plane node, or go on with "
+                               "kubepki_phase=complete%s." % alone)
         elif 0 < goal < reached:
             raise PkiError("it is %s, which is past %s" % (state.phase, PHASES[goal - 1]), path=name,
-                           fix="Go on with kubepki_phase=%s%s." % (PHASES[reached - 1], "" if reached == 3 else
-                                                                   ", or go back with kubepki_phase=rollback"))
+                           fix="Go on with kubepki_phase=%s%s%s." % (PHASES[reached - 1], alone, "" if reached == 3 else
+                                                                     ", or go back with kubepki_phase=rollback"))
         elif goal - reached > 1 and not fresh:
             raise PkiError("it is %s%s" % (state.phase, _who(state)), path=name,
-                           fix="Run kubepki_phase=%s first." % PHASES[reached])
+                           fix="Run kubepki_phase=%s%s first." % (PHASES[reached], alone))
         elif goal - reached == 1 and goal > 1 and not state.settled and not fresh:
             raise PkiError("it is %s: not every node is there yet%s" % (state.phase, _who(state)), path=name,
-                           fix="Run kubepki_phase=%s again first." % PHASES[reached - 1])
+                           fix="Run kubepki_phase=%s%s again first." % (PHASES[reached - 1], alone))
 
 
-def _refuse_without_successor(state, goal, fresh):
+def _refuse_without_successor(state, goal, fresh, alone):
     if state.phase == COMPLETING and goal in (1, 2):
         raise PkiError("there are leftovers of another authority%s" % _who(state), path=state.authority,
-                       fix="Run kubepki_phase=complete first, which drops them.")
+                       fix="Run kubepki_phase=complete%s first, which drops them." % alone)
     if state.phase == STABLE and goal == 2 and not fresh:
-        raise PkiError("it has no successor yet", path=state.authority, fix="Run kubepki_phase=prepare first.")
+        raise PkiError("it has no successor yet", path=state.authority,
+                       fix="Run kubepki_phase=prepare%s first." % alone)
 
 
 def _who(state):
@@ -544,7 +579,8 @@ def holders(states, nodes):
     for name, state in states.items():
         views = [(facts["node"], facts["authorities"][name]) for facts in nodes
                  if facts["role"] != "worker" and name in facts["authorities"]]
-        having = [node for node, view in views if state.new and state.new in (view["next"], view["signer"])]
+        having = [node for node, view in views if state.new and state.new == view["next"]] \
+            + [node for node, view in views if state.new and state.new == view["signer"]]
         for node in (having + [node for node, _view in views])[:1]:
             found[name] = node
     return found
@@ -581,6 +617,8 @@ class _Track:
             skipped = facts["role"] == "worker" and level < self.keepers_at
             moves = not skipped and not self.finished and (now is None or now < level)
             kinds = self.state.kinds.get(step.node, set()) if now == level else set()
+            if not last and level < _highest(self.state):
+                kinds = kinds & {"stage"}  # it follows others who are further: what it lacks of this level, the next one brings
         if moves or kinds:
             self._fill(step, facts, view, moves, kinds, backwards)
             self.levels[step.node] = level if self.successor else now

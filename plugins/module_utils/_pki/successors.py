@@ -49,12 +49,13 @@ def leaf_names(tree, name):
                    for san in item.certificate.sans})
 
 
-def declare_staged(tree, names, material=None, days=3650.0, key_type=None):
+def declare_staged(tree, names, material=None, days=3650.0, key_type=None, known=None):
     """Give (Declaration, {name: Signer}) that stages a successor for each authority that has none on this node.
 
     material: {name: (certificate PEM, key PEM)} of successors made elsewhere (another node, or the user), which win over
     making one. A successor that is staged, or that signs already (the former authority is kept), is used as it is; one
-    that differs from the material is refused: there is never a third. Raises PkiError.
+    that differs from the material is refused: there is never a third. known: as declaration.declare() takes it; where it names a
+    successor, none is made. Raises PkiError.
     """
     result, staged = Declaration(), {}
     for name, held in held_here(tree.layout, names).items():
@@ -65,13 +66,17 @@ def declare_staged(tree, names, material=None, days=3650.0, key_type=None):
         if held.current is None:
             raise PkiError("the key of %s is not on this node" % name, path=held.key_path,
                            fix="Leave %s out of kubepki_cas, or rotate it where its key is kept." % name)
-        existing = held.next or (held.current if held.previous else None)
+        new = (known or {}).get(name, {}).get("new")
+        existing = held.next or (held.current if held.previous or held.current.id == new else None)
         if existing and given and existing.id != given.id:
             raise PkiError("another successor (%s) is staged on this node than %s" % (
                 short(existing.id), short(given.id)), path=places(tree.layout, name, NEXT)[0],
                 fix="Roll back, or remove the staged one after comparing it with the other nodes.")
         if given and given.id == held.current.id:
             existing = held.current
+        if new and not existing and not given:
+            raise PkiError("its successor %s is known to other nodes, and not on this one" % short(new),
+                           path=places(tree.layout, name, NEXT)[0], fix="Run again with the control-plane node that has it.")
         staged[name] = existing or given or make_successor(held, days, key_type)
         if existing is None:
             path, key_path = places(tree.layout, name, NEXT)
