@@ -1,0 +1,181 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rotations over nodes with real files that are killed, joined, put back or damaged on the way."""
+from __future__ import annotations
+
+__metaclass__ = type
+
+import contextlib
+import shutil
+
+import pytest
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubeconfig, restarts, rotation, transactions, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from rotating import Host, Killed, Nodes
+from throwaway import key
+
+ALL = rotation.AUTHORITIES
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(monkeypatch):
+    monkeypatch.setattr(restarts, "started", lambda component: -1)
+
+
+@pytest.fixture
+def nodes(tmp_path):
+    return Nodes(tmp_path)
+
+
+def trusted(host: Host, path: str = "pki/ca.crt") -> list:
+    return [item.subject for item in x509.parse_certificates(host.file(path).read_bytes())]
+
+
+def put_back(host: Host, saved) -> None:
+    shutil.rmtree(host.root / "etc")
+    shutil.copytree(saved, host.root / "etc", symlinks=True)
+
+
+def test_a_whole_rotation_and_nothing_after_it(nodes):
+    assert nodes.run("all")["phases"] == ["prepare", "switch", "complete"]
+    assert nodes.phases() == {"stable"} and nodes.run("complete")["phases"] == []
+
+
+@pytest.mark.parametrize("reached, after", [("prepare", "rollback"), ("prepare", "prepare"), ("prepare", "all"),
+                                            ("switch", "switch"), ("switch", "complete"), ("switch", "all")])
+def test_a_control_plane_node_that_joins_in_the_midst_is_brought_along(nodes, reached, after):
+    for phase in ("prepare", "switch")[:1 if reached == "prepare" else 2]:
+        nodes.run(phase)
+    joined = nodes.join("cp9")
+    if (reached, after) == ("switch", "complete"):
+        nodes.run("switch")  # its kubeconfigs, as kubeadm writes them, know one authority
+    nodes.run(after)
+    manifest = joined.file("manifests/kube-controller-manager.yaml").read_text()
+    assert ("ca-signing.crt" in manifest) == joined.file("pki/ca-signing.crt").exists() == (after in ("prepare", "switch"))
+    assert len(trusted(joined)) == (2 if after in ("prepare", "switch") else 1)
+
+
+def test_who_joined_after_the_switch_has_no_way_back_and_is_named(nodes):
+    for phase in ("prepare", "switch"):
+        nodes.run(phase)
+    nodes.join("cp9")
+    with pytest.raises(PkiError) as refused:
+        nodes.run("rollback")
+    assert "cp9" in str(refused.value) and "pki.previous" in refused.value.fix
+    shutil.copytree(nodes["cp1"].file("pki.previous"), nodes["cp9"].file("pki.previous"))
+    nodes.run("rollback")
+
+
+@pytest.mark.parametrize("after", ["rollback", "prepare"])
+def test_a_successor_that_one_node_lost_is_brought_again_or_forgotten(nodes, after):
+    nodes.run("prepare")
+    shutil.rmtree(nodes["cp2"].file("pki.next"))
+    nodes.run(after)
+
+
+def test_an_old_kubeconfig_that_comes_back_loses_the_former_authority(nodes):
+    old = nodes["cp2"].file("admin.conf").read_bytes()
+    nodes.run("all")
+    nodes["cp2"].file("admin.conf").write_bytes(old)
+    assert nodes.derived()["phase"]["ca"] == "completing"
+    nodes.run("complete")
+    config = kubeconfig.Kubeconfig(nodes["cp2"].file("admin.conf").read_bytes(), "admin.conf")
+    assert config.ca_data.strip() == nodes["cp2"].file("pki/ca.crt").read_bytes().strip()
+
+
+def test_an_authority_of_the_users_own_on_one_control_plane_node_stays_there(nodes):
+    path = nodes["cp2"].file("pki/ca.crt")
+    path.write_bytes(path.read_bytes() + x509.build_ca("site", key("site"), 100).pem)
+    nodes.run("all")
+    assert trusted(nodes["cp2"]) == ["CN=kubernetes", "CN=site"] and trusted(nodes["cp1"]) == ["CN=kubernetes"]
+
+
+def test_a_workers_own_authority_is_refused_by_name_before_it_would_be_lost(nodes):
+    path = nodes["w1"].file("pki/ca.crt")
+    path.write_bytes(path.read_bytes() + x509.build_ca("site", key("site"), 100).pem)
+    for target in ("prepare", "all"):
+        with pytest.raises(PkiError, match="w1: its CA file for clients trusts .* \\(CN=site\\)"):
+            nodes.run(target)
+    assert trusted(nodes["w1"]) == ["CN=kubernetes", "CN=site"]
+    for host in nodes.planes:
+        path = host.file("pki/ca.crt")
+        path.write_bytes(path.read_bytes() + x509.build_ca("site", key("site"), 100).pem)
+    nodes.run("all")
+    assert trusted(nodes["w1"]) == ["CN=kubernetes", "CN=site"]
+
+
+@pytest.mark.parametrize("where", ["_stage_all", "_finish"])
+@pytest.mark.parametrize("reached, target, level", [("prepare", "switch", 2), ("switch", "complete", 3)])
+def test_the_same_command_goes_on_after_a_module_was_killed_on_the_second_node(nodes, monkeypatch, where, reached, target, level):
+    for phase in ("prepare", "switch")[:1 if reached == "prepare" else 2]:
+        nodes.run(phase)
+    known = nodes.derived(target)["known"]
+    nodes["cp1"].edit(nodes["cp1"].files(ALL, level, known))
+    nodes["cp1"].files(ALL, level, known)
+
+    def killed(*_arguments):
+        raise Killed
+    with monkeypatch.context() as patch, contextlib.suppress(Killed):
+        patch.setattr(transactions, where, killed)
+        nodes["cp2"].files(ALL, level, known)
+    nodes.run(target)
+
+
+@pytest.mark.parametrize("reached", [1, 2])
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_node_that_is_put_back_to_an_earlier_phase_is_brought_along_with_the_same_successor(nodes, tmp_path, reached, taken):
+    phases = ["prepare", "switch", "complete"]
+    for number, phase in enumerate(phases[:taken + reached]):
+        if number == taken:
+            shutil.copytree(nodes["cp2"].root / "etc", tmp_path / "saved", symlinks=True)
+        nodes.run(phase)
+    put_back(nodes["cp2"], tmp_path / "saved")
+    successor = nodes["cp1"].facts()["authorities"]["ca"]["signer"] if reached + taken > 1 else None
+    nodes.run(phases[taken + reached - 1])
+    signers = {host.facts()["authorities"]["ca"]["signer"] for host in nodes.planes}
+    assert len(signers) == 1 and (successor is None or signers == {successor})
+
+
+def test_kubeadm_that_renews_a_kubeconfig_between_a_killed_run_and_the_next_does_no_harm(nodes):
+    nodes.run("prepare")
+    with pytest.raises(Killed):
+        nodes.run("switch", kill_after=3)  # cp1 is done
+    path = nodes["cp2"].file("admin.conf")
+    config = kubeconfig.Kubeconfig(path.read_bytes(), str(path))
+    path.write_bytes(bytes(config.with_ca(x509.parse_certificates(config.ca_data)[0].pem)))
+    nodes.run("switch")
+
+
+def test_no_second_successor_is_made_where_the_nodes_know_one(nodes):
+    nodes.run("prepare")
+    shutil.rmtree(nodes["cp2"].file("pki.next"))
+    with pytest.raises(PkiError, match="known to other nodes"):
+        nodes["cp2"].staged(["ca"], nodes.derived("prepare")["known"])
+
+
+def test_a_run_that_ended_while_it_made_successors_goes_on_for_all_that_it_was_for(nodes):
+    nodes["cp1"].staged(["etcd-ca"], {})
+    assert set(nodes.run("all")["names"]) == set(ALL)
+
+
+def test_who_is_left_for_another_run_is_said(nodes):
+    nodes.run("prepare", ["etcd-ca"])
+    plan = nodes.run("all", ["ca", "etcd-ca"])
+    assert plan["names"] == ["etcd-ca"]
+    assert plan["plan_text"][0].startswith("ca: left as it is. A rotation of etcd-ca is under way")
+
+
+def test_no_other_authority_begins_while_the_clusters_ca_is_in_the_midst_of_a_phase(nodes):
+    with pytest.raises(Killed):
+        nodes.run("prepare", ["ca"], kill_after=4)
+    with pytest.raises(PkiError, match="it is preparing: not every node is there yet"):
+        nodes.run("prepare", ["sa"])
+    nodes.run("prepare")
+
+
+def test_advice_names_the_authority_where_several_stand_at_different_places(nodes):
+    nodes.run("prepare")
+    nodes.run("switch", ["sa"])
+    with pytest.raises(PkiError) as refused:
+        nodes.run("complete", ["ca", "sa"])
+    assert "kubepki_phase=switch kubepki_cas=ca" in refused.value.fix
