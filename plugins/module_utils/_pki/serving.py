@@ -61,7 +61,8 @@ def join(host, port):
 def endpoints(layout):
     """Give the Endpoints of this node, from its manifests' flags and its kubelet's configuration.
 
-    layout: a pki_tree.Layout, or a View. A port that a flag sets to 0 is not listened on, and not given.
+    layout: a pki_tree.Layout, or a View. A port that a flag sets to 0 is not listened on, and not given; nor is a
+    kubelet where the node has none.
     """
     found = []
     if "kube-apiserver" in layout.flags:
@@ -72,13 +73,20 @@ def endpoints(layout):
             found += _delegating(component, name, layout.flags[component], secure, insecure)
     if "etcd" in layout.flags:
         found += _etcd(layout, layout.flags["etcd"])
-    if layout.kubelet:
+    if _has_kubelet(layout):
         port = int(layout.kubelet.get("port") or 10250)
         certificate = layout.kubelet.get("serving_cert")
         found.append(Endpoint(KUBELET, "kubelet", _reachable(layout.kubelet.get("address") or ""), port,
                               "kubelet-serving" if certificate else None, certificate, None,
                               healthz_url(layout)))
     return found
+
+
+def _has_kubelet(layout):
+    # A member of an etcd of one's own may have none. One that is stopped has left files, or pods that it should run.
+    kubelet = layout.kubelet
+    return bool(kubelet) and bool(kubelet.get("running") or layout.flags or any(
+        os.path.lexists(kubelet.get(name) or "") for name in ("kubeconfig_path", "bootstrap_kubeconfig_path", "config_path")))
 
 
 def healthz_url(layout):

@@ -177,11 +177,24 @@ def test_endpoints_follow_flags_and_not_habit():
 
 
 def test_kubelet_endpoint_comes_from_its_configuration():
-    kubelet = {"address": "0.0.0.0", "port": 20250, "serving_cert": "/x/kubelet.crt", "config": {"healthzPort": 20248}}
+    kubelet = {"address": "0.0.0.0", "port": 20250, "serving_cert": "/x/kubelet.crt", "config": {"healthzPort": 20248},
+               "running": True}
     layout = types.SimpleNamespace(flags={}, paths={}, kubelet=kubelet)
     found = probe.endpoints(layout)
     assert [(item.name, item.address, item.item, item.path, item.health) for item in found] == [
         ("kubelet", "127.0.0.1:20250", "kubelet-serving", "/x/kubelet.crt", "http://127.0.0.1:20248/healthz")]
+
+
+@pytest.mark.parametrize("there", [None, "kubeconfig_path", "bootstrap_kubeconfig_path", "config_path", "static pod"])
+def test_only_a_node_that_has_a_kubelet_is_asked_for_one(tmp_path, there):
+    """One that is stopped is: its files, or the static pods that it would run, say that there should be one."""
+    names = ("kubeconfig_path", "bootstrap_kubeconfig_path", "config_path")
+    kubelet = dict({name: str(tmp_path / name) for name in names}, running=False, address="0.0.0.0", port=free_port())  # noqa: S104
+    if there in names:
+        (tmp_path / there).write_text("")
+    flags = {"etcd": {"--listen-client-urls": "https://127.0.0.1:1"}} if there == "static pod" else {}
+    layout = types.SimpleNamespace(flags=flags, paths={}, kubelet=kubelet)
+    assert [item.name for item in probe.endpoints(layout) if item.component == "kubelet"] == (["kubelet"] if there else [])
 
 
 def layout_for(servers):
