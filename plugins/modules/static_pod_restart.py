@@ -39,7 +39,8 @@ options:
     description:
       - Static pods that are restarted only when they do not take up the certificates on disk by themselves within
         O(reload_timeout). They need not be in O(names).
-      - A component that serves no certificate from a file cannot show that it did, and is restarted.
+      - A component that serves no certificate from a file cannot show that it did, and is restarted; an etcd that serves plain
+        http alone has nothing to take up, and is restarted only when it is in O(names).
     type: list
     elements: str
     default: []

@@ -21,7 +21,7 @@ def prove(layout, names, accepted, state_dir=files.STATE_DIR, components=COMPONE
     what was seen.
     """
     calls, found = {}, []
-    endpoints = {endpoint.name: endpoint for endpoint in probe.endpoints(layout)}
+    endpoints = {endpoint.name: endpoint for endpoint in probe.endpoints(layout) if endpoint.secure}
     for name, held in authorities.held_here(layout, [name for name in names if name != "sa"]).items():
         if accepted:
             signer = held.next or held.current

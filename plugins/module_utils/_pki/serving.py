@@ -37,12 +37,13 @@ class Endpoint:
     name: "apiserver", "kubelet", "controller-manager", "scheduler", "etcd-server" or "etcd-peer". component: the static pod, or
     "kubelet". host: str, port: int. item: catalogue name of the certificate it serves from disk, or None when it makes its own
     in memory. path: that certificate's file, or None. client: (certificate path, key path) to show, or None.
-    health: URL that answers 200 when the component is well, or None.
+    health: URL that answers 200 when the component is well, or None. secure: False where it is plain http, which no handshake
+    is tried with.
     """
 
-    def __init__(self, name, component, host, port, item=None, path=None, client=None, health=None):
+    def __init__(self, name, component, host, port, item=None, path=None, client=None, health=None, secure=True):
         self.name, self.component, self.host, self.port = name, component, host, port
-        self.item, self.path, self.client, self.health = item, path, client, health
+        self.item, self.path, self.client, self.health, self.secure = item, path, client, health, secure
 
     @property
     def address(self):
@@ -135,28 +136,34 @@ def _delegating(component, name, flags, secure, insecure):
     # Before 1.23 the insecure port could be the only one.
     port = _port(flags, "--port", insecure)
     host = _reachable(flags.get("--address", ""))
-    return [Endpoint(name, component, host, port, None, None, None, "http://%s/healthz" % join(host, port))] if port else []
+    health = "http://%s/healthz" % join(host, port)
+    return [Endpoint(name, component, host, port, health=health, secure=False)] if port else []
 
 
 def _etcd(layout, flags):
     found = []
     pair = _pair(layout, "etcd-healthcheck-client", "apiserver-etcd-client")
+    clients = _loopback_first(urls(flags.get("--listen-client-urls", "http://localhost:2379")))
     health = next((url.rstrip("/") + "/health" for url in urls(flags.get("--listen-metrics-urls"))), None)
-    for url in _loopback_first(urls(flags.get("--listen-client-urls", "http://localhost:2379"))):
-        parts = urlsplit(url)
-        host = _reachable(parts.hostname or "")
-        secure = parts.scheme == "https"
-        found.append(Endpoint(ETCD_SERVER, "etcd", host, parts.port or 2379, "etcd-server" if secure else None,
-                              flags.get("--cert-file") if secure else None, pair,
-                              health or "%s://%s/health" % (parts.scheme, join(host, parts.port or 2379))))
-        break
-    for url in urls(flags.get("--listen-peer-urls", "http://localhost:2380"))[:1]:
-        parts = urlsplit(url)
-        secure = parts.scheme == "https"
-        found.append(Endpoint(ETCD_PEER, "etcd", _reachable(parts.hostname or ""), parts.port or 2380,
-                              "etcd-peer" if secure else None, flags.get("--peer-cert-file") if secure else None,
-                              _pair(layout, "etcd-peer"), None))
+    for url in clients[:1] if health is None else []:
+        health = "%s://%s/health" % (urlsplit(url).scheme, join(*_address(url, 2379)))
+    for url in _secure_first(clients)[:1]:
+        found.append(_etcd_endpoint(ETCD_SERVER, url, 2379, flags.get("--cert-file"), pair, health))
+    for url in _secure_first(urls(flags.get("--listen-peer-urls", "http://localhost:2380")))[:1]:
+        found.append(_etcd_endpoint(ETCD_PEER, url, 2380, flags.get("--peer-cert-file"), _pair(layout, "etcd-peer"), None))
     return found
+
+
+def _etcd_endpoint(name, url, port, path, client, health):
+    host, port = _address(url, port)
+    if _is_secure(url):
+        return Endpoint(name, "etcd", host, port, name, path, client, health)
+    return Endpoint(name, "etcd", host, port, client=client, health=health, secure=False)
+
+
+def _address(url, port):
+    parts = urlsplit(url)
+    return _reachable(parts.hostname or ""), parts.port or port
 
 
 def urls(text):
@@ -166,6 +173,20 @@ def urls(text):
 
 def _loopback_first(candidates):
     return sorted(candidates, key=lambda url: "127.0.0.1" not in url and "localhost" not in url)
+
+
+def _is_secure(url):
+    return urlsplit(url).scheme == "https"
+
+
+def _secure_first(candidates):
+    return sorted(candidates, key=lambda url: not _is_secure(url))
+
+
+def plain(found):
+    """Tell whether Endpoints are etcd's, and all of them plain http: then it has no certificate to take up."""
+    # The others read a kubeconfig when they start, whatever they serve.
+    return bool(found) and not any(endpoint.secure or endpoint.component != "etcd" for endpoint in found)
 
 
 def tls_context(client=None, ca_path=None, ca_pem=None, strict=False):
@@ -335,7 +356,7 @@ def together(calls):
 
 
 def served(layout, names=None, timeout=3.0):
-    """Ask every endpoint of this node at once. Gives {endpoint name: x509.Certificate or PkiError}.
+    """Ask every endpoint of this node at once. Gives {endpoint name: x509.Certificate or PkiError}; nothing for plain http.
 
     names: only these endpoints. timeout: seconds for each step of each.
     """
@@ -343,4 +364,4 @@ def served(layout, names=None, timeout=3.0):
         return lambda: served_certificate(endpoint.host, endpoint.port, endpoint.client, None, timeout)
 
     return together({endpoint.name: call(endpoint) for endpoint in endpoints(layout)
-                     if names is None or endpoint.name in names})
+                     if endpoint.secure and (names is None or endpoint.name in names)})

@@ -182,13 +182,16 @@ def _stem(path):
 def up_to_date(chosen, everything, kubernetes_dir):
     """Give the paths (set of str) of those manifests whose pods serve the certificates that are on disk, by one look.
 
-    chosen, everything: [Manifest], as choose() gives them. A pod that serves none is not among them.
+    chosen, everything: [Manifest], as choose() gives them. A pod that serves none is not among them, unless it is an etcd in
+    plain http.
     """
     endpoints, current = probe.node_endpoints(everything, kubernetes_dir), set()
     for item in chosen:
-        serving = [endpoint for endpoint in endpoints.get(item.component, []) if endpoint.path]
+        found = endpoints.get(item.component, [])
+        serving = [endpoint for endpoint in found if endpoint.path]
         with contextlib.suppress(PkiError):
-            if serving and all(probe.wait_digest(endpoint, probe.file_sha256(endpoint.path), 0)[0] for endpoint in serving):
+            if probe.plain(found) or serving and all(
+                    probe.wait_digest(endpoint, probe.file_sha256(endpoint.path), 0)[0] for endpoint in serving):
                 current.add(item.path)
     return current
 
@@ -283,7 +286,9 @@ class _Run:
         self.pods.sort(key=lambda pod: pod.name != "kube-apiserver")
         maybe = {item for item in chosen if called(item, unless_reloaded)}
         for pod in self.pods:
-            pod.decided = pod.manifest not in maybe or not pod.serving
+            # An etcd in plain http has nothing to take up, and is restarted only where it is asked for by name.
+            spared = probe.plain(pod.endpoints) and not called(pod.manifest, names)
+            pod.decided = pod.manifest not in maybe or not (pod.serving or spared)
         self.journal = files.Journal(parked.JOURNAL, state_dir)
         self.apiserver = next((pod for pod in self.pods if pod.name == "kube-apiserver"), None)
         self.etcd = next((pod for pod in self.pods if pod.name == "etcd"), None)

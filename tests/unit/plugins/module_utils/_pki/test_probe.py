@@ -176,6 +176,27 @@ def test_endpoints_follow_flags_and_not_habit():
     assert "--secure-port=six" in str(error.value)
 
 
+def test_of_several_urls_of_etcd_the_one_with_a_certificate_is_looked_at():
+    """Its health is asked where it is nearest, and in the clear."""
+    flags = {"etcd": {"--listen-client-urls": "http://127.0.0.1:2379,https://10.0.0.1:2379", "--cert-file": "s.crt",
+                      "--listen-peer-urls": "http://127.0.0.1:2380,https://10.0.0.1:2380", "--peer-cert-file": "p.crt"}}
+    assert [(item.address, item.item, item.path, item.secure, item.health) for item in probe.endpoints(probe.View(flags))] == [
+        ("10.0.0.1:2379", "etcd-server", "s.crt", True, "http://127.0.0.1:2379/health"),
+        ("10.0.0.1:2380", "etcd-peer", "p.crt", True, None)]
+    flags["etcd"]["--listen-client-urls"] = "http://127.0.0.1:2379,https://10.0.0.1:2379,https://127.0.0.1:2378"
+    assert probe.endpoints(probe.View(flags))[0].address == "127.0.0.1:2378"
+
+
+def test_no_handshake_is_tried_with_what_speaks_plain_http(serve):
+    plain = serve(pages={"/healthz": (200, b"ok")})
+    view = probe.View({"kube-scheduler": {"--secure-port": "0", "--port": str(plain.port)},
+                       "kube-controller-manager": {"--secure-port": "10257"},
+                       "etcd": {"--listen-client-urls": plain.url(), "--listen-peer-urls": plain.url()}})
+    assert {item.name: item.secure for item in probe.endpoints(view)} == {
+        "scheduler": False, "controller-manager": True, "etcd-server": False, "etcd-peer": False}
+    assert list(probe.served(view, ["scheduler", "etcd-server", "etcd-peer"])) == []
+
+
 def test_kubelet_endpoint_comes_from_its_configuration():
     kubelet = {"address": "0.0.0.0", "port": 20250, "serving_cert": "/x/kubelet.crt", "config": {"healthzPort": 20248},
                "running": True}

@@ -262,6 +262,18 @@ def test_unless_reloaded_keeps_what_serves_its_file_and_restarts_what_does_not(t
     assert_whole(node)
 
 
+def test_an_etcd_in_the_clear_has_nothing_to_take_up(tmp_path):
+    node = Node(tmp_path)
+    node.add("etcd")
+    chosen, everything, _warnings = static_pods.choose(["etcd"], str(node.manifests))
+    assert static_pods.up_to_date(chosen, everything, str(node.manifests)) == {str(node.manifests / "etcd.yaml")}
+    with FakeKubelet(node) as kubelet:
+        (pod,) = bounce(node, [], unless_reloaded=["etcd"], reload_timeout=0.5)["pods"]
+        assert (pod["action"], kubelet.starts) == ("reloaded", 1)
+        (pod,) = bounce(node, ["etcd"], unless_reloaded=["etcd"])["pods"]
+        assert pod["action"] == "restarted"
+
+
 def test_one_look_tells_who_serves_what_is_on_disk(tmp_path):
     node, new, pair = served_node(tmp_path)
     node.add("kube-scheduler")
