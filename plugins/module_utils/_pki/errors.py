@@ -13,7 +13,10 @@ class PkiError(Exception):
     message: what is wrong, without a full stop at the end.
     path: the file (or host:port) it is wrong with, or None.
     fix: what to do about it, as a sentence, or None.
+    refused: True where it may be the client certificate that a connection did not come about for, so that another may help.
     """
+
+    refused = False
 
     def __init__(self, message, path=None, fix=None):
         super().__init__(message)

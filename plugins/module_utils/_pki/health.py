@@ -6,6 +6,7 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+import contextlib
 import os
 import time
 
@@ -14,6 +15,7 @@ from .errors import PkiError
 
 _ENDPOINTS = "/api/v1/namespaces/default/endpoints/kubernetes"
 _FIX = "Bring it back before a node is touched; `journalctl -u kubelet` and /var/log/pods on that node say why it is down."
+_FIX_EXPIRED = "Something has expired. The playbook recover renews it, and does not need a healthy control plane."
 
 
 def look(layout, addresses=(), skip=(), timeout=3.0):
@@ -67,8 +69,9 @@ def wait(layout, seconds, expect=0, addresses=(), skip=(), timeout=3.0, known=0)
 def require(result):
     """Raise PkiError that names every problem of a look, unless there is none."""
     if not result["healthy"]:
-        raise PkiError("the control plane is not healthy (waited %.0f s): %s" % (result["waited"], "; ".join(result["problems"])),
-                       fix=_FIX)
+        problems = "; ".join(result["problems"])
+        raise PkiError("the control plane is not healthy (waited %.0f s): %s" % (result["waited"], problems),
+                       fix=_FIX_EXPIRED if "expired" in problems else _FIX)
 
 
 def _count(layout, result, expect, trouble, whole):
@@ -106,13 +109,32 @@ def _skipped(member, skip):
     return any(pki_tree.split_host_port(url)[0] in skip for url in member["client_urls"])
 
 
-def _client(layout, *names):
-    """The first of the named certificates that this node has with its key, as (certificate path, key path)."""
-    for name in names:
-        certificate, key = layout.paths.get(name) or (None, None)
-        if certificate and key and os.path.exists(certificate) and os.path.exists(key):
-            return certificate, key
-    return None
+def _clients(layout, *names):
+    """Those of the named certificates that this node has with their keys: [(certificate path, key path)]."""
+    pairs = [layout.paths.get(name) or (None, None) for name in names]
+    return [(certificate, key) for certificate, key in pairs
+            if certificate and key and os.path.exists(certificate) and os.path.exists(key)]
+
+
+def _etcd_clients(layout):
+    # What is to be renewed must not be what closes the way to its renewal.
+    return _clients(layout, "etcd-healthcheck-client", "apiserver-etcd-client", "etcd-server")
+
+
+def _apiserver_clients(layout):
+    """As whom an apiserver can be asked, one after the other: its own client, then admin.conf."""
+    yield from _clients(layout, "apiserver-kubelet-client")
+    yield from filter(None, (_admin(layout),))
+
+
+@contextlib.contextmanager
+def _let_in():
+    """Pass over a client that is refused; whatever else there is stays an error."""
+    try:
+        yield
+    except PkiError as error:
+        if not error.refused:
+            raise
 
 
 def _ca(layout, name):
@@ -129,10 +151,11 @@ def _advertised(layout, own, timeout):
     url = "https://%s%s" % (probe.join(own, _port(layout)), _ENDPOINTS)
     try:
         answer = None
-        for client in filter(None, (_client(layout, "apiserver-kubelet-client"), _admin(layout))):
-            answer = probe.http_request(url, ca_path=_ca(layout, "ca"), client=client, timeout=timeout)
-            if answer.status not in (401, 403):
-                break
+        for client in _apiserver_clients(layout):
+            with _let_in():
+                answer = probe.http_request(url, ca_path=_ca(layout, "ca"), client=client, timeout=timeout)
+                if answer.status not in (401, 403):
+                    break
         if answer is None or answer.status != 200:
             return [own], "no client of this node may ask" if answer is None else "HTTP %d for %s" % (answer.status, _ENDPOINTS)
         subsets = answer.json().get("subsets") or []
@@ -146,13 +169,13 @@ def _members(layout, problems, timeout):
     urls, own = _etcd_urls(layout)
     if not urls:
         return []
-    client = _client(layout, "etcd-healthcheck-client", "apiserver-etcd-client", "etcd-server")
+    clients = _etcd_clients(layout)
     peer = (layout.flags.get("etcd", {}).get("--initial-advertise-peer-urls") or "").split(",")[0]
     trouble = None
     for url in urls:
         try:
-            return etcd.members(url, ca_path=_ca(layout, "etcd-ca"), client=client, peer_url=peer if own and peer else None,
-                                peer_client=_client(layout, "etcd-peer"), timeout=timeout)
+            return etcd.members(url, ca_path=_ca(layout, "etcd-ca"), client=clients, peer_url=peer if own and peer else None,
+                                peer_client=_clients(layout, "etcd-peer"), timeout=timeout)
         except PkiError as error:
             trouble = error
     if not own:
@@ -178,13 +201,17 @@ def _port(layout):
 
 def _apiservers(layout, hosts, result, timeout):
     port = _port(layout)
-    client, ca = _client(layout, "apiserver-kubelet-client"), _ca(layout, "ca")
+    ca = _ca(layout, "ca")
 
     def call(host):
         def ask():
-            answer = probe.apiserver_ready(host, port, ca_path=ca, client=client, timeout=timeout)
-            admin = _admin(layout) if answer.status in (401, 403) else None
-            return probe.apiserver_ready(host, port, ca_path=ca, client=admin, timeout=timeout) if admin else answer
+            answer = None
+            for client in _apiserver_clients(layout):
+                with _let_in():
+                    answer = _ready(host, port, ca, client, timeout)
+                    if answer.status not in (401, 403):
+                        return answer
+            return answer or _ready(host, port, ca, None, timeout)
         return ask
 
     answers = probe.together({host: call(host) for host in hosts})
@@ -204,6 +231,22 @@ def _apiservers(layout, hosts, result, timeout):
             result["problems"].append("the apiserver at %s is not ready: %s" % (probe.join(host, port), seen))
 
 
+def _ready(host, port, ca, client, timeout):
+    """Ask one apiserver for /readyz: its Answer. Raises PkiError as http_request().
+
+    Where the client certificate is refused, it is asked again without: readiness is public in a default cluster
+    (ClusterRole system:public-info-viewer).
+    """
+    url = "https://%s/readyz?verbose" % probe.join(host, port)
+    answer = probe.http_request(url, ca_path=ca, client=client, timeout=timeout)
+    if answer.status in (401, 403) and client:
+        with contextlib.suppress(PkiError):
+            second = probe.http_request(url, ca_path=ca, timeout=timeout)
+            if second.status not in (401, 403):
+                return second
+    return answer
+
+
 def _admin(layout):
     """The client pair of admin.conf as PEM bytes, or None where there is none to be used."""
     path = os.path.join(layout.kubernetes_dir, "admin.conf")
@@ -215,7 +258,7 @@ def _admin(layout):
 
 
 def _etcd(layout, members, total, result, timeout):
-    client, ca = _client(layout, "etcd-healthcheck-client", "apiserver-etcd-client", "etcd-server"), _ca(layout, "etcd-ca")
+    client, ca = _etcd_clients(layout), _ca(layout, "etcd-ca")
     urls = {item["id"]: item["client_urls"][0] for item in members if item["client_urls"]}
     seen = probe.together({key: (lambda url=url: etcd.health(url, ca_path=ca, client=client, timeout=timeout))
                            for key, url in urls.items()})

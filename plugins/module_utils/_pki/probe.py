@@ -10,7 +10,6 @@ from __future__ import annotations
 __metaclass__ = type
 
 import base64
-import contextlib
 import hashlib
 import json
 import os
@@ -45,7 +44,7 @@ from .serving import (
 
 # Imported for those who use this room alone.
 __all__ = ("APISERVER", "ETCD_PEER", "ETCD_SERVER", "Endpoint", "KUBELET", "MANAGER", "SCHEDULER", "plain", "reason",
-           "served", "served_certificate", "urls")
+           "served", "served_certificate", "together", "urls")
 
 _LONGEST_BODY = 4 * 1024 * 1024
 
@@ -135,12 +134,15 @@ def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client
 
     url: str. body: bytes or None (sent as JSON). ca_path, ca_pem: whom to trust; with neither, nothing is verified. strict: the
     server's name and its certificate's dates count, too; else they do not, as nodes are asked by their addresses and may be in
-    disrepair. client: as in served_der(). timeout: seconds for each step. headers: {name: value} to send besides. Raises PkiError
-    when there is no answer, or when the certificate is not signed by that CA.
+    disrepair. client: as in served_der(), or a list of such: the first that is let in asks. timeout: seconds for each step.
+    headers: {name: value} to send besides. Raises PkiError when there is no answer, or when the certificate is not signed by
+    that CA.
     """
     import email.utils  # not at the top: who only asks for certificates does without these two
     import http.client
 
+    if isinstance(client, list):
+        return _first_let_in(client, lambda one: http_request(url, method, body, ca_path, ca_pem, one, timeout, headers, strict))
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
@@ -171,6 +173,19 @@ def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client
     finally:
         if connection is not None:
             connection.close()
+
+
+def _first_let_in(clients, ask):
+    """What ask(client) gives with the first that is not refused; where all are, what happened to the first."""
+    first = None
+    for client in clients or [None]:
+        try:
+            return ask(client)
+        except PkiError as error:
+            first = first or error
+            if not error.refused:
+                break
+    raise first
 
 
 def _expired(tls):
@@ -217,29 +232,11 @@ def _failed_checks(body):
     return " (%s)" % ", ".join(names[:4]) if names else ""
 
 
-def wait_served(layout, wanted, deadline_seconds, interval=0.1, timeout=3.0):
-    """Wait until endpoints serve the certificates they should, all at the same time.
-
-    wanted: {catalogue name: SHA-256 of the certificate's DER in hex}. deadline_seconds: float. Gives {name: (proven: bool,
-    seconds: float until then, last seen: hex digest, or PkiError, or None when nothing serves that certificate)}.
-    """
-    found = {}
-    by_item = {endpoint.item: endpoint for endpoint in endpoints(layout) if endpoint.item}
-
-    def call(endpoint, digest):
-        return lambda: wait_digest(endpoint, digest, deadline_seconds, interval, timeout)
-
-    calls = {name: call(by_item[name], digest) for name, digest in wanted.items() if name in by_item}
-    found.update(together(calls))
-    for name in wanted:
-        found.setdefault(name, (False, 0.0, None))
-    return found
-
-
 def wait_digest(endpoint, digest, deadline_seconds, interval=0.1, timeout=3.0):
-    """Poll one Endpoint until it serves the certificate with this SHA-256. Gives (proven, seconds, last seen) as wait_served().
+    """Poll one Endpoint until it serves the certificate with this SHA-256, for at most deadline_seconds (float).
 
-    The interval (seconds) grows to half a second: an apiserver may take a minute, and should not be asked 600 times.
+    Gives (proven: bool, seconds: float until then, last seen: hex digest or PkiError). The interval (seconds) grows to half a
+    second: an apiserver may take a minute, and should not be asked 600 times.
     """
     started = time.monotonic()
     while True:
@@ -254,22 +251,6 @@ def wait_digest(endpoint, digest, deadline_seconds, interval=0.1, timeout=3.0):
             return False, round(passed, 3), seen
         time.sleep(min(interval, max(0.0, deadline_seconds - passed)))
         interval = min(interval * 1.3, 0.5)
-
-
-def apiserver_ready(host, port=6443, ca_path=None, ca_pem=None, client=None, timeout=3.0):
-    """Ask one apiserver for /readyz. Gives its Answer: ready when status is 200. Raises PkiError as http_request().
-
-    Where the client certificate is refused, it is asked again without: readiness is public in a default cluster
-    (ClusterRole system:public-info-viewer).
-    """
-    url = "https://%s/readyz?verbose" % join(host, port)
-    answer = http_request(url, ca_path=ca_path, ca_pem=ca_pem, client=client, timeout=timeout)
-    if answer.status in (401, 403) and client:
-        with contextlib.suppress(PkiError):
-            second = http_request(url, ca_path=ca_path, ca_pem=ca_pem, timeout=timeout)
-            if second.status not in (401, 403):
-                return second
-    return answer
 
 
 def failed_checks(answer):

@@ -223,8 +223,10 @@ def _load_pair(context, client):
             context.load_cert_chain(client[0], client[1])
     except (OSError, ssl.SSLError) as error:
         path = None if isinstance(client[0], bytes) else client[0]
-        raise PkiError("cannot be used as a client certificate with its key (%s)" % reason(error), path=path,
-                       fix="Renew it: cert_leaf makes a new pair.") from None
+        unusable = PkiError("cannot be used as a client certificate with its key (%s)" % reason(error), path=path,
+                            fix="Renew it: cert_leaf makes a new pair.")
+        unusable.refused = True
+        raise unusable from None
 
 
 def reason(error):
@@ -245,7 +247,10 @@ def unreachable(host, port, error):
     fix = fixes.get(getattr(error, "errno", None))
     if isinstance(error, socket.timeout):
         fix = "It may hang or a firewall may drop packets: see the component's log."
-    return PkiError(reason(error), path=join(host, port), fix=fix)
+    found = PkiError(reason(error), path=join(host, port), fix=fix)
+    # With TLS 1.3 a server says after the handshake that it refuses a client, or only closes the connection.
+    found.refused = isinstance(error, (ssl.SSLError, ConnectionError)) and not isinstance(error, ConnectionRefusedError)
+    return found
 
 
 def served_der(host, port, client=None, server_name=None, timeout=3.0):

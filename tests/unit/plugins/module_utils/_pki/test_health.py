@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import datetime
 import json
+import ssl
 import threading
 import types
 from pathlib import Path
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import health, kubeconfig, pki_tree, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import health, kubeconfig, pki_tree, probe, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from tlsservers import Authority, Server, free_port
 
@@ -97,6 +98,77 @@ def test_admin_conf_is_asked_where_the_others_may_not(cluster, tmp_path):
     assert result["healthy"] is True, result["problems"]
 
 
+def test_readiness_is_asked_again_without_a_refused_client_certificate(cluster):
+    for host, server in zip(HOSTS, cluster.servers):
+        server.context.verify_mode = ssl.CERT_OPTIONAL
+        cluster.ready[host]["/readyz"] = lambda peer: (401, b"") if peer else (200, b"ok")
+    assert health.look(cluster.layout())["problems"] == []
+    assert [bool(peer) for _method, _path, peer in cluster.servers[1].asked] == [True, False]
+
+
+@pytest.fixture
+def clients(cluster):
+    """One that has expired, the two halves of different pairs, and a good one; etcd asks for one of its authority's."""
+    for server in cluster.etcds:
+        server.context.load_verify_locations(cluster.authority.path)
+        server.context.verify_mode = ssl.CERT_REQUIRED
+    old = cluster.authority.leaf("expired", usages=("client",), days=1.0, start=x509.now() - datetime.timedelta(days=9))
+    return {"expired": old[:2], "torn": (cluster.authority.leaf("other", usages=("client",))[0], cluster.client[1]),
+            "good": cluster.client[:2]}
+
+
+@pytest.mark.parametrize("first", ["expired", "torn"])
+@pytest.mark.parametrize("good", ["apiserver-etcd-client", "etcd-server"])
+def test_etcd_is_asked_with_the_next_client_where_one_is_not_let_in(cluster, clients, first, good):
+    layout = cluster.layout()
+    layout.paths.update({"etcd-healthcheck-client": clients[first], "apiserver-etcd-client": clients[first]})
+    layout.paths[good] = clients["good"]
+    result = health.look(layout)
+    assert result["problems"] == [] and result["etcd"]["healthy"] == 3
+    assert [item["name"] for item in result["etcd"]["members"] if item["leader"]] == ["cp2"]
+
+
+def test_etcd_says_why_where_it_lets_nobody_in(cluster, clients):
+    layout = cluster.layout()
+    layout.paths.update({"etcd-healthcheck-client": clients["expired"], "apiserver-etcd-client": clients["torn"]})
+    result = health.wait(layout, 0)
+    assert "expired" in result["problems"][0]
+    with pytest.raises(PkiError, match="playbook recover"):
+        health.require(result)
+
+
+def test_the_first_client_that_is_let_in_is_the_only_one_that_asks(cluster, clients):
+    layout = cluster.layout()
+    layout.paths.update({"apiserver-etcd-client": clients["good"], "etcd-server": clients["good"]})
+    health.look(layout)
+    assert [path for _method, path, _peer in cluster.etcds[1].asked] == ["/health"]
+    assert [path for _method, path, _peer in cluster.servers[1].asked] == ["/readyz?verbose"]
+
+
+@pytest.mark.parametrize("admin", [True, False])
+def test_an_apiserver_is_asked_without_a_pair_that_does_not_belong_together(cluster, clients, tmp_path, admin):
+    for server in cluster.servers:
+        server.context.verify_mode = ssl.CERT_OPTIONAL
+    if admin:
+        pair = [Path(path).read_bytes() for path in clients["good"]]
+        (tmp_path / "admin.conf").write_text(kubeconfig.build("https://127.0.0.1:1", b"x", "kubernetes-admin", *pair))
+    layout = cluster.layout(tmp_path)
+    layout.paths["apiserver-kubelet-client"] = clients["torn"]
+    assert health.look(layout)["problems"] == []
+    assert [bool(peer) for _method, _path, peer in cluster.servers[1].asked] == [admin]
+
+
+def test_nobody_who_does_not_answer_is_asked_again(cluster, clients, monkeypatch):
+    layout = cluster.layout()
+    layout.paths.update({"apiserver-etcd-client": clients["good"], "etcd-server": clients["good"]})
+    cluster.etcds[2].close()
+    tried, unreachable = [], probe.unreachable
+    monkeypatch.setattr(probe, "unreachable", lambda host, port, error: tried.append(port) or unreachable(host, port, error))
+    assert "connection refused" in health.look(layout)["problems"][0]
+    assert tried == [cluster.etcds[2].port]
+    cluster.etcds.pop()
+
+
 def test_skipped_addresses_are_not_asked(cluster):
     cluster.ready["127.0.0.2"]["/readyz"] = (500, b"")
     cluster.member["127.0.0.2"]["/health"] = (503, b"")
@@ -110,6 +182,9 @@ def test_an_expired_serving_certificate_is_named(cluster):
     cluster.servers[2].context.load_cert_chain(old[0], old[1])
     result = health.look(cluster.layout())
     assert result["problems"] == ["the apiserver at 127.0.0.3:%d is not ready: serves an expired certificate" % cluster.api]
+    with pytest.raises(PkiError) as error:
+        health.require(dict(result, waited=0.0))
+    assert "playbook recover" in error.value.fix and "journalctl" not in error.value.fix
 
 
 @pytest.mark.parametrize("known", [1, 2])

@@ -130,8 +130,7 @@ def test_readiness_is_asked_again_without_a_refused_client_certificate(authority
     pair = authority.leaf("client")[:2]
     endpoint = probe.Endpoint("apiserver", "kube-apiserver", "127.0.0.1", server.port, client=pair, health=server.url("/readyz"))
     assert probe.health(endpoint) == (True, "200")
-    assert probe.apiserver_ready("127.0.0.1", server.port, authority.path, client=pair).status == 200
-    assert [bool(peer) for _method, _path, peer in server.asked] == [True, False, True, False]
+    assert [bool(peer) for _method, _path, peer in server.asked] == [True, False]
 
 
 def test_health_says_which_checks_failed(authority, serve):
@@ -246,7 +245,7 @@ def test_silent_endpoints_cost_one_timeout_and_not_their_sum():
     assert time.monotonic() - started < 0.95 and all(isinstance(item, PkiError) for item in seen.values()) and len(seen) == 2
 
 
-def test_wait_served_sees_a_reload_and_says_what_it_saw_otherwise(authority, serve):
+def test_waiting_sees_a_reload_and_says_what_it_saw_otherwise(authority, serve):
     old, other = authority.leaf("old"), authority.leaf("etcd-server")
     servers = [serve(old), serve(other)]
     new = authority.leaf("new")
@@ -255,11 +254,11 @@ def test_wait_served_sees_a_reload_and_says_what_it_saw_otherwise(authority, ser
         servers[0].context.load_cert_chain(new[0], new[1])
 
     threading.Timer(0.3, reload).start()
-    wanted = {"apiserver": new[2].sha256, "etcd-server": old[2].sha256, "nothing": "00"}
-    found = probe.wait_served(layout_for(servers), wanted, 1.0)
-    assert found["apiserver"][0] is True and 0.2 < found["apiserver"][1] < 1.0
-    assert found["etcd-server"][0] is False and found["etcd-server"][2] == other[2].sha256 and found["etcd-server"][1] >= 1.0
-    assert found["nothing"] == (False, 0.0, None)
+    apiserver, etcd, _peer = probe.endpoints(layout_for(servers))
+    proven, seconds, _seen = probe.wait_digest(apiserver, new[2].sha256, 1.0)
+    assert proven is True and 0.2 < seconds < 1.0
+    proven, seconds, seen = probe.wait_digest(etcd, old[2].sha256, 1.0)
+    assert proven is False and seen == other[2].sha256 and seconds >= 1.0
 
 
 def test_file_digest_is_the_certificates(authority, tmp_path):
