@@ -126,7 +126,14 @@ seconds:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files, manifests, pki_tree, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    backups,
+    files,
+    manifests,
+    pki_tree,
+    reading,
+    transactions,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
 # A component may take a served pair up by itself, and whether it has can be seen.
@@ -152,7 +159,11 @@ def _create(options, check):
     if options["paths"]:
         paths = backups.expand(options["paths"])
     else:
-        paths = backups.default_paths(options["kubernetes_dir"], options["kubelet_dir"])
+        elsewhere = ()
+        if reading.HAS_YAML:  # without it no manifest can be read, and the usual directories are what there is to know
+            layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+            elsewhere = (layout.pki_dir, layout.manifest_dir)
+        paths = backups.default_paths(options["kubernetes_dir"], options["kubelet_dir"], elsewhere)
     directory, changed, entries = backups.create(paths, "backup", options["backup_dir"], options["keep"], check)
     return {"changed": changed, "set": directory, "entries": entries}
 

@@ -116,6 +116,14 @@ class Node:
                                                   "--service-account-private-key-file=%s/sa.key" % pki])
         self.manifest("kube-scheduler", ["--kubeconfig=/etc/kubernetes/scheduler.conf"])
 
+    def move_pki(self, directory: str) -> None:
+        """Make it a node as kubeadm does with another certificatesDir: whatever names that directory names this one."""
+        named = [*self.kubernetes("manifests").iterdir(), self.path("/var/lib/kubelet/config.yaml")]
+        for path in named:
+            path.write_text(path.read_text().replace("/etc/kubernetes/pki", directory))
+        self.path(directory).parent.mkdir(parents=True, exist_ok=True)
+        self.kubernetes("pki").rename(self.path(directory))
+
     def _etcd_flags(self) -> list[str]:
         pki = "/etc/kubernetes/pki/etcd"
         return ["--cert-file=%s/server.crt" % pki, "--key-file=%s/server.key" % pki, "--peer-cert-file=%s/peer.crt" % pki,

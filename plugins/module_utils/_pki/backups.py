@@ -24,18 +24,21 @@ BEFORE_RESTORE = "before-restore"
 _ONE_JOB = 3600
 
 
-def default_paths(kubernetes_dir="/etc/kubernetes", kubelet_dir="/var/lib/kubelet"):
-    """Give every file and link that makes the node what it is: certificates, keys, kubeconfigs, manifests, the kubelet's."""
+def default_paths(kubernetes_dir="/etc/kubernetes", kubelet_dir="/var/lib/kubelet", elsewhere=()):
+    """Give every file and link that makes the node what it is: certificates, keys, kubeconfigs, manifests, the kubelet's.
+
+    elsewhere: directories of certificates and manifests that the node has in other places.
+    """
     found = []
-    for directory in (os.path.join(kubernetes_dir, "pki"), os.path.join(kubernetes_dir, "manifests"),
-                      os.path.join(kubelet_dir, "pki")):
+    for directory in {os.path.join(kubernetes_dir, "pki"), os.path.join(kubernetes_dir, "manifests"),
+                      os.path.join(kubelet_dir, "pki"), *elsewhere}:
         found.extend(below(directory))
     if os.path.isdir(kubernetes_dir):
         found.extend(os.path.join(kubernetes_dir, name) for name in os.listdir(kubernetes_dir) if name.endswith(".conf"))
     for name in ("config.yaml", "kubeadm-flags.env"):
         if os.path.lexists(os.path.join(kubelet_dir, name)):
             found.append(os.path.join(kubelet_dir, name))
-    return sorted(found)
+    return sorted(set(found))
 
 
 def below(directory):

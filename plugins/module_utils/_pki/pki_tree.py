@@ -68,6 +68,10 @@ class Layout:
         """Give a path of the node as a path of this process: the same, unless the node's root lies elsewhere."""
         return os.path.join(self.root, path.lstrip("/")) if self.root and not path.startswith(self.root) else path
 
+    def place(self, path):
+        """Give where a file of the catalogue (profiles.Entry.path, .key) lies: below pki_dir what begins with pki/."""
+        return os.path.join(self.kubernetes_dir, path) if path[:4] != "pki/" else os.path.join(self.pki_dir, path[4:])
+
     @property
     def external_etcd(self):
         """Where this node's apiserver finds etcd (the value of --etcd-servers) when that is no static pod here, else None."""
@@ -198,6 +202,7 @@ def find_layout(kubernetes_dir=profiles.KUBERNETES_DIR, kubelet_dir=profiles.KUB
     layout.flags = {name: manifest.flags for name, manifest in layout.parsed.items()}
     minors = [manifest.minor for manifest in layout.parsed.values() if manifest.minor is not None]
     layout.image_minor = max(minors) if minors else None
+    _find_pki(layout)
     layout.role = _role(layout)
     layout.paths = _paths(layout)
     _service_account(layout)
@@ -223,6 +228,18 @@ def read_tree(layout):
         with contextlib.suppress(PkiError):  # its Item or findings.kubelet_client says what is wrong with it
             tree.kubeconfigs[path] = layout.reader.kubeconfig(path)
     return tree
+
+
+def _find_pki(layout):
+    # kubeadm's certificatesDir is on a node in these flags only, and in all of them.
+    flags, known = layout.flags.get("kube-apiserver", {}), profiles.CERTIFICATE_FLAGS["kube-apiserver"]
+    directory = os.path.dirname(flags.get("--client-ca-file", ""))
+    if directory and "--tls-cert-file" in flags and all(
+            flags[flag] == directory + profiles.BY_NAME[name].path[3:]
+            for flag, name in known.items() if flag in flags and name not in _ETCD_NAMES):
+        directory = layout.at(directory)
+        if os.path.realpath(directory) != os.path.realpath(layout.pki_dir):
+            layout.pki_dir = directory
 
 
 def _role(layout):
@@ -257,10 +274,10 @@ def _paths(layout):
         if entry.kind == profiles.KUBELET:
             paths[entry.name] = _kubelet_path(layout, entry)
             continue
-        path = named.get(entry.name, {}).get(0) or os.path.join(layout.kubernetes_dir, entry.path)
+        path = named.get(entry.name, {}).get(0) or layout.place(entry.path)
         if layout.role == WORKER:
             path = layout.kubelet["ca_file"] or path
-        key = named.get(entry.name, {}).get(1) or (os.path.join(layout.kubernetes_dir, entry.key) if entry.key else None)
+        key = named.get(entry.name, {}).get(1) or (layout.place(entry.key) if entry.key else None)
         paths[entry.name] = (path, key)
     return {name: pair for name, pair in paths.items() if pair}
 
@@ -271,15 +288,15 @@ def _belongs(layout, entry, named):
         return layout.role != NONE and os.path.lexists(layout.kubelet["kubeconfig_path"])
     if layout.role == CONTROL_PLANE:
         if entry.name == "super-admin.conf":
-            return (layout.image_minor or 0) >= 29 or os.path.lexists(os.path.join(layout.kubernetes_dir, entry.path))
+            return (layout.image_minor or 0) >= 29 or os.path.lexists(layout.place(entry.path))
         if entry.name not in _ETCD_NAMES or "etcd" in layout.parsed:
             return True
         # With an external etcd kubeadm keeps no etcd certificates but those the apiserver connects with.
-        local = os.path.lexists(os.path.join(layout.kubernetes_dir, "pki/etcd/server.crt"))
+        local = os.path.lexists(layout.place("pki/etcd/server.crt"))
         return local or entry.name in named
     if layout.role == ETCD:
         return entry.name in _ETCD_NAMES and (entry.name != "apiserver-etcd-client"
-                                              or os.path.lexists(os.path.join(layout.kubernetes_dir, entry.path)))
+                                              or os.path.lexists(layout.place(entry.path)))
     return layout.role == WORKER and entry.name == "ca"
 
 

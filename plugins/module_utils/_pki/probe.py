@@ -31,7 +31,6 @@ from .serving import (
     Endpoint,
     endpoints,
     join,
-    plain,
     reason,
     served,
     served_certificate,
@@ -43,8 +42,8 @@ from .serving import (
 )
 
 # Imported for those who use this room alone.
-__all__ = ("APISERVER", "ETCD_PEER", "ETCD_SERVER", "Endpoint", "KUBELET", "MANAGER", "SCHEDULER", "plain", "reason",
-           "served", "served_certificate", "together", "urls")
+__all__ = ("APISERVER", "ETCD_PEER", "ETCD_SERVER", "Endpoint", "KUBELET", "MANAGER", "SCHEDULER", "reason", "served",
+           "served_certificate", "together", "urls")
 
 _LONGEST_BODY = 4 * 1024 * 1024
 

@@ -183,12 +183,6 @@ def _secure_first(candidates):
     return sorted(candidates, key=lambda url: not _is_secure(url))
 
 
-def plain(found):
-    """Tell whether Endpoints are etcd's, and all of them plain http: then it has no certificate to take up."""
-    # The others read a kubeconfig when they start, whatever they serve.
-    return bool(found) and not any(endpoint.secure or endpoint.component != "etcd" for endpoint in found)
-
-
 def tls_context(client=None, ca_path=None, ca_pem=None, strict=False):
     """Give an ssl.SSLContext as http_request and served_der take their options. Raises PkiError naming an unusable file."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -179,6 +179,12 @@ def _stem(path):
     return os.path.splitext(os.path.basename(path))[0]
 
 
+def _in_the_clear(endpoints):
+    """Tell whether Endpoints are etcd's, and all of them plain http: then it has no certificate to take up."""
+    # The others read a kubeconfig when they start, whatever they serve.
+    return bool(endpoints) and not any(endpoint.secure or endpoint.component != "etcd" for endpoint in endpoints)
+
+
 def up_to_date(chosen, everything, kubernetes_dir):
     """Give the paths (set of str) of those manifests whose pods serve the certificates that are on disk, by one look.
 
@@ -190,7 +196,7 @@ def up_to_date(chosen, everything, kubernetes_dir):
         found = endpoints.get(item.component, [])
         serving = [endpoint for endpoint in found if endpoint.path]
         with contextlib.suppress(PkiError):
-            if probe.plain(found) or serving and all(
+            if _in_the_clear(found) or serving and all(
                     probe.wait_digest(endpoint, probe.file_sha256(endpoint.path), 0)[0] for endpoint in serving):
                 current.add(item.path)
     return current
@@ -287,7 +293,7 @@ class _Run:
         maybe = {item for item in chosen if called(item, unless_reloaded)}
         for pod in self.pods:
             # An etcd in plain http has nothing to take up, and is restarted only where it is asked for by name.
-            spared = probe.plain(pod.endpoints) and not called(pod.manifest, names)
+            spared = _in_the_clear(pod.endpoints) and not called(pod.manifest, names)
             pod.decided = pod.manifest not in maybe or not (pod.serving or spared)
         self.journal = files.Journal(parked.JOURNAL, state_dir)
         self.apiserver = next((pod for pod in self.pods if pod.name == "kube-apiserver"), None)

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import throwaway
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import reading
 from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup
 
 PKI = "/etc/kubernetes/pki/"
@@ -45,3 +46,21 @@ def test_who_has_read_a_file_that_was_put_back(node, changed, restart):
     done = act(node, "restored")
     assert (done["restart"], done["restored"]) == (restart, sorted(str(node.path(path)) for path in changed))
     assert act(node, "restored")["restart"] == []
+
+
+def test_everything_of_a_node_is_what_its_own_configuration_names(node):
+    node.path("/etc/ssl").mkdir(parents=True)
+    node.kubernetes("pki").rename(node.path("/etc/ssl/k8s"))
+    for path in node.kubernetes("manifests").iterdir():
+        path.write_text(path.read_text().replace(str(node.kubernetes("pki")), str(node.path("/etc/ssl/k8s"))))
+    act(node, "created")
+    key = node.path("/etc/ssl/k8s/etcd/ca.key")
+    data = key.read_bytes()
+    key.unlink()
+    assert act(node, "restored")["restored"] == [str(key)] and key.read_bytes() == data
+
+
+def test_a_set_is_made_without_a_library_for_yaml(node, monkeypatch):
+    monkeypatch.setattr(reading, "HAS_YAML", False)
+    monkeypatch.delattr(reading, "yaml")
+    assert act(node, "created")["entries"] > 20

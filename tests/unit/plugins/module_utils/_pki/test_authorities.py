@@ -148,6 +148,31 @@ def test_the_three_phases_on_one_node(host):
     assert not host.node.kubernetes("pki/ca-signing.crt").exists()
 
 
+def test_the_three_phases_and_the_way_back_with_a_directory_of_ones_own(tmp_path, monkeypatch):
+    """Certificates elsewhere rotate as the usual ones do, and lie where they lay when all is taken back."""
+    host, own = Host(tmp_path), "/etc/ssl/k8s"
+    host.node.move_pki(own)
+    monkeypatch.setattr(host, "kubelet", lambda: None)
+    before = host.snapshot()
+    staged = {name: signer.id for name, signer in host.stage().items()}
+    assert set(staged) == set(rotation.AUTHORITIES)
+
+    def phases():
+        facts = facts_without_kubelet(host)
+        facts["authorities"]["ca"]["trust"].pop("kubelet.conf")
+        return {state.phase for state in rotation.derive_all([facts]).values()}
+
+    def files_of(found):
+        return {path for path in found if not path.endswith("kubelet.conf")}
+
+    for level, name in ((PREPARED, "prepared"), (SWITCHED, "switched"), (PREPARED, "prepared"), (SWITCHED, "switched"),
+                        (COMPLETED, "stable")):
+        host.level(level)
+        assert phases() == {name}
+    assert {name: held.current.id for name, held in authorities.held_here(host.tree().layout).items()} == staged
+    assert files_of(host.snapshot()) == files_of(before)
+
+
 def facts_without_kubelet(host) -> dict:
     facts = host.facts()
     facts["authorities"]["ca"]["leaves"].pop("kubelet-client")

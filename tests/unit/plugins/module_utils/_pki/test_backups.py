@@ -42,6 +42,14 @@ def test_the_default_set_is_everything_kubeadm_and_the_kubelet_keep(node):
     assert found <= everything
 
 
+def test_directories_elsewhere_belong_to_the_set(node):
+    node.move_pki("/etc/ssl/k8s")
+    usual = str(node.path("/etc/kubernetes")), str(node.path("/var/lib/kubelet"))
+    found = backups.default_paths(*usual, [str(node.path("/etc/ssl/k8s")), str(node.kubernetes("manifests"))])
+    assert str(node.path("/etc/ssl/k8s/etcd/ca.key")) in found and len(found) == len(set(found))
+    assert set(backups.default_paths(*usual)) < set(found)
+
+
 def test_a_pipe_below_pki_is_passed_over(node):
     expected = paths(node)
     os.mkfifo(node.kubernetes("pki/agent.fifo"))

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
 import os
 import re
 
@@ -105,6 +106,41 @@ def test_flags_win_over_defaults(node):
     assert (item.path, item.key_path) == (str(node.path("/srv/api.crt")), str(node.path("/srv/api.key")))
     assert item.certificate.sha256 == certificate.sha256 and item.key_sha256 == certificate.key_sha256
     assert tree.layout.sa_pub == [str(node.path("/srv/one.pub")), str(node.path("/srv/two.pub"))]
+
+
+def test_certificates_in_a_directory_of_ones_own_are_found_with_all_their_keys(tmp_path):
+    usual, other = read(throwaway.Node(tmp_path / "a", throwaway.Cluster())), throwaway.Node(tmp_path / "b", throwaway.Cluster())
+    other.move_pki("/etc/ssl/k8s")
+    other = read(other)
+
+    def paths(tree, directory):
+        where = {name: [path and os.path.relpath(path, tree.layout.root) for path in pair]
+                 for name, pair in tree.layout.paths.items()}
+        return json.dumps([where, [os.path.relpath(path, tree.layout.root) for path in [tree.layout.sa_key, *tree.layout.sa_pub]]]
+                          ).replace(directory, "PKI")
+
+    assert other.layout.role == pki_tree.CONTROL_PLANE
+    assert paths(other, "etc/ssl/k8s") == paths(usual, "etc/kubernetes/pki")
+    assert not [item.name for item in other.items.values() if item.externally_managed or item.key_missing or (
+        item.missing and item.name != "super-admin.conf")]
+    assert [error.message for error in other.sa_problems] == [] and other.others == []
+
+
+@pytest.mark.parametrize("flag", ["--client-ca-file=/etc/ssl/k8s/ca.crt", "--tls-cert-file=/etc/ssl/k8s/apiserver.crt"])
+def test_one_file_that_lies_elsewhere_moves_no_other(node, flag):
+    manifest = node.kubernetes("manifests/kube-apiserver.yaml")
+    name = flag.split("=")[0]
+    manifest.write_text(re.sub("%s=.*" % name, flag, manifest.read_text()))
+    layout = read(node).layout
+    assert layout.pki_dir == str(node.kubernetes("pki"))
+    assert layout.paths["front-proxy-ca"] == tuple(str(node.kubernetes("pki/front-proxy-ca" + end)) for end in (".crt", ".key"))
+
+
+def test_another_name_for_the_usual_directory_changes_no_path(node):
+    os.symlink("kubernetes", node.path("/etc/also"))
+    manifest = node.kubernetes("manifests/kube-apiserver.yaml")
+    manifest.write_text(manifest.read_text().replace("/etc/kubernetes/pki", "/etc/also/pki"))
+    assert read(node).layout.pki_dir == str(node.kubernetes("pki"))
 
 
 def test_the_kubelets_unit_says_where_its_files_are(node):
