@@ -46,8 +46,8 @@ options:
     default: []
   skip_missing:
     description:
-      - Pass over those in O(names) that the node has no manifest of, such as C(etcd) where it runs elsewhere. Otherwise they are
-        refused.
+      - Pass over those in O(names) and O(unless_reloaded) that the node has no manifest of, such as C(etcd) where it runs
+        elsewhere. Otherwise they are refused.
     type: bool
     default: false
   reload_timeout:
@@ -182,6 +182,12 @@ recovered:
   returned: with O(state=restored)
   type: str
   sample: nothing
+missing:
+  description: What O(skip_missing) passed over, because the node has no manifest of it.
+  returned: success, when O(state) is V(restarted)
+  type: list
+  elements: str
+  sample: [etcd]
 seconds:
   description: How long the module took.
   returned: always
@@ -207,13 +213,24 @@ def restart(module):
     names = options["names"] + [name for name in options["unless_reloaded"] if name not in options["names"]]
     if not names:
         raise PkiError("names is empty, and so is unless_reloaded", fix="Name the static pods to restart.")
+    missing = []
     if options["skip_missing"]:
-        names, options["names"] = (static_pods.present(found, options["manifest_dir"], options["state_dir"])
-                                   for found in (names, options["names"]))
-        if not names:
-            return {"changed": False, "pods": [], "restored": []}
-    if module.check_mode:
-        return _plan(names, options)
+        there = static_pods.present(names, options["manifest_dir"], options["state_dir"])
+        missing = [name for name in names if name not in there]
+        names = there
+        for option in ("names", "unless_reloaded"):
+            options[option] = [name for name in options[option] if name in there]
+    if not names:
+        result = {"changed": False, "pods": [], "restored": []}
+    elif module.check_mode:
+        result = _plan(names, options)
+    else:
+        result = _bounce(module, options, layout)
+    # Not "skipped": Ansible would take the whole task for skipped.
+    return dict(result, missing=missing)
+
+
+def _bounce(module, options, layout):
     result = static_pods.bounce(
         options["names"], options["manifest_dir"], options["state_dir"], options["unless_reloaded"], options["reload_timeout"],
         options["timeout"], runtime.Runtime.of(layout), options["edits"], options["kubernetes_dir"])

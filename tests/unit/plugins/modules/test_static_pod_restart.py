@@ -136,10 +136,22 @@ def test_what_is_not_on_the_node_is_passed_over_only_where_that_is_asked_for(nod
     with FakeKubelet(node):
         code, result = call(node, names=names, skip_missing=True, _ansible_check_mode=check)
     assert (code, result["changed"], [pod["name"] for pod in result["pods"]]) == (0, True, ["kube-scheduler"])
+    assert result["missing"] == ["etcd"]
     code, result = call(node, names=["etcd"], skip_missing=True, _ansible_check_mode=check)
-    assert (code, result["changed"], result["pods"]) == (0, False, [])
+    assert (code, result["changed"], result["pods"], result["missing"]) == (0, False, [], ["etcd"])
     code, result = call(node, names=["etcd"], skip_missing=True, manifest_dir=str(node.root / "none"), _ansible_check_mode=check)
     assert (code, result["changed"]) == (0, False)
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_who_may_reload_is_passed_over_as_well_where_the_node_does_not_have_it(node, check):
+    maybe = ["kube-apiserver", "kube-scheduler", "etcd"]
+    with FakeKubelet(node):
+        code, result = call(node, names=["etcd"], unless_reloaded=maybe, skip_missing=True, _ansible_check_mode=check)
+    assert (code, [pod["name"] for pod in result["pods"]]) == (0, ["kube-scheduler"]), result
+    assert result["missing"] == ["etcd", "kube-apiserver"] and "skipped" not in result
+    code, result = call(node, unless_reloaded=maybe, _ansible_check_mode=check)
+    assert code == 1 and "no static pod named kube-apiserver" in result["msg"]
 
 
 def test_a_manifest_that_cannot_be_read_is_not_passed_over(node):
