@@ -103,8 +103,10 @@ def test_restored_says_and_does_what_is_missing_and_then_nothing(node):
     _code, plan = call(node, state="restored", _ansible_check_mode=True)
     assert plan["changed"] and plan["restored"] == [str(static)] and not static.exists()
     # A restart's plan knows that the pod comes back first.
-    _code, plan = call(node, names=["kube-scheduler"], _ansible_check_mode=True)
-    assert [(pod["name"], pod["action"]) for pod in plan["pods"]] == [("kube-scheduler", "restored")]
+    for skip in (False, True):
+        _code, plan = call(node, names=["kube-scheduler"], skip_missing=skip, _ansible_check_mode=True)
+        assert [(pod["name"], pod["action"]) for pod in plan["pods"]] == [("kube-scheduler", "restored")]
+        assert plan["missing"] == []
     code, result = call(node, state="restored")
     assert (code, result["changed"], result["restored"]) == (0, True, [str(static)]) and static.exists()
     code, result = call(node, state="restored")
