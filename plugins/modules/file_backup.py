@@ -101,6 +101,7 @@ restored:
 restart:
   description:
     - Which components of this node have read, when they were started, a file that was put back - static pods, and V(kubelet).
+      Also those that run since before a file of the set was written, as after a restore that was not run to its end.
     - A pair that a component serves does not count; O(ignore:unless_reloaded) of M(kubepki.lifecycle.static_pod_restart) looks at
       what is served.
   returned: when O(state) is V(restored)
@@ -132,6 +133,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     manifests,
     pki_tree,
     reading,
+    restarts,
     transactions,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
@@ -150,9 +152,12 @@ def work(module):
         return act(options, True)
     with files.lock(options["state_dir"]):
         # A renewal that was killed while it wrote: what it would finish later must not undo this.
-        for job in ("leaves", "restore"):
-            transactions.Transaction.recover(job, options["state_dir"])
-        return act(options, False)
+        healed = {transactions.Transaction.recover(job, options["state_dir"]) for job in ("leaves", "restore")}
+        result = act(options, False)
+    for how in sorted(healed - {"nothing"}):
+        result["changed"] = result["changed"] or how == "finished"
+        result.setdefault("warnings", []).append("An interrupted run on this node was %s first." % how)
+    return result
 
 
 def _create(options, check):
@@ -170,16 +175,21 @@ def _create(options, check):
 
 def _restore(options, check):
     directory = backups.find(options["set"], options["backup_dir"])
-    changed, before, entries = backups.restore(directory, options["paths"], options["backup_dir"], options["state_dir"], check)
+    changed, before, considered = backups.restore(directory, options["paths"], options["backup_dir"], options["state_dir"], check)
     layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     # A manifest that is put back may be none yet, in a check: the kubelet restarts its pod, and whoever asks waits for that.
     pods = {os.path.splitext(os.path.basename(path))[0] for path in changed if os.path.dirname(path) == layout.manifest_dir}
-    restart = sorted(pods.union(manifests.readers(layout.all_manifests, changed, SERVED)))
+    pods.update(manifests.readers(layout.all_manifests, changed, SERVED))
+    # Of a restore that ended before anything was restarted, only what runs can tell.
+    pods.update(item.component for item in layout.all_manifests
+                if manifests.readers([item], restarts.written_since(item.component, considered), SERVED))
+    restart = sorted(pods)
     own = [layout.kubelet["kubeconfig_path"], layout.kubelet["config_path"], layout.kubelet["ca_file"]]
-    if any(path in own or path.startswith(layout.kubelet_dir.rstrip("/") + "/") for path in changed):
+    if any(path in own or path.startswith(layout.kubelet_dir.rstrip("/") + "/") for path in changed) \
+            or restarts.written_since("kubelet", [path for path in own if path in considered]):
         restart.append("kubelet")
     shown = "".join(path + "\n" for path in sorted(changed))
-    return {"changed": bool(changed), "set": directory, "entries": entries, "restored": sorted(changed), "before": before,
+    return {"changed": bool(changed), "set": directory, "entries": len(considered), "restored": sorted(changed), "before": before,
             "restart": restart,
             "diff": {"before": "", "after": shown, "before_header": "unchanged", "after_header": "put back from " + directory}}
 

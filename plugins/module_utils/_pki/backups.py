@@ -145,8 +145,8 @@ def _made(name):
 def restore(directory, paths=None, backup_dir=files.BACKUP_DIR, state_dir=files.STATE_DIR, check=False):
     """Put a set back, or only what lies at or below paths, after a set was made of what that replaces.
 
-    Gives (changed paths, directory of the new set or None, entries considered). Raises PkiError with nothing changed: the
-    set is damaged, or holds none of the paths.
+    Gives (changed paths, directory of the new set or None, all paths that were looked at). Raises PkiError with nothing changed:
+    the set is damaged, or holds none of the paths.
     """
     plan = plan_restore(directory)
     if paths:
@@ -155,11 +155,12 @@ def restore(directory, paths=None, backup_dir=files.BACKUP_DIR, state_dir=files.
             raise PkiError("the set holds none of: %s" % ", ".join(paths), path=directory,
                            fix="Choose another set or other paths.")
     changing = [entry["path"] for entry, differs in plan if differs]
+    considered = [entry["path"] for entry, _differs in plan]
     if check or not changing:
-        return changing, None, len(plan)
+        return changing, None, considered
     # keep=0: the set that is being restored may be the oldest one.
     before = files.create_backup(changing, BEFORE_RESTORE, backup_dir, keep=0)
-    return restore_backup(directory, set(changing), state_dir), before, len(plan)
+    return restore_backup(directory, set(changing), state_dir), before, considered
 
 
 def _at_or_below(path, parent):

@@ -11,6 +11,7 @@ __metaclass__ = type
 
 import json
 import os
+import time
 
 from . import files
 
@@ -67,6 +68,19 @@ def started(component):
         except (OSError, ValueError, IndexError):
             continue
     return newest
+
+
+def written_since(component, paths):
+    """Give those of the paths that were written when a component's newest process ran already, as a list; [] where none runs.
+
+    paths: files, through links; what is not there is left out. Within a second of the start, nothing is said to be later: two
+    clocks are compared.
+    """
+    since = started(component)
+    if since < 0:
+        return []
+    since += time.time() - uptime()[1] + 1
+    return [path for path in paths if os.path.exists(path) and os.stat(path).st_mtime > since]
 
 
 def _depth(pid):

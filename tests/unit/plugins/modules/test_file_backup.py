@@ -4,21 +4,36 @@
 
 from __future__ import annotations
 
+import os
+import time
 from types import SimpleNamespace
 
 import pytest
 import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import reading
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import restarts, transactions
 from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup
 
 PKI = "/etc/kubernetes/pki/"
 
 
-def act(node, state, check=False):
+def options(node, state):
     paths = {name: str(node.path(path)) for name, path in (
         ("kubernetes_dir", "/etc/kubernetes"), ("kubelet_dir", "/var/lib/kubelet"), ("state_dir", "/var/lib/kubepki"),
         ("backup_dir", "/var/lib/kubepki/backups"))}
-    return file_backup.work(SimpleNamespace(check_mode=check, params=dict(paths, state=state, paths=[], keep=5, set="latest")))
+    return dict(paths, state=state, paths=[], keep=5, set="latest")
+
+
+def act(node, state, check=False):
+    return file_backup.work(SimpleNamespace(check_mode=check, params=options(node, state)))
+
+
+@pytest.fixture(autouse=True)
+def begun(monkeypatch):
+    """When each component began, as seconds before now; what is not in it does not run. Not what runs on this machine."""
+    ago = {}
+    monkeypatch.setattr(restarts, "started", lambda name: restarts.uptime()[1] - ago[name] if name in ago else -1.0)
+    return ago
 
 
 @pytest.fixture
@@ -64,3 +79,65 @@ def test_a_set_is_made_without_a_library_for_yaml(node, monkeypatch):
     monkeypatch.setattr(reading, "HAS_YAML", False)
     monkeypatch.delattr(reading, "yaml")
     assert act(node, "created")["entries"] > 20
+
+
+def break_and_restore(node, *changed):
+    """A restore whose run ends before anything is restarted."""
+    act(node, "created")
+    for path in changed:
+        node.path(path).write_bytes(b"something else")
+    return act(node, "restored")
+
+
+def test_a_restore_that_ended_before_its_restarts_names_them_when_it_is_run_again(node, begun):
+    begun.update(dict.fromkeys(["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd", "kubelet"], 100.0))
+    old = time.time() - 500
+    for path in node.root.rglob("*"):
+        os.utime(path, (old, old))
+    first = break_and_restore(node, "/etc/kubernetes/scheduler.conf", PKI + "sa.key", PKI + "apiserver.crt",
+                              "/etc/kubernetes/kubelet.conf")
+    named = ["kube-controller-manager", "kube-scheduler", "kubelet"]
+    assert first["restart"] == named
+    for check in (True, False):
+        again = act(node, "restored", check)
+        assert (again["changed"], again["restored"], again["restart"]) == (False, [], named)
+    # Two of them are restarted; a clock that is read in ticks and seconds does not name them once more.
+    begun.update({"kube-scheduler": -0.4, "kubelet": 0.9})
+    assert act(node, "restored")["restart"] == ["kube-controller-manager"]
+    del begun["kube-controller-manager"]
+    assert act(node, "restored")["restart"] == []
+
+
+def test_only_what_the_set_holds_and_what_a_component_reads_at_its_start_counts(node, begun):
+    old = time.time() - 500
+    act(node, "created")
+    for path in node.root.rglob("*"):
+        os.utime(path, (old, old))
+    begun.update({"kube-apiserver": 100.0, "etcd": 100.0, "kubelet": 100.0})
+    os.utime(node.path(PKI + "apiserver.key"))
+    os.utime(node.path(PKI + "etcd/server.crt"))
+    os.utime(node.path("/var/lib/kubelet/pki/kubelet-client-current.pem"))  # which it renews by itself
+    assert act(node, "restored")["restart"] == []
+    os.utime(node.path(PKI + "ca.crt"))
+    assert act(node, "restored")["restart"] == ["kube-apiserver", "kubelet"]
+    chosen = dict(options(node, "restored"), paths=[str(node.path("/etc/kubernetes/scheduler.conf"))])
+    assert file_backup.work(SimpleNamespace(check_mode=False, params=chosen))["restart"] == []
+
+
+def test_a_restore_that_was_killed_is_finished_and_that_is_a_change(node, begun, monkeypatch):
+    act(node, "created")
+    begun["kube-scheduler"] = 100.0
+    path = node.path("/etc/kubernetes/scheduler.conf")
+    before = path.read_bytes()
+    path.write_bytes(b"something else")
+    with monkeypatch.context() as killed:
+        killed.setattr(transactions, "_finish", lambda entries, done: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            act(node, "restored")
+    assert path.read_bytes() == b"something else"
+    assert act(node, "restored", check=True)["changed"] and path.read_bytes() == b"something else"
+    result = act(node, "restored")
+    assert path.read_bytes() == before
+    assert (result["changed"], result["restart"]) == (True, ["kube-scheduler"]) and "finished" in result["warnings"][0]
+    result = act(node, "restored")
+    assert not result["changed"] and "warnings" not in result
