@@ -18,7 +18,7 @@ description:
     directories have the mode 0700 and its files 0600.
   - A set appears under its name only when it is complete. A restore checks every checksum before the first file changes, makes a
     set of what it replaces, and changes all files together; one that was killed is finished or undone by the next.
-  - Restarts nothing.
+  - Restarts nothing. V(restored) needs the Python library PyYAML on the node.
 options:
   state:
     description:
@@ -175,6 +175,9 @@ def _create(options, check):
 
 def _restore(options, check):
     directory = backups.find(options["set"], options["backup_dir"])
+    # What cannot be read is known before a file changes. What counts is the look after it: the kubelet's configuration, which
+    # says where manifests are, and the manifests themselves may be among what is put back, and be missing or damaged until then.
+    pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     changed, before, considered = backups.restore(directory, options["paths"], options["backup_dir"], options["state_dir"], check)
     layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     # A manifest that is put back may be none yet, in a check: the kubelet restarts its pod, and whoever asks waits for that.
@@ -201,7 +204,9 @@ def main():
         paths={"type": "list", "elements": "path"},
         set={"type": "str", "default": "latest"},
         keep={"type": "int", "default": 5})
-    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work, needs=())
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
+    # Who has read what is in manifests; sets are made and listed without a library.
+    glue.run(module, work, needs=("yaml",) if module.params["state"] == "restored" else ())
 
 
 if __name__ == "__main__":

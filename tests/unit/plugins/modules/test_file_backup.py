@@ -4,16 +4,23 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import reading
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import restarts, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, restarts, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup
 
+ROOT = Path(__file__).resolve().parents[4]
 PKI = "/etc/kubernetes/pki/"
 
 
@@ -141,3 +148,58 @@ def test_a_restore_that_was_killed_is_finished_and_that_is_a_change(node, begun,
     assert (result["changed"], result["restart"]) == (True, ["kube-scheduler"]) and "finished" in result["warnings"][0]
     result = act(node, "restored")
     assert not result["changed"] and "warnings" not in result
+
+
+def test_what_cannot_be_looked_at_is_known_before_a_file_changes(node, monkeypatch):
+    act(node, "created")
+    path = node.path("/etc/kubernetes/scheduler.conf")
+    path.write_bytes(b"something else")
+
+    def refuse(*_arguments):
+        raise PkiError("cannot be found")
+
+    monkeypatch.setattr(pki_tree, "find_layout", refuse)
+    with pytest.raises(PkiError):
+        act(node, "restored")
+    assert path.read_bytes() == b"something else"
+
+
+def test_the_configuration_that_is_put_back_says_where_the_manifests_are(node):
+    elsewhere = node.path("/srv/manifests")
+    elsewhere.parent.mkdir()
+    node.kubernetes("manifests").rename(elsewhere)
+    config = node.path("/var/lib/kubelet/config.yaml")
+    config.write_text(config.read_text().replace(str(node.kubernetes("manifests")), str(elsewhere)))
+    act(node, "created")
+    config.unlink()
+    node.kubernetes("scheduler.conf").write_bytes(b"something else")
+    assert act(node, "restored")["restart"] == ["kube-scheduler", "kubelet"]
+
+
+STARTER = """
+import json, sys
+sys.path[:0] = [%(root)r + "/tests/unit"]
+import conftest
+from ansible.module_utils import basic
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+sys.modules["yaml"] = None
+glue.has_respawned = lambda: True
+from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup
+basic._ANSIBLE_ARGS = sys.argv[1].encode()
+basic._ANSIBLE_PROFILE = "legacy"
+file_backup.main()
+""" % {"root": str(ROOT)}
+
+
+@pytest.mark.parametrize("state", ["created", "listed", "restored"])
+def test_only_a_restore_wants_pyyaml_and_refuses_before_it_writes(node, state):
+    act(node, "created")
+    path = node.path("/etc/kubernetes/scheduler.conf")
+    path.write_bytes(b"something else")
+    done = subprocess.run([sys.executable, "-c", STARTER, json.dumps({"ANSIBLE_MODULE_ARGS": options(node, state)})],
+                          capture_output=True, text=True, check=False)
+    result = json.loads(done.stdout)
+    assert result.get("failed", False) is (state == "restored"), result
+    if state == "restored":
+        assert "PyYAML" not in result["msg"] and "python3-yaml" in result["msg"]
+    assert path.read_bytes() == b"something else"
