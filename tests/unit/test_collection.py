@@ -232,6 +232,14 @@ def test_a_playbook_begins_with_what_it_needs_under_its_own_name(path):
     assert len({"inventory_every", "inventory_some"} & set(first["vars"])) == 1
 
 
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=ids(PLAYBOOKS))
+def test_where_a_play_goes_node_by_node_and_looks_for_lost_ones_it_does_that_first(path):
+    for play in load(path):
+        steps = [task.get("ansible.builtin.include_role", {}).get("tasks_from") for task in play.get("tasks", [])]
+        if "serial" in play and "guard.yml" in steps:
+            assert steps.index("guard.yml") == 0, play["name"]
+
+
 def statistics(document):
     """Every run-level artifact that a play sets at its end."""
     for play in document:
