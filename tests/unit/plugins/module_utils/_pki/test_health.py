@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import health, kubeconfig, pki_tree, probe, x509
+import throwaway
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import health, kubeconfig, pki_tree, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from tlsservers import Authority, Server, free_port
 
@@ -293,3 +295,33 @@ class TestExternalEtcd:
             "https://127.0.0.1:%d" % cluster.etcds[0].port]
         cluster.member[HOSTS[0]]["/health"] = (503, b'{"health":"false"}')
         assert "is not healthy" in health.look(layout)["problems"][0]
+
+
+class TestHostOfEtcd:
+    """From a node of an external etcd its members are asked, and nobody else."""
+
+    @pytest.fixture
+    def layout(self, cluster):
+        found = cluster.layout()
+        del found.flags["kube-apiserver"]
+        found.parsed, found.role = {"etcd": None}, pki_tree.ETCD
+        return found
+
+    def test_all_members_and_no_apiserver_are_asked(self, cluster, layout):
+        result = health.wait(layout, 0, expect=5)
+        assert (result["problems"], result["apiservers"], result["etcd"]["healthy"]) == ([], [], 3)
+        assert not any(server.asked for server in cluster.servers)
+
+    def test_a_member_that_is_ill_is_named(self, cluster, layout):
+        cluster.member["127.0.0.3"]["/health"] = (503, b'{"health":"false"}')
+        (problem,) = health.wait(layout, 0, expect=1)["problems"]
+        assert "etcd's member cp3" in problem
+
+    @pytest.mark.parametrize("role", ["etcd", "none"])
+    def test_a_host_without_a_static_pod_is_not_refused(self, tmp_path, role):
+        node = throwaway.Node(tmp_path, role=role)
+        found = pki_tree.find_layout(root=str(node.root)) if role == "etcd" else pki_tree.find_layout(
+            str(tmp_path / "nothing"), str(tmp_path / "none"))
+        assert (found.role, found.parsed) == (getattr(pki_tree, role.upper()), {})
+        result = health.wait(found, 0, expect=3)
+        assert (result["healthy"], result["etcd"], result["apiservers"]) == (True, None, [])
