@@ -450,7 +450,8 @@ class _Run:
         self._take_out(pod)
         uids = {instance.uid for instance in pod.before}
         watched = bool(uids) and uids <= runtime.groups(pod.before)
-        early = self.serialises and (watched or pod.same)
+        # Where flags are to be added, never: while etcd is waited for, the kubelet would begin the pod without them.
+        early = self.serialises and not pod.flags and (watched or pod.same)
         if early:
             # With its manifest in place the old pod is finished by the kubelet's next sync (every second), without it by the
             # next housekeeping (every two); and no manifest is away for longer than it takes the kubelet to notice.
@@ -474,7 +475,16 @@ class _Run:
         yield from self._wait_healthy(pod, new, began)
         pod.down_seconds = time.monotonic() - gone
         yield from self._wait_serving(pod, began)
+        lost = self._lost(pod)
+        if lost:
+            raise PkiError("runs, but its manifest has not got what was asked for: %s" % ", ".join(lost))
         pod.action = "restarted"
+
+    @staticmethod
+    def _lost(pod):
+        """The flags that were asked for and that the manifest in its place does not have that way."""
+        there = manifests.parse_manifest(files.read(pod.path), pod.path).flags if pod.flags else {}
+        return sorted(flag for flag, value in pod.flags.items() if there.get(flag) != value)
 
     def _gate(self, pod):
         """Let a pod go out only when no request in flight would fail for it."""

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import manifest_edits, static_pods
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from fakekubelet import FakeKubelet, FakeRuntime, Node
+from fakekubelet import FakeKubelet, FakeRuntime, Node, served_node
 
 MANIFEST = b"""apiVersion: v1
 kind: Pod
@@ -79,3 +81,28 @@ def test_a_bounce_puts_the_edited_manifest_back(tmp_path):
     after = yaml.safe_load((node.manifests / "kube-scheduler.yaml").read_text())
     before["spec"]["containers"][0]["command"].append("--v=2")
     assert after["spec"] == before["spec"]
+
+
+def test_a_flag_is_not_lost_while_a_slow_etcd_is_waited_for(tmp_path):
+    node, _new, pair = served_node(tmp_path)
+    node.minor = 36
+    path = node.manifests / "kube-apiserver.yaml"
+    node.original["kube-apiserver"] = path.read_bytes().replace(b":v1.20.2", b":v1.36.2")
+    path.write_bytes(node.original["kube-apiserver"])
+    node.add("etcd")
+    with FakeKubelet(node, stop_seconds=0.3, start_seconds=1.5, housekeeping=0.3, pair=pair):
+        time.sleep(1.6)  # both have come up
+        result = static_pods.bounce(["kube-apiserver", "etcd"], str(node.manifests), str(node.state), timeout=20,
+                                    runtime=FakeRuntime(node.root, 36), edits={"kube-apiserver": {"--v": "2"}})
+        assert b"--v=2" in path.read_bytes(), result["pods"]
+    assert {pod["name"]: pod["action"] for pod in result["pods"]} == {"etcd": "restarted", "kube-apiserver": "restarted"}
+
+
+def test_a_pod_that_came_up_without_its_flags_is_not_said_to_be_done(tmp_path, monkeypatch):
+    node = Node(tmp_path, 36)
+    path = node.add("kube-scheduler")
+    monkeypatch.setattr(static_pods.manifest_edits, "with_flags", lambda data, *_rest: data)
+    with FakeKubelet(node), pytest.raises(PkiError, match="has not got what was asked for: --v"):
+        static_pods.bounce(["kube-scheduler"], str(node.manifests), str(node.state), timeout=20,
+                           runtime=FakeRuntime(node.root, node.minor), edits={"kube-scheduler": {"--v": "2"}})
+    assert path.exists()
