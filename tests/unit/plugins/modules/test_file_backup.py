@@ -14,9 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import reading
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import restarts, transactions
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, restarts, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, reading, restarts, transactions
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup
 
