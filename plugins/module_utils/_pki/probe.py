@@ -12,12 +12,10 @@ __metaclass__ = type
 import base64
 import hashlib
 import json
-import os
 import ssl
 import time
 from urllib.parse import urlsplit
 
-from . import profiles
 from .errors import PkiError
 
 # What a certificate's own look needs is a room below; its names are this room's, too.
@@ -42,8 +40,8 @@ from .serving import (
 )
 
 # Imported for those who use this room alone.
-__all__ = ("APISERVER", "ETCD_PEER", "ETCD_SERVER", "Endpoint", "KUBELET", "MANAGER", "SCHEDULER", "reason", "served",
-           "served_certificate", "together", "urls")
+__all__ = ("APISERVER", "ETCD_PEER", "ETCD_SERVER", "Endpoint", "KUBELET", "MANAGER", "SCHEDULER", "endpoints", "reason",
+           "served", "served_certificate", "together", "urls")
 
 _LONGEST_BODY = 4 * 1024 * 1024
 
@@ -65,56 +63,6 @@ class Answer:
         except ValueError:
             return {}
         return document if isinstance(document, dict) else {}
-
-
-class View:
-    """As much of a pki_tree.Layout as endpoints() looks at, made from the static pods' flags alone.
-
-    flags: {component: {"--flag": value}}. kubernetes_dir: str.
-    """
-
-    def __init__(self, flags, kubernetes_dir=profiles.KUBERNETES_DIR):
-        self.flags = flags
-        self.kubernetes_dir = kubernetes_dir
-        self.kubelet = {}
-        self.paths = {}
-        for name in ("apiserver-kubelet-client", "apiserver-etcd-client", "etcd-healthcheck-client"):
-            entry = profiles.BY_NAME[name]
-            self.paths[name] = (os.path.join(kubernetes_dir, entry.path), os.path.join(kubernetes_dir, entry.key))
-        for component, values in flags.items():
-            for flag, name in profiles.CERTIFICATE_FLAGS.get(component, {}).items():
-                if flag in values:
-                    self.paths[name] = (values[flag], self.paths.get(name, (None, None))[1])
-            for flag, name in profiles.KEY_FLAGS.get(component, {}).items():
-                if flag in values:
-                    self.paths[name] = (self.paths.get(name, (None, None))[0], values[flag])
-
-
-def node_endpoints(everything, kubernetes_dir):
-    """Give {component: [Endpoint]} of all static pods; for a pod that is no control-plane component, its own HTTP probe.
-
-    everything: [manifests.Manifest] of the node.
-    """
-    view = View({item.component: item.flags for item in everything}, kubernetes_dir)
-    found = {}
-    for endpoint in endpoints(view):
-        found.setdefault(endpoint.component, []).append(endpoint)
-    for item in everything:
-        if item.component not in found:
-            found[item.component] = _probe_endpoint(item)
-    return found
-
-
-def _probe_endpoint(manifest):
-    spec = manifest.data.get("spec") or {}
-    for kind in ("readinessProbe", "livenessProbe", "startupProbe"):
-        settings = manifest.probes.get(kind)
-        if settings and isinstance(settings.get("port"), int) and (spec.get("hostNetwork") or settings.get("host")):
-            host = settings.get("host") or "127.0.0.1"
-            url = "%s://%s/%s" % (str(settings.get("scheme") or "HTTP").lower(), join(host, settings["port"]),
-                                  str(settings.get("path") or "/").lstrip("/"))
-            return [Endpoint(manifest.component, manifest.component, host, settings["port"], health=url)]
-    return []
 
 
 def file_sha256(path):

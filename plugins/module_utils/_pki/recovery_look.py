@@ -9,7 +9,7 @@ __metaclass__ = type
 import glob
 import os
 
-from . import files, kubelet_credential, kubelet_service, pki_tree, probe, profiles, recovery_journal, x509
+from . import files, kubelet_credential, kubelet_service, pki_tree, pod_endpoints, probe, profiles, recovery_journal, x509
 from .errors import PkiError
 
 
@@ -61,7 +61,7 @@ def _etcd(layout):
 
 
 def _health(layout):
-    endpoints = probe.node_endpoints(list(layout.parsed.values()), layout.kubernetes_dir)
+    endpoints = pod_endpoints.node_endpoints(list(layout.parsed.values()), layout.kubernetes_dir)
     asked = {}
     for name in layout.parsed:
         endpoint = next((one for one in endpoints.get(name, []) if one.health), None)

@@ -21,6 +21,7 @@ from . import (
     kubeconfig,
     kubelet_api,
     kubelet_service,
+    pod_endpoints,
     probe,
     recovery_journal,
     serving,
@@ -105,7 +106,7 @@ def wait_well(layout, components, timeout=180.0, service=None, runtime=None):
     that has no process for some seconds waits in the kubelet's crash back-off: then the kubelet is started again, once.
     """
     service, runtime = service or kubelet_service.Service(), runtime or Runtime.of(layout)
-    endpoints = probe.node_endpoints(list(layout.parsed.values()), layout.kubernetes_dir)
+    endpoints = pod_endpoints.node_endpoints(list(layout.parsed.values()), layout.kubernetes_dir)
     began = time.monotonic()
     waiting = {name: layout.parsed[name] for name in components if name in layout.parsed}
     done, lifeless, again = [], {}, False

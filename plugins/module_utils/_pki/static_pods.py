@@ -25,7 +25,7 @@ import stat
 import threading
 import time
 
-from . import etcd, files, leases, manifest_edits, manifests, parked, probe, transactions
+from . import etcd, files, leases, manifest_edits, manifests, parked, pod_endpoints, probe, transactions
 from .errors import PkiError
 from .runtime import Runtime
 
@@ -191,7 +191,7 @@ def up_to_date(chosen, everything, kubernetes_dir):
     chosen, everything: [Manifest], as choose() gives them. A pod that serves none is not among them, unless it is an etcd in
     plain http.
     """
-    endpoints, current = probe.node_endpoints(everything, kubernetes_dir), set()
+    endpoints, current = pod_endpoints.node_endpoints(everything, kubernetes_dir), set()
     for item in chosen:
         found = endpoints.get(item.component, [])
         serving = [endpoint for endpoint in found if endpoint.path]
@@ -285,7 +285,7 @@ class _Run:
         chosen, everything, self.warnings = choose(list(names) + [name for name in unless_reloaded if name not in names],
                                                    manifest_dir)
         self.kubernetes_dir = kubernetes_dir or os.path.dirname(manifest_dir.rstrip("/"))
-        endpoints = probe.node_endpoints(everything, self.kubernetes_dir)
+        endpoints = pod_endpoints.node_endpoints(everything, self.kubernetes_dir)
         self.pods = [_Pod(item, endpoints.get(item.component, []), state_dir, (edits or {}).get(item.component))
                      for item in chosen]
         # The apiserver goes first: it needs its whole grace period, and etcd waits until it has stopped listening.

@@ -14,7 +14,7 @@ import types
 from pathlib import Path
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import probe, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pod_endpoints, probe, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from tlsservers import Authority, Server, free_port
 
@@ -151,7 +151,7 @@ KUBEADM = {
 
 
 def test_endpoints_of_a_kubeadm_node():
-    found = {item.name: item for item in probe.endpoints(probe.View(KUBEADM))}
+    found = {item.name: item for item in probe.endpoints(pod_endpoints.View(KUBEADM))}
     assert {name: (item.address, item.item, item.path, item.health) for name, item in found.items()} == {
         "apiserver": ("127.0.0.1:6443", "apiserver", "/etc/kubernetes/pki/apiserver.crt", "https://127.0.0.1:6443/readyz"),
         "controller-manager": ("127.0.0.1:10257", None, None, "https://127.0.0.1:10257/healthz"),
@@ -165,13 +165,13 @@ def test_endpoints_follow_flags_and_not_habit():
              "kube-controller-manager": {"--secure-port": "0", "--port": "12345"},
              "kube-scheduler": {"--secure-port": "0", "--port": "0"},
              "etcd": {"--listen-client-urls": "http://[fd00::1]:12379", "--listen-peer-urls": "http://[fd00::1]:12380"}}
-    found = {item.name: (item.address, item.item, item.health) for item in probe.endpoints(probe.View(flags))}
+    found = {item.name: (item.address, item.item, item.health) for item in probe.endpoints(pod_endpoints.View(flags))}
     assert found == {"apiserver": ("[fd00::1]:8443", None, "https://[fd00::1]:8443/readyz"),
                      "controller-manager": ("127.0.0.1:12345", None, "http://127.0.0.1:12345/healthz"),
                      "etcd-server": ("[fd00::1]:12379", None, "http://[fd00::1]:12379/health"),
                      "etcd-peer": ("[fd00::1]:12380", None, None)}
     with pytest.raises(PkiError) as error:
-        probe.endpoints(probe.View({"kube-apiserver": {"--secure-port": "six"}}))
+        probe.endpoints(pod_endpoints.View({"kube-apiserver": {"--secure-port": "six"}}))
     assert "--secure-port=six" in str(error.value)
 
 
@@ -179,16 +179,17 @@ def test_of_several_urls_of_etcd_the_one_with_a_certificate_is_looked_at():
     """Its health is asked where it is nearest, and in the clear."""
     flags = {"etcd": {"--listen-client-urls": "http://127.0.0.1:2379,https://10.0.0.1:2379", "--cert-file": "s.crt",
                       "--listen-peer-urls": "http://127.0.0.1:2380,https://10.0.0.1:2380", "--peer-cert-file": "p.crt"}}
-    assert [(item.address, item.item, item.path, item.secure, item.health) for item in probe.endpoints(probe.View(flags))] == [
+    found = [(item.address, item.item, item.path, item.secure, item.health) for item in probe.endpoints(pod_endpoints.View(flags))]
+    assert found == [
         ("10.0.0.1:2379", "etcd-server", "s.crt", True, "http://127.0.0.1:2379/health"),
         ("10.0.0.1:2380", "etcd-peer", "p.crt", True, None)]
     flags["etcd"]["--listen-client-urls"] = "http://127.0.0.1:2379,https://10.0.0.1:2379,https://127.0.0.1:2378"
-    assert probe.endpoints(probe.View(flags))[0].address == "127.0.0.1:2378"
+    assert probe.endpoints(pod_endpoints.View(flags))[0].address == "127.0.0.1:2378"
 
 
 def test_no_handshake_is_tried_with_what_speaks_plain_http(serve):
     plain = serve(pages={"/healthz": (200, b"ok")})
-    view = probe.View({"kube-scheduler": {"--secure-port": "0", "--port": str(plain.port)},
+    view = pod_endpoints.View({"kube-scheduler": {"--secure-port": "0", "--port": str(plain.port)},
                        "kube-controller-manager": {"--secure-port": "10257"},
                        "etcd": {"--listen-client-urls": plain.url(), "--listen-peer-urls": plain.url()}})
     assert {item.name: item.secure for item in probe.endpoints(view)} == {
@@ -221,7 +222,7 @@ def layout_for(servers):
     flags = {"kube-apiserver": {"--secure-port": str(servers[0].port), "--tls-cert-file": "a"},
              "etcd": {"--listen-client-urls": servers[1].url(), "--cert-file": "b",
                       "--listen-peer-urls": "https://127.0.0.1:%d" % free_port(), "--peer-cert-file": "c"}}
-    return probe.View(flags)
+    return pod_endpoints.View(flags)
 
 
 def test_served_asks_all_at_once_and_keeps_errors(authority, serve):
@@ -238,7 +239,7 @@ def test_silent_endpoints_cost_one_timeout_and_not_their_sum():
         for silent in (one, two):
             silent.bind(("127.0.0.1", 0))
             silent.listen()
-        view = probe.View({"kube-apiserver": {"--secure-port": str(one.getsockname()[1])},
+        view = pod_endpoints.View({"kube-apiserver": {"--secure-port": str(one.getsockname()[1])},
                            "kube-scheduler": {"--secure-port": str(two.getsockname()[1])}})
         started = time.monotonic()
         seen = probe.served(view, timeout=0.5)
