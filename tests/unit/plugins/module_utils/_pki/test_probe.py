@@ -179,8 +179,8 @@ def test_of_several_urls_of_etcd_the_one_with_a_certificate_is_looked_at():
     """Its health is asked where it is nearest, and in the clear."""
     flags = {"etcd": {"--listen-client-urls": "http://127.0.0.1:2379,https://10.0.0.1:2379", "--cert-file": "s.crt",
                       "--listen-peer-urls": "http://127.0.0.1:2380,https://10.0.0.1:2380", "--peer-cert-file": "p.crt"}}
-    found = [(item.address, item.item, item.path, item.secure, item.health) for item in probe.endpoints(pod_endpoints.View(flags))]
-    assert found == [
+    found = probe.endpoints(pod_endpoints.View(flags))
+    assert [(item.address, item.item, item.path, item.secure, item.health) for item in found] == [
         ("10.0.0.1:2379", "etcd-server", "s.crt", True, "http://127.0.0.1:2379/health"),
         ("10.0.0.1:2380", "etcd-peer", "p.crt", True, None)]
     flags["etcd"]["--listen-client-urls"] = "http://127.0.0.1:2379,https://10.0.0.1:2379,https://127.0.0.1:2378"
