@@ -9,6 +9,7 @@ and follows them, and believes X-Remote-User only from a client that they signed
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import ssl
 import subprocess
@@ -26,6 +27,7 @@ from tests.lab.lab import Lab
 from tests.lab.shell import wait_for
 
 _GROUP, _VERSION, _SERVICE = "extension.kubepki.test", "v1", "kubepki-extension"
+_READ = Request(f"/apis/{_GROUP}/{_VERSION}")
 _CONFIG = Request("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication")
 
 
@@ -45,7 +47,7 @@ class Extension:
         self._pair.write_bytes((directory / "crt.pem").read_bytes() + (directory / "key.pem").read_bytes())
         self._server = self._make_server()
         balanced = [Endpoint(lab.balancer_address, API_PORT, API_NAME)]
-        client = Client(balanced, self._admin, Request(f"/apis/{_GROUP}/{_VERSION}"), keep_alive=False)
+        client = Client(balanced, self._admin, _READ, keep_alive=False)
         self._loop = Loop("aggregated", client, 4.0)
 
     def __enter__(self) -> Extension:
@@ -54,7 +56,8 @@ class Extension:
         threading.Thread(target=self._follow, daemon=True).start()
         self.lab.kubectl("apply", "-f", "-", stdin=json.dumps(self._objects()))
         self._loop.start()
-        wait_for(lambda: None if self._loop.counter.succeeded else str(self._loop.counter.last_error), seconds=60,
+        # Each apiserver finds out for itself whether it is available, and looks again after half a minute.
+        wait_for(lambda: self._missing() or self._missing() or self._missing(), seconds=120, interval=1.0,
                  failure=lambda seen: LabError(f"the aggregated API does not answer: {seen}"))
         self._loop.counter.counting = True
         return self
@@ -68,6 +71,17 @@ class Extension:
             self.lab.kubectl("delete", "--wait=false", "-n", "kube-system", "service", _SERVICE)
         self._server.shutdown()
         self._server.server_close()
+
+    def _missing(self) -> str | None:
+        """Which apiserver does not pass requests on to it yet, and what that says; None when all do."""
+        for name, address in self.lab.control_planes.items():
+            try:
+                status, body = fetch(Endpoint(address, API_PORT, API_NAME), self._admin(), _READ)
+            except (OSError, http.client.HTTPException) as error:
+                return f"{name}: {error}"
+            if status != 200:
+                return f"{name}: HTTP {status} {body[:200].decode(errors='replace')}"
+        return None
 
     def counts(self) -> dict[str, Any]:
         """What the client saw, as the clients of a watch count it."""
