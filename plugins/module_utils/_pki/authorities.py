@@ -146,7 +146,7 @@ def facts(tree, state_dir=files.STATE_DIR, names=profiles.AUTHORITIES):
               "verifies_kubelets": bool(layout.flags.get(_APISERVER, {}).get("--kubelet-certificate-authority")),
               "external_etcd": layout.external_etcd, "authorities": {}, "certificates": {}}
     for name, held in held_here(layout, names, with_keys=False).items():
-        view = result["authorities"][name] = _view(tree, held)
+        view = result["authorities"][name] = _view(tree, held, result["certificates"])
         if result["journal"] and held.problems:
             # What is half replaced looks damaged. A run heals it before it looks; this is a check, or somebody else's look.
             view["problems"] = [str(PkiError("a run ended while this was being replaced", path=held.path, fix=_GO_ON))]
@@ -161,7 +161,7 @@ def _described(item):
     return {"subject": item.subject, "not_after": x509.timestamp(item.not_after), "sha256": item.sha256}
 
 
-def _view(tree, held):
+def _view(tree, held, certificates):
     layout, keeper = tree.layout, tree.layout.role != pki_tree.WORKER
 
     def digest(signer):
@@ -177,7 +177,9 @@ def _view(tree, held):
             if signed is not None or item.name == "kubelet-client":
                 view["leaves"][item.name] = signed
     if held.name == "ca":
-        view["trust"] = {os.path.basename(path): digests for path, digests in _kubeconfig_trust(layout).items()}
+        for path, trusted in _kubeconfig_trust(layout).items():
+            view["trust"][os.path.basename(path)] = [item.key_sha256 for item in trusted]
+            certificates.update((item.key_sha256, _described(item)) for item in trusted)
         if layout.role == pki_tree.CONTROL_PLANE:
             view["split"], view["signing"] = _split(layout, held)
             view["problems"] += [str(problem) for problem in _out_of_reach(tree, held)]
@@ -240,7 +242,7 @@ def _kubeconfig_trust(layout):
         try:
             config = kubeconfig.Kubeconfig(files.read(path), path)
             if config.ca_data:
-                found[path] = [item.key_sha256 for item in x509.parse_certificates(config.ca_data, path)]
+                found[path] = x509.parse_certificates(config.ca_data, path)
         except PkiError:
             continue  # a finding of cert_expiry; declaration.apply() refuses it by name
     return found

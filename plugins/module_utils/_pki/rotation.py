@@ -23,7 +23,7 @@ from __future__ import annotations
 __metaclass__ = type
 
 from .errors import PkiError, short
-from .profiles import AUTHORITIES, LEAVE_ETCD_OUT
+from .profiles import AUTHORITIES, CATALOGUE, KUBECONFIG, LEAVE_ETCD_OUT
 
 STABLE, PREPARING, PREPARED, SWITCHING, SWITCHED, COMPLETING = (
     "stable", "preparing", "prepared", "switching", "switched", "completing")
@@ -47,6 +47,7 @@ RESTARTS = {
     "sa": {"prepare": ("kube-apiserver",), "switch": ("kube-apiserver", "kube-controller-manager"),
            "complete": ("kube-apiserver",)},
 }
+_KUBECONFIGS = [entry.name for entry in CATALOGUE if entry.kind == KUBECONFIG]  # without the kubelet's
 _ORDER = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
 
 
@@ -231,24 +232,34 @@ def _subjects(nodes):
 
 def _sort_others(state, known, subjects):
     """Tell the user's own authorities, which stay, from leftovers of this one, by who trusts them and by their subject."""
-    pair = (state.old, state.new)
     keepers = [view for facts, view in known if facts["role"] != "worker"]
+    # What one keeper trusts besides is the user's own when all do, whatever it is called.
+    everywhere = [digest for digest in _unique(keepers[0]["bundle"]) if digest not in (state.old, state.new)
+                  and all(digest in view["bundle"] for view in keepers)]
+    state.extras += everywhere
+    settled = [state.old, state.new] + everywhere
     for facts, view in known:
-        for digest in _unique(view["bundle"] + [digest for digests in view["trust"].values() for digest in digests]):
-            if digest in pair or digest in state.extras or digest in state.leftovers:
-                continue
-            everywhere = all(digest in other["bundle"] for other in keepers)
-            # kubeadm and this collection give a successor the subject of the one before.
-            named = subjects.get(digest, subjects.get(state.old))
-            if not everywhere and named == subjects.get(state.old):
-                state.leftovers.append(digest)
-            elif everywhere or facts["role"] != "worker":
-                state.extras.append(digest)
-            else:
-                state.damaged = True
-                state.evidence.append(
-                    "%s: its CA file for clients trusts %s (%s), which the control plane does not; it would be taken away. Put "
-                    "it into ca.crt of every control-plane node, or take it out" % (facts["node"], short(digest), named))
+        keeper = facts["role"] != "worker"
+        # A worker gets the control plane's bundle, and a kubelet that of its control-plane node: nothing else stays there.
+        _sort_trust(state, facts, "its CA file for clients", set(view["bundle"]).difference(settled), keeper, subjects)
+        given = settled + view["bundle"] if keeper else settled
+        for name, digests in sorted(view["trust"].items()):
+            _sort_trust(state, facts, name, set(digests).difference(given), name in _KUBECONFIGS, subjects)
+
+
+def _sort_trust(state, facts, where, digests, stays, subjects):
+    for digest in sorted(digests):
+        # kubeadm and this collection give a successor the subject of the one before.
+        named = subjects.get(digest, subjects.get(state.old))
+        if named == subjects.get(state.old):
+            state.leftovers = _unique(state.leftovers + [digest])
+        elif stays:
+            state.extras = _unique(state.extras + [digest])
+        else:
+            state.damaged = True
+            state.evidence.append(
+                "%s: %s trusts %s (%s), which the control plane does not; it would be taken away. Put it into ca.crt of every "
+                "control-plane node, or take it out" % (facts["node"], where, short(digest), named))
 
 
 def _level_all(state, known, subjects):

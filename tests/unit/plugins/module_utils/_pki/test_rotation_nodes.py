@@ -90,6 +90,22 @@ def test_an_authority_of_the_users_own_on_one_control_plane_node_stays_there(nod
     assert trusted(nodes["cp2"]) == ["CN=kubernetes", "CN=site"] and trusted(nodes["cp1"]) == ["CN=kubernetes"]
 
 
+@pytest.mark.parametrize("name, kept", [("admin.conf", True), ("kubelet.conf", False)])
+def test_an_authority_of_the_users_own_in_a_kubeconfig_stays_or_is_refused(nodes, name, kept):
+    """A balancer that ends TLS may have one of its own."""
+    path = nodes["cp2"].file(name)
+    config = kubeconfig.Kubeconfig(path.read_bytes(), name)
+    balancer = x509.build_ca("balancer", key("site"), 100)
+    path.write_bytes(bytes(config.with_ca(config.ca_data + balancer.pem)))
+    if kept:
+        nodes.run("all")
+    else:
+        with pytest.raises(PkiError, match="cp2: kubelet.conf trusts .* \\(CN=balancer\\), which the control plane does not"):
+            nodes.run("all")
+    inside = x509.parse_certificates(kubeconfig.Kubeconfig(path.read_bytes(), name).ca_data)
+    assert [item.subject for item in inside] == ["CN=kubernetes", "CN=balancer"]
+
+
 def test_a_workers_own_authority_is_refused_by_name_before_it_would_be_lost(nodes):
     path = nodes["w1"].file("pki/ca.crt")
     path.write_bytes(path.read_bytes() + x509.build_ca("site", key("site"), 100).pem)
