@@ -135,8 +135,11 @@ def test_a_restore_that_was_killed_is_finished_and_that_is_a_change(node, begun,
     path = node.path("/etc/kubernetes/scheduler.conf")
     before = path.read_bytes()
     path.write_bytes(b"something else")
+
+    def stopped(_entries, _done):
+        raise KeyboardInterrupt
     with monkeypatch.context() as killed:
-        killed.setattr(transactions, "_finish", lambda entries, done: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(transactions, "_finish", stopped)
         with pytest.raises(KeyboardInterrupt):
             act(node, "restored")
     assert path.read_bytes() == b"something else"

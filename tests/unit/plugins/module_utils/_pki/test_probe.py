@@ -190,8 +190,8 @@ def test_of_several_urls_of_etcd_the_one_with_a_certificate_is_looked_at():
 def test_no_handshake_is_tried_with_what_speaks_plain_http(serve):
     plain = serve(pages={"/healthz": (200, b"ok")})
     view = pod_endpoints.View({"kube-scheduler": {"--secure-port": "0", "--port": str(plain.port)},
-                       "kube-controller-manager": {"--secure-port": "10257"},
-                       "etcd": {"--listen-client-urls": plain.url(), "--listen-peer-urls": plain.url()}})
+                               "kube-controller-manager": {"--secure-port": "10257"},
+                               "etcd": {"--listen-client-urls": plain.url(), "--listen-peer-urls": plain.url()}})
     assert {item.name: item.secure for item in probe.endpoints(view)} == {
         "scheduler": False, "controller-manager": True, "etcd-server": False, "etcd-peer": False}
     assert list(probe.served(view, ["scheduler", "etcd-server", "etcd-peer"])) == []
@@ -240,7 +240,7 @@ def test_silent_endpoints_cost_one_timeout_and_not_their_sum():
             silent.bind(("127.0.0.1", 0))
             silent.listen()
         view = pod_endpoints.View({"kube-apiserver": {"--secure-port": str(one.getsockname()[1])},
-                           "kube-scheduler": {"--secure-port": str(two.getsockname()[1])}})
+                                   "kube-scheduler": {"--secure-port": str(two.getsockname()[1])}})
         started = time.monotonic()
         seen = probe.served(view, timeout=0.5)
     assert time.monotonic() - started < 0.95 and all(isinstance(item, PkiError) for item in seen.values()) and len(seen) == 2
