@@ -107,9 +107,9 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     authorities,
     cluster_api,
     files,
-    mounted,
     pki_tree,
     trust_objects,
+    x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
@@ -131,7 +131,7 @@ def bring(module):
     held = authorities.held_here(layout, ["ca", "front-proxy-ca", "sa"], with_keys=False)
     sa = held.pop("sa", None)
     if sa is not None and sa.current is not None:
-        for secret in trust_objects.renew_tokens(api, sa.current.id, mounted.token_key, check):
+        for secret in trust_objects.renew_tokens(api, x509.parse_private_key(sa.current.key_pem, sa.key_path), check):
             changes.append("token secret %s signed again" % secret)
     of = trust_objects.certificates_in if options["renewed"] else trust_objects.digests
     waited = 0.0 if check else trust_objects.wait_followers(api, bundle, options["timeout"], of)

@@ -28,7 +28,7 @@ TARGET_SIDE = MODULES + ROOMS
 
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 # Who may import a library, so that its version differences and its absence are dealt with in one place.
-OWNERS = {"cryptography": {"certificates", "x509"}, "yaml": {"reading", "yamltext"}, "kubernetes": {"cluster_api"}}
+OWNERS = {"cryptography": {"certificates", "tokens", "x509"}, "yaml": {"reading", "yamltext"}, "kubernetes": {"cluster_api"}}
 
 
 def load(path):

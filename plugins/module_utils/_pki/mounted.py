@@ -10,15 +10,14 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-import base64
 import glob
-import json
 import os
 import re
 import stat
 
 from . import x509
 from .errors import PkiError
+from .tokens import signed_by
 
 _ACCESS = "kube-api-access-"  # plugin/pkg/admission/serviceaccount: ServiceAccountVolumeName
 _TOKEN_SECRET = re.compile(r".+-token-[a-z0-9]{5}")  # before 1.21: pkg/controller/serviceaccount/tokens_controller.go
@@ -55,7 +54,7 @@ def _volumes(layout):
     """Give the folders of the volumes that hold a service account's credentials: projected ones, and those of token secrets."""
     volumes = os.path.join(glob.escape(layout.kubelet_dir), "pods", "*", "volumes", "kubernetes.io~%s", "*")
     found = [path for path in glob.glob(volumes % "projected")
-             if os.path.basename(path).startswith(_ACCESS) or token_key(_read(path, "token") or b"")]
+             if os.path.basename(path).startswith(_ACCESS) or signed_by(_read(path, "token") or b"")]
     return found + [path for path in glob.glob(volumes % "secret") if _TOKEN_SECRET.fullmatch(os.path.basename(path))]
 
 
@@ -82,23 +81,10 @@ def _read(volume, name, largest=_LARGEST):
         os.close(handle)
 
 
-def token_key(token):
-    """Give the digest of the key that signed a service-account token (bytes), as its header says, or None.
-
-    Kubernetes names a key by the SHA-256 of its PKIX form (pkg/serviceaccount/jwt.go: keyIDFromPublicKey).
-    """
-    try:
-        head = token.split(b".")[0]
-        kid = json.loads(base64.urlsafe_b64decode(head + b"=" * (-len(head) % 4)).decode("utf-8"))["kid"]
-        return base64.urlsafe_b64decode(kid.encode("ascii") + b"=" * (-len(kid) % 4)).hex()
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):  # anybody's bytes
-        return None
-
-
 def tokens(layout, former):
     """Give the paths, below the kubelet's directory, of the tokens that pods have mounted and that a former key signed.
 
     former: digest of that key. Whoever reads them is refused once the key is dropped.
     """
     return sorted(os.path.relpath(os.path.join(volume, "token"), layout.kubelet_dir) for volume in _volumes(layout)
-                  if token_key(_read(volume, "token") or b"") == former)
+                  if signed_by(_read(volume, "token") or b"") == former)

@@ -15,7 +15,7 @@ import hashlib
 import json
 import time
 
-from . import x509, yamltext
+from . import tokens, x509, yamltext
 from .cluster_api import segment
 from .errors import PkiError
 
@@ -255,23 +255,25 @@ def wait_followers(api, bundle, seconds, of=digests):
         time.sleep(_POLL)
 
 
-def renew_tokens(api, signer, signed_by, check=False):
-    """Let kube-controller-manager sign the token secrets again that another key than the signer's signed.
+def renew_tokens(api, signer, check=False):
+    """Sign the token secrets again that another key than the signer (x509.PrivateKey) signed. Gives ["namespace/name"].
 
-    signer: digest of the service-account key that signs. signed_by: gives the digest of the key of a token (bytes), or None.
-    Gives ["namespace/name"].
+    The new token takes the former's place in one write. kube-controller-manager would fill in one that is missing
+    (pkg/controller/serviceaccount/tokens_controller.go), but a kubelet that looks meanwhile takes the file away from its pods
+    until it looks again, most of a minute later. Left to it is what claims anything but what it would.
     """
     items = api.call("GET", "/api/v1/secrets", query={
         "fieldSelector": "type=kubernetes.io/service-account-token"}).get("items") or []
     renewed = []
     for item in items:
-        token = (item.get("data") or {}).get("token")
-        if not token or signed_by(base64.b64decode(token)) in (None, signer):
+        token = base64.b64decode((item.get("data") or {}).get("token") or "")
+        if tokens.signed_by(token) in (None, signer.key_sha256):
             continue
         namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
         if not check:
-            # Its controller fills in a token that is missing (pkg/controller/serviceaccount/tokens_controller.go).
-            api.call("PATCH", "/api/v1/namespaces/%s/secrets/%s" % (segment(namespace), segment(name)), {"data": {"token": None}})
+            again = tokens.of_secret(item, token, signer)
+            api.call("PATCH", "/api/v1/namespaces/%s/secrets/%s" % (segment(namespace), segment(name)), {
+                "data": {"token": base64.b64encode(again).decode("ascii") if again else None}})
         renewed.append("%s/%s" % (namespace, name))
     return sorted(renewed)
 

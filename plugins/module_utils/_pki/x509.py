@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Make and sign keys, certificates and requests, and read what `certificates` does not (RFC 5280, RFC 2986).
 
-With certificates the only room that imports cryptography; it works with every version from 3.4 on, and the differences
+With certificates and tokens the only room that imports cryptography; it works with every version from 3.4 on, and the differences
 between versions end here.
 """
 

@@ -8,8 +8,10 @@ import base64
 
 import pytest
 import yaml
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubeconfig, trust_objects, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubeconfig, tokens, trust_objects, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from throwaway import key
+from tokens_of import SECRET, token_of
 from trust_api import ALONE, BOTH, NEW, OLD, Api
 
 EXTENSION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
@@ -229,14 +231,26 @@ def test_a_rollout_may_take_as_long_as_it_goes_on(monkeypatch):
         trust_objects.wait_workloads(Rollout(100, until=40), ["kube-system"], 25)
 
 
-def test_token_secrets_of_a_former_key_are_signed_again():
-    def secret(name, key_name):
-        return {"metadata": {"namespace": "a", "name": name}, "data": {"token": base64.b64encode(key_name.encode()).decode()}}
-    api = Api({"/api/v1/secrets": {"items": [secret("one", "former"), secret("two", "signer"), {"metadata": {}, "data": {}}]}})
-    renewed = trust_objects.renew_tokens(api, "signer", lambda token: token.decode())
-    assert renewed == ["a/one"]
-    assert api.writes == [("PATCH", "/api/v1/namespaces/a/secrets/one", {"data": {"token": None}})]
-    assert trust_objects.renew_tokens(api, "signer", lambda token: None) == []
+def token_secret(token, **metadata):
+    return {"metadata": dict(SECRET["metadata"], **metadata), "data": {"token": base64.b64encode(token).decode()}}
+
+
+def test_token_secrets_of_a_former_key_are_signed_again_without_a_moment_in_which_there_is_no_token():
+    """A kubelet that looked in between took the file away from its pods for 19 s (test_rotation, 2026-11-23)."""
+    former, signer = key("former"), key("signer")
+    api = Api({"/api/v1/secrets": {"items": [token_secret(token_of(former)), token_secret(token_of(signer), name="present"),
+                                             {"metadata": {}, "data": {}}]}})
+    assert trust_objects.renew_tokens(api, signer, check=True) == ["web/web-token-x2x4z"] and api.writes == []
+    assert trust_objects.renew_tokens(api, signer) == ["web/web-token-x2x4z"]
+    [(method, path, body)] = api.writes
+    assert (method, path, list(body["data"])) == ("PATCH", "/api/v1/namespaces/web/secrets/web-token-x2x4z", ["token"])
+    assert tokens.signed_by(base64.b64decode(body["data"]["token"])) == signer.key_sha256
+
+
+def test_a_token_that_claims_something_else_is_left_to_kube_controller_manager():
+    api = Api({"/api/v1/secrets": {"items": [token_secret(token_of(key("former")), name="copied")]}})
+    assert trust_objects.renew_tokens(api, key("signer")) == ["web/copied"]
+    assert api.writes == [("PATCH", "/api/v1/namespaces/web/secrets/copied", {"data": {"token": None}})]
 
 
 def test_a_certificate_renewed_with_the_same_key_is_another_one_only_when_certificates_are_compared():
