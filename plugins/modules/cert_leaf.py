@@ -35,6 +35,12 @@ options:
       - Defaults to V(all) when O(leaves) is not given, else to nothing.
     type: list
     elements: str
+  skip_missing:
+    description:
+      - Pass over those in O(names) that do not belong to a node of this role, such as V(apiserver) on a host of etcd alone.
+        Otherwise they are refused.
+    type: bool
+    default: false
   renew_below_days:
     description: A certificate with fewer days left is due. For those in O(leaves) at most a third of their validity counts.
     type: float
@@ -246,6 +252,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+missing:
+  description: What O(skip_missing) passed over, because it does not belong to a node of this role.
+  returned: success
+  type: list
+  elements: str
+  sample: [apiserver]
 leaves:
   description: One mapping per certificate that was looked at.
   returned: success
@@ -422,10 +434,13 @@ def renew(module):
         found = leaf_specs.leaves(options["leaves"] or [], settings)
         if names:
             tree = pki_tree.read_tree(pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"]))
-            found = leaves.catalogue_leaves(tree, names, settings) + found
+            missing[:] = leaves.missing_here(tree, names) if options["skip_missing"] else []
+            found = leaves.catalogue_leaves(tree, {name.strip() for name in names}.difference(missing), settings) + found
         return found
-    return leaves.run(settings, find, check=module.check_mode, state_dir=options["state_dir"],
-                      backup_dir=options["backup_dir"], keep=options["backup_keep"])
+    missing = []
+    result = leaves.run(settings, find, check=module.check_mode, state_dir=options["state_dir"],
+                        backup_dir=options["backup_dir"], keep=options["backup_keep"])
+    return dict(result, missing=missing)
 
 
 def main():
@@ -441,6 +456,7 @@ def main():
     spec = dict(
         glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),
         names=strings,
+        skip_missing={"type": "bool", "default": False},
         renew_below_days={"type": "float", "default": 90},
         force={"type": "bool", "default": False},
         leaf_days={"type": "float", "default": 365},

@@ -254,6 +254,13 @@ class Decision:
         self.staged = None  # the external.Staged of a REQUEST
 
 
+def missing_here(tree, names):
+    """Give those of some names of leaves that do not belong to a node of this role, sorted: no etcd-server without an etcd."""
+    asked = {name.strip() for name in names}
+    return sorted(entry.name for entry in profiles.CATALOGUE if entry.name in asked and entry.kind != profiles.CA
+                  and entry.name not in tree.items and not entry.optional)
+
+
 def catalogue_leaves(tree, names, settings):
     """Give the Leaf of every name, in the catalogue's order. names: of the catalogue, or "all".
 
@@ -266,11 +273,10 @@ def catalogue_leaves(tree, names, settings):
         if name in profiles.CA_NAMES:
             raise PkiError("%s is an authority and no leaf" % name, fix="The playbook rotate_ca replaces authorities.")
         raise PkiError("%r is not the name of a certificate" % name, fix="Choose among: all, %s." % ", ".join(known))
-    for name in sorted(wanted - {"all"}):
-        if name not in tree.items and not profiles.BY_NAME[name].optional:
-            here = [each for each in known if each in tree.items]
-            raise PkiError("%s does not belong to this node (%s, role %s)" % (name, tree.layout.node_name, tree.layout.role),
-                           fix="Its certificates are: %s." % (", ".join(here) or "none"))
+    for name in missing_here(tree, wanted):
+        here = [each for each in known if each in tree.items]
+        raise PkiError("%s does not belong to this node (%s, role %s)" % (name, tree.layout.node_name, tree.layout.role),
+                       fix="Its certificates are: %s." % (", ".join(here) or "none"))
     if tree.layout.problems:
         problem = tree.layout.problems[0]
         raise PkiError("%s, so where this node keeps its certificates is not certain. Nothing was changed" % problem.message,
