@@ -17,8 +17,10 @@ sys.path.insert(0, str(UNIT))
 runpy.run_path(str(UNIT / "conftest.py"))
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """What a file's tests share is made once, wherever they run; the archive and its environment, a minute's work, too."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return  # one process, as in the Debian of `make test-matrix`; the mark is unknown there
     for item in items:
         item.add_marker(pytest.mark.xdist_group("archive" if "installed" in item.fixturenames else item.path.stem))
 
