@@ -430,6 +430,8 @@ def renew(module):
                                  options["certificates"] if options["external_ca"] == "install" else None,
                                  only=options["external_ca"] == "request"))
 
+    missing = []
+
     def find():
         found = leaf_specs.leaves(options["leaves"] or [], settings)
         if names:
@@ -437,7 +439,6 @@ def renew(module):
             missing[:] = leaves.missing_here(tree, names) if options["skip_missing"] else []
             found = leaves.catalogue_leaves(tree, {name.strip() for name in names}.difference(missing), settings) + found
         return found
-    missing = []
     result = leaves.run(settings, find, check=module.check_mode, state_dir=options["state_dir"],
                         backup_dir=options["backup_dir"], keep=options["backup_keep"])
     return dict(result, missing=missing)

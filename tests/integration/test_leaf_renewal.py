@@ -23,6 +23,14 @@ def node(tmp_path):
     return throwaway.Node(tmp_path / "node", CLUSTER, role="etcd")
 
 
+def playbook(tmp_path):
+    """Run play.yml on the inventory beside it; give (return code, what was said)."""
+    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory", "play.yml"], cwd=tmp_path,
+                          capture_output=True, text=True, check=False, env=dict(
+                              os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1"))
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
 def run(role, node, tmp_path, **variables):
     """Run a role on the node; give (return code, what was said)."""
     local = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
@@ -35,10 +43,7 @@ def run(role, node, tmp_path, **variables):
             {"ansible.builtin.include_role": {"name": "kubepki.lifecycle." + role},
              "vars": {role + "_health_seconds": 0, **variables}}]}
     (tmp_path / "play.yml").write_text(json.dumps([play]))
-    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory", "play.yml"], cwd=tmp_path,
-                          capture_output=True, text=True, check=False, env=dict(
-                              os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1"))
-    return done.returncode, " ".join((done.stdout + done.stderr).split())
+    return playbook(tmp_path)
 
 
 def renew(node, tmp_path, **variables):
@@ -90,10 +95,7 @@ def look(tmp_path, role, **variables):
         "module_defaults": {"kubepki.lifecycle.cert_leaf": where, "kubepki.lifecycle.static_pod_restart": dict(
             where, manifest_dir="{{ kubernetes_dir }}/manifests")},
         "tasks": [{"ansible.builtin.include_role": plan, "vars": variables}]}]))
-    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory", "play.yml"], cwd=tmp_path,
-                          capture_output=True, text=True, check=False, env=dict(
-                              os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1"))
-    return done.returncode, " ".join((done.stdout + done.stderr).split())
+    return playbook(tmp_path)
 
 
 @pytest.mark.parametrize("names", ["apiserver, etcd-server", ["etcd-peer"], "admin.conf", "all", "all,etcd-server"])
