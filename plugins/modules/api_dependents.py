@@ -65,14 +65,14 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import api_dependents, cluster_api, files, pki_tree, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import api_dependents, cluster_api, files, layouts, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
 
 def look(module):
     """Ask the API. Raises PkiError."""
     options = module.params
-    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     api = cluster_api.from_kubeconfig(layout.paths["admin.conf"][0])
     if options["nodes"] is not None:
         api_dependents.check_nodes(api, options["nodes"])

@@ -228,6 +228,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     authorities,
     declaration,
     files,
+    layouts,
     own_ca,
     pki_tree,
     successors,
@@ -252,12 +253,12 @@ def ensure(module):
 
 def _cluster(module, options):
     recovered = "nothing"
-    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     if not module.check_mode:
         recovered = declaration.recover(layout, options["state_dir"])
         if recovered != "nothing":
-            layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-    if layout.role not in (pki_tree.CONTROL_PLANE, pki_tree.ETCD):
+            layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    if layout.role not in (layouts.CONTROL_PLANE, layouts.ETCD):
         raise PkiError("is no control-plane node: there is no authority on it", path=options["kubernetes_dir"],
                        fix="Run this on the hosts of the group kube_control_plane; workers follow with kubelet_credential.")
     authorities.refuse_external_etcd(layout, options["names"])
@@ -284,7 +285,7 @@ def _cluster(module, options):
                                    options["backup_dir"], options["backup_keep"], PHASES.get(options["state"]))
         if backup:
             result["backup"] = backup
-            after = authorities.facts(pki_tree.read_tree(pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])),
+            after = authorities.facts(pki_tree.read_tree(layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])),
                                       options["state_dir"])
         else:
             after = before

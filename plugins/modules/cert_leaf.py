@@ -411,7 +411,7 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import external, leaf_specs, leaves, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import external, layouts, leaf_specs, leaves, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
 KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
@@ -435,7 +435,7 @@ def renew(module):
     def find():
         found = leaf_specs.leaves(options["leaves"] or [], settings)
         if names:
-            tree = pki_tree.read_tree(pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"]))
+            tree = pki_tree.read_tree(layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"]))
             missing[:] = leaves.missing_here(tree, names) if options["skip_missing"] else []
             found = leaves.catalogue_leaves(tree, {name.strip() for name in names}.difference(missing), settings) + found
         return found

@@ -198,6 +198,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     authorities,
     dependents,
     files,
+    layouts,
     mounted,
     pki_tree,
 )
@@ -208,7 +209,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 def look(module):
     """Do what the options say and give the module's result. Raises PkiError."""
     options = module.params
-    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     tree = pki_tree.read_tree(layout)
     result = {"changed": False, "node": authorities.facts(tree, options["state_dir"])}
     if options["dependents"]:

@@ -107,7 +107,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     authorities,
     cluster_api,
     files,
-    pki_tree,
+    layouts,
     trust_objects,
     x509,
 )
@@ -117,7 +117,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import modu
 def bring(module):
     """Do what the options say and give the module's result. Raises PkiError."""
     options, check = module.params, module.check_mode
-    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     api = cluster_api.from_kubeconfig(layout.paths["admin.conf"][0])
     bundle = files.read(layout.paths["ca"][0])
     header = files.read(layout.paths["front-proxy-ca"][0])

@@ -101,14 +101,14 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import health, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import health, layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import path_options, run
 
 
 def look(module):
     """Give what health.wait() found."""
     options = module.params
-    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     result = health.wait(layout, options["wait"], options["expect"], options["addresses"], options["skip"],
                          known=options["known"])
     if options["fail"]:

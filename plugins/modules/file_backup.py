@@ -130,8 +130,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     backups,
     files,
+    layouts,
     manifests,
-    pki_tree,
     reading,
     restarts,
     transactions,
@@ -166,7 +166,7 @@ def _create(options, check):
     else:
         elsewhere = ()
         if reading.HAS_YAML:  # without it no manifest can be read, and the usual directories are what there is to know
-            layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+            layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
             elsewhere = (layout.pki_dir, layout.manifest_dir)
         paths = backups.default_paths(options["kubernetes_dir"], options["kubelet_dir"], elsewhere)
     directory, changed, entries = backups.create(paths, "backup", options["backup_dir"], options["keep"], check)
@@ -177,9 +177,9 @@ def _restore(options, check):
     directory = backups.find(options["set"], options["backup_dir"])
     # What cannot be read is known before a file changes. What counts is the look after it: the kubelet's configuration, which
     # says where manifests are, and the manifests themselves may be among what is put back, and be missing or damaged until then.
-    pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     changed, before, considered = backups.restore(directory, options["paths"], options["backup_dir"], options["state_dir"], check)
-    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     # A manifest that is put back may be none yet, in a check: the kubelet restarts its pod, and whoever asks waits for that.
     pods = {os.path.splitext(os.path.basename(path))[0] for path in changed if os.path.dirname(path) == layout.manifest_dir}
     pods.update(manifests.readers(layout.all_manifests, changed, SERVED))

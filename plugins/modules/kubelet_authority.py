@@ -97,7 +97,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     cluster_api,
     files,
     kubelet_authority,
-    pki_tree,
+    layouts,
     trust_objects,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
@@ -107,7 +107,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 def work(module):
     """Do one step."""
     options = module.params
-    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     wanted = options["value"] == "set"
     authority = kubelet_authority.Authority(layout)
     api = cluster_api.from_kubeconfig(layout.paths["admin.conf"][0], server=authority.server)

@@ -234,7 +234,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_credential,
     kubelet_files,
     kubelet_service,
-    pki_tree,
+    layouts,
     transactions,
     x509,
 )
@@ -248,7 +248,7 @@ def requested(module):
     with files.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
             transactions.Transaction.recover(kubelet_files.JOB, options["state_dir"])
-        layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+        layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
         ask = (lambda config, pair: kubelet_credential.refusal(config, pair, layout.node_name)) if options["ask_server"] else None
         result = kubelet_credential.examine(layout, options["renew_below_days"], options["force"], options["state_dir"], ask)
         result.update(changed=result["action"] != kubelet_files.KEEP, signing={})
@@ -267,9 +267,9 @@ def requested(module):
 def signed(module):
     """Sign a list of requests with the cluster's CA."""
     options = module.params
-    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     path, key_path = layout.paths.get("ca") or (None, None)
-    if not path or layout.role != pki_tree.CONTROL_PLANE:
+    if not path or layout.role != layouts.CONTROL_PLANE:
         raise PkiError("this is no control-plane node, so there is no CA to sign with", path=options["kubernetes_dir"],
                        fix="Sign on a host of the group kube_control_plane.")
     bundle = x509.parse_certificates(files.read(path), path)
@@ -302,7 +302,7 @@ def installed(module):
     with files.lock(state_dir, check=module.check_mode):
         if not module.check_mode:
             transactions.Transaction.recover(kubelet_files.JOB, state_dir)
-        layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+        layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
         installation, user = _prepared(layout, options)
         before = kubelet_credential.certificate_in_use(layout)
         after = installation.certificate or before

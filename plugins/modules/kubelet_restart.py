@@ -79,7 +79,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     files,
     kubelet_files,
     kubelet_service,
-    pki_tree,
+    layouts,
     transactions,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
@@ -91,7 +91,7 @@ def restart(module):
     with files.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
             transactions.Transaction.recover(kubelet_files.JOB, options["state_dir"])
-        layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+        layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
         due = not options["due_only"] or files.Journal(files.KUBELET_RESTART, options["state_dir"]).load() is not None
         result = {"changed": due, "node": layout.node_name}
         if due and not module.check_mode:

@@ -162,7 +162,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_files,
     kubelet_service,
     kubelet_serving,
-    pki_tree,
+    layouts,
     transactions,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
@@ -170,7 +170,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 
 
 def _layout(options):
-    return pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    return layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
 
 
 def _node(module, layout):

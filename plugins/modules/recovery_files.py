@@ -101,7 +101,7 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, pki_tree, recovery_files, recovery_journal
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, layouts, recovery_files, recovery_journal
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
 
@@ -113,7 +113,7 @@ def prepared(module):
     with files.lock(options["state_dir"], check=check):
         if options["note"] and not check:
             recovery_journal.begin(options["restart"], bool(wanted), options["state_dir"])
-        layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+        layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
         result = recovery_files.extend(layout, wanted, options["ca_days"], check, **places)
         dropped = recovery_files.drop_serving(layout, check, **places)
     return dict(result, changed=result["changed"] or dropped)

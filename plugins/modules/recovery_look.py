@@ -66,14 +66,14 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, recovery_look
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, recovery_look
 
 
 def look(module):
     """Look at the node."""
     options = module.params
-    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     found = recovery_look.look(layout, options["renew_below_days"], options["state_dir"])
     return {"changed": False, "look": found, "rehearse": recovery_look.can_rehearse(layout, found)}
 

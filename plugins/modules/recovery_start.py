@@ -101,12 +101,12 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, pki_tree, recovery_start
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, layouts, recovery_start
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
 
 def _layout(options):
-    return pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    return layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
 
 
 def started(module):

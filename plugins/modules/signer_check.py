@@ -95,14 +95,14 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, signers, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, signers, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import path_options, run
 
 
 def check(module):
     """Give the module's result."""
-    layout = pki_tree.find_layout(module.params["kubernetes_dir"], module.params["kubelet_dir"])
+    layout = layouts.find_layout(module.params["kubernetes_dir"], module.params["kubelet_dir"])
     found, common = signers.inspect(layout, x509.now())
     edits, trouble = {}, None
     try:

@@ -198,8 +198,8 @@ seconds:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, parked, runtime, static_pods
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import parked, pki_tree, runtime, static_pods
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
 
@@ -208,7 +208,7 @@ def restart(module):
     options = module.params
     if options["state"] == "restored":
         return _restore(module, options)
-    layout = pki_tree.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
+    layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     options["manifest_dir"] = options["manifest_dir"] or layout.manifest_dir
     names = options["names"] + [name for name in options["unless_reloaded"] if name not in options["names"]]
     if not names:

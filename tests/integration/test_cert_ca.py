@@ -17,6 +17,7 @@ import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     authorities,
     declaration,
+    layouts,
     pki_tree,
     restarts,
     rotation,
@@ -200,7 +201,7 @@ class Tree:
         self.root, self.state, self.backups = root, str(root / "state"), str(root / "backups")
 
     def read(self):
-        return pki_tree.read_tree(pki_tree.find_layout(root=str(self.root)))
+        return pki_tree.read_tree(layouts.find_layout(root=str(self.root)))
 
     def stage(self):
         declaration.recover(self.read().layout, self.state)

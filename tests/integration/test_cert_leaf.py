@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files, layouts, pki_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = throwaway.Cluster(leaf_days=365.5)
@@ -71,7 +71,7 @@ def contents(root: Path):
 
 
 def serials(root: Path):
-    read = pki_tree.read_tree(pki_tree.find_layout(str(root / "etc/kubernetes"), str(root / "var/lib/kubelet")))
+    read = pki_tree.read_tree(layouts.find_layout(str(root / "etc/kubernetes"), str(root / "var/lib/kubelet")))
     for item in read.items.values():
         assert item.problem is None and item.key_problem is None, item.name
         assert item.kind == "ca" or item.key_sha256 == item.certificate.key_sha256, item.name

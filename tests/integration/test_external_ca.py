@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, profiles, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, pki_tree, profiles, x509
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = throwaway.Cluster(leaf_days=365.5, label="external")
@@ -45,7 +45,7 @@ class Site:
 
     def tree(self, name: str):
         root = self.roots[name]
-        return pki_tree.read_tree(pki_tree.find_layout(str(root / "etc/kubernetes"), str(root / "var/lib/kubelet")))
+        return pki_tree.read_tree(layouts.find_layout(str(root / "etc/kubernetes"), str(root / "var/lib/kubelet")))
 
     def contents(self):
         """What is in use on the nodes."""

@@ -8,7 +8,7 @@ import datetime
 from pathlib import Path
 
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, recovery_files, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, recovery_files, x509
 
 PAST = x509.now() - datetime.timedelta(days=400)
 
@@ -28,7 +28,7 @@ class Plane:
 
     @property
     def layout(self):
-        return pki_tree.find_layout(root=self.root)
+        return layouts.find_layout(root=self.root)
 
     def extend(self, wanted, **options):
         return recovery_files.extend(self.layout, wanted, 3650, state_dir=self.state, backup_dir=self.backups, **options)

@@ -14,6 +14,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     authorities,
     declaration,
     kubeconfig,
+    layouts,
     manifest_edits,
     pki_tree,
     rotation,
@@ -53,7 +54,7 @@ class Host:
         return self.node.kubernetes(relative)
 
     def tree(self):
-        return pki_tree.read_tree(pki_tree.find_layout(root=str(self.root)))
+        return pki_tree.read_tree(layouts.find_layout(root=str(self.root)))
 
     def facts(self) -> dict:
         return dict(authorities.facts(self.tree(), self.state), node=self.name)

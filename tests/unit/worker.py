@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubelet_credential, pki_tree, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubelet_credential, layouts, x509
 
 
 class Worker:
@@ -25,7 +25,7 @@ class Worker:
 
     @property
     def layout(self):
-        return pki_tree.find_layout(str(self.node.kubernetes("")).rstrip("/"), str(self.node.path("/var/lib/kubelet")))
+        return layouts.find_layout(str(self.node.kubernetes("")).rstrip("/"), str(self.node.path("/var/lib/kubelet")))
 
     @property
     def current(self):

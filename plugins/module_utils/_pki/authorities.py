@@ -13,7 +13,7 @@ import contextlib
 import os
 import re
 
-from . import files, kubeconfig, pki_tree, profiles, restarts, x509
+from . import files, kubeconfig, layouts, profiles, restarts, x509
 from .errors import PkiError
 
 JOB = "rotation"  # the name of its transaction
@@ -121,7 +121,7 @@ def held_here(layout, names=profiles.AUTHORITIES, with_keys=True):
     """Give {name: Held} of the authorities that this node has a file of."""
     found = {}
     for name in names:
-        if name == "sa" and layout.role != pki_tree.CONTROL_PLANE:
+        if name == "sa" and layout.role != layouts.CONTROL_PLANE:
             continue
         if name != "sa" and name not in layout.paths:
             continue
@@ -162,7 +162,7 @@ def _described(item):
 
 
 def _view(tree, held, certificates):
-    layout, keeper = tree.layout, tree.layout.role != pki_tree.WORKER
+    layout, keeper = tree.layout, tree.layout.role != layouts.WORKER
 
     def digest(signer):
         return signer.id if signer else None
@@ -180,7 +180,7 @@ def _view(tree, held, certificates):
         for path, trusted in _kubeconfig_trust(layout).items():
             view["trust"][os.path.basename(path)] = [item.key_sha256 for item in trusted]
             certificates.update((item.key_sha256, _described(item)) for item in trusted)
-        if layout.role == pki_tree.CONTROL_PLANE:
+        if layout.role == layouts.CONTROL_PLANE:
             view["split"], view["signing"] = _split(layout, held)
             view["problems"] += [str(problem) for problem in _out_of_reach(tree, held)]
     return view

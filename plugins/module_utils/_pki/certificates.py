@@ -14,6 +14,7 @@ __metaclass__ = type
 import base64
 import binascii
 import datetime
+import functools
 import hashlib
 import re
 import socket
@@ -311,15 +312,6 @@ def rsa_consistent(numbers):
             and dp == d % (p - 1) and dq == d % (q - 1) and qinv < p and qinv * q % p == 1)
 
 
-def from_base64(text, what, path):
-    """Decode the base64 of a kubeconfig. Raises PkiError that names the field and not its content."""
-    try:
-        # Go's decoder passes over line breaks (encoding/base64).
-        return base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
-    except (AttributeError, ValueError, TypeError):
-        raise PkiError("%s is not base64" % what, path=path, fix="Restore the file from a backup, or issue it again.") from None
-
-
 def why_no_pem(data, what):
     """Say why a file's bytes hold no PEM block of `what`."""
     if not data.strip():
@@ -380,6 +372,7 @@ def integer(part):
     return int.from_bytes(value, "big", signed=True)
 
 
+@functools.lru_cache(maxsize=256)  # a few, and each in every certificate
 def oid(part):
     """Give an OBJECT IDENTIFIER as dotted text."""
     tag, value = part[:2]

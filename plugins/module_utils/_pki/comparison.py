@@ -6,7 +6,7 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-from . import pki_tree, profiles
+from . import layouts, profiles
 from .findings import CLOCK_ERROR_SECONDS, CLOCK_WARNING_SECONDS, ERROR, WARNING, finding, ordered, span
 
 
@@ -16,7 +16,7 @@ def check_nodes(facts):
     facts: {node: the mapping of rows.facts}. The node that most others contradict carries the finding; of two, both do.
     """
     found = {node: [] for node in facts}
-    control_planes = sorted(node for node, fact in facts.items() if fact.get("role") == pki_tree.CONTROL_PLANE)
+    control_planes = sorted(node for node, fact in facts.items() if fact.get("role") == layouts.CONTROL_PLANE)
     for name in profiles.CA_NAMES:
         _compare(found, facts, [node for node in control_planes if name in facts[node].get("cas", {})], "ca-differs",
                  lambda fact, name=name: fact["cas"][name]["signer_key"], lambda fact, name=name: fact["cas"][name]["path"],

@@ -13,7 +13,7 @@ import json
 import os
 import re
 
-from . import authorities, files, kubeconfig, manifest_edits, pki_tree, profiles, restarts, transactions, x509
+from . import authorities, files, kubeconfig, layouts, manifest_edits, profiles, restarts, transactions, x509
 from .authorities import (
     LOOKUP,
     LOOKUP_OFF,
@@ -225,7 +225,7 @@ class Declarer:
                 self.result.restarts.add(_APISERVER)
 
     def _signing(self, held, signer, two):
-        if self.layout.role != pki_tree.CONTROL_PLANE:
+        if self.layout.role != layouts.CONTROL_PLANE:
             return
         path, flags = signing_path(self.layout), signing_flags(self.layout, held)
         split = two and self.level in (1, 2)
@@ -291,7 +291,7 @@ class Declarer:
         no such secrets but those that somebody made; and whoever has set the flag shall find it as it was.
         """
         flags = self.layout.flags.get(_APISERVER)
-        if flags is None or self.layout.role != pki_tree.CONTROL_PLANE:
+        if flags is None or self.layout.role != layouts.CONTROL_PLANE:
             return
         wanted = two and self.level in (1, 2) and (self.layout.image_minor or 99) < _NO_TOKEN_SECRETS
         if wanted and LOOKUP not in flags:

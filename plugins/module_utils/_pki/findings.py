@@ -15,7 +15,7 @@ import os
 import re
 import socket
 
-from . import certificates, pki_tree, profiles
+from . import certificates, layouts, pki_tree, profiles
 from .errors import PkiError
 
 ERROR, WARNING, INFO = "error", "warning", "info"
@@ -378,7 +378,7 @@ def _names(tree):
     if layout.advertise_address:
         wanted += [(name, layout.advertise_address, "the address this node advertises")
                    for name in ("apiserver", "etcd-server", "etcd-peer")]
-    host = pki_tree.split_host_port(layout.control_plane_endpoint or "")[0]
+    host = layouts.split_host_port(layout.control_plane_endpoint or "")[0]
     if host:
         wanted.append(("apiserver", host, "the control-plane endpoint"))
     found = []

@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 
-from . import etcd, files, kubeconfig, pki_tree, probe
+from . import etcd, files, kubeconfig, layouts, probe
 from .errors import PkiError
 
 _ENDPOINTS = "/api/v1/namespaces/default/endpoints/kubernetes"
@@ -21,7 +21,7 @@ _FIX_EXPIRED = "Something has expired. The playbook recover renews it, and does 
 def look(layout, addresses=(), skip=(), timeout=3.0):
     """Look once at the control plane from one of its nodes (or from a node of an external etcd).
 
-    layout: pki_tree.Layout. addresses: of the apiservers; none means the hosts of etcd's members, or where etcd is external those
+    layout: layouts.Layout. addresses: of the apiservers; none means the hosts of etcd's members, or where etcd is external those
     that the apiservers themselves have put into the endpoints of the service `kubernetes`. skip: addresses that are not asked.
 
     Gives {"healthy": bool, "problems": [str],
@@ -35,10 +35,10 @@ def _look(layout, addresses, skip, timeout):
     """(what look() gives, why only this node's own apiserver was asked, or None)."""
     result = {"apiservers": [], "etcd": None, "problems": []}
     members, trouble = _members(layout, result["problems"], timeout), None
-    if layout.role == pki_tree.CONTROL_PLANE:
+    if layout.role == layouts.CONTROL_PLANE:
         hosts, own = list(addresses), layout.advertise_address or "127.0.0.1"
         if not hosts and "etcd" in layout.parsed:
-            hosts = sorted({pki_tree.split_host_port(url)[0] for item in members for url in item["client_urls"][:1]})
+            hosts = sorted({layouts.split_host_port(url)[0] for item in members for url in item["client_urls"][:1]})
         elif not hosts:
             hosts, trouble = _advertised(layout, own, timeout)
         _apiservers(layout, [host for host in hosts or [own] if host not in skip], result, timeout)
@@ -78,15 +78,15 @@ def _count(layout, result, expect, trouble, whole):
     if expect <= 0:
         return
     known = [item["address"] for item in result["apiservers"]]
-    if layout.role == pki_tree.CONTROL_PLANE and len(known) < expect:
+    if layout.role == layouts.CONTROL_PLANE and len(known) < expect:
         result["problems"].append("%d apiservers are known, where %d control-plane nodes are expected%s" % (
             len(known), expect, "" if trouble is None else " (this one does not name the others: %s)" % trouble))
-    elif whole and layout.role == pki_tree.CONTROL_PLANE and "etcd" not in layout.parsed and len(known) > expect:
+    elif whole and layout.role == layouts.CONTROL_PLANE and "etcd" not in layout.parsed and len(known) > expect:
         # No reason to end at once: an apiserver that was taken away is named for some seconds more.
         result["problems"].append(
             "there are %d apiservers (%s), and the inventory of this run names only %d control-plane nodes; run it with the "
             "whole inventory, and in AWX without job slices" % (len(known), ", ".join(known), expect))
-    if result["etcd"] and "etcd" in layout.parsed and layout.role == pki_tree.CONTROL_PLANE \
+    if result["etcd"] and "etcd" in layout.parsed and layout.role == layouts.CONTROL_PLANE \
             and len(result["etcd"]["members"]) < expect:
         result["problems"].append("etcd has %d members, where %d control-plane nodes are expected" % (
             len(result["etcd"]["members"]), expect))
@@ -106,7 +106,7 @@ def _strangers(result, known):
 
 
 def _skipped(member, skip):
-    return any(pki_tree.split_host_port(url)[0] in skip for url in member["client_urls"])
+    return any(layouts.split_host_port(url)[0] in skip for url in member["client_urls"])
 
 
 def _clients(layout, *names):

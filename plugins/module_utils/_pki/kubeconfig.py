@@ -9,7 +9,6 @@ __metaclass__ = type
 import base64
 import os
 
-from . import certificates
 from .errors import PkiError
 from .reading import load_mapping
 
@@ -75,7 +74,7 @@ class Kubeconfig:
             return None
         if not isinstance(value, str):
             raise PkiError("%s is not a string" % key, path=self.path, fix=_FIX)
-        return certificates.from_base64(value, key, self.path)
+        return _from_base64(value, key, self.path)
 
     def _file(self, mapping, key):
         value = mapping.get(key)
@@ -154,3 +153,11 @@ users:
 
 def _text(value):
     return value if isinstance(value, str) else None
+
+
+def _from_base64(text, what, path):
+    try:
+        # Go's decoder passes over line breaks (encoding/base64).
+        return base64.b64decode(text.replace("\r", "").replace("\n", ""), validate=True)
+    except (AttributeError, ValueError, TypeError):
+        raise PkiError("%s is not base64" % what, path=path, fix="Restore the file from a backup, or issue it again.") from None

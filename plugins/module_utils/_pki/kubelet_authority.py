@@ -26,7 +26,7 @@ class Authority:
     """
 
     def __init__(self, layout):
-        """layout: pki_tree.Layout. Raises PkiError when no API server of kubeadm's kind is on this node."""
+        """layout: layouts.Layout. Raises PkiError when no API server of kubeadm's kind is on this node."""
         flags = layout.flags.get(_APISERVER)
         if flags is None or not layout.advertise_address:
             raise PkiError("there is no manifest of %s on this node" % _APISERVER, path=layout.manifest_dir,

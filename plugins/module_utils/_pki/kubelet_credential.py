@@ -43,7 +43,7 @@ def certificate_in_use(layout):
 def examine(layout, below_days=90.0, force=False, state_dir=files.STATE_DIR, ask=None):
     """Judge this node's credential. Gives {"node", "action", "reasons", "before"}.
 
-    layout: a pki_tree.Layout. below_days: as in kubelet_files.wrong_dates(). force: reissue in any case. ask: function that
+    layout: a layouts.Layout. below_days: as in kubelet_files.wrong_dates(). force: reissue in any case. ask: function that
     takes (Kubeconfig, pem pair) and gives None, or why the API server does not take the pair; None asks nobody. action: "keep";
     "reissue"; or "restart", when a killed run has installed a credential that no restart of the kubelet has followed. reasons:
     [str]. before: what a diff shows of the certificate, or None. Raises PkiError when the node has no kubelet of kubeadm's kind.

@@ -19,7 +19,7 @@ import threading
 
 from . import external, files, kubeconfig, processes, profiles, transactions, x509
 from .errors import PkiError
-from .pki_tree import split_host_port
+from .layouts import split_host_port
 
 KEEP, RENEW, CREATE, REFUSE = "keep", "renew", "create", "refuse"
 # REQUEST: an authority elsewhere has to sign it. HOLD: it could be signed here, and waits for those that cannot.

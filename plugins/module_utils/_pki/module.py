@@ -6,15 +6,12 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-import glob
 import importlib
 import math
 import os
 import sys
 import time
 import traceback
-
-from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
 from . import reading
 from .errors import PkiError
@@ -144,6 +141,9 @@ def _require(module, needs):
     lacking = _lacking(needs)
     if not lacking:
         return
+    import glob  # not at the top: nearly every node has what is needed
+
+    from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
     if not has_respawned():
         candidates = ["/usr/bin/python3", "/usr/libexec/platform-python"]
         candidates += sorted(path for path in glob.glob("/usr/bin/python3.*") if path.rsplit(".", 1)[-1].isdigit())

@@ -7,10 +7,9 @@ from __future__ import annotations
 __metaclass__ = type
 
 import os
-import threading
 import time
 
-from . import findings, pki_tree, rows, serving
+from . import layouts, serving
 from .errors import PkiError
 
 TEXTFILE = "kubepki.prom"
@@ -21,26 +20,23 @@ def read(kubernetes_dir, kubelet_dir, live=True, timeout=3.0, warn_days=30, crit
          owner=0):
     """Give {"certificates", "endpoints", "findings", "facts"} of this node; paths and days as in the module cert_expiry.
 
-    controller_clock: seconds since 1970, or None. root, owner: as pki_tree.find_layout and findings.check take them.
+    controller_clock: seconds since 1970, or None. root, owner: as layouts.find_layout and findings.check take them.
     Never raises for anything that is wrong with a file or an endpoint: that becomes a row and a finding.
     """
     clock = time.time()
-    layout = pki_tree.find_layout(kubernetes_dir, kubelet_dir, root)
-    endpoints, served, problems = [], {}, []
-    asking = None
-    if live:
-        try:
-            endpoints = serving.endpoints(layout)
-        except PkiError as error:
-            problems.append(findings.finding(findings.ERROR, "unreadable", layout.manifest_dir, error.message, error.fix))
-        # The endpoints answer while the files are read.
-        asking = threading.Thread(target=lambda: served.update(serving.served(layout, timeout=timeout) if endpoints else {}),
-                                  daemon=True)
-        asking.start()
+    layout = layouts.find_layout(kubernetes_dir, kubelet_dir, root)
+    endpoints, problems = [], []
+    try:
+        endpoints = serving.endpoints(layout) if live else []
+    except PkiError as error:
+        problems.append(error)
+    asked = serving.ask(endpoints, timeout)
+    # They make their answers while the rest is compiled, and while it reads the files.
+    from . import findings, pki_tree, rows
     tree = pki_tree.read_tree(layout)
-    found = problems + findings.check(tree, None, warn_days, critical_days, owner)
-    if asking is not None:
-        asking.join()
+    found = [findings.finding(findings.ERROR, "unreadable", layout.manifest_dir, error.message, error.fix) for error in problems]
+    found += findings.check(tree, None, warn_days, critical_days, owner)
+    served = serving.hear(asked)
     found += findings.check_served(tree, endpoints, served, None, critical_days)
     facts = rows.facts(tree, clock, controller_clock)
     found += findings.check_clock(facts["clock_offset"])
@@ -50,13 +46,15 @@ def read(kubernetes_dir, kubelet_dir, live=True, timeout=3.0, warn_days=30, crit
 
 def status(certificates):
     """Give the worst status of rows: "expired", "critical", "warning" or "ok"; what is missing is the findings' business."""
-    seen = {row["status"] for row in certificates if not findings.own_serving(row["name"], row["issuer"])}
+    from .findings import own_serving
+    seen = {row["status"] for row in certificates if not own_serving(row["name"], row["issuer"])}
     return next((word for word in _WORST if word in seen), "ok")
 
 
 def below(node, days):
     """Give the PkiError that says which certificates have fewer than `days` left or cannot be read; None when none, or days is 0.
     """
+    from . import findings
     short = [row for _left, row, _word in findings.due(node["certificates"], days)]
     if not short:
         return None

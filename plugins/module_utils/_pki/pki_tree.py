@@ -1,9 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One node's certificates as data: where the cluster's own configuration says they are, what is on disk, in which state.
+"""One node's certificates as data: what is on disk where the layout says, and in which state.
 
-Paths come from the flags in the static pods' manifests, from the kubelet's command line (its process, else its systemd
-unit) and its configuration file; the catalogue's defaults fill what these leave out (as the components' own defaults do).
 Nothing here raises for a damaged file: what is wrong is part of the data.
 """
 
@@ -13,77 +11,14 @@ __metaclass__ = type
 
 import contextlib
 import os
-import re
-import shlex
-import socket
 import stat
-import subprocess
 
-from . import certificates, manifests, profiles, reading
+from . import certificates, profiles, reading
 from .errors import PkiError
-from .kubeconfig import Kubeconfig
+from .layouts import CONTROL_PLANE, ETCD
 
-CONTROL_PLANE, WORKER, ETCD, NONE = "control-plane", "worker", "etcd", "none"
-
-_UNIT_DIRECTORIES = ("/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/system", "/etc/systemd/system")
-_VARIABLE = re.compile(r"\$\{?(\w+)\}?")
-_ADVERTISED = "kubeadm.kubernetes.io/kube-apiserver.advertise-address.endpoint"
 _CERTIFICATE_ENDINGS = (".crt", ".pem", ".cer", ".cert")
 _LARGEST, _MOST_OTHERS = 1024 * 1024, 200
-_ETCD_NAMES = ("etcd-ca", "etcd-server", "etcd-peer", "etcd-healthcheck-client", "apiserver-etcd-client")
-
-
-class Layout:
-    """Where this node keeps what, as its own configuration says.
-
-    node_name: str. role: "control-plane", "worker", "etcd" (an external etcd node) or "none". kubernetes_dir, pki_dir,
-    manifest_dir, kubelet_dir: str. advertise_address: str or None. control_plane_endpoint: "host:port" or None.
-    paths: {catalogue name: (path of certificate or kubeconfig, path of key or None)}. flags: {component: {"--flag": str}}.
-    manifests: {component: path}; parsed: {component: manifests.Manifest}. foreign: [path] in the manifest directory.
-    all_manifests: [manifests.Manifest] of
-    every pod. problems: [PkiError] of what could not be read. sa_key: path or None; sa_pub: [paths].
-    kubelet: {"running", "flags", "config_path", "config", "kubeconfig_path", "bootstrap_kubeconfig_path", "cert_dir",
-    "ca_file", "serving_cert", "serving_key", "rotate", "server_bootstrap", "address", "port"}.
-    """
-
-    def __init__(self, kubernetes_dir, kubelet_dir, root):
-        self.root = root
-        self.kubernetes_dir = self.at(kubernetes_dir)
-        self.kubelet_dir = self.at(kubelet_dir)
-        self.pki_dir = os.path.join(self.kubernetes_dir, "pki")
-        self.manifest_dir = os.path.join(self.kubernetes_dir, "manifests")
-        self.node_name = None
-        self.role = NONE
-        self.advertise_address = None
-        self.control_plane_endpoint = None
-        self.paths, self.flags, self.manifests, self.parsed = {}, {}, {}, {}
-        self.foreign, self.problems = [], []
-        self.sa_key, self.sa_pub = None, []
-        self.kubelet = {}
-        self.all_manifests = []
-        self.image_minor = None
-        self.reader = Reader(root)
-
-    def at(self, path):
-        """Give a path of the node as a path of this process: the same, unless the node's root lies elsewhere."""
-        return os.path.join(self.root, path.lstrip("/")) if self.root and not path.startswith(self.root) else path
-
-    def place(self, path):
-        """Give where a file of the catalogue (profiles.Entry.path, .key) lies: below pki_dir what begins with pki/."""
-        return os.path.join(self.kubernetes_dir, path) if path[:4] != "pki/" else os.path.join(self.pki_dir, path[4:])
-
-    @property
-    def external_etcd(self):
-        """Where this node's apiserver finds etcd (the value of --etcd-servers) when that is no static pod here, else None."""
-        servers = self.flags.get("kube-apiserver", {}).get("--etcd-servers")
-        return servers if servers and "etcd" not in self.parsed else None
-
-    @property
-    def minor(self):
-        """Kubernetes 1.<minor> as int: from the manifests' images, else asked of the kubelet (a process), else None."""
-        if self.image_minor is None:
-            self.image_minor = _kubelet_minor()
-        return self.image_minor
 
 
 class Item:
@@ -147,70 +82,6 @@ def state_of(certificate, now, warn_days=30, critical_days=7):
     return "expired" if days <= 0 else "critical" if days < critical_days else "warning" if days < warn_days else "ok"
 
 
-class Reader:
-    """Reads and parses each file once."""
-
-    def __init__(self, root=None):
-        self.root = root
-        self._seen = {}
-
-    def _once(self, kind, path, parse):
-        key = (kind, path)
-        if key not in self._seen:
-            try:
-                self._seen[key] = (parse(reading.read(path), path), None)
-            except PkiError as error:
-                self._seen[key] = (None, error)
-        value, problem = self._seen[key]
-        if problem is not None:
-            raise problem
-        return value
-
-    def kubeconfig(self, path):
-        """Give a Kubeconfig. Raises PkiError."""
-        return self._once("kubeconfig", path, Kubeconfig)
-
-    def certificates(self, path):
-        """Give [Certificate]. Raises PkiError."""
-        return self._once("certificates", path, certificates.parse_certificates)
-
-    def private_key(self, path):
-        """Give a private key's key_sha256. Raises PkiError."""
-        return self._once("key", path, certificates.private_key_digest)
-
-    def public_keys(self, path):
-        """Give [key_sha256]. Raises PkiError."""
-        return self._once("public", path, certificates.public_key_digests)
-
-    def mapping(self, path):
-        """Give a YAML mapping. Raises PkiError."""
-        return self._once("yaml", path, reading.load_mapping)
-
-
-def find_layout(kubernetes_dir=profiles.KUBERNETES_DIR, kubelet_dir=profiles.KUBELET_DIR, root=None):
-    """Find where this node keeps its certificates. Gives a Layout; what cannot be read is in its problems.
-
-    root: a directory that holds the node's file system, when it is not this process's own (then no process is looked at).
-    """
-    layout = Layout(kubernetes_dir, kubelet_dir, root)
-    _find_kubelet(layout)
-    found, layout.foreign, problems = manifests.read_manifest_dir(layout.manifest_dir)
-    layout.problems.extend(problems)
-    layout.parsed = {name: manifest for name, manifest in manifests.effective(found).items() if name in profiles.STATIC_PODS}
-    layout.all_manifests = found
-    layout.manifests = {name: manifest.path for name, manifest in layout.parsed.items()}
-    layout.flags = {name: manifest.flags for name, manifest in layout.parsed.items()}
-    minors = [manifest.minor for manifest in layout.parsed.values() if manifest.minor is not None]
-    layout.image_minor = max(minors) if minors else None
-    _find_pki(layout)
-    layout.role = _role(layout)
-    layout.paths = _paths(layout)
-    _service_account(layout)
-    _addresses(layout)
-    layout.node_name = _node_name(layout)
-    return layout
-
-
 def read_tree(layout):
     """Read everything the layout names. Gives a Tree; never raises for a damaged file: the Item carries the problem."""
     tree = Tree(layout)
@@ -228,303 +99,6 @@ def read_tree(layout):
         with contextlib.suppress(PkiError):  # its Item or findings.kubelet_client says what is wrong with it
             tree.kubeconfigs[path] = layout.reader.kubeconfig(path)
     return tree
-
-
-def _find_pki(layout):
-    # kubeadm's certificatesDir is on a node in these flags only, and in all of them.
-    flags, known = layout.flags.get("kube-apiserver", {}), profiles.CERTIFICATE_FLAGS["kube-apiserver"]
-    directory = os.path.dirname(flags.get("--client-ca-file", ""))
-    if directory and "--tls-cert-file" in flags and all(
-            flags[flag] == directory + profiles.BY_NAME[name].path[3:]
-            for flag, name in known.items() if flag in flags and name not in _ETCD_NAMES):
-        directory = layout.at(directory)
-        if os.path.realpath(directory) != os.path.realpath(layout.pki_dir):
-            layout.pki_dir = directory
-
-
-def _role(layout):
-    exists = os.path.lexists
-    if "kube-apiserver" in layout.parsed or exists(os.path.join(layout.pki_dir, "apiserver.crt")) \
-            or exists(os.path.join(layout.kubernetes_dir, "controller-manager.conf")):
-        return CONTROL_PLANE
-    if "etcd" in layout.parsed:
-        return ETCD
-    # Certificates of an etcd beside a kubelet that is a node's own do not make that node less of a worker.
-    if exists(os.path.join(layout.pki_dir, "etcd", "server.crt")) and not exists(layout.kubelet["kubeconfig_path"]):
-        return ETCD
-    if exists(layout.kubelet["kubeconfig_path"]) or exists(layout.kubelet["config_path"]) \
-            or exists(layout.kubelet["bootstrap_kubeconfig_path"]):
-        return WORKER
-    return NONE
-
-
-def _paths(layout):
-    named = {}
-    for flags_by_component, index in ((profiles.CERTIFICATE_FLAGS, 0), (profiles.KUBECONFIG_FLAGS, 0), (profiles.KEY_FLAGS, 1)):
-        for component, flags in flags_by_component.items():
-            for flag, name in flags.items():
-                value = layout.flags.get(component, {}).get(flag)
-                if value:
-                    # The first to name a file wins: kube-apiserver's view of etcd's CA over etcd's own.
-                    named.setdefault(name, {}).setdefault(index, layout.at(value))
-    paths = {}
-    for entry in profiles.CATALOGUE:
-        if not _belongs(layout, entry, named):
-            continue
-        if entry.kind == profiles.KUBELET:
-            paths[entry.name] = _kubelet_path(layout, entry)
-            continue
-        path = named.get(entry.name, {}).get(0) or layout.place(entry.path)
-        if layout.role == WORKER:
-            path = layout.kubelet["ca_file"] or path
-        key = named.get(entry.name, {}).get(1) or (layout.place(entry.key) if entry.key else None)
-        paths[entry.name] = (path, key)
-    return {name: pair for name, pair in paths.items() if pair}
-
-
-def _belongs(layout, entry, named):
-    """Tell whether a node of this role has this certificate (kubeadm certs check-expiration lists the same)."""
-    if entry.kind == profiles.KUBELET:
-        return layout.role != NONE and os.path.lexists(layout.kubelet["kubeconfig_path"])
-    if layout.role == CONTROL_PLANE:
-        if entry.name == "super-admin.conf":
-            return (layout.image_minor or 0) >= 29 or os.path.lexists(layout.place(entry.path))
-        if entry.name not in _ETCD_NAMES or "etcd" in layout.parsed:
-            return True
-        # With an external etcd kubeadm keeps no etcd certificates but those the apiserver connects with.
-        local = os.path.lexists(layout.place("pki/etcd/server.crt"))
-        return local or entry.name in named
-    if layout.role == ETCD:
-        return entry.name in _ETCD_NAMES and (entry.name != "apiserver-etcd-client"
-                                              or os.path.lexists(layout.place(entry.path)))
-    return layout.role == WORKER and entry.name == "ca"
-
-
-def _kubelet_path(layout, entry):
-    if entry.name == "kubelet-serving":
-        return (layout.kubelet["serving_cert"], layout.kubelet["serving_key"]) if layout.kubelet["serving_cert"] else None
-    try:
-        config = layout.reader.kubeconfig(layout.kubelet["kubeconfig_path"])
-    except PkiError:
-        return (os.path.join(layout.kubelet["cert_dir"], "kubelet-client-current.pem"), None)
-    if config.certificate_file:
-        path = layout.at(config.certificate_file)
-        key = layout.at(config.key_file) if config.key_file else None
-        return (path, key if key != path else None)
-    if config.certificate_data:
-        return (layout.kubelet["kubeconfig_path"], None)
-    return (os.path.join(layout.kubelet["cert_dir"], "kubelet-client-current.pem"), None)
-
-
-def _service_account(layout):
-    if layout.role != CONTROL_PLANE:
-        return
-    apiserver = layout.parsed.get("kube-apiserver")
-    signing = layout.flags.get("kube-apiserver", {}).get("--service-account-signing-key-file") \
-        or layout.flags.get("kube-controller-manager", {}).get("--service-account-private-key-file")
-    layout.sa_key = layout.at(signing) if signing else os.path.join(layout.pki_dir, "sa.key")
-    named = apiserver.flag_values.get("--service-account-key-file", []) if apiserver else []
-    layout.sa_pub = [layout.at(path) for path in named] or [os.path.join(layout.pki_dir, "sa.pub")]
-
-
-def _addresses(layout):
-    apiserver = layout.flags.get("kube-apiserver", {})
-    etcd = layout.flags.get("etcd", {})
-    address = apiserver.get("--advertise-address")
-    if not address and "kube-apiserver" in layout.parsed:
-        endpoint = layout.parsed["kube-apiserver"].annotations.get(_ADVERTISED)
-        address = split_host_port(endpoint)[0] if endpoint else None
-    if not address and etcd.get("--initial-advertise-peer-urls"):
-        address = split_host_port(etcd["--initial-advertise-peer-urls"].split(",")[0])[0]
-    if not address:
-        address = (layout.kubelet["flags"].get("--node-ip") or "").split(",")[0]
-    layout.advertise_address = address or None
-    for path in (os.path.join(layout.kubernetes_dir, "admin.conf"), layout.kubelet["kubeconfig_path"]):
-        try:
-            server = layout.reader.kubeconfig(path).server
-        except PkiError:
-            continue
-        host, port = split_host_port(server or "")
-        if host:
-            layout.control_plane_endpoint = "%s:%s" % ("[%s]" % host if ":" in host else host, port or 443)
-            break
-
-
-def split_host_port(text):
-    """Give (host or None, port as int or None) of "https://host:port/path", "host:port", "[::1]:port" or "host"."""
-    rest = text.split("://", 1)[-1].split("/", 1)[0]
-    match = re.match(r"^\[([^\]]+)\](?::(\d+))?$", rest) or re.match(r"^([^:]+)(?::(\d+))?$", rest)
-    if not match:
-        return (rest or None), None
-    return match.group(1), int(match.group(2)) if match.group(2) else None
-
-
-def _node_name(layout):
-    name = layout.kubelet["flags"].get("--hostname-override")
-    if name:
-        return name.strip().lower()
-    path = (layout.paths.get("kubelet-client") or (None, None))[0]
-    try:
-        config = layout.reader.kubeconfig(layout.kubelet["kubeconfig_path"])
-        if config.user and config.user.startswith("system:node:"):
-            return config.user[len("system:node:"):]
-        if config.certificate_file:
-            common_name = layout.reader.certificates(path)[0].common_name or ""
-            if common_name.startswith("system:node:"):
-                return common_name[len("system:node:"):]
-    except PkiError:
-        pass  # a finding of its own; the host's name is what the kubelet would take
-    return socket.gethostname().strip().lower()
-
-
-def _find_kubelet(layout):
-    command = _running_kubelet(layout)
-    flags = {flag: values[-1] for flag, values in manifests.parse_flags(command or _unit_command(layout)).items()}
-    config_path = layout.at(flags["--config"]) if flags.get("--config") else os.path.join(layout.kubelet_dir, "config.yaml")
-    config = {}
-    try:
-        config = layout.reader.mapping(config_path)
-    except PkiError as error:
-        if os.path.lexists(config_path):
-            layout.problems.append(error)
-    directory = layout.at(flags["--root-dir"]) if flags.get("--root-dir") else layout.kubelet_dir
-    cert_dir = layout.at(flags["--cert-dir"]) if flags.get("--cert-dir") else os.path.join(directory, "pki")
-    manifest_dir = flags.get("--pod-manifest-path") or config.get("staticPodPath")
-    if isinstance(manifest_dir, str) and manifest_dir:
-        layout.manifest_dir = layout.at(manifest_dir.rstrip("/"))
-    x509_config = _sub(_sub(config, "authentication"), "x509")
-    serving, key = _serving_pair(layout, flags, config, cert_dir)
-
-    def path(flag, default):
-        return layout.at(flags[flag]) if flags.get(flag) else os.path.join(layout.kubernetes_dir, default)
-
-    ca_file = flags.get("--client-ca-file") or x509_config.get("clientCAFile")
-    layout.kubelet = {
-        "running": bool(command), "flags": flags, "config_path": config_path, "config": config,
-        "kubeconfig_path": path("--kubeconfig", "kubelet.conf"),
-        "bootstrap_kubeconfig_path": path("--bootstrap-kubeconfig", "bootstrap-kubelet.conf"),
-        "cert_dir": cert_dir, "ca_file": layout.at(ca_file) if isinstance(ca_file, str) and ca_file else None,
-        "serving_cert": serving, "serving_key": key,
-        "rotate": bool(config.get("rotateCertificates")) or flags.get("--rotate-certificates") == "true",
-        "server_bootstrap": _server_bootstrap(flags, config),
-        "address": flags.get("--address") or _string(config.get("address")) or "0.0.0.0",  # noqa: S104
-        "port": _integer(flags.get("--port") or config.get("port"), 10250)}
-
-
-def _string(value):
-    return value if isinstance(value, str) else None
-
-
-def _serving_pair(layout, flags, config, cert_dir):
-    certificate = flags.get("--tls-cert-file") or config.get("tlsCertFile")
-    key = flags.get("--tls-private-key-file") or config.get("tlsPrivateKeyFile")
-    if isinstance(certificate, str) and certificate:
-        return layout.at(certificate), layout.at(key) if isinstance(key, str) and key else None
-    current = os.path.join(cert_dir, "kubelet-server-current.pem")
-    if _server_bootstrap(flags, config):
-        return current, None
-    return os.path.join(cert_dir, "kubelet.crt"), os.path.join(cert_dir, "kubelet.key")
-
-
-def _server_bootstrap(flags, config):
-    return bool(config.get("serverTLSBootstrap")) or flags.get("--rotate-server-certificates") == "true"
-
-
-def _running_kubelet(layout):
-    """Give the command line of the kubelet that runs on this node, or None."""
-    if layout.root:
-        return None
-    own = _namespace("self")
-    for pid in os.listdir("/proc"):
-        if not pid.isdigit():
-            continue
-        try:
-            with open("/proc/%s/cmdline" % pid, "rb") as handle:
-                words = handle.read().split(b"\0")
-        except OSError:
-            continue
-        if os.path.basename(words[0]) == b"kubelet" and _namespace(pid) == own:
-            command = [word.decode("utf-8", "replace") for word in words if word]
-            if _is_of(layout, command):
-                return command
-    return None
-
-
-def _is_of(layout, command):
-    flags = manifests.parse_flags(command)
-    named = (flags.get("--kubeconfig", [""])[-1], flags.get("--config", [""])[-1])
-    return any(path.startswith((layout.kubernetes_dir + "/", layout.kubelet_dir + "/")) for path in named)
-
-
-def _namespace(pid):
-    # A node that runs in a container shows its kubelet in its host's /proc, too.
-    try:
-        return os.readlink("/proc/%s/ns/pid" % pid)
-    except OSError:
-        return None
-
-
-def _unit_command(layout):
-    """Give the command line that the kubelet's systemd unit would start (for a kubelet that does not run)."""
-    texts = []
-    for directory in _UNIT_DIRECTORIES:
-        texts.append(layout.at(directory + "/kubelet.service"))
-        drop_ins = layout.at(directory + "/kubelet.service.d")
-        try:
-            texts.extend(os.path.join(drop_ins, name) for name in sorted(os.listdir(drop_ins)) if name.endswith(".conf"))
-        except OSError:
-            continue
-    variables, command = {}, ""
-    for path in texts:
-        try:
-            lines = reading.read(path).decode("utf-8", "replace").replace("\\\n", " ").splitlines()
-        except PkiError:
-            continue
-        for line in lines:
-            key, _equals, value = line.strip().partition("=")
-            if key == "ExecStart":
-                command = value
-            elif key == "Environment":
-                variables.update(word.partition("=")[::2] for word in _words(value))
-            elif key == "EnvironmentFile":
-                variables.update(_environment_file(layout.at(value.lstrip("-"))))
-    command = _VARIABLE.sub(lambda match: variables.get(match.group(1), ""), command)
-    words = _words(command)
-    return words if words and _is_of_unit(layout, words) else []
-
-
-def _is_of_unit(layout, words):
-    return bool(layout.root) or _is_of(layout, words)
-
-
-def _environment_file(path):
-    try:
-        text = reading.read(path).decode("utf-8", "replace")
-    except PkiError:
-        return {}
-    found = {}
-    for line in text.splitlines():
-        key, equals, value = line.strip().partition("=")
-        if equals and not key.startswith("#"):
-            found[key] = " ".join(_words(value))
-    return found
-
-
-def _words(text):
-    try:
-        return shlex.split(text)
-    except ValueError:
-        return text.split()
-
-
-def _kubelet_minor():
-    try:
-        done = subprocess.run(["kubelet", "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10,
-                              check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    match = re.search(r"v1\.(\d+)", done.stdout.decode("utf-8", "replace"))
-    return int(match.group(1)) if match else None
 
 
 def _read_item(layout, entry, path, key_path):
@@ -584,7 +158,7 @@ def _read_key(layout, item):
 
 def _others(layout):
     """Give the paths of certificates that the catalogue does not know, sorted."""
-    known = {os.path.realpath(path) for pair in layout.paths.values() for path in pair if path}
+    known = {_inode(path) for pair in layout.paths.values() for path in pair if path}
     found = set()
     for directory, _folders, names in os.walk(layout.pki_dir):
         found.update(os.path.join(directory, name) for name in names if not name.startswith("."))
@@ -592,8 +166,16 @@ def _others(layout):
         # --tls-sni-cert-key holds "certificate,key:names", and may be there several times.
         found.update(layout.at(value.split(",")[0]) for values in manifest.flag_values.values() for value in values
                      if value.startswith("/"))
-    return [path for path in sorted(found) if path.endswith(_CERTIFICATE_ENDINGS) and os.path.realpath(path) not in known
+    return [path for path in sorted(found) if path.endswith(_CERTIFICATE_ENDINGS) and _inode(path) not in known
             and _holds_certificate(path)][:_MOST_OTHERS]
+
+
+def _inode(path):
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _holds_certificate(path):
@@ -638,15 +220,3 @@ def _status(path):
     except OSError:
         return None, None, None
     return stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
-
-
-def _sub(mapping, key):
-    value = mapping.get(key)
-    return value if isinstance(value, dict) else {}
-
-
-def _integer(value, default):
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        return default

@@ -13,7 +13,7 @@ from .serving import Endpoint, endpoints, join
 
 
 class View:
-    """As much of a pki_tree.Layout as endpoints() looks at, made from the static pods' flags alone.
+    """As much of a layouts.Layout as endpoints() looks at, made from the static pods' flags alone.
 
     flags: {component: {"--flag": value}}. kubernetes_dir: str.
     """

@@ -9,7 +9,7 @@ __metaclass__ = type
 import glob
 import os
 
-from . import files, kubelet_credential, kubelet_service, pki_tree, pod_endpoints, probe, profiles, recovery_journal, x509
+from . import files, kubelet_credential, kubelet_service, layouts, pod_endpoints, probe, profiles, recovery_journal, x509
 from .errors import PkiError
 
 
@@ -20,7 +20,7 @@ def look(layout, below_days=90.0, state_dir=files.STATE_DIR):
     node, "etcd": {"data": bool, "path"} or None where no member belongs here, "health": {static pod: {"healthy", "seen"}},
     "kubelet": {"action", "reasons", "unit", "error"} or None, "pending": [components that a run that did not end has still to
     start] or None where none did, "trust": whether that one had renewed CAs, "problems": [sentences] that forbid any change
-    here}. layout: a pki_tree.Layout. below_days: as for kubelet_credential.examine.
+    here}. layout: a layouts.Layout. below_days: as for kubelet_credential.examine.
     """
     noted = recovery_journal.load(state_dir)
     return {"authorities": _authorities(layout), "etcd": _etcd(layout), "health": _health(layout),
@@ -34,20 +34,29 @@ def can_rehearse(layout, found):
     Below a CA that has expired nothing can be: it is renewed first.
     """
     alive = all(held["not_after"] > x509.timestamp(x509.now()) for held in found["authorities"].values())
-    return layout.role in (pki_tree.CONTROL_PLANE, pki_tree.ETCD) and alive and not found["problems"]
+    return layout.role in (layouts.CONTROL_PLANE, layouts.ETCD) and alive and not found["problems"]
 
 
 def _authorities(layout):
     found = {}
-    tree = pki_tree.read_tree(layout)
     for name in profiles.CA_NAMES:
-        item = tree.items.get(name)
-        if item is not None and item.certificate is not None:
-            ca = item.certificate
-            found[name] = {"key": ca.key_sha256, "not_after": x509.timestamp(ca.not_after), "path": item.path,
-                           "has_key": item.key_sha256 == ca.key_sha256, "self_signed": ca.self_issued, "issuer": ca.issuer,
+        path, key_path = layout.paths.get(name) or (None, None)
+        try:
+            ca = layout.reader.certificates(path)[0] if path else None
+        except PkiError:
+            continue  # a row of the report
+        if ca is not None:
+            found[name] = {"key": ca.key_sha256, "not_after": x509.timestamp(ca.not_after), "path": path,
+                           "has_key": _key(layout, key_path) == ca.key_sha256, "self_signed": ca.self_issued, "issuer": ca.issuer,
                            "certificate": ca.pem.decode("ascii")}
     return found
+
+
+def _key(layout, path):
+    try:
+        return layout.reader.private_key(path) if path else None
+    except PkiError:
+        return None
 
 
 def _etcd(layout):
@@ -77,7 +86,7 @@ def _health(layout):
 
 
 def _kubelet(layout, below_days, state_dir):
-    if layout.role not in (pki_tree.CONTROL_PLANE, pki_tree.WORKER):
+    if layout.role not in (layouts.CONTROL_PLANE, layouts.WORKER):
         return None
     found = {"action": None, "reasons": [], "unit": "unknown", "error": None}
     try:
@@ -92,7 +101,7 @@ def _kubelet(layout, below_days, state_dir):
 def _problems(layout, state_dir):
     found = []
     places = [state_dir, layout.kubernetes_dir, layout.kubelet["cert_dir"]]
-    if layout.role != pki_tree.WORKER:
+    if layout.role != layouts.WORKER:
         places.append(layout.pki_dir)
     for directory in places:
         status = os.statvfs(files.existing_directory(directory))
@@ -100,9 +109,9 @@ def _problems(layout, state_dir):
             found.append("%s: the file system is read-only. See `dmesg`, and mount it for writing." % directory)
         elif status.f_bavail * status.f_frsize < 1 << 20:
             found.append("%s: less than 1 MiB is free. Free some space." % directory)
-    if layout.role == pki_tree.NONE:
+    if layout.role == layouts.NONE:
         found.append("%s: this is no node of a kubeadm cluster. Take the host out of the inventory." % layout.kubernetes_dir)
     for problem in layout.problems:
-        if layout.role != pki_tree.WORKER:
+        if layout.role != layouts.WORKER:
             found.append(str(problem))
     return found

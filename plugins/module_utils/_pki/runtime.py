@@ -73,7 +73,7 @@ class Runtime:
 
     @classmethod
     def of(cls, layout):
-        """Give the Runtime of the node that a pki_tree.Layout describes."""
+        """Give the Runtime of the node that a layouts.Layout describes."""
         return cls(layout.kubelet_dir, node_name=layout.node_name, healthz=serving.healthz_url(layout))
 
     def _link(self, name):

@@ -15,9 +15,9 @@ import os
 import socket
 import ssl
 import threading
+import time
 from urllib.parse import urlsplit
 
-from . import memory_files
 from .errors import PkiError
 
 APISERVER, KUBELET, MANAGER, SCHEDULER = "apiserver", "kubelet", "controller-manager", "scheduler"
@@ -62,7 +62,7 @@ def join(host, port):
 def endpoints(layout):
     """Give the Endpoints of this node, from its manifests' flags and its kubelet's configuration.
 
-    layout: a pki_tree.Layout, or a View. A port that a flag sets to 0 is not listened on, and not given; nor is a
+    layout: a layouts.Layout, or a View. A port that a flag sets to 0 is not listened on, and not given; nor is a
     kubelet where the node has none.
     """
     found = []
@@ -211,6 +211,7 @@ def tls_context(client=None, ca_path=None, ca_pem=None, strict=False):
 def _load_pair(context, client):
     try:
         if isinstance(client[0], bytes):
+            from . import memory_files
             with memory_files.path_of(client[0] + b"\n" + client[1]) as path:
                 context.load_cert_chain(path)
         else:
@@ -247,54 +248,99 @@ def unreachable(host, port, error):
     return found
 
 
-def served_der(host, port, client=None, server_name=None, timeout=3.0):
-    """Give the DER (bytes) of the leaf certificate that a TLS server presents; verifies nothing.
+class Handshake:
+    """The beginning of a TLS connection, far enough to see the certificate of the server; verifies nothing.
 
-    host: name or address; port: int. client: (certificate path, key path), or the two as PEM bytes, or None; a pair that is
-    unusable is left away. server_name: for SNI, or None. timeout: seconds for each step.
-    Also sees the certificate of a server that refuses us for lack of a client certificate. Raises PkiError.
+    Making one sends the first flight, so that the server makes its answer while the caller does something else;
+    certificate() waits for it. Both are for one thread: a look at a node would spend longer on threads than on waiting.
+    host: name or address; port: int. context: as showing() gives it. server_name: for SNI, or None. timeout: seconds for each
+    step. Never raises: trouble is certificate()'s to tell.
     """
-    try:
-        context = tls_context(client)
-    except PkiError:
-        context = tls_context()
-    try:
-        with socket.create_connection((host, port), timeout) as connection:
-            return _handshake(context, connection, server_name)
-    except (OSError, ssl.SSLError, ValueError) as error:
-        raise unreachable(host, port, error) from None
 
-
-def _handshake(context, connection, server_name):
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = context.wrap_bio(incoming, outgoing, server_hostname=server_name)
-    seen = b""
-    while True:
+    def __init__(self, host, port, context, server_name=None, timeout=3.0):
+        self.address = join(host, port)
+        self._host, self._port, self._timeout = host, port, timeout
+        self._seen, self._trouble, self._connection = b"", None, None
         try:
-            tls.do_handshake()
+            self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
+            self._connection = socket.create_connection((host, port), timeout)
+            self._step()
+        except (OSError, ssl.SSLError, ValueError) as error:
+            self._trouble = error
+        self._begun = time.monotonic()
+
+    def _step(self):
+        """Go as far as what has come allows, and send what is to be sent. Gives whether the handshake is done."""
+        try:
+            self._tls.do_handshake()
+            done = True
         except ssl.SSLWantReadError:
-            flight = outgoing.read()
-            if flight:
-                connection.sendall(flight)
-            data = connection.recv(16384)
-            seen += data
-            if data:
-                incoming.write(data)
-            else:
-                incoming.write_eof()
-            continue
+            done = False
+        flight = self._outgoing.read()
+        if flight:
+            self._connection.sendall(flight)  # in the end our Finished: without it the server logs a failed handshake
+        return done
+
+    def certificate(self):
+        """Give the DER (bytes) of the leaf certificate that the server presents, and end the connection. Raises PkiError.
+
+        Also sees the certificate of a server that refuses us for lack of a client certificate.
+        """
+        try:
+            if self._trouble is not None:
+                raise self._trouble
+            return self._certificate()
+        except (OSError, ssl.SSLError, ValueError) as error:
+            raise unreachable(self._host, self._port, error) from None
+        finally:
+            if self._connection is not None:
+                self._connection.close()
+
+    def _certificate(self):
+        # It has had its time meanwhile: many that hang together take no longer than one.
+        self._connection.settimeout(max(self._begun + self._timeout - time.monotonic(), 0.05))
+        done = False
+        try:
+            while not done:
+                data = self._connection.recv(16384)
+                self._connection.settimeout(self._timeout)
+                self._seen += data
+                if data:
+                    self._incoming.write(data)
+                else:
+                    self._incoming.write_eof()
+                done = self._step()
         except ssl.SSLError:
             # Up to TLS 1.2 the server shows its certificate in the clear before it looks at ours.
-            der = _first_certificate(seen)
+            der = _first_certificate(self._seen)
             if der is None:
                 raise
             return der
         with contextlib.suppress(OSError, ssl.SSLError):
-            connection.sendall(outgoing.read())  # our Finished: without it the server logs a failed handshake
-            tls.unwrap()
+            self._tls.unwrap()
         with contextlib.suppress(OSError):
-            connection.sendall(outgoing.read())
-        return tls.getpeercert(binary_form=True)
+            self._connection.sendall(self._outgoing.read())
+        return self._tls.getpeercert(binary_form=True)
+
+
+def showing(client=None):
+    """Give the ssl.SSLContext of who verifies nothing, and shows a client certificate where a server asks for one.
+
+    client: (certificate path, key path), or the two as PEM bytes, or None; a pair that is unusable is left away.
+    """
+    try:
+        return tls_context(client)
+    except PkiError:
+        return tls_context()
+
+
+def served_der(host, port, client=None, server_name=None, timeout=3.0):
+    """Give the DER (bytes) of the leaf certificate that a TLS server presents, whoever signed it. Raises PkiError.
+
+    host, port, server_name, timeout: as Handshake takes them. client: as showing() takes it.
+    """
+    return Handshake(host, port, showing(client), server_name, timeout).certificate()
 
 
 def _first_certificate(stream):
@@ -354,13 +400,33 @@ def together(calls):
     return results
 
 
+def ask(found, timeout=3.0):
+    """Begin to ask Endpoints what they serve. Gives {name: Handshake} for hear(); nothing for plain http.
+
+    timeout: seconds for each step of each.
+    """
+    # etcd alone insists on a client's certificate, and complains in its log of who has none.
+    clients = {endpoint.name: endpoint.client if endpoint.component == "etcd" else None for endpoint in found if endpoint.secure}
+    contexts = {client: showing(client) for client in set(clients.values())}
+    return {endpoint.name: Handshake(endpoint.host, endpoint.port, contexts[clients[endpoint.name]], None, timeout)
+            for endpoint in found if endpoint.secure}
+
+
+def hear(asked):
+    """Give what the Handshakes of ask() see: {name: x509.Certificate or PkiError}."""
+    from .certificates import parse_der_certificate
+    seen = {}
+    for name, handshake in asked.items():
+        try:
+            seen[name] = parse_der_certificate(handshake.certificate(), handshake.address)
+        except PkiError as error:
+            seen[name] = error
+    return seen
+
+
 def served(layout, names=None, timeout=3.0):
-    """Ask every endpoint of this node at once. Gives {endpoint name: x509.Certificate or PkiError}; nothing for plain http.
+    """Ask every endpoint of this node. Gives {endpoint name: x509.Certificate or PkiError}; nothing for plain http.
 
     names: only these endpoints. timeout: seconds for each step of each.
     """
-    def call(endpoint):
-        return lambda: served_certificate(endpoint.host, endpoint.port, endpoint.client, None, timeout)
-
-    return together({endpoint.name: call(endpoint) for endpoint in endpoints(layout)
-                     if endpoint.secure and (names is None or endpoint.name in names)})
+    return hear(ask([endpoint for endpoint in endpoints(layout) if names is None or endpoint.name in names], timeout))

@@ -48,7 +48,7 @@ def pair_flags(signer):
 def inspect(layout, now):
     """Give ([Signer] of Kubernetes' own signers, [PkiError] about all of them).
 
-    layout: pki_tree.Layout of a control-plane node. now: datetime. Reads the files that the flags name.
+    layout: layouts.Layout of a control-plane node. now: datetime. Reads the files that the flags name.
     """
     flags = layout.flags.get(MANAGER)
     if flags is None:

@@ -23,7 +23,6 @@ from .certificates import (
     UTC,
     Certificate,
     bundle,
-    from_base64,
     now,
     parse_certificate,
     parse_certificates,
@@ -40,7 +39,7 @@ from .certificates import (
 from .errors import PkiError
 
 # Imported for those who use this room alone.
-__all__ = ("bundle", "from_base64", "parse_certificate", "parse_certificates", "parse_der_certificate", "private_key_digest",
+__all__ = ("bundle", "parse_certificate", "parse_certificates", "parse_der_certificate", "private_key_digest",
            "serial_text", "timestamp")
 
 try:

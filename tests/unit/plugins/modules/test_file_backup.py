@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, reading, restarts, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, reading, restarts, transactions
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup
 
@@ -159,7 +159,7 @@ def test_what_cannot_be_looked_at_is_known_before_a_file_changes(node, monkeypat
     def refuse(*_arguments):
         raise PkiError("cannot be found")
 
-    monkeypatch.setattr(pki_tree, "find_layout", refuse)
+    monkeypatch.setattr(layouts, "find_layout", refuse)
     with pytest.raises(PkiError):
         act(node, "restored")
     assert path.read_bytes() == b"something else"
@@ -182,9 +182,9 @@ import json, sys
 sys.path[:0] = [%(root)r + "/tests/unit"]
 import conftest
 from ansible.module_utils import basic
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible.module_utils.common import respawn
 sys.modules["yaml"] = None
-glue.has_respawned = lambda: True
+respawn.has_respawned = lambda: True
 from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup
 basic._ANSIBLE_ARGS = sys.argv[1].encode()
 basic._ANSIBLE_PROFILE = "legacy"

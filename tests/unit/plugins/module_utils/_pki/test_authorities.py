@@ -26,6 +26,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     files,
     kubeconfig,
     kubelet_credential,
+    layouts,
     manifest_edits,
     mounted,
     own_ca,
@@ -61,7 +62,7 @@ class Host:
                 "--service-account-private-key-file=%s/sa.key" % PKI])
 
     def tree(self):
-        return pki_tree.read_tree(pki_tree.find_layout(root=str(self.root)))
+        return pki_tree.read_tree(layouts.find_layout(root=str(self.root)))
 
     def facts(self) -> dict:
         return authorities.facts(self.tree(), self.state)

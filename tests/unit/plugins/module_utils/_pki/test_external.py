@@ -15,7 +15,15 @@ from types import SimpleNamespace
 import faults
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, external, leaves, pki_tree, profiles, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    backups,
+    external,
+    layouts,
+    leaves,
+    pki_tree,
+    profiles,
+    x509,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,7 +48,7 @@ def work(node, names=("all",), check=False, asked=True, certificates=None, only=
     chosen = leaves.Settings(waiting=waiting, **dict({"key_type": "ecdsa-p256"}, **more))
 
     def find():
-        layout = pki_tree.find_layout(root=str(node.root))
+        layout = layouts.find_layout(root=str(node.root))
         return leaves.catalogue_leaves(pki_tree.read_tree(layout), list(names), chosen)
     return leaves.run(chosen, find, check, str(home / "state"), str(home / "backups"))
 
@@ -66,7 +74,7 @@ def rows(result):
 
 
 def verify(node):
-    tree = pki_tree.read_tree(pki_tree.find_layout(root=str(node.root)))
+    tree = pki_tree.read_tree(layouts.find_layout(root=str(node.root)))
     for name in profiles.RENEWABLE:
         item = tree.items.get(name)
         if item is None or item.missing:
@@ -97,7 +105,7 @@ class TestRequests:
         result = work(node, force=True)
         assert result["changed"] and result["backup"] is None and snapshot(node.root) == before
         assert [entry["name"] for entry in result["requests"]] == OF_CA
-        tree = pki_tree.read_tree(pki_tree.find_layout(root=str(node.root)))
+        tree = pki_tree.read_tree(layouts.find_layout(root=str(node.root)))
         for entry in result["requests"]:
             request, old = x509.parse_request(entry["request"].encode()), tree.items[entry["name"]].certificate
             assert (request.subject, request.sans, request.extended_usages) == (old.subject, old.sans, old.extended_usages)
@@ -236,7 +244,7 @@ class TestInstallation:
         assert any("less than 90 days" in text and "apiserver" in text for text in done["warnings"])
 
     def test_the_old_key_is_kept_when_asked(self, node):
-        before = pki_tree.read_tree(pki_tree.find_layout(root=str(node.root))).items["apiserver"].key_sha256
+        before = pki_tree.read_tree(layouts.find_layout(root=str(node.root))).items["apiserver"].key_sha256
         more = {"names": ["apiserver"], "force": True, "new_key": False, "key_type": None}
         result = work(node, **more)
         assert not work(node, **more)["changed"]

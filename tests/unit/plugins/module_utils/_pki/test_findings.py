@@ -15,6 +15,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     comparison,
     findings,
     kubeconfig,
+    layouts,
     pki_tree,
     probe,
     rows,
@@ -31,7 +32,7 @@ def node(tmp_path):
 
 
 def tree_of(node):
-    return pki_tree.read_tree(pki_tree.find_layout(root=str(node.root)))
+    return pki_tree.read_tree(layouts.find_layout(root=str(node.root)))
 
 
 def check(node, **options):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import health, kubeconfig, pki_tree, probe, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import health, kubeconfig, layouts, probe, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from tlsservers import Authority, Server, free_port
 
@@ -44,7 +44,7 @@ class Cluster:
         flags = {"kube-apiserver": {"--secure-port": str(self.api)},
                  "etcd": {"--listen-client-urls": "https://127.0.0.1:%d" % self.etcds[0].port}}
         return types.SimpleNamespace(
-            role=pki_tree.CONTROL_PLANE, flags=flags, kubernetes_dir=str(kubernetes_dir),
+            role=layouts.CONTROL_PLANE, flags=flags, kubernetes_dir=str(kubernetes_dir),
             parsed=dict.fromkeys(flags), advertise_address="127.0.0.1",
             paths={"ca": (self.authority.path, None), "etcd-ca": (self.authority.path, None), "etcd-healthcheck-client": pair,
                    "apiserver-kubelet-client": pair})
@@ -306,7 +306,7 @@ class TestHostOfEtcd:
     def layout(self, cluster):
         found = cluster.layout()
         del found.flags["kube-apiserver"]
-        found.parsed, found.role = {"etcd": None}, pki_tree.ETCD
+        found.parsed, found.role = {"etcd": None}, layouts.ETCD
         return found
 
     def test_all_members_and_no_apiserver_are_asked(self, cluster, layout):
@@ -322,8 +322,8 @@ class TestHostOfEtcd:
     @pytest.mark.parametrize("role", ["etcd", "none"])
     def test_a_host_without_a_static_pod_is_not_refused(self, tmp_path, role):
         node = throwaway.Node(tmp_path, role=role)
-        found = pki_tree.find_layout(root=str(node.root)) if role == "etcd" else pki_tree.find_layout(
+        found = layouts.find_layout(root=str(node.root)) if role == "etcd" else layouts.find_layout(
             str(tmp_path / "nothing"), str(tmp_path / "none"))
-        assert (found.role, found.parsed) == (getattr(pki_tree, role.upper()), {})
+        assert (found.role, found.parsed) == (getattr(layouts, role.upper()), {})
         result = health.wait(found, 0, expect=3)
         assert (result["healthy"], result["etcd"], result["apiservers"]) == (True, None, [])

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 import throwaway
 import tlsservers
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, kubelet_authority, pki_tree, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, kubelet_authority, layouts, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from fake_api import CA, FakeApi
 from worker import Worker
@@ -92,7 +92,7 @@ def plane(tmp_path, *flags):
     text = found.kubernetes("manifests/kube-apiserver.yaml").read_text()
     found.kubernetes("manifests/kube-apiserver.yaml").write_text(text.replace(
         "    - kube-apiserver\n", "    - kube-apiserver\n" + "".join("    - %s\n" % flag for flag in flags)))
-    return kubelet_authority.Authority(pki_tree.find_layout(root=str(found.root)))
+    return kubelet_authority.Authority(layouts.find_layout(root=str(found.root)))
 
 
 def test_the_flag_is_set_once_and_taken_away_again(tmp_path):

@@ -23,7 +23,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_api,
     kubelet_credential,
     kubelet_files,
-    pki_tree,
+    layouts,
     transactions,
     x509,
 )
@@ -74,7 +74,7 @@ def test_a_short_life_is_due_when_less_than_a_third_is_left(worker):
 def test_a_wrong_certificate_is_due(worker, monkeypatch, options, text):
     worker.put(**options)
     # The name is the certificate's only where nothing else says it.
-    monkeypatch.setattr(pki_tree, "_node_name", lambda layout: "w1")
+    monkeypatch.setattr(layouts, "_node_name", lambda layout: "w1")
     verdict = worker.examine()
     assert verdict["action"] == "reissue"
     assert text in verdict["reasons"][0]
@@ -151,7 +151,7 @@ DAMAGES = [_embed, _dated, _plain_file, _broken_link, _no_link, _no_conf, _damag
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damage_is_seen_and_healed_by_one_installation(worker, damage, monkeypatch):
-    monkeypatch.setattr(pki_tree, "_node_name", lambda layout: "w1")  # without a certificate it would be this machine's
+    monkeypatch.setattr(layouts, "_node_name", lambda layout: "w1")  # without a certificate it would be this machine's
     damage(worker)
     assert worker.examine()["action"] == "reissue"
     certificate, key = worker.issue()
@@ -388,7 +388,7 @@ def test_a_full_disk_leaves_the_old_credential(worker, monkeypatch):
 
 
 def test_a_host_without_a_kubelet_is_told_so(tmp_path):
-    layout = pki_tree.find_layout(str(tmp_path / "etc"), str(tmp_path / "kubelet"))
+    layout = layouts.find_layout(str(tmp_path / "etc"), str(tmp_path / "kubelet"))
     with pytest.raises(PkiError, match="no kubelet is set up here"):
         kubelet_credential.examine(layout)
 

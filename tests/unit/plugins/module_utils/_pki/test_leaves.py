@@ -20,6 +20,7 @@ import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     backups,
     files,
+    layouts,
     leaf_specs,
     leaves,
     pki_tree,
@@ -51,7 +52,7 @@ def work(node, names=("all",), check=False, specs=(), keep=5, **settings):
     def find():
         found = leaf_specs.leaves(specs, chosen)
         if names:
-            layout = pki_tree.find_layout(root=str(node.root))
+            layout = layouts.find_layout(root=str(node.root))
             found = leaves.catalogue_leaves(pki_tree.read_tree(layout), list(names), chosen) + found
         return found
     home = node.root.parent
@@ -69,7 +70,7 @@ def snapshot(node):
 
 
 def tree(node):
-    return pki_tree.read_tree(pki_tree.find_layout(root=str(node.root)))
+    return pki_tree.read_tree(layouts.find_layout(root=str(node.root)))
 
 
 def serials(node):

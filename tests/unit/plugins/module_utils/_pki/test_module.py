@@ -7,6 +7,7 @@ from __future__ import annotations
 import types
 
 import pytest
+from ansible.module_utils.common import respawn
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
@@ -108,9 +109,9 @@ class TestLibraries:
             world.started = path
             raise Ended
         monkeypatch.setattr(glue.importlib, "import_module", find)
-        monkeypatch.setattr(glue, "has_respawned", lambda: world.respawned)
-        monkeypatch.setattr(glue, "probe_interpreters_for_module", probe)
-        monkeypatch.setattr(glue, "respawn_module", start)
+        monkeypatch.setattr(respawn, "has_respawned", lambda: world.respawned)
+        monkeypatch.setattr(respawn, "probe_interpreters_for_module", probe)
+        monkeypatch.setattr(respawn, "respawn_module", start)
         return world
 
     def test_they_are_there(self, world):

@@ -8,7 +8,7 @@ import re
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, profiles, serving, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, pki_tree, profiles, serving, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -24,7 +24,7 @@ def node(tmp_path):
 
 
 def read(node):
-    return pki_tree.read_tree(pki_tree.find_layout(root=str(node.root)))
+    return pki_tree.read_tree(layouts.find_layout(root=str(node.root)))
 
 
 def test_a_control_plane_has_kubeadms_rows_and_the_kubelets(node):
@@ -58,7 +58,7 @@ def test_an_external_etcd_node_has_only_etcds(tmp_path):
 
 def test_with_an_external_etcd_only_the_named_client_certificate_is_there(tmp_path):
     node = throwaway.Node(tmp_path, etcd=False)
-    assert set(read(node).items) & set(pki_tree._ETCD_NAMES) == set()
+    assert set(read(node).items) & set(layouts.ETCD_NAMES) == set()
     node.write("/srv/etcd.crt", node.cluster.leaf("apiserver-etcd-client", "cp1", "10.0.0.1")[0].pem)
     node.write("/srv/ca.crt", node.cluster.cas["etcd-ca"].pem)
     node.manifest("kube-apiserver", ["--etcd-certfile=/srv/etcd.crt", "--etcd-keyfile=/srv/etcd.key",
@@ -91,7 +91,7 @@ def test_super_admin_is_listed_from_1_29_on(tmp_path):
 
 
 def test_an_empty_node_has_no_role(tmp_path):
-    tree = pki_tree.read_tree(pki_tree.find_layout(root=str(tmp_path)))
+    tree = pki_tree.read_tree(layouts.find_layout(root=str(tmp_path)))
     assert tree.layout.role == "none" and tree.items == {}
 
 
@@ -119,7 +119,7 @@ def test_certificates_in_a_directory_of_ones_own_are_found_with_all_their_keys(t
         return json.dumps([where, [os.path.relpath(path, tree.layout.root) for path in [tree.layout.sa_key, *tree.layout.sa_pub]]]
                           ).replace(directory, "PKI")
 
-    assert other.layout.role == pki_tree.CONTROL_PLANE
+    assert other.layout.role == layouts.CONTROL_PLANE
     assert paths(other, "etc/ssl/k8s") == paths(usual, "etc/kubernetes/pki")
     assert not [item.name for item in other.items.values() if item.externally_managed or item.key_missing or (
         item.missing and item.name != "super-admin.conf")]
@@ -154,7 +154,7 @@ def test_the_kubelets_unit_says_where_its_files_are(node):
     node.write("/srv/kubelet.yaml", "staticPodPath: /srv/static/\ntlsCertFile: /srv/serving.crt\n"
                "tlsPrivateKeyFile: /srv/serving.key\nport: 10999\n")
     node.write("/srv/kubelet.conf", node.kubernetes("kubelet.conf").read_bytes())
-    layout = pki_tree.find_layout(root=str(node.root))
+    layout = layouts.find_layout(root=str(node.root))
 
     def at(path):
         return str(node.path(path))
@@ -272,19 +272,19 @@ def _shared(factory):
     ("10.0.0.1:80", ("10.0.0.1", 80)),
     ("name", ("name", None)), ("fd00::1", ("fd00::1", None)), ("", (None, None))])
 def test_split_host_port(text, expected):
-    assert pki_tree.split_host_port(text) == expected
+    assert layouts.split_host_port(text) == expected
 
 
 def test_the_running_kubelet_is_found_by_its_files(tmp_path, monkeypatch):
-    layout = pki_tree.Layout("/etc/kubernetes", "/var/lib/kubelet", None)
-    assert pki_tree._is_of(layout, ["kubelet", "--config=/var/lib/kubelet/config.yaml"])
-    assert not pki_tree._is_of(layout, ["kubelet", "--config=/srv/other/config.yaml", "--kubeconfig=/srv/kubelet.conf"])
+    layout = layouts.Layout("/etc/kubernetes", "/var/lib/kubelet", None)
+    assert layouts._is_of(layout, ["kubelet", "--config=/var/lib/kubelet/config.yaml"])
+    assert not layouts._is_of(layout, ["kubelet", "--config=/srv/other/config.yaml", "--kubeconfig=/srv/kubelet.conf"])
 
 
 @pytest.mark.parametrize("value", ["[1]", "{a: b}", "3", "true"])
 def test_values_of_another_kind_in_the_kubelets_configuration_are_passed_over(node, value):
     keys = ("address", "port", "staticPodPath", "tlsCertFile", "authentication", "healthzPort", "clusterDomain")
     node.write("/var/lib/kubelet/config.yaml", "".join("%s: %s\n" % (key, value) for key in keys))
-    layout = pki_tree.find_layout(root=str(node.root))
+    layout = layouts.find_layout(root=str(node.root))
     assert layout.kubelet["address"] == "0.0.0.0" and layout.manifest_dir.endswith("/etc/kubernetes/manifests")
     assert [each for each in serving.endpoints(layout) if each.component == "kubelet"]

@@ -17,6 +17,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     backups,
     files,
     kubeconfig,
+    layouts,
     leaves,
     pki_tree,
     recovery_files,
@@ -150,8 +151,8 @@ def module(plane, state="prepared", check_mode=False, **options):
 
 def test_what_is_begun_is_noted_before_a_file_changes(plane, monkeypatch):
     """A run that is killed at the first write is continued by the next one, with everything that it was about."""
-    found = pki_tree.find_layout
-    monkeypatch.setattr(pki_tree, "find_layout", lambda *given: found(given[0], given[1], plane.root))
+    found = layouts.find_layout
+    monkeypatch.setattr(layouts, "find_layout", lambda *given: found(given[0], given[1], plane.root))
 
     def killed(*_given, **_options):
         raise KeyboardInterrupt
@@ -170,8 +171,8 @@ def test_what_is_begun_is_noted_before_a_file_changes(plane, monkeypatch):
 
 @pytest.mark.parametrize("options", [{"check_mode": True}, {"note": False}])
 def test_nothing_is_noted_where_nothing_is_to_be_continued(plane, monkeypatch, options):
-    found = pki_tree.find_layout
-    monkeypatch.setattr(pki_tree, "find_layout", lambda *given: found(given[0], given[1], plane.root))
+    found = layouts.find_layout
+    monkeypatch.setattr(layouts, "find_layout", lambda *given: found(given[0], given[1], plane.root))
     before = plane.files()
     assert not module(plane, restart=["etcd"], **options)["changed"]
     assert recovery_journal.load(plane.state) is None and plane.files() == before

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, serving
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, serving
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runtime import Runtime
 
 
@@ -31,5 +31,5 @@ def test_a_pod_is_known_by_the_nodes_name_in_the_api_not_by_the_hosts(tmp_path):
 def test_where_a_kubelet_says_that_it_is_well(node, settings, url):
     path = node.path("/var/lib/kubelet/config.yaml")
     path.write_text(path.read_text() + "\n" + settings + "\n")
-    layout = pki_tree.find_layout(root=str(node.root))
+    layout = layouts.find_layout(root=str(node.root))
     assert [endpoint.health for endpoint in serving.endpoints(layout) if endpoint.name == serving.KUBELET] == [url]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pki_tree, requests, signers, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, requests, signers, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from throwaway import Cluster, Node, key
 
@@ -25,7 +25,7 @@ OWN = [flag.replace("/ca.", "/own.") for flag in GENERAL]
 
 def look(node, flags, now=None):
     node.manifest("kube-controller-manager", ["--kubeconfig=/etc/kubernetes/controller-manager.conf", *flags])
-    layout = pki_tree.find_layout(root=str(node.root))
+    layout = layouts.find_layout(root=str(node.root))
     found, common = signers.inspect(layout, now or x509.now())
     return layout, {signer.name: signer for signer in found}, common
 
@@ -130,4 +130,4 @@ def test_no_authority_and_an_expired_one(node):
 def test_a_worker_has_no_signers(tmp_path):
     worker = Node(tmp_path, role="worker")
     with pytest.raises(PkiError, match="no manifest of kube-controller-manager"):
-        signers.inspect(pki_tree.find_layout(root=str(worker.root)), x509.now())
+        signers.inspect(layouts.find_layout(root=str(worker.root)), x509.now())
