@@ -15,6 +15,7 @@ CLAIMS = {
     "iss": "kubernetes/serviceaccount", _CLAIM + "namespace": "web", _CLAIM + "secret.name": "web-token-x2x4z",
     _CLAIM + "service-account.name": "web", _CLAIM + "service-account.uid": "a0b1", "sub": "system:serviceaccount:web:web",
 }
+ACCOUNTS = {("web", "web", "a0b1")}
 
 
 def token_of(signer, claims=None, text=None) -> bytes:

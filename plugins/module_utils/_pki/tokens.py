@@ -53,21 +53,21 @@ def signed_by(token):
         return None
 
 
-def of_secret(secret, token, key):
+def of_secret(secret, token, key, accounts):
     """Give the token (bytes) of a token secret (mapping) signed by another key (x509.PrivateKey), or None.
 
-    None where the token does not claim exactly what kube-controller-manager claims for this secret (pkg/serviceaccount/legacy.go:
-    LegacyClaims): who may write secrets must not get anything else signed.
+    accounts: {(namespace, name, uid)} of the service accounts that there are. None for any other account, and where the token
+    does not claim exactly what kube-controller-manager claims for this secret (pkg/serviceaccount/legacy.go: LegacyClaims): who
+    may write secrets must not get anything else signed.
     """
     metadata = secret["metadata"]
     annotations = metadata.get("annotations") or {}
-    namespace, account = metadata["namespace"], annotations.get(_ANNOTATION + "name")
+    namespace, account, uid = metadata["namespace"], annotations.get(_ANNOTATION + "name"), annotations.get(_ANNOTATION + "uid")
     claims = {
         "iss": _ISSUER, "sub": "system:serviceaccount:%s:%s" % (namespace, account), _CLAIM + "namespace": namespace,
-        _CLAIM + "secret.name": metadata["name"], _CLAIM + "service-account.name": account,
-        _CLAIM + "service-account.uid": annotations.get(_ANNOTATION + "uid"),
+        _CLAIM + "secret.name": metadata["name"], _CLAIM + "service-account.name": account, _CLAIM + "service-account.uid": uid,
     }
-    if None in claims.values() or _document(token, 1) != claims:
+    if (namespace, account, uid) not in accounts or _document(token, 1) != claims:
         return None
     algorithm, sign = _signer(key)
     head = {"alg": algorithm, "kid": _encoded(bytes.fromhex(key.key_sha256)).decode("ascii")}

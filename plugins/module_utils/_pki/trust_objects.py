@@ -264,6 +264,8 @@ def renew_tokens(api, signer, check=False):
     """
     items = api.call("GET", "/api/v1/secrets", query={
         "fieldSelector": "type=kubernetes.io/service-account-token"}).get("items") or []
+    accounts = {tuple(item["metadata"].get(key) for key in ("namespace", "name", "uid"))
+                for item in api.call("GET", "/api/v1/serviceaccounts").get("items") or []}
     renewed = []
     for item in items:
         token = base64.b64decode((item.get("data") or {}).get("token") or "")
@@ -271,7 +273,7 @@ def renew_tokens(api, signer, check=False):
             continue
         namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
         if not check:
-            again = tokens.of_secret(item, token, signer)
+            again = tokens.of_secret(item, token, signer, accounts)
             api.call("PATCH", "/api/v1/namespaces/%s/secrets/%s" % (segment(namespace), segment(name)), {
                 "data": {"token": base64.b64encode(again).decode("ascii") if again else None}})
         renewed.append("%s/%s" % (namespace, name))

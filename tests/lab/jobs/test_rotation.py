@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import ssl
@@ -58,7 +59,8 @@ def test_the_plan_changes_nothing(lab):
         assert word in outcome.output
 
 
-def test_rotation_of_everything_goes_unnoticed(lab, tmp_path):
+@pytest.mark.parametrize("_turn", range(int(os.environ.get("KUBEPKI_ROTATIONS", "1"))))
+def test_rotation_of_everything_goes_unnoticed(lab, tmp_path, _turn):
     former = admin(lab)
     # Those who read their credentials once know the former authority alone, until it is refused.
     with Extension(lab, tmp_path) as extension, lab.watch() as watch:

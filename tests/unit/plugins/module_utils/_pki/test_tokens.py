@@ -13,7 +13,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, utils
 from throwaway import key
-from tokens_of import CLAIMS, SECRET, token_of
+from tokens_of import ACCOUNTS, CLAIMS, SECRET, token_of
 
 
 def decoded(part: bytes) -> bytes:
@@ -23,7 +23,7 @@ def decoded(part: bytes) -> bytes:
 @pytest.mark.parametrize("key_type, algorithm", [("rsa-2048", "RS256"), ("ecdsa-p256", "ES256"), ("ecdsa-p384", "ES384")])
 def test_a_secrets_token_is_signed_by_another_key(key_type, algorithm):
     former, present = key("former"), key("present", key_type)
-    token = tokens.of_secret(SECRET, token_of(former), present)
+    token = tokens.of_secret(SECRET, token_of(former), present, ACCOUNTS)
     assert tokens.signed_by(token_of(former)) == former.key_sha256 and tokens.signed_by(token) == present.key_sha256
     head, claims, signature = token.split(b".")
     assert json.loads(decoded(head))["alg"] == algorithm and json.loads(decoded(claims)) == CLAIMS
@@ -47,24 +47,24 @@ def test_a_secrets_token_is_signed_by_another_key(key_type, algorithm):
 ])
 def test_no_other_claims_get_a_signature(claims):
     """Who may write the secrets of a namespace could otherwise become anybody."""
-    assert tokens.of_secret(SECRET, token_of(key("former"), claims), key("present")) is None
+    assert tokens.of_secret(SECRET, token_of(key("former"), claims), key("present"), ACCOUNTS) is None
 
 
 def test_of_claims_that_say_two_things_only_what_was_read_is_signed():
     text = json.dumps(CLAIMS).replace('"sub": ', '"sub": "system:admin", "sub": ')
-    token = tokens.of_secret(SECRET, token_of(key("former"), text=text), key("present"))
+    token = tokens.of_secret(SECRET, token_of(key("former"), text=text), key("present"), ACCOUNTS)
     assert json.loads(decoded(token.split(b".")[1]), object_pairs_hook=list) == sorted(CLAIMS.items())
 
 
 def test_a_secret_without_a_service_account_gets_no_token():
     bare = {"metadata": {"namespace": "web", "name": "web-token-x2x4z"}}
-    assert tokens.of_secret(bare, token_of(key("former")), key("present")) is None
-    assert tokens.of_secret(SECRET, b"x", key("present")) is None
+    assert tokens.of_secret(bare, token_of(key("former")), key("present"), ACCOUNTS) is None
+    assert tokens.of_secret(SECRET, b"x", key("present"), ACCOUNTS) is None
 
 
 def test_a_key_that_kubernetes_signs_no_tokens_with_is_refused():
     with pytest.raises(PkiError, match="signs no tokens with a key of type ed25519"):
-        tokens.of_secret(SECRET, token_of(key("former")), x509.PrivateKey(ed25519.Ed25519PrivateKey.generate()))
+        tokens.of_secret(SECRET, token_of(key("former")), x509.PrivateKey(ed25519.Ed25519PrivateKey.generate()), ACCOUNTS)
 
 
 @pytest.mark.parametrize("head", [b"[" * 40000, b"{", b'{"kid": 5}', b'{"kid": "\xc3\xa4"}', b"[]", b"\xff", b""])

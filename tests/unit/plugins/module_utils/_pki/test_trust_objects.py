@@ -231,6 +231,10 @@ def test_a_rollout_may_take_as_long_as_it_goes_on(monkeypatch):
         trust_objects.wait_workloads(Rollout(100, until=40), ["kube-system"], 25)
 
 
+ACCOUNTS = "/api/v1/serviceaccounts"
+ACCOUNT = {"items": [{"metadata": {"namespace": "web", "name": "web", "uid": "a0b1"}}]}
+
+
 def token_secret(token, **metadata):
     return {"metadata": dict(SECRET["metadata"], **metadata), "data": {"token": base64.b64encode(token).decode()}}
 
@@ -239,7 +243,7 @@ def test_token_secrets_of_a_former_key_are_signed_again_without_a_moment_in_whic
     """A kubelet that looked in between took the file away from its pods for 19 s (test_rotation, 2026-11-23)."""
     former, signer = key("former"), key("signer")
     api = Api({"/api/v1/secrets": {"items": [token_secret(token_of(former)), token_secret(token_of(signer), name="present"),
-                                             {"metadata": {}, "data": {}}]}})
+                                             {"metadata": {}, "data": {}}]}, ACCOUNTS: ACCOUNT})
     assert trust_objects.renew_tokens(api, signer, check=True) == ["web/web-token-x2x4z"] and api.writes == []
     assert trust_objects.renew_tokens(api, signer) == ["web/web-token-x2x4z"]
     [(method, path, body)] = api.writes
@@ -247,8 +251,17 @@ def test_token_secrets_of_a_former_key_are_signed_again_without_a_moment_in_whic
     assert tokens.signed_by(base64.b64decode(body["data"]["token"])) == signer.key_sha256
 
 
+@pytest.mark.parametrize("account", [
+    None, {"namespace": "web", "name": "web", "uid": "another"}, {"namespace": "shop", "name": "web", "uid": "a0b1"}])
+def test_nothing_is_signed_for_an_account_that_is_not_there(account):
+    api = Api({"/api/v1/secrets": {"items": [token_secret(token_of(key("former")))]},
+               ACCOUNTS: {"items": [{"metadata": account}] if account else []}})
+    trust_objects.renew_tokens(api, key("signer"))
+    assert api.writes == [("PATCH", "/api/v1/namespaces/web/secrets/web-token-x2x4z", {"data": {"token": None}})]
+
+
 def test_a_token_that_claims_something_else_is_left_to_kube_controller_manager():
-    api = Api({"/api/v1/secrets": {"items": [token_secret(token_of(key("former")), name="copied")]}})
+    api = Api({"/api/v1/secrets": {"items": [token_secret(token_of(key("former")), name="copied")]}, ACCOUNTS: ACCOUNT})
     assert trust_objects.renew_tokens(api, key("signer")) == ["web/copied"]
     assert api.writes == [("PATCH", "/api/v1/namespaces/web/secrets/copied", {"data": {"token": None}})]
 
