@@ -65,7 +65,13 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import api_dependents, cluster_api, files, layouts, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    api_dependents,
+    certificates,
+    cluster_api,
+    files,
+    layouts,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
 
@@ -78,7 +84,7 @@ def look(module):
         api_dependents.check_nodes(api, options["nodes"])
         return {"changed": False, "dependents": []}
     bundle = files.read(layout.paths["ca"][0])
-    return {"changed": False, "dependents": api_dependents.find(api, bundle, x509.parse_certificate(bundle).key_sha256)}
+    return {"changed": False, "dependents": api_dependents.find(api, bundle, certificates.parse_certificate(bundle).key_sha256)}
 
 
 def main():

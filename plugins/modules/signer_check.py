@@ -95,7 +95,7 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, signers, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import certificates, layouts, signers
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import path_options, run
 
@@ -103,7 +103,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module impo
 def check(module):
     """Give the module's result."""
     layout = layouts.find_layout(module.params["kubernetes_dir"], module.params["kubelet_dir"])
-    found, common = signers.inspect(layout, x509.now())
+    found, common = signers.inspect(layout, certificates.now())
     edits, trouble = {}, None
     try:
         edits = signers.enabling_edits(layout, found)

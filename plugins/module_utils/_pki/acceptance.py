@@ -6,7 +6,8 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-from . import authorities, files, probe, x509
+from . import authorities, files, probe
+from .certificates import now, parse_certificate
 from .errors import PkiError
 
 COMPONENTS = ("apiserver", "etcd-server", "kubelet")
@@ -29,7 +30,7 @@ def prove(layout, names, accepted, state_dir=files.STATE_DIR, components=COMPONE
         else:
             data = files.read_if_exists(authorities.probe_path(state_dir, name))
             # One that has ended would be refused by whoever trusts its authority still.
-            pair = (data, data) if data and x509.parse_certificate(data).not_after > x509.now() else None
+            pair = (data, data) if data and parse_certificate(data).not_after > now() else None
         for target in _LET_IN_BY[name]:
             if pair and target in endpoints and target in components:
                 calls[(name, target)] = _question(endpoints[target], pair, name, timeout)

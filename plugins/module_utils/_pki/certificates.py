@@ -40,6 +40,13 @@ _CURVES = {"1.2.840.10045.3.1.7": "ecdsa-p256", "1.3.132.0.34": "ecdsa-p384", "1
 _RSA, _EC, _ED25519 = "1.2.840.113549.1.1.1", "1.2.840.10045.2.1", "1.3.101.112"
 # AlgorithmIdentifier of rsaEncryption with NULL parameters (RFC 3279 2.3.1), DER.
 RSA_ALGORITHM = bytes.fromhex("300d06092a864886f70d0101010500")
+# id-ecPublicKey with secp256r1 (RFC 5480 2.1.1), DER.
+_P256_ALGORITHM = bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107")
+# SEC 2 2.4.2
+_P256_PRIME = 2 ** 256 - 2 ** 224 + 2 ** 192 + 2 ** 96 - 1
+_P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551
+_P256_BASE = (0x6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296,
+              0x4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5)
 # RFC 8017 A.2.4: {signature algorithm: (hash, DigestInfo up to the digest)}.
 _RSA_SIGNATURES = {
     "1.2.840.113549.1.1.5": ("sha1", bytes.fromhex("3021300906052b0e03021a05000414")),
@@ -245,10 +252,18 @@ def private_key_digest(data, path=None):
 
     Loading an RSA key takes cryptography 40 ms, nearly all of it for testing the primes again; a node has 17 keys. This
     checks instead that all the numbers of the key (RFC 8017 A.1.2) belong together, which no damage or truncation leaves so.
+    A kubelet makes itself keys on P-256 (client-go util/certificate), for which the library would be imported on nearly every
+    node.
     """
     block = private_block(data, path)
     numbers = rsa_numbers(block)
     if numbers is None:
+        try:
+            info = _p256_public(block)
+        except (ValueError, IndexError):
+            raise PkiError("the private key is damaged or truncated", path=path, fix=KEY_FIX) from None
+        if info is not None:
+            return _digest(info)
         from cryptography.hazmat.primitives import serialization
         try:
             public = serialization.load_pem_private_key(block, password=None).public_key()
@@ -310,6 +325,49 @@ def rsa_consistent(numbers):
     version, n, e, d, p, q, dp, dq, qinv = numbers
     return (version == 0 and min(n, e, d, p, q) > 1 and p * q == n and e * d % (p - 1) == 1 and e * d % (q - 1) == 1
             and dp == d % (p - 1) and dq == d % (q - 1) and qinv < p and qinv * q % p == 1)
+
+
+def _p256_public(block):
+    """Give the SubjectPublicKeyInfo (DER) of a private key on P-256 in either form (RFC 5915, RFC 5958), or None for any other.
+
+    Made from the private half, as Go makes it (crypto/x509/sec1.go). Raises ValueError where that contradicts the public half
+    in the file, or is no key.
+    """
+    try:
+        outer = parts(unwrap(decoded(block), 0x30))
+        wrapped = outer[1][0] == 0x30
+        if outer[1 if wrapped else 2][1] != (_P256_ALGORITHM[2:] if wrapped else _P256_ALGORITHM[11:]):
+            return None
+        inner = parts(unwrap(outer[2][1], 0x30)) if wrapped else outer
+    except (ValueError, IndexError):
+        return None
+    scalar = int.from_bytes(inner[1][1], "big")
+    if integer(inner[0]) != 1 or inner[1][0] != 0x04 or not 0 < scalar < _P256_ORDER:
+        raise ValueError("no key on P-256")
+    point = element(0x03, b"\0\4" + b"".join(number.to_bytes(32, "big") for number in _p256_point(scalar)))
+    besides = {0xA0: _P256_ALGORITHM[11:], 0xA1: point}
+    if [part[:2] for part in inner[2:]] not in ([], [(0xA0, besides[0xA0])], [(0xA1, point)], sorted(besides.items())):
+        raise ValueError("what is beside the private half does not belong to it")
+    return element(0x30, _P256_ALGORITHM + point)
+
+
+def _p256_point(scalar):
+    """Multiply the base point of P-256 (SEC 2 2.4.2), with Jacobian coordinates. Gives (x, y); scalar: from 1 below the order."""
+    p, (gx, gy) = _P256_PRIME, _P256_BASE
+    x, y, z = gx, gy, 1
+    for bit in bin(scalar)[3:]:
+        square, slope = y * y % p, 3 * (x - z * z) * (x + z * z) % p
+        four = 4 * x * square % p
+        x, y, z = (slope * slope - 2 * four) % p, slope, 2 * y * z % p
+        y = (slope * (four - x) - 8 * square * square) % p
+        if bit == "1":
+            u, s = (gx * z * z - x) % p, (gy * z * z * z - y) % p
+            uu = u * u % p
+            uuu, v = u * uu % p, x * uu % p
+            x = (s * s - uuu - 2 * v) % p
+            y, z = (s * (v - x) - y * uuu) % p, z * u % p
+    inverse = pow(z, -1, p)
+    return x * inverse * inverse % p, y * inverse * inverse * inverse % p
 
 
 def why_no_pem(data, what):

@@ -8,7 +8,8 @@ __metaclass__ = type
 
 import glob
 
-from . import authorities, files, kubeconfig, serving, x509
+from . import authorities, files, kubeconfig, serving
+from .certificates import parse_certificate, parse_certificates
 from .errors import PkiError, short
 
 _ELSEWHERE = ("/etc/cni/net.d/*kubeconfig*", "/etc/cni/net.d/*/*kubeconfig*", "/root/.kube/config", "/home/*/.kube/config")
@@ -55,8 +56,8 @@ def _served(layout, held):
 def _depends(path, signer, known):
     try:
         config = kubeconfig.Kubeconfig(files.read(path), path)
-        trusts = x509.parse_certificates(config.ca_data, path) if config.ca_data else []
-        shown = x509.parse_certificate(config.certificate_data, path) if config.certificate_data else None
+        trusts = parse_certificates(config.ca_data, path) if config.ca_data else []
+        shown = parse_certificate(config.certificate_data, path) if config.certificate_data else None
     except PkiError:
         return "cannot be read"
     if trusts and signer not in [item.key_sha256 for item in trusts]:

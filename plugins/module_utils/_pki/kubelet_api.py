@@ -12,7 +12,8 @@ import json
 import re
 import time
 
-from . import files, probe, x509
+from . import files, probe
+from .certificates import parse_certificate, private_key_digest
 from .errors import PkiError, printable
 
 CLIENT, SERVING = "kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving"
@@ -30,7 +31,7 @@ def ca_pem(config):
 
 
 class Credential:
-    """What a kubelet.conf uses now. certificate: x509.Certificate or None; pem: (certificate, key) as bytes or None.
+    """What a kubelet.conf uses now. certificate: certificates.Certificate or None; pem: (certificate, key) as bytes or None.
 
     problem: PkiError or None, why the pair cannot be used. path: where the certificate lies.
     """
@@ -41,8 +42,8 @@ class Credential:
         try:
             data = config.certificate_data or (files.read(config.certificate_file) if config.certificate_file else b"")
             key_data = config.key_data or (files.read(config.key_file) if config.key_file else b"")
-            self.certificate = x509.parse_certificate(data, self.path)
-            digest = x509.private_key_digest(key_data, config.key_file or config.path)
+            self.certificate = parse_certificate(data, self.path)
+            digest = private_key_digest(key_data, config.key_file or config.path)
             if digest != self.certificate.key_sha256:
                 raise PkiError("the private key does not belong to the certificate", path=self.path)
             self.pem = (data, key_data)

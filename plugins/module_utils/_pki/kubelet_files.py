@@ -15,7 +15,8 @@ import os
 import re
 import time
 
-from . import files, kubeconfig, transactions, x509
+from . import files, kubeconfig, transactions
+from .certificates import now, parse_certificates, timestamp
 from .errors import PkiError
 
 NODE_PREFIX = "system:node:"
@@ -63,7 +64,7 @@ def trusted(layout):
     """Give the [Certificate] of the CA file that this node has for clients (pki/ca.crt), empty where it is unreadable."""
     path = ca_file(layout)
     try:
-        return x509.parse_certificates(files.read(path), path)
+        return parse_certificates(files.read(path), path)
     except PkiError:
         return []
 
@@ -72,9 +73,9 @@ def wrong_dates(certificate, below_days):
     """Say why a certificate is due by its dates (str), or give None. below_days: fewer days left are too few,
     for a short-lived certificate fewer than a third of its life.
     """
-    left = (certificate.not_after - x509.now()).total_seconds() / _DAY
+    left = (certificate.not_after - now()).total_seconds() / _DAY
     if left <= 0:
-        return "it expired on %s" % x509.timestamp(certificate.not_after)
+        return "it expired on %s" % timestamp(certificate.not_after)
     lifetime = (certificate.not_after - certificate.not_before).total_seconds() / _DAY
     # Where the cluster signs for a month or a day, below_days alone would always be true; the kubelet itself rotates when 10 to
     # 30 percent are left (client-go util/certificate: nextRotationDeadline).
@@ -83,10 +84,10 @@ def wrong_dates(certificate, below_days):
 
 def check_clock(certificate):
     """Raise PkiError unless a certificate is valid by this node's clock."""
-    now = x509.now()
-    if not certificate.not_before <= now < certificate.not_after:
+    moment = now()
+    if not certificate.not_before <= moment < certificate.not_after:
         raise PkiError("is valid from %s to %s, and this node's clock says %s" % (
-            x509.timestamp(certificate.not_before), x509.timestamp(certificate.not_after), x509.timestamp(now)),
+            timestamp(certificate.not_before), timestamp(certificate.not_after), timestamp(moment)),
             path=certificate.path, fix="Correct the clock of this node or of the control-plane node (see `timedatectl`).")
 
 

@@ -15,7 +15,7 @@ import os
 import re
 import stat
 
-from . import x509
+from .certificates import parse_certificates
 from .errors import PkiError
 from .tokens import signed_by
 
@@ -31,7 +31,7 @@ def lagging(layout, bundle, needed=None):
     while it lacks that one, or, without it, any of the bundle. The kubelet updates mounted volumes within about a minute and a
     half. Gives a list of paths below the kubelet's directory.
     """
-    known = {item.key_sha256 for item in x509.parse_certificates(bundle, "the trust bundle")}
+    known = {item.key_sha256 for item in parse_certificates(bundle, "the trust bundle")}
     # A pod may be ahead of its node: kube-root-ca.crt drops the former authority before the last kubelet does.
     wanted = {needed} if needed else known
     count, found = 0, []
@@ -41,7 +41,7 @@ def lagging(layout, bundle, needed=None):
             continue  # none there, or the pod ended meanwhile
         count += 1
         try:
-            there = {item.key_sha256 for item in x509.parse_certificates(data, path)}
+            there = {item.key_sha256 for item in parse_certificates(data, path)}
         except PkiError:
             continue  # its ca.crt is somebody else's file
         # A volume with none of ours belongs to another authority (a webhook's own, say).

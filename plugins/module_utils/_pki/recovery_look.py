@@ -9,7 +9,8 @@ __metaclass__ = type
 import glob
 import os
 
-from . import files, kubelet_credential, kubelet_service, layouts, pod_endpoints, probe, profiles, recovery_journal, x509
+from . import files, kubelet_credential, kubelet_service, layouts, pod_endpoints, probe, profiles, recovery_journal
+from .certificates import now, timestamp
 from .errors import PkiError
 
 
@@ -33,7 +34,7 @@ def can_rehearse(layout, found):
 
     Below a CA that has expired nothing can be: it is renewed first.
     """
-    alive = all(held["not_after"] > x509.timestamp(x509.now()) for held in found["authorities"].values())
+    alive = all(held["not_after"] > timestamp(now()) for held in found["authorities"].values())
     return layout.role in (layouts.CONTROL_PLANE, layouts.ETCD) and alive and not found["problems"]
 
 
@@ -46,7 +47,7 @@ def _authorities(layout):
         except PkiError:
             continue  # a row of the report
         if ca is not None:
-            found[name] = {"key": ca.key_sha256, "not_after": x509.timestamp(ca.not_after), "path": path,
+            found[name] = {"key": ca.key_sha256, "not_after": timestamp(ca.not_after), "path": path,
                            "has_key": _key(layout, key_path) == ca.key_sha256, "self_signed": ca.self_issued, "issuer": ca.issuer,
                            "certificate": ca.pem.decode("ascii")}
     return found

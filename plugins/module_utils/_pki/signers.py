@@ -8,7 +8,8 @@ __metaclass__ = type
 
 import os
 
-from . import files, requests, x509
+from . import files, requests
+from .certificates import parse_certificates, private_key_digest, timestamp
 from .errors import PkiError
 
 MANAGER, SERVER = "kube-controller-manager", "kube-apiserver"
@@ -24,7 +25,7 @@ _MANY = "holds %d certificates, and the signer takes exactly one: while it does,
 class Signer:
     """One of Kubernetes' own signers on this node. name: its signer name. certificate_path, key_path: or None.
 
-    certificate: x509.Certificate or None. problems: [PkiError], each with its remedy; empty for a signer that works.
+    certificate: certificates.Certificate or None. problems: [PkiError], each with its remedy; empty for a signer that works.
     """
 
     def __init__(self, name, pair):
@@ -84,7 +85,7 @@ def _bundle(layout, flag):
     if not path:
         return None
     try:
-        return x509.parse_certificates(files.read(layout.at(path)), path)
+        return parse_certificates(files.read(layout.at(path)), path)
     except PkiError:
         return None  # the report names it; here it only means that nothing can be compared
 
@@ -98,12 +99,12 @@ def _verify(signer, layout, manifest, trusted, now):
             fix="Set %s and %s; kubepki_csr_enable_signers=true does it with the cluster's CA." % GENERAL))
         return
     try:
-        bundle = x509.parse_certificates(files.read(layout.at(signer.certificate_path)), signer.certificate_path)
+        bundle = parse_certificates(files.read(layout.at(signer.certificate_path)), signer.certificate_path)
         signer.certificate = bundle[0]
         if len(bundle) > 1:
             signer.problems.append(PkiError(_MANY % len(bundle), path=signer.certificate_path,
                                             fix="Point the flag at a file with the signing certificate alone."))
-        key = x509.private_key_digest(files.read(layout.at(signer.key_path)), signer.key_path)
+        key = private_key_digest(files.read(layout.at(signer.key_path)), signer.key_path)
         if key != signer.certificate.key_sha256:
             signer.problems.append(PkiError("is not the key of %s" % signer.certificate_path, path=signer.key_path,
                                             fix="Put back the pair that belongs together (a backup set holds it)."))
@@ -142,10 +143,10 @@ def enabling_edits(layout, found):
     if not os.path.exists(key):
         raise PkiError("the CA's key is not on this node", path=key, fix="An external CA has to sign: approved requests are "
                        "signed by the controller of its signer name, not by %s." % MANAGER)
-    ca = x509.parse_certificates(files.read(certificate), certificate)
+    ca = parse_certificates(files.read(certificate), certificate)
     if len(ca) > 1:
         raise PkiError(_MANY % len(ca), path=certificate, fix="Finish the rotation of the CA first (rotate_ca).")
-    if x509.private_key_digest(files.read(key), key) != ca[0].key_sha256:
+    if private_key_digest(files.read(key), key) != ca[0].key_sha256:
         raise PkiError("is not the key of %s" % certificate, path=key, fix="Put back the pair that belongs together.")
     return {MANAGER: dict(zip(GENERAL, (certificate, key)))}
 
@@ -157,7 +158,7 @@ def table(found, common, flags):
     for signer in found:
         ca = signer.certificate
         what = "signs nothing" if ca is None else "signs with %s (%s, until %s)" % (
-            signer.certificate_path, ca.subject, x509.timestamp(ca.not_after))
+            signer.certificate_path, ca.subject, timestamp(ca.not_after))
         lines.append("%s: %s" % (signer.name, what))
         lines += ["    %s" % problem for problem in signer.problems]
     lines += ["%s" % problem for problem in common]

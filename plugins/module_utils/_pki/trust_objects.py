@@ -15,7 +15,8 @@ import hashlib
 import json
 import time
 
-from . import tokens, x509, yamltext
+from . import tokens, yamltext
+from .certificates import parse_certificates
 from .cluster_api import segment
 from .errors import PkiError
 
@@ -34,7 +35,7 @@ def digests(pem):
     """Give the set of public-key digests of a PEM bundle (str or bytes); empty where it holds none."""
     data = pem.encode("utf-8") if isinstance(pem, str) else pem or b""
     try:
-        return {item.key_sha256 for item in x509.parse_certificates(data)}
+        return {item.key_sha256 for item in parse_certificates(data)}
     except PkiError:
         return set()
 
@@ -43,7 +44,7 @@ def certificates_in(pem):
     """Give the set of digests of the certificates of a PEM bundle (str or bytes): renewed with the same key, one is another."""
     data = pem.encode("utf-8") if isinstance(pem, str) else pem or b""
     try:
-        return {item.sha256 for item in x509.parse_certificates(data)}
+        return {item.sha256 for item in parse_certificates(data)}
     except PkiError:
         return set()
 

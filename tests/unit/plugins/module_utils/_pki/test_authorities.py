@@ -773,7 +773,7 @@ def test_the_client_of_a_dropped_authority_proves_something_as_long_as_that_auth
     assert (accepted.not_after - x509.now()).days < 2
     assert [item["right"] for item in acceptance.prove(host.tree().layout, ("etcd-ca",), False, host.state)] == [True]
     assert len(asked) == 1
-    monkeypatch.setattr(x509, "now", lambda: former.not_after)
+    monkeypatch.setattr(acceptance, "now", lambda: former.not_after)
     assert acceptance.prove(host.tree().layout, ("etcd-ca",), False, host.state) == [] and len(asked) == 1
 
 

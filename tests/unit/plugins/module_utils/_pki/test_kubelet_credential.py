@@ -364,7 +364,7 @@ def test_a_certificate_for_another_key_is_not_installed(worker):
 def test_a_clock_that_is_behind_is_named(worker, monkeypatch):
     pem = worker.signed()
     past = x509.now() - x509.datetime.timedelta(hours=1)
-    monkeypatch.setattr(x509, "now", lambda: past)
+    monkeypatch.setattr(kubelet_files, "now", lambda: past)
     with pytest.raises(PkiError, match="this node's clock says"):
         kubelet_credential.check_issued(worker.layout, pem, None, worker.state)
 
