@@ -278,8 +278,12 @@ class Handshake:
         except ssl.SSLWantReadError:
             done = False
         flight = self._outgoing.read()
-        if flight:
-            self._connection.sendall(flight)  # in the end our Finished: without it the server logs a failed handshake
+        try:
+            if flight:
+                self._connection.sendall(flight)  # in the end our Finished: without it the server logs a failed handshake
+        except OSError:
+            if not done:
+                raise
         return done
 
     def certificate(self):
@@ -311,7 +315,7 @@ class Handshake:
                 else:
                     self._incoming.write_eof()
                 done = self._step()
-        except ssl.SSLError:
+        except OSError:  # an SSLError, too
             # Up to TLS 1.2 the server shows its certificate in the clear before it looks at ours.
             der = _first_certificate(self._seen)
             if der is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -14,7 +15,7 @@ import types
 from pathlib import Path
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pod_endpoints, probe, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import pod_endpoints, probe, serving, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from tlsservers import Authority, Server, free_port
 
@@ -58,6 +59,26 @@ def test_server_that_wants_a_client_certificate_is_seen_whatever_we_show(authori
     shown = {"none": None, "good": authority.leaf("client")[:2], "foreign": foreign[:2],
              "broken": (str(tmp_path / "empty.crt"), pair[1])}[client]
     assert probe.served_certificate("127.0.0.1", server.port, client=shown).sha256 == pair[2].sha256
+
+
+def test_a_server_that_hangs_up_after_its_certificate_has_been_seen(authority):
+    certificate, key, wanted = authority.leaf("apiserver")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        handshake = serving.Handshake("127.0.0.1", listener.getsockname()[1], serving.showing())
+        connection = listener.accept()[0]
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = context.wrap_bio(incoming, outgoing, server_side=True)
+        incoming.write(connection.recv(16384))
+        with pytest.raises(ssl.SSLWantReadError):
+            server.do_handshake()
+        connection.sendall(outgoing.read())
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
+        connection.close()
+        assert x509.parse_der_certificate(handshake.certificate()).sha256 == wanted.sha256
 
 
 def test_refused_and_silent_servers_are_named(authority):
