@@ -352,7 +352,10 @@ def _p256_public(block):
 
 
 def _p256_point(scalar):
-    """Multiply the base point of P-256 (SEC 2 2.4.2), with Jacobian coordinates. Gives (x, y); scalar: from 1 below the order."""
+    """Multiply the base point of P-256 (SEC 2 2.4.2), with Jacobian coordinates. Gives (x, y); scalar: from 1 below the order.
+
+    How long it takes tells of the scalar, to who can time root's processes on the node: for reading a file, not for signing.
+    """
     p, (gx, gy) = _P256_PRIME, _P256_BASE
     x, y, z = gx, gy, 1
     for bit in bin(scalar)[3:]:
