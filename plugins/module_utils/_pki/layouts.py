@@ -220,7 +220,7 @@ def _belongs(layout, entry, named):
         return local or entry.name in named
     if layout.role == ETCD:
         return entry.name in ETCD_NAMES and (entry.name != "apiserver-etcd-client"
-                                              or os.path.lexists(layout.place(entry.path)))
+                                             or os.path.lexists(layout.place(entry.path)))
     return layout.role == WORKER and entry.name == "ca"
 
 
