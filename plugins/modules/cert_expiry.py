@@ -27,7 +27,7 @@ options:
     type: bool
     default: true
   live_timeout:
-    description: How many seconds an endpoint may take for each step of its answer.
+    description: Within how many seconds the endpoints have to take the connections, and then to answer.
     type: float
     default: 3
   warn_below_days:

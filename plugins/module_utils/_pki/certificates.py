@@ -258,10 +258,7 @@ def private_key_digest(data, path=None):
     block = private_block(data, path)
     numbers = rsa_numbers(block)
     if numbers is None:
-        try:
-            info = _p256_public(block)
-        except (ValueError, IndexError):
-            raise PkiError("the private key is damaged or truncated", path=path, fix=KEY_FIX) from None
+        info = _p256_public(block)
         if info is not None:
             return _digest(info)
         from cryptography.hazmat.primitives import serialization
@@ -328,26 +325,25 @@ def rsa_consistent(numbers):
 
 
 def _p256_public(block):
-    """Give the SubjectPublicKeyInfo (DER) of a private key on P-256 in either form (RFC 5915, RFC 5958), or None for any other.
+    """Give the SubjectPublicKeyInfo (DER) of a private key on P-256 (RFC 5915, or RFC 5958 around it), or None for any other.
 
-    Made from the private half, as Go makes it (crypto/x509/sec1.go). Raises ValueError where that contradicts the public half
-    in the file, or is no key.
+    Made from the private half, as Go makes it (crypto/x509/sec1.go). None, too, for what is not written as OpenSSL and Go write
+    it, or whose halves do not belong together: the library judges that.
     """
     try:
         outer = parts(unwrap(decoded(block), 0x30))
-        wrapped = outer[1][0] == 0x30
-        if outer[1 if wrapped else 2][1] != (_P256_ALGORITHM[2:] if wrapped else _P256_ALGORITHM[11:]):
+        if [part[0] for part in outer] == [0x02, 0x30, 0x04] and integer(outer[0]) == 0 and outer[1][2] == _P256_ALGORITHM:
+            inner, named = parts(unwrap(outer[2][1], 0x30)), []
+        else:
+            inner, named = outer, [(0xA0, _P256_ALGORITHM[11:])]
+        scalar = int.from_bytes(inner[1][1], "big")
+        if integer(inner[0]) != 1 or inner[1][0] != 0x04 or len(inner[1][1]) != 32 or not 0 < scalar < _P256_ORDER:
             return None
-        inner = parts(unwrap(outer[2][1], 0x30)) if wrapped else outer
     except (ValueError, IndexError):
         return None
-    scalar = int.from_bytes(inner[1][1], "big")
-    if integer(inner[0]) != 1 or inner[1][0] != 0x04 or not 0 < scalar < _P256_ORDER:
-        raise ValueError("no key on P-256")
     point = element(0x03, b"\0\4" + b"".join(number.to_bytes(32, "big") for number in _p256_point(scalar)))
-    besides = {0xA0: _P256_ALGORITHM[11:], 0xA1: point}
-    if [part[:2] for part in inner[2:]] not in ([], [(0xA0, besides[0xA0])], [(0xA1, point)], sorted(besides.items())):
-        raise ValueError("what is beside the private half does not belong to it")
+    if [part[:2] for part in inner[2:]] not in (named, [*named, (0xA1, point)]):
+        return None
     return element(0x30, _P256_ALGORITHM + point)
 
 

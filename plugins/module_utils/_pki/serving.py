@@ -248,27 +248,40 @@ def unreachable(host, port, error):
     return found
 
 
+def for_each_step(seconds):
+    """Give Handshake's `left` for one server: it may take that long for each step."""
+    return lambda: seconds
+
+
+def for_all(seconds):
+    """Give Handshake's `left` for several servers that are asked one after the other: together they may take that long.
+
+    Who comes after one that hung is still given a moment, as its answer has come meanwhile.
+    """
+    until = time.monotonic() + seconds
+    return lambda: max(until - time.monotonic(), 0.05)
+
+
 class Handshake:
     """The beginning of a TLS connection, far enough to see the certificate of the server; verifies nothing.
 
     Making one sends the first flight, so that the server makes its answer while the caller does something else;
     certificate() waits for it. Both are for one thread: a look at a node would spend longer on threads than on waiting.
-    host: name or address; port: int. context: as showing() gives it. server_name: for SNI, or None. timeout: seconds for each
-    step. Never raises: trouble is certificate()'s to tell.
+    host: name or address; port: int. context: as showing() gives it. left: function that gives the seconds for the next step, as
+    for_each_step() and for_all() do. server_name: for SNI, or None. Never raises: trouble is certificate()'s to tell.
     """
 
-    def __init__(self, host, port, context, server_name=None, timeout=3.0):
+    def __init__(self, host, port, context, left, server_name=None):
         self.address = join(host, port)
-        self._host, self._port, self._timeout = host, port, timeout
+        self._host, self._port = host, port
         self._seen, self._trouble, self._connection = b"", None, None
         try:
             self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
             self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
-            self._connection = socket.create_connection((host, port), timeout)
+            self._connection = socket.create_connection((host, port), left())
             self._step()
-        except (OSError, ssl.SSLError, ValueError) as error:
+        except Exception as error:  # a configuration can name anything as a port
             self._trouble = error
-        self._begun = time.monotonic()
 
     def _step(self):
         """Go as far as what has come allows, and send what is to be sent. Gives whether the handshake is done."""
@@ -286,29 +299,27 @@ class Handshake:
                 raise
         return done
 
-    def certificate(self):
+    def certificate(self, left):
         """Give the DER (bytes) of the leaf certificate that the server presents, and end the connection. Raises PkiError.
 
-        Also sees the certificate of a server that refuses us for lack of a client certificate.
+        left: as before. Also sees the certificate of a server that refuses us for lack of a client certificate.
         """
         try:
             if self._trouble is not None:
                 raise self._trouble
-            return self._certificate()
-        except (OSError, ssl.SSLError, ValueError) as error:
+            return self._certificate(left)
+        except Exception as error:
             raise unreachable(self._host, self._port, error) from None
         finally:
             if self._connection is not None:
                 self._connection.close()
 
-    def _certificate(self):
-        # It has had its time meanwhile: many that hang together take no longer than one.
-        self._connection.settimeout(max(self._begun + self._timeout - time.monotonic(), 0.05))
+    def _certificate(self, left):
         done = False
         try:
             while not done:
+                self._connection.settimeout(left())
                 data = self._connection.recv(16384)
-                self._connection.settimeout(self._timeout)
                 self._seen += data
                 if data:
                     self._incoming.write(data)
@@ -342,9 +353,10 @@ def showing(client=None):
 def served_der(host, port, client=None, server_name=None, timeout=3.0):
     """Give the DER (bytes) of the leaf certificate that a TLS server presents, whoever signed it. Raises PkiError.
 
-    host, port, server_name, timeout: as Handshake takes them. client: as showing() takes it.
+    host, port, server_name: as Handshake takes them. client: as showing() takes it. timeout: seconds for each step.
     """
-    return Handshake(host, port, showing(client), server_name, timeout).certificate()
+    left = for_each_step(timeout)
+    return Handshake(host, port, showing(client), left, server_name).certificate(left)
 
 
 def _first_certificate(stream):
@@ -407,22 +419,26 @@ def together(calls):
 def ask(found, timeout=3.0):
     """Begin to ask Endpoints what they serve. Gives {name: Handshake} for hear(); nothing for plain http.
 
-    timeout: seconds for each step of each.
+    timeout: seconds within which all of them have to take the connection.
     """
     # etcd alone insists on a client's certificate, and complains in its log of who has none.
     clients = {endpoint.name: endpoint.client if endpoint.component == "etcd" else None for endpoint in found if endpoint.secure}
     contexts = {client: showing(client) for client in set(clients.values())}
-    return {endpoint.name: Handshake(endpoint.host, endpoint.port, contexts[clients[endpoint.name]], None, timeout)
+    left = for_all(timeout)
+    return {endpoint.name: Handshake(endpoint.host, endpoint.port, contexts[clients[endpoint.name]], left)
             for endpoint in found if endpoint.secure}
 
 
-def hear(asked):
-    """Give what the Handshakes of ask() see: {name: x509.Certificate or PkiError}."""
+def hear(asked, timeout=3.0):
+    """Give what the Handshakes of ask() see: {name: x509.Certificate or PkiError}.
+
+    timeout: seconds within which all of them have to answer.
+    """
     from .certificates import parse_der_certificate
-    seen = {}
+    seen, left = {}, for_all(timeout)
     for name, handshake in asked.items():
         try:
-            seen[name] = parse_der_certificate(handshake.certificate(), handshake.address)
+            seen[name] = parse_der_certificate(handshake.certificate(left), handshake.address)
         except PkiError as error:
             seen[name] = error
     return seen
@@ -431,6 +447,6 @@ def hear(asked):
 def served(layout, names=None, timeout=3.0):
     """Ask every endpoint of this node. Gives {endpoint name: x509.Certificate or PkiError}; nothing for plain http.
 
-    names: only these endpoints. timeout: seconds for each step of each.
+    names: only these endpoints. timeout: seconds for taking the connections, and again for the answers.
     """
-    return hear(ask([endpoint for endpoint in endpoints(layout) if names is None or endpoint.name in names], timeout))
+    return hear(ask([endpoint for endpoint in endpoints(layout) if names is None or endpoint.name in names], timeout), timeout)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import socket
 import ssl
@@ -68,7 +69,8 @@ def test_a_server_that_hangs_up_after_its_certificate_has_been_seen(authority):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        handshake = serving.Handshake("127.0.0.1", listener.getsockname()[1], serving.showing())
+        left = serving.for_each_step(3.0)
+        handshake = serving.Handshake("127.0.0.1", listener.getsockname()[1], serving.showing(), left)
         connection = listener.accept()[0]
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         server = context.wrap_bio(incoming, outgoing, server_side=True)
@@ -78,7 +80,7 @@ def test_a_server_that_hangs_up_after_its_certificate_has_been_seen(authority):
         connection.sendall(outgoing.read())
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset
         connection.close()
-        assert x509.parse_der_certificate(handshake.certificate()).sha256 == wanted.sha256
+        assert x509.parse_der_certificate(handshake.certificate(left)).sha256 == wanted.sha256
 
 
 def test_refused_and_silent_servers_are_named(authority):
@@ -246,7 +248,7 @@ def layout_for(servers):
     return pod_endpoints.View(flags)
 
 
-def test_served_asks_all_at_once_and_keeps_errors(authority, serve):
+def test_served_asks_all_and_keeps_errors(authority, serve):
     pairs = [authority.leaf("apiserver"), authority.leaf("etcd-server")]
     layout = layout_for([serve(pair) for pair in pairs])
     seen = probe.served(layout)
@@ -255,16 +257,86 @@ def test_served_asks_all_at_once_and_keeps_errors(authority, serve):
     assert list(probe.served(layout, ["apiserver"])) == ["apiserver"]
 
 
-def test_silent_endpoints_cost_one_timeout_and_not_their_sum():
-    with socket.socket() as one, socket.socket() as two:
-        for silent in (one, two):
-            silent.bind(("127.0.0.1", 0))
-            silent.listen()
-        view = pod_endpoints.View({"kube-apiserver": {"--secure-port": str(one.getsockname()[1])},
-                                   "kube-scheduler": {"--secure-port": str(two.getsockname()[1])}})
+def silent(stack):
+    """A listener that answers nothing. Gives its port."""
+    listener = stack.enter_context(socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(8)
+    return listener.getsockname()[1]
+
+
+def full(stack):
+    """One whose queue is full: it does not even take a connection."""
+    listener = stack.enter_context(socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    for _each in range(3):
+        waiting = stack.enter_context(socket.socket())
+        waiting.setblocking(False)
+        waiting.connect_ex(listener.getsockname())
+    return listener.getsockname()[1]
+
+
+def halting(stack):
+    """One that begins an answer and does not go on."""
+    listener = stack.enter_context(socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(8)
+
+    def answer():
+        connection = stack.enter_context(listener.accept()[0])
+        connection.recv(16384)
+        connection.sendall(b"\x16")
+
+    threading.Thread(target=answer, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("kind", [silent, full, halting])
+def test_endpoints_that_hang_cost_one_timeout_and_not_their_sum(kind, authority, serve):
+    pair = authority.leaf("kubelet")
+    server = serve(pair)
+    with contextlib.ExitStack() as stack:
+        hanging = [kind(stack) for _each in range(5)]
+        found = [serving.Endpoint(str(number), "x", "127.0.0.1", port) for number, port in enumerate(hanging)]
+        found.append(serving.Endpoint("kubelet", "kubelet", "127.0.0.1", server.port))
         started = time.monotonic()
-        seen = probe.served(view, timeout=0.5)
-    assert time.monotonic() - started < 0.95 and all(isinstance(item, PkiError) for item in seen.values()) and len(seen) == 2
+        seen = serving.hear(serving.ask(found, 0.5), 0.5)
+        took = time.monotonic() - started
+    assert took < 1.5 and seen.pop("kubelet").sha256 == pair[2].sha256
+    assert len(seen) == 5 and all(isinstance(item, PkiError) for item in seen.values())
+
+
+def test_a_port_that_is_none_is_an_error_of_that_endpoint():
+    [seen] = serving.hear(serving.ask([serving.Endpoint("kubelet", "kubelet", "127.0.0.1", 10 ** 20)])).values()
+    assert isinstance(seen, PkiError) and seen.path == "127.0.0.1:%d" % 10 ** 20
+
+
+def test_only_etcd_is_shown_a_client_certificate(authority):
+    pair, client, shown = authority.leaf("server"), authority.leaf("client"), {}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pair[:2])
+    context.load_verify_locations(authority.path)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    with contextlib.ExitStack() as stack:
+        found, threads = [], []
+        for name in ("etcd", "kube-apiserver"):
+            listener = stack.enter_context(socket.socket())
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+
+            def answer(name=name, listener=listener):
+                with context.wrap_socket(listener.accept()[0], server_side=True) as connection:
+                    shown[name] = bool(connection.getpeercert())
+
+            threads.append(threading.Thread(target=answer, daemon=True))
+            threads[-1].start()
+            found.append(serving.Endpoint(name, name, *listener.getsockname(), client=client[:2]))
+        seen = serving.hear(serving.ask(found))
+        for thread in threads:
+            thread.join(10)
+    assert {item.sha256 for item in seen.values()} == {pair[2].sha256}
+    assert shown == {"etcd": True, "kube-apiserver": False}
 
 
 def test_waiting_sees_a_reload_and_says_what_it_saw_otherwise(authority, serve):

@@ -52,6 +52,14 @@ def test_what_is_seen_of_a_dead_node_is_enough_to_decide(plane):
     assert again["pending"] == ["etcd"] and again["trust"]
 
 
+@pytest.mark.parametrize("file, left", [
+    ("etcd/ca.crt", {"ca": True, "front-proxy-ca": True}),
+    ("etcd/ca.key", {"ca": True, "front-proxy-ca": True, "etcd-ca": False})])
+def test_an_authority_that_cannot_be_read_is_left_to_the_report(plane, file, left):
+    plane.node.kubernetes("pki/" + file).write_text("no PEM")
+    assert {name: held["has_key"] for name, held in seen(plane)["authorities"].items()} == left
+
+
 def test_looking_changes_nothing(plane):
     before = plane.files()
     seen(plane)

@@ -27,12 +27,16 @@ def pem_of(body: bytes) -> bytes:
     return b"-----BEGIN EC PRIVATE KEY-----\n%s-----END EC PRIVATE KEY-----\n" % base64.encodebytes(body)
 
 
+def written(key, form) -> bytes:
+    return key.raw.private_bytes(serialization.Encoding.PEM, getattr(serialization.PrivateFormat, form),
+                                 serialization.NoEncryption())
+
+
 @pytest.mark.parametrize("key_type", ["rsa-2048", "rsa-3072", "ecdsa-p256", "ecdsa-p384"])
 @pytest.mark.parametrize("form", ["TraditionalOpenSSL", "PKCS8"])
 def test_digest_is_that_of_the_loaded_key(key_type, form):
     key = RSA if key_type == "rsa-2048" else x509.generate_key(key_type)
-    pem = key.raw.private_bytes(serialization.Encoding.PEM, getattr(serialization.PrivateFormat, form),
-                                serialization.NoEncryption())
+    pem = written(key, form)
     assert x509.private_key_digest(pem) == x509.parse_private_key(pem).key_sha256 == key.key_sha256
 
 
@@ -41,14 +45,15 @@ def test_digest_is_the_certificates():
     assert x509.private_key_digest(b"text before\n" + RSA.pem) == certificate.key_sha256
 
 
-@pytest.mark.parametrize("key, kind", [(RSA, b"RSA"), (EC, b"EC")])
+@pytest.mark.parametrize("key, form", [(RSA, "TraditionalOpenSSL"), (EC, "TraditionalOpenSSL"), (EC, "PKCS8")])
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_any_changed_byte_is_found(key, kind, data):
-    body = bytearray(base64.b64decode(b"".join(key.pem.splitlines()[1:-1])))
+def test_any_changed_byte_is_found(key, form, data):
+    first, *lines, last = written(key, form).splitlines()
+    body = bytearray(base64.b64decode(b"".join(lines)))
     place = data.draw(st.integers(0, len(body) - 1))
     body[place] ^= data.draw(st.integers(1, 255))
-    damaged = b"-----BEGIN %s PRIVATE KEY-----\n%s-----END %s PRIVATE KEY-----\n" % (kind, base64.encodebytes(bytes(body)), kind)
+    damaged = b"%s\n%s%s\n" % (first, base64.encodebytes(bytes(body)), last)
     with pytest.raises(PkiError):
         x509.private_key_digest(damaged, "/x.key")
 
@@ -73,6 +78,13 @@ def test_a_number_that_is_no_key_on_p_256_is_refused(number):
         "a00a06082a8648ce3d030107"))
     with pytest.raises(PkiError, match="damaged"):
         x509.private_key_digest(pem_of(body), "/x.key")
+
+
+@pytest.mark.parametrize("form", ["TraditionalOpenSSL", "PKCS8"])
+def test_a_key_with_a_compressed_public_half_is_read(form):
+    pem = subprocess.run(["openssl", "ec", "-conv_form", "compressed"], input=written(EC, form), capture_output=True,
+                         check=True).stdout
+    assert x509.private_key_digest(pem) == x509.parse_private_key(pem).key_sha256
 
 
 def test_a_kubelets_key_is_read_without_the_library():
