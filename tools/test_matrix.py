@@ -28,7 +28,7 @@ from tests.lab.progress import Progress  # noqa: E402
 from tests.lab.shell import run  # noqa: E402
 
 ROOMS = tuple("tests/unit/plugins/module_utils/_pki/test_%s.py" % room
-              for room in ("x509", "x509_digest", "certificates", "kubeconfig", "tokens"))
+              for room in ("init", "x509", "x509_digest", "certificates", "kubeconfig", "tokens"))
 # Modules with a node of this Python, and playbooks up to the artifact.
 RUNS = tuple("tests/integration/test_%s.py" % name for name in ("cert_expiry", "cert_leaf", "examples"))
 TOOLS = ("PyYAML", "hypothesis", "pytest", "pytest-timeout")
