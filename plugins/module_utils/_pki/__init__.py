@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+import gc
 import sys
 from importlib.machinery import ModuleSpec
 from zipimport import zipimporter
@@ -26,4 +27,5 @@ class _Rooms:
 
 
 if isinstance(__spec__.loader, zipimporter):
+    gc.freeze()  # what Ansible has loaded stays: it need not be looked through again and again
     sys.meta_path.insert(0, _Rooms(zipimporter(__path__[0])))

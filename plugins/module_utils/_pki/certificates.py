@@ -252,8 +252,7 @@ def private_key_digest(data, path=None):
 
     Loading an RSA key takes cryptography 40 ms, nearly all of it for testing the primes again; a node has 17 keys. This
     checks instead that all the numbers of the key (RFC 8017 A.1.2) belong together, which no damage or truncation leaves so.
-    A kubelet makes itself keys on P-256 (client-go util/certificate), for which the library would be imported on nearly every
-    node.
+    Kubelets make themselves keys on P-256 (client-go util/certificate), and importing the library takes as long again.
     """
     block = private_block(data, path)
     numbers = rsa_numbers(block)
@@ -327,8 +326,8 @@ def rsa_consistent(numbers):
 def _p256_public(block):
     """Give the SubjectPublicKeyInfo (DER) of a private key on P-256 (RFC 5915, or RFC 5958 around it), or None for any other.
 
-    Made from the private half, as Go makes it (crypto/x509/sec1.go). None, too, for what is not written as OpenSSL and Go write
-    it, or whose halves do not belong together: the library judges that.
+    Made from the private half, as Go does (crypto/x509/sec1.go). None, too, where the halves differ or are written otherwise: the
+    library judges that.
     """
     try:
         outer = parts(unwrap(decoded(block), 0x30))
@@ -350,7 +349,7 @@ def _p256_public(block):
 def _p256_point(scalar):
     """Multiply the base point of P-256 (SEC 2 2.4.2), with Jacobian coordinates. Gives (x, y); scalar: from 1 below the order.
 
-    How long it takes tells of the scalar, to who can time root's processes on the node: for reading a file, not for signing.
+    Not in constant time: for reading files, not for signing.
     """
     p, (gx, gy) = _P256_PRIME, _P256_BASE
     x, y, z = gx, gy, 1

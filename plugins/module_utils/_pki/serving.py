@@ -254,10 +254,7 @@ def for_each_step(seconds):
 
 
 def for_all(seconds):
-    """Give Handshake's `left` for several servers that are asked one after the other: together they may take that long.
-
-    Who comes after one that hung is still given a moment, as its answer has come meanwhile.
-    """
+    """Give the same for servers that are asked one after the other: together they may take that long, and each a moment more."""
     until = time.monotonic() + seconds
     return lambda: max(until - time.monotonic(), 0.05)
 
@@ -266,9 +263,9 @@ class Handshake:
     """The beginning of a TLS connection, far enough to see the certificate of the server; verifies nothing.
 
     Making one sends the first flight, so that the server makes its answer while the caller does something else;
-    certificate() waits for it. Both are for one thread: a look at a node would spend longer on threads than on waiting.
-    host: name or address; port: int. context: as showing() gives it. left: function that gives the seconds for the next step, as
-    for_each_step() and for_all() do. server_name: for SNI, or None. Never raises: trouble is certificate()'s to tell.
+    certificate() waits for it. A look at a node would spend longer on threads than it does on waiting.
+    host: name or address; port: int. context: from showing(). left: from for_each_step() or for_all(), the seconds for the next
+    step. server_name: for SNI, or None. Never raises: trouble is certificate()'s to tell.
     """
 
     def __init__(self, host, port, context, left, server_name=None):
@@ -353,7 +350,7 @@ def showing(client=None):
 def served_der(host, port, client=None, server_name=None, timeout=3.0):
     """Give the DER (bytes) of the leaf certificate that a TLS server presents, whoever signed it. Raises PkiError.
 
-    host, port, server_name: as Handshake takes them. client: as showing() takes it. timeout: seconds for each step.
+    client: as showing() takes it. The others: as Handshake takes them. timeout: seconds for each step.
     """
     left = for_each_step(timeout)
     return Handshake(host, port, showing(client), left, server_name).certificate(left)

@@ -308,7 +308,7 @@ def test_endpoints_that_hang_cost_one_timeout_and_not_their_sum(kind, authority,
 
 
 def test_a_port_that_is_none_is_an_error_of_that_endpoint():
-    [seen] = serving.hear(serving.ask([serving.Endpoint("kubelet", "kubelet", "127.0.0.1", 10 ** 20)])).values()
+    seen = serving.hear(serving.ask([serving.Endpoint("kubelet", "kubelet", "127.0.0.1", 10 ** 20)]))["kubelet"]
     assert isinstance(seen, PkiError) and seen.path == "127.0.0.1:%d" % 10 ** 20
 
 
