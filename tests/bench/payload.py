@@ -65,11 +65,25 @@ def modules() -> list[str]:
     return ["kubepki.lifecycle." + path.stem for path in sorted((ROOT / "plugins" / "modules").glob("*.py"))]
 
 
+def table() -> list[str]:
+    """Give the sizes of all modules as a table in Markdown."""
+    lines = ["| module | whole payload | this collection's share, compressed |", "|---|---|---|"]
+    for name in [PING, *modules()]:
+        built = build(name)
+        short = name.removeprefix("kubepki.lifecycle.")
+        lines.append("| `%s` | %.0f KB | %.0f KB |" % (short, len(built) / 1024, own(built) / 1024))
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", nargs="*", help="modules; without any, all of this collection")
     parser.add_argument("-v", "--verbose", action="store_true", help="also what is in each")
+    parser.add_argument("--markdown", action="store_true", help="the table of docs/performance.md")
     options = parser.parse_args()
+    if options.markdown:
+        print("\n".join(table()))
+        return
     print("%-45s %10s %10s" % ("module", "whole KB", "own KB"))
     for name in options.name or [PING] + modules():
         payload = build(name)
