@@ -307,7 +307,10 @@ class FakeRuntime:
 
     def kubelet(self):
         """The kubelet, if it "runs"."""
-        return self._runtime().Kubelet(1, self.kubelet_age, lambda: self.minor) if self.running else None
+        if not self.running:
+            from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+            raise PkiError("kubelet.service is inactive (dead)", fix="See `systemctl status kubelet`.")
+        return self._runtime().Kubelet(1, self.kubelet_age, lambda: self.minor)
 
     def settled(self, kubelet):
         """Never by itself: tests give it an age."""
@@ -324,7 +327,8 @@ class FakeRuntime:
 
     def instances(self, manifest):
         """The containers of a pod."""
-        return [self._runtime().Instance(item["uid"], item["container"], item["pid"], item["started"], item["id"])
+        from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import processes
+        return [processes.Instance(item["uid"], item["container"], item["pid"], item["started"], item["id"])
                 for item in self._all() if item["container"] == manifest.component]
 
     def alive(self, instance):

@@ -7,55 +7,34 @@ from __future__ import annotations
 __metaclass__ = type
 
 import contextlib
-import os
 import re
-import subprocess
 import time
 
-from . import files, kubelet_api, kubelet_files, probe, serving
+from . import files, kubelet_api, kubelet_files, probe, processes, serving
 from .errors import PkiError
-
-_SYSTEMD = "Only kubelets that systemd runs can be restarted."
 
 
 class Service:
     """The kubelet's systemd unit. Nothing else is ever started or stopped here."""
 
-    UNIT = "kubelet.service"
-
-    def _run(self, arguments, timeout):
-        try:
-            return subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, check=False,
-                                  env=dict(os.environ, LC_ALL="C", SYSTEMD_PAGER=""))
-        except FileNotFoundError:
-            raise PkiError("there is no %s on this node" % arguments[0], fix=_SYSTEMD) from None
-        except subprocess.TimeoutExpired:
-            raise PkiError("`%s` has not ended within %d s" % (" ".join(arguments), timeout),
-                           fix="See `systemctl status kubelet` and `systemctl list-jobs`.") from None
+    UNIT = processes.KUBELET_UNIT
 
     def state(self):
         """Give {"load", "active", "sub", "pid" (int), "result"} as systemd sees the unit. Raises PkiError."""
-        names = {"LoadState": "load", "ActiveState": "active", "SubState": "sub", "MainPID": "pid", "Result": "result"}
-        done = self._run(["systemctl", "show", self.UNIT, "--property=" + ",".join(names)], 20)
-        lines = dict(line.partition("=")[::2] for line in done.stdout.decode("utf-8", "replace").splitlines())
-        found = {short: lines.get(name, "") for name, short in names.items()}
-        found["pid"] = int(found["pid"]) if found["pid"].isdigit() else 0
-        if done.returncode or found["load"] != "loaded":
-            raise PkiError("systemd has no unit %s that it could start (%s)" % (
-                self.UNIT, found["load"] or done.stderr.decode("utf-8", "replace").strip()[:120]),
-                fix=_SYSTEMD)
-        return found
+        found = processes.show_unit(self.UNIT)
+        return {"load": found["LoadState"], "active": found["ActiveState"], "sub": found["SubState"], "result": found["Result"],
+                "pid": int(found["MainPID"]) if found["MainPID"].isdigit() else 0}
 
     def restart(self, timeout):
         """Restart the unit, or start it. timeout: seconds for the old process to end. Raises PkiError."""
-        done = self._run(["systemctl", "restart", self.UNIT], timeout)
+        done = processes.run_for_units(["systemctl", "restart", self.UNIT], timeout)
         if done.returncode:
             raise PkiError("the kubelet could not be restarted (%s)" % done.stderr.decode("utf-8", "replace").strip()[:200],
                            fix="See `systemctl status kubelet` and `journalctl -u kubelet`.")
 
     def stop(self, timeout):
         """Stop the unit. timeout: seconds for its process to end. Raises PkiError."""
-        done = self._run(["systemctl", "stop", self.UNIT], timeout)
+        done = processes.run_for_units(["systemctl", "stop", self.UNIT], timeout)
         if done.returncode:
             raise PkiError("the kubelet could not be stopped (%s)" % done.stderr.decode("utf-8", "replace").strip()[:200],
                            fix="See `systemctl status kubelet`.")
@@ -63,18 +42,13 @@ class Service:
     @staticmethod
     def started(pid):
         """Give when a process began, in seconds since the machine's (proc(5): stat, field 22), or None when it is gone."""
-        try:
-            with open("/proc/%d/stat" % pid, "rb") as handle:
-                # The name in parentheses may hold anything.
-                fields = handle.read().rsplit(b")", 1)[-1].split()
-        except OSError:
-            return None
-        return int(fields[19]) / float(os.sysconf("SC_CLK_TCK"))
+        return processes.own().started(pid)
 
     def complaint(self):
         """Give the last error line of the kubelet's journal, or ""."""
         with contextlib.suppress(PkiError):
-            done = self._run(["journalctl", "--unit", self.UNIT, "--lines", "200", "--output", "cat", "--no-pager"], 10)
+            done = processes.run_for_units(
+                ["journalctl", "--unit", self.UNIT, "--lines", "200", "--output", "cat", "--no-pager"], 10)
             for line in reversed(done.stdout.decode("utf-8", "replace").splitlines()):
                 if re.match(r"^[EF]\d{4} ", line) or line.startswith("Error:"):
                     return line[:200]

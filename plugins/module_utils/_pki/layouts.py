@@ -14,9 +14,8 @@ import os
 import re
 import shlex
 import socket
-import subprocess
 
-from . import manifests, profiles, reading
+from . import manifests, processes, profiles, reading
 from .errors import PkiError
 from .kubeconfig import Kubeconfig
 
@@ -82,9 +81,9 @@ class Layout:
 
     @property
     def minor(self):
-        """Kubernetes 1.<minor> as int: from the manifests' images, else asked of the kubelet (a process), else None."""
-        if self.image_minor is None:
-            self.image_minor = _kubelet_minor()
+        """Kubernetes 1.<minor> as int: from the manifests' images, else from the kubelet, else None."""
+        if self.image_minor is None and not self.root:
+            self.image_minor = processes.own().kubelet_minor()
         return self.image_minor
 
 
@@ -355,37 +354,20 @@ def _server_bootstrap(flags, config):
 
 
 def _running_kubelet(layout):
-    """Give the command line of the kubelet that runs on this node, or None."""
+    """Return the command line of the kubelet that runs on this node, or None."""
     if layout.root:
         return None
-    own = _namespace("self")
-    for pid in os.listdir("/proc"):
-        if not pid.isdigit():
-            continue
-        try:
-            with open("/proc/%s/cmdline" % pid, "rb") as handle:
-                words = handle.read().split(b"\0")
-        except OSError:
-            continue
-        if os.path.basename(words[0]) == b"kubelet" and _namespace(pid) == own:
-            command = [word.decode("utf-8", "replace") for word in words if word]
-            if _is_of(layout, command):
-                return command
-    return None
+    try:
+        command = processes.own().kubelet().command
+    except PkiError:
+        return None
+    return command if _is_of(layout, command) else None
 
 
 def _is_of(layout, command):
     flags = manifests.parse_flags(command)
     named = (flags.get("--kubeconfig", [""])[-1], flags.get("--config", [""])[-1])
     return any(path.startswith((layout.kubernetes_dir + "/", layout.kubelet_dir + "/")) for path in named)
-
-
-def _namespace(pid):
-    # A node that runs in a container shows its kubelet in its host's /proc, too.
-    try:
-        return os.readlink("/proc/%s/ns/pid" % pid)
-    except OSError:
-        return None
 
 
 def _unit_command(layout):
@@ -439,16 +421,6 @@ def _words(text):
         return shlex.split(text)
     except ValueError:
         return text.split()
-
-
-def _kubelet_minor():
-    try:
-        done = subprocess.run(["kubelet", "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=10,
-                              check=False)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    match = re.search(r"v1\.(\d+)", done.stdout.decode("utf-8", "replace"))
-    return int(match.group(1)) if match else None
 
 
 def _sub(mapping, key):

@@ -13,7 +13,7 @@ import json
 import os
 import time
 
-from . import files
+from . import files, processes
 
 RECORD = "rotation.json"  # in the state directory
 
@@ -30,12 +30,10 @@ def read_record(state_dir):
 
 def uptime():
     """Give (boot id, seconds since boot): a clock that nobody sets."""
+    seen = processes.own()
     try:
-        with open("/proc/sys/kernel/random/boot_id") as handle:
-            boot = handle.read().strip()
-        with open("/proc/uptime") as handle:
-            return boot, float(handle.read().split()[0])
-    except (OSError, ValueError):
+        return seen.boot_id(), seen.uptime()
+    except (ValueError, IndexError):
         return "", 0.0
 
 
@@ -49,25 +47,8 @@ def stale(record):
 
 
 def started(component):
-    """Give when a component's newest process began, in seconds since boot; -1 where none runs."""
-    newest = -1.0
-    ticks = os.sysconf("SC_CLK_TCK")
-    for pid in os.listdir("/proc"):
-        if not pid.isdigit():
-            continue
-        try:
-            with open("/proc/%s/cmdline" % pid, "rb") as handle:
-                program = handle.read().split(b"\0", 1)[0]
-            if os.path.basename(program).decode("utf-8", "replace") != component:
-                continue
-            if _depth(pid) > (1 if component == "kubelet" else 2):
-                continue
-            with open("/proc/%s/stat" % pid, "rb") as handle:
-                # proc(5): starttime is field 22; the second one, in brackets, may hold spaces.
-                newest = max(newest, int(handle.read().rsplit(b")", 1)[1].split()[19]) / ticks)
-        except (OSError, ValueError, IndexError):
-            continue
-    return newest
+    """Return when a component's newest process began, in seconds since boot; -1 where none runs."""
+    return processes.own().component_started(component)
 
 
 def written_since(component, paths):
@@ -81,15 +62,6 @@ def written_since(component, paths):
         return []
     since += time.time() - uptime()[1] + 1
     return [path for path in paths if os.path.exists(path) and os.stat(path).st_mtime > since]
-
-
-def _depth(pid):
-    # A node that runs in a container shows its processes in its host's /proc, too: deeper than the host's own pods.
-    with open("/proc/%s/status" % pid, "rb") as handle:
-        for line in handle:
-            if line.startswith(b"NSpid:"):
-                return len(line.split()) - 1
-    return 1
 
 
 def took(record):

@@ -1,7 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this node really runs, seen without asking the kubelet: from /proc, /var/log/pods and the kubelet's directory.
-"""
+"""What this node really runs, seen without asking the kubelet: its processes, /var/log/pods and the kubelet's directory."""
 
 from __future__ import annotations
 
@@ -15,32 +14,11 @@ import re
 import shutil
 import subprocess
 
-from . import files, probe, serving, yamltext
+from . import files, probe, processes, serving, yamltext
 from .errors import PkiError
 
 HEALTHZ = "http://127.0.0.1:10248/healthz"
-_CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
-# The kubelet mounts a file of its own as each container's termination log: it names the pod's UID and the container.
-_POD_FILE = re.compile(r"/([0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f-]{27})/containers/([^/ ]+)/[^/ ]+ /")
 _UID = re.compile(r"(?:pod|^)([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?![0-9a-f])")
-
-
-class Instance:
-    """One container process that the kubelet of this node started.
-
-    uid: the pod's UID. container: the container's name. pid: of its first process. started: its start in seconds since boot.
-    container_id: 64 hex digits, or None where the control groups do not tell. cgroups: directory in which the control groups
-    of this pod and its kind lie, or None.
-    """
-
-    def __init__(self, uid, container, pid, started, container_id=None, cgroups=None):
-        self.uid, self.container, self.pid, self.started, self.container_id = uid, container, pid, started, container_id
-        self.cgroups = cgroups
-
-    @property
-    def identity(self):
-        """What a person recognises it by: the container ID, else the process."""
-        return self.container_id or "pid %d" % self.pid
 
 
 class Kubelet:
@@ -51,65 +29,35 @@ class Kubelet:
 
 
 class Runtime:
-    """What this node really runs, from /proc, /var/log/pods and the kubelet's directory; crictl only where it is there.
+    """What this node really runs, from its processes, /var/log/pods and the kubelet's directory; crictl only where it is there.
 
-    A pod's UID is found without any runtime's client: every container has a mount from KUBELET_DIR/pods/UID/containers/NAME
-    (its termination log; /proc/PID/mountinfo shows it under every cgroup driver), and the kubelet names
-    /var/log/pods/NAMESPACE_NAME-NODE_UID after both.
+    A container is found without any runtime's client (see processes.py), and the kubelet names
+    /var/log/pods/NAMESPACE_NAME-NODE_UID after its pod.
     """
 
-    def __init__(self, kubelet_dir="/var/lib/kubelet", logs="/var/log/pods", proc="/proc", node_name=None, healthz=HEALTHZ):
-        """Take where the kubelet keeps its pods, their logs and /proc. node_name: the node's in the API, when not its host's.
+    def __init__(self, kubelet_dir=processes.KUBELET_DIR, logs="/var/log/pods", node_name=None, healthz=HEALTHZ, seen=None):
+        """Take where the kubelet keeps its pods, and their logs. node_name: the node's in the API, when not its host's.
 
-        healthz: URL of the kubelet's own health endpoint, or None where it is switched off.
+        healthz: URL of the kubelet's own health endpoint, or None where it is switched off. seen: the processes.Processes to
+        look at, by default those of this node.
         """
-        self.pods_dir = os.path.join(kubelet_dir, "pods")
-        self.logs, self.proc, self._healthz = logs, proc, healthz
+        self.kubelet_dir, self.pods_dir = kubelet_dir, os.path.join(kubelet_dir, "pods")
+        self.logs, self._healthz = logs, healthz
         self._node_name = node_name or os.uname().nodename.lower()
-        self._known = {}
-        self._hertz = float(os.sysconf("SC_CLK_TCK"))
-        self._own_mounts = self._link("self/ns/mnt")
+        self.processes = seen or processes.Processes()
         self._crictl = shutil.which("crictl", path=os.environ.get("PATH", "") + ":/usr/local/bin:/usr/bin:/opt/bin")
 
     @classmethod
     def of(cls, layout):
         """Give the Runtime of the node that a layouts.Layout describes."""
-        return cls(layout.kubelet_dir, node_name=layout.node_name, healthz=serving.healthz_url(layout))
-
-    def _link(self, name):
-        try:
-            return os.readlink(os.path.join(self.proc, name))
-        except OSError:
-            return None
-
-    def _text(self, pid, name):
-        try:
-            with open("%s/%s/%s" % (self.proc, pid, name), "rb") as handle:
-                return handle.read().decode("utf-8", "replace")
-        except OSError:
-            return ""
-
-    def _stat(self, pid):
-        """(state, start in seconds since boot) of a process, or None when it has ended."""
-        fields = self._text(pid, "stat").rpartition(")")[2].split()
-        if len(fields) < 20 or fields[0] in "ZXx":
-            return None
-        return fields[0], int(fields[19]) / self._hertz
-
-    def _uptime(self):
-        return float(self._text("", "uptime").split()[0])
-
-    def _pids(self):
-        return [name for name in os.listdir(self.proc) if name.isdigit()]
+        told = layout.kubelet["flags"].get("--root-dir")
+        directory = layout.at(told) if told else layout.kubelet_dir
+        return cls(directory, node_name=layout.node_name, healthz=serving.healthz_url(layout))
 
     def kubelet(self):
-        """Give the Kubelet, or None where none runs."""
-        for pid in self._pids():
-            if self._text(pid, "comm").strip() == "kubelet":
-                status = self._stat(pid)
-                if status:
-                    return Kubelet(int(pid), self._uptime() - status[1], lambda pid=pid: self._minor(pid))
-        return None
+        """Return the Kubelet. Raise PkiError, which says why there is none."""
+        found = self.processes.kubelet()
+        return Kubelet(found.pid, self.processes.uptime() - found.started, self.processes.kubelet_minor)
 
     def settled(self, kubelet):
         """Tell whether a young kubelet already manages its pods: it is well, and it speaks with an apiserver.
@@ -131,78 +79,40 @@ class Runtime:
         """Whether a process has an established TCP connection that does not end at one of its own ports."""
         sockets = set()
         with contextlib.suppress(OSError):
-            for name in os.listdir("%s/%s/fd" % (self.proc, pid)):
-                link = self._link("%s/fd/%s" % (pid, name)) or ""
+            for name in os.listdir("%s/%s/fd" % (self.processes.proc, pid)):
+                link = self.processes.link(pid, "fd/" + name) or ""
                 if link.startswith("socket:["):
                     sockets.add(link[8:-1])
         for table in ("net/tcp", "net/tcp6"):
-            for line in self._text(pid, table).splitlines()[1:]:
+            for line in self.processes.text(table, pid).splitlines()[1:]:
                 fields = line.split()
                 local = int(fields[1].rpartition(":")[2], 16)
                 if fields[3] == "01" and fields[9] in sockets and local not in (10250, 10248, 10255):
                     return True
         return False
 
-    def _minor(self, pid):
-        # The program this process runs, which an upgrade may have replaced on disk since.
-        try:
-            text = subprocess.run(["%s/%s/exe" % (self.proc, pid), "--version"], stdout=subprocess.PIPE,
-                                  stderr=subprocess.DEVNULL, timeout=10, check=False).stdout.decode("ascii", "replace")
-        except (OSError, subprocess.SubprocessError):
-            return None
-        match = re.search(r"v1\.(\d+)", text)
-        return int(match.group(1)) if match else None
-
     def instances(self, manifest):
-        """Give the [Instance] of a pod (a manifests.Manifest), one for each container, the oldest process of each."""
-        uids = self.uids(manifest)
+        """Give the [Instance] of a static pod (a manifests.Manifest), one for each container, the oldest process of each."""
+        uids, logged = self.uids(manifest), os.path.isdir(self.logs)
+        metadata = manifest.data.get("metadata")
+        own = metadata.get("uid") if isinstance(metadata, dict) else None
         found = {}
-        for instance in self._containers():
-            if instance.uid in uids or (not os.path.isdir(self.logs) and instance.container == manifest.component):
+        for instance in self.processes.instances(self.kubelet_dir):
+            # A pod of the API may have a static pod's name, and a container of its name, but no UID of its kind.
+            if (instance.is_static or instance.uid == own) and (
+                    instance.uid in uids if logged else instance.container == manifest.component):
                 key = (instance.uid, instance.container, instance.container_id)
                 if key not in found or instance.started < found[key].started:
                     found[key] = instance
         return list(found.values())
 
-    def _containers(self):
-        pids = self._pids()
-        for pid in set(self._known) - set(pids):
-            del self._known[pid]
-        found = []
-        for pid in pids:
-            if pid not in self._known:
-                self._look_at(pid)
-            instance = self._known.get(pid)
-            if instance and self.alive(instance):
-                found.append(instance)
-        return found
-
-    def _look_at(self, pid):
-        mounts = self._link("%s/ns/mnt" % pid)
-        if mounts is None or mounts == self._own_mounts:
-            self._known[pid] = None
-            return
-        status = self._stat(pid)
-        if status is None:
-            return
-        match = _POD_FILE.search(self._text(pid, "mountinfo"))
-        if match:
-            groups = self._text(pid, "cgroup")
-            identity = _CONTAINER_ID.findall(groups)
-            self._known[pid] = Instance(match.group(1), match.group(2), int(pid), status[1], identity[-1] if identity else None,
-                                        _cgroups_above(groups))
-        elif self._uptime() - status[1] > 5:
-            # Younger ones are looked at again: a container's first process begins with the host's mounts.
-            self._known[pid] = None
-
     def alive(self, instance):
         """Tell whether the process of an Instance still is the same and has not ended."""
-        status = self._stat(instance.pid)
-        return status is not None and status[1] == instance.started
+        return self.processes.alive(instance)
 
     def age(self, instance):
         """Give for how many seconds an Instance has run."""
-        return self._uptime() - instance.started
+        return self.processes.uptime() - instance.started
 
     def mirror_hash(self, manifest, apiserver, kubernetes_dir):
         """Give the UID of the static pod that its mirror pod in the API stands for, asked with admin.conf, or None."""
@@ -269,7 +179,8 @@ class Runtime:
         if not self._crictl:
             return ""
         try:
-            listed = json.loads(self._run_crictl("ps", "-a", "-o", "json", "--name", "^%s$" % manifest.component))
+            listed = json.loads(self._run_crictl("ps", "-a", "-o", "json", "--name", "^%s$" % manifest.component,
+                                                 "--label", "io.kubernetes.pod.namespace=" + manifest.namespace))
             newest = max(listed.get("containers") or [], key=lambda item: int(item.get("createdAt") or 0), default=None)
             if newest is None:
                 return "no container was made"
@@ -291,17 +202,3 @@ def _uids_in(directory):
             if match:
                 found.add(match.group(1))
     return found
-
-
-def _cgroups_above(groups):
-    """From /proc/PID/cgroup of a container: the directory that holds the control groups of pods like its own, or None."""
-    for line in groups.splitlines():
-        _number, controllers, path = (line.split(":", 2) + ["", ""])[:3]
-        if not _CONTAINER_ID.search(path):
-            continue
-        mounts = ["/sys/fs/cgroup/" + name.replace("name=", "") for name in controllers.split(",") if name]
-        for mount in mounts + ["/sys/fs/cgroup"]:
-            directory = os.path.dirname(os.path.dirname(mount + path))
-            if os.path.isdir(mount + path) and len(directory) > len(mount):
-                return directory
-    return None

@@ -337,15 +337,17 @@ class _Run:
         return {"pods": self.results(), "changed": any(pod.action == "restarted" for pod in self.pods), "warnings": warnings}
 
     def _check_kubelet(self):
-        """Give the Kubelet once it manages its pods; raise PkiError where none runs."""
-        kubelet = self.runtime.kubelet()
-        if kubelet is None:
-            raise PkiError("the kubelet does not run, so nobody would start the pods again", path=self.manifest_dir,
-                           fix="`systemctl status kubelet` and `journalctl -u kubelet` say why; nothing was moved.")
+        """Return the Kubelet once it manages its pods. Raise PkiError where none runs."""
+        try:
+            kubelet = self.runtime.kubelet()
+        except PkiError as error:
+            raise PkiError("the kubelet does not run, and nothing else would start the pods again: %s" % error.message,
+                           path=self.manifest_dir, fix="%s Run again then; nothing was moved." % (error.fix or "")) from error
         deadline = time.monotonic() + SETTLED_SECONDS
         while kubelet.age < SETTLED_SECONDS and time.monotonic() < deadline and not self.runtime.settled(kubelet):
             time.sleep(0.1)
-            kubelet = self.runtime.kubelet() or kubelet
+            with contextlib.suppress(PkiError):  # it is being restarted
+                kubelet = self.runtime.kubelet()
         return kubelet
 
     @property

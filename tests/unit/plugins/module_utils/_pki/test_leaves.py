@@ -11,7 +11,6 @@ import re
 import shutil
 import stat
 import subprocess
-import sys
 from pathlib import Path
 
 import faults
@@ -663,28 +662,6 @@ class TestInterruption:
         assert result["restart"] == ["kube-scheduler"] and not result["changed"]
         assert "kube-scheduler runs since before it was written" in rows(result)["scheduler.conf"]["reason"]
         assert ("kube-controller-manager", str(node.kubernetes("controller-manager.conf"))) in seen
-
-
-class TestProcesses:
-    def test_age_against_a_file(self, tmp_path):
-        path = tmp_path / "scheduler.conf"
-        path.write_text("x")
-        script = tmp_path / "s"
-        script.write_text("import time; time.sleep(60)")
-        running = subprocess.Popen(["kube-scheduler", str(script), "--kubeconfig=%s" % path], executable=sys.executable)
-        try:
-            # A process that has just begun has no arguments yet (fs/exec.c: they are set up last).
-            while not Path("/proc/%d/cmdline" % running.pid).read_bytes():
-                assert running.poll() is None
-            os.utime(path, (0, datetime.datetime.now().timestamp() - 3600))
-            assert not processes.older_than("kube-scheduler", str(path))
-            os.utime(path, (0, datetime.datetime.now().timestamp() + 3600))
-            assert processes.older_than("kube-scheduler", str(path))
-            assert not processes.older_than("kube-controller-manager", str(path))
-            assert not processes.older_than("kube-scheduler", str(tmp_path / "other.conf"))
-        finally:
-            running.kill()
-            running.wait()
 
 
 def spec(home, **options):
