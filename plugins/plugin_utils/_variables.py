@@ -131,7 +131,7 @@ def _text(value, spec):
     for part in parts:
         if "choices" in spec and not _chosen(part, spec["choices"]):
             return said
-        if "pattern" in spec and not re.match("(?:%s)$" % spec["pattern"], str(part).strip()):
+        if "pattern" in spec and not re.fullmatch(spec["pattern"], str(part).strip(" ")):
             return said
     return None
 

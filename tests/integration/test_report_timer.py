@@ -111,6 +111,12 @@ def test_what_the_service_is_told(host):
     ({"kubepki_timer_user": "nobody"}, "does not work on localhost as nobody"),
     ({"kubepki_timer_user": "nobody-of-this-name"}, "localhost has no user nobody-of-this-name"),
     ({"kubepki_timer_name": "../report"}, "kubepki_timer_name is letters"),
+    ({"kubepki_timer_name": "report\n"}, "kubepki_timer_name is letters"),
+    ({"kubepki_timer_unit_dir": "/etc/systemd/system\n"}, "kubepki_timer_unit_dir is an absolute path"),
+    ({"kubepki_timer_inventory": "/etc/hosts\n"}, "Set kubepki_timer_inventory, and every other path, to an absolute path"),
+    ({"kubepki_report_dir": "/var/lib/reports\n"}, "to an absolute path of letters"),
+    ({"kubepki_timer_user": "root\n"}, "kubepki_timer_user to a user's name"),
+    ({"kubepki_timer_schedule": "daily\rOnBootSec=1"}, "is not what systemd calls a"),
     ({"kubepki_timer_state": "gone"}, "gone")], ids=str)
 def test_what_cannot_be_is_refused_before_anything_is_written(host, variables, message):
     done = host.attempt(**variables)

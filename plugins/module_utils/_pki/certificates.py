@@ -469,7 +469,7 @@ def _moment(part):
     text = value.decode("ascii")
     if tag == 0x17:  # RFC 5280 4.1.2.5.1
         text = ("19" if text[:2] >= "50" else "20") + text
-    if tag not in (0x17, 0x18) or not re.match(r"^\d{14}Z$", text):
+    if tag not in (0x17, 0x18) or not re.fullmatch(r"[0-9]{14}Z", text):
         raise ValueError("a time in it is not in the form it should have")
     # Not strptime, which imports the machine's language.
     return datetime.datetime(*(int(text[at:at + size]) for at, size in ((0, 4), (4, 2), (6, 2), (8, 2), (10, 2), (12, 2))),

@@ -26,7 +26,7 @@ from . import certificates, files, profiles, x509
 from .errors import PkiError
 
 SCHEMA = 1
-_SAFE = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LONGEST = 4 * 1024 * 1024
 _SHOWN = 12
 _FIELDS = {"host", "name", "path", "ca", "ca_subject", "ca_sha256", "request", "certificate", "subject", "sans", "usages",
@@ -71,7 +71,7 @@ def entries(asked):
 
 
 def _folder(host):
-    if _SAFE.match(host):
+    if _SAFE.fullmatch(host):
         return host
     return "%s-%s" % (re.sub(r"[^A-Za-z0-9_-]", "_", host)[:60], files.sha256(host.encode("utf-8"))[:8])
 

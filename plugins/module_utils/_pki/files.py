@@ -247,7 +247,7 @@ class Journal:
         remove(self.path)
 
 
-_SET_NAME = re.compile(r"^\d{8}T\d{6}\.\d{6}Z-[a-z0-9-]+$")
+_SET_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[a-z0-9-]+")
 
 
 def create_backup(paths, job, backup_dir=BACKUP_DIR, keep=5):
@@ -260,7 +260,7 @@ def create_backup(paths, job, backup_dir=BACKUP_DIR, keep=5):
     manifest.json holds path, type, mode, owner and SHA-256 of each.
     Raises PkiError (no space, read-only, ...) with no set made.
     """
-    if not re.match(r"^[a-z0-9-]+\Z", job):
+    if not re.fullmatch(r"[a-z0-9-]+", job):
         raise PkiError("the name %r does not fit in the name of a backup set" % job, fix="Use a-z, 0-9 and hyphens.")
     make_directory(backup_dir)
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -325,4 +325,4 @@ def list_backups(backup_dir=BACKUP_DIR):
         return []
     except OSError as error:
         raise explain(error, backup_dir) from error
-    return [os.path.join(backup_dir, name) for name in sorted(names) if _SET_NAME.match(name)]
+    return [os.path.join(backup_dir, name) for name in sorted(names) if _SET_NAME.fullmatch(name)]

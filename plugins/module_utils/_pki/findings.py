@@ -33,7 +33,7 @@ _SERVING = "Run the playbook reissue_kubelets with kubepki_kubelet_serving=boots
 _RESTORE = "Restore it from a backup set (playbook restore), or from another control-plane node."
 _BROUGHT = "Renew it where it came from, or take it away if nobody reads it. Nothing here replaces it."
 _ELSEWHERE = "Renew it where its key is, and copy the certificate to every node."
-_OWN_SERVING = re.compile(r"\bCN=.+-ca@[0-9]+(,|$)")  # client-go: util/cert.GenerateSelfSignedCertKeyWithFixtures
+_OWN_SERVING = re.compile(r"\bCN=.+-ca@[0-9]+(,|\Z)")  # client-go: util/cert.GenerateSelfSignedCertKeyWithFixtures
 # kubeadm makes the one on its first node only; the other a kubelet makes for itself when it starts without.
 _OPTIONAL = ("super-admin.conf", "kubelet-serving")
 

@@ -193,7 +193,7 @@ def node_state(api, name, renewed_since, reported_since=0.0):
 
 def epoch(text):
     """Give an API time ("2026-11-21T21:14:36Z", with or without a fraction) as seconds since 1970; 0.0 for none."""
-    match = re.match(r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z$", text or "")
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", text or "")
     if not match:
         return 0.0
     return calendar.timegm(time.strptime(match.group(1), "%Y-%m-%dT%H:%M:%S")) + float(match.group(2) or 0)

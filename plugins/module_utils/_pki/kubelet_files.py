@@ -32,7 +32,7 @@ _BACKUP_JOB = "kubelet"
 DEFAULT_KEY_TYPE = "ecdsa-p256"
 _DATED = r"%s-\d{4}-\d\d-\d\d-\d\d-\d\d-\d\d\.pem"
 # RFC 1123 subdomain, as the API server takes it for the name of a Node (apimachinery util/validation).
-_NODE_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$")
+_NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _DAY = 86400.0
 
 
@@ -44,7 +44,7 @@ def read_config(layout):
 
 def check_node_name(name):
     """Give the name when a Node can have it. Raises PkiError otherwise."""
-    if not name or len(name) > 253 or not _NODE_NAME.match(name):
+    if not name or len(name) > 253 or not _NODE_NAME.fullmatch(name):
         raise PkiError("%r cannot be the name of a Node" % (name,),
                        fix="Set the kubelet's --hostname-override, or the host's name.")
     return name

@@ -276,7 +276,7 @@ def _addresses(layout):
 def split_host_port(text):
     """Give (host or None, port as int or None) of "https://host:port/path", "host:port", "[::1]:port" or "host"."""
     rest = text.split("://", 1)[-1].split("/", 1)[0]
-    match = re.match(r"^\[([^\]]+)\](?::(\d+))?$", rest) or re.match(r"^([^:]+)(?::(\d+))?$", rest)
+    match = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?", rest) or re.fullmatch(r"([^:]+)(?::(\d+))?", rest)
     if not match:
         return (rest or None), None
     return match.group(1), int(match.group(2)) if match.group(2) else None
