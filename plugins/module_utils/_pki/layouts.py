@@ -94,11 +94,11 @@ class Reader:
         self.root = root
         self._seen = {}
 
-    def _once(self, kind, path, parse):
+    def _once(self, kind, path, parse, of_root=False):
         key = (kind, path)
         if key not in self._seen:
             try:
-                self._seen[key] = (parse(reading.read(path), path), None)
+                self._seen[key] = (parse(reading.read(path, of_root=of_root), path), None)
             except PkiError as error:
                 self._seen[key] = (None, error)
         value, problem = self._seen[key]
@@ -126,8 +126,8 @@ class Reader:
         return self._once("public", path, public_key_digests)
 
     def mapping(self, path):
-        """Give a YAML mapping. Raises PkiError."""
-        return self._once("yaml", path, reading.load_mapping)
+        """Give a YAML mapping that only root can have written. Raises PkiError."""
+        return self._once("yaml", path, reading.load_mapping, not self.root)
 
 
 def find_layout(kubernetes_dir=profiles.KUBERNETES_DIR, kubelet_dir=profiles.KUBELET_DIR, root=None):
@@ -382,18 +382,14 @@ def _unit_command(layout):
             continue
     variables, command = {}, ""
     for path in texts:
-        try:
-            lines = reading.read(path).decode("utf-8", "replace").replace("\\\n", " ").splitlines()
-        except PkiError:
-            continue
-        for line in lines:
+        for line in _text_of_root(layout, path).replace("\\\n", " ").splitlines():
             key, _equals, value = line.strip().partition("=")
             if key == "ExecStart":
                 command = value
             elif key == "Environment":
                 variables.update(word.partition("=")[::2] for word in _words(value))
             elif key == "EnvironmentFile":
-                variables.update(_environment_file(layout.at(value.lstrip("-"))))
+                variables.update(_environment_file(layout, layout.at(value.lstrip("-"))))
     command = _VARIABLE.sub(lambda match: variables.get(match.group(1), ""), command)
     words = _words(command)
     return words if words and _is_of_unit(layout, words) else []
@@ -403,13 +399,19 @@ def _is_of_unit(layout, words):
     return bool(layout.root) or _is_of(layout, words)
 
 
-def _environment_file(path):
+def _text_of_root(layout, path):
+    """Return the text of a file that only root can write; "" where it cannot be read. Note one that others can write."""
     try:
-        text = reading.read(path).decode("utf-8", "replace")
-    except PkiError:
-        return {}
+        return reading.read(path, of_root=not layout.root).decode("utf-8", "replace")
+    except PkiError as error:
+        if isinstance(error, reading.LooseFile):
+            layout.problems.append(error)
+        return ""
+
+
+def _environment_file(layout, path):
     found = {}
-    for line in text.splitlines():
+    for line in _text_of_root(layout, path).splitlines():
         key, equals, value = line.strip().partition("=")
         if equals and not key.startswith("#"):
             found[key] = " ".join(_words(value))

@@ -46,13 +46,14 @@ def explain(error, path):
     return PkiError(reason, path=path, fix=fix)
 
 
-def read(path, limited=True):
+def read(path, limited=True, of_root=False):
     """Give the bytes of a file. Raises PkiError that names it when it cannot be read.
 
-    limited: more than 16 MiB are refused, as no file of a cluster's configuration or trust has them.
+    limited: more than 16 MiB are refused, as no file of a cluster's configuration or trust has them. of_root: so is a file that
+    others than root (and the user who runs this) can write, because root acts on what it says.
     """
     try:
-        with open(path, "rb", opener=_open) as handle:
+        with open(path, "rb", opener=_open_of_root if of_root else _open) as handle:
             return _bounded(handle, path) if limited else handle.read()
     except OSError as error:
         raise explain(error, path) from error
@@ -66,6 +67,21 @@ def _open(path, flags):
         os.close(descriptor)
         raise PkiError("is a %s where a file is expected" % ("pipe" if stat.S_ISFIFO(mode) else "device"), path=path,
                        fix="Move it away.")
+    return descriptor
+
+
+class LooseFile(PkiError):
+    """A file that root acts on and that others can write."""
+
+
+def _open_of_root(path, flags):
+    descriptor = _open(path, flags)
+    status = os.fstat(descriptor)
+    others = stat.S_IWOTH if status.st_gid in (0, os.getegid()) else stat.S_IWOTH | stat.S_IWGRP
+    if status.st_uid not in (0, os.geteuid()) or status.st_mode & others:
+        os.close(descriptor)
+        raise LooseFile("can be written by others than root, so it is not read", path=path,
+                        fix="Check what it says, then run `chown root:root` and `chmod go-w` on it.")
     return descriptor
 
 
