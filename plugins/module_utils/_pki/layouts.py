@@ -359,7 +359,13 @@ def _running_kubelet(layout):
         return None
     try:
         command = processes.own().kubelet().command
-    except PkiError:
+    except PkiError as error:
+        usual = (layout.kubernetes_dir, layout.kubelet_dir) == (profiles.KUBERNETES_DIR, profiles.KUBELET_DIR)
+        path = layout.place("kubelet.conf")
+        if isinstance(error, processes.NotIdentified) and usual and os.path.lexists(path):
+            # Its flags are not known, and so neither are the paths that they name.
+            layout.problems.append(PkiError("the kubelet of this node cannot be identified: " + error.message, path=path,
+                                            fix=error.fix))
         return None
     return command if _is_of(layout, command) else None
 

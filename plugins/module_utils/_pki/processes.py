@@ -26,6 +26,8 @@ from .errors import PkiError
 KUBELET_UNIT = "kubelet.service"
 KUBELET_DIR = "/var/lib/kubelet"
 FIX_SYSTEMD = "Only a kubelet that systemd runs as %s is known and can be restarted." % KUBELET_UNIT
+_FIX_MAIN = ("Run with become: true (root). A kubelet in a container is not supported, nor are settings of its unit that give it "
+             "mounts of its own (PrivateTmp=, ProtectHome= and the like).")
 _PROPERTIES = ("LoadState", "ActiveState", "SubState", "MainPID", "ExecStart", "Result")
 _BOOTED = "/run/systemd/system"  # sd_booted(3)
 # Where packages and installers put the kubelet, for a unit that starts it through a shell.
@@ -37,6 +39,10 @@ _POD_FILE = re.compile(r"/(%s)/containers/([^/]+)/[^/]+" % _POD_UID)
 _POD_GROUP = re.compile(r"(?:.*-)?pod(%s)(?:\.slice)?" % _POD_UID)
 _STATIC_UID = re.compile(r"[0-9a-f]{32}")  # pkg/kubelet/config/common.go: applyDefaults
 _CONTAINER_ID = re.compile(r"[0-9a-f]{64}")
+
+
+class NotIdentified(PkiError):
+    """The kubelet may run, and nothing that can be trusted says which process it is."""
 
 
 class Process:
@@ -93,7 +99,7 @@ def show_unit(unit):
     found = dict.fromkeys(_PROPERTIES, "")
     found.update(line.partition("=")[::2] for line in done.stdout.decode("utf-8", "replace").splitlines())
     if done.returncode or found["LoadState"] != "loaded":
-        raise PkiError("systemd has no unit %s that it could start (%s)" % (
+        raise NotIdentified("systemd has no unit %s that it could start (%s)" % (
             unit, found["LoadState"] or done.stderr.decode("utf-8", "replace").strip()[:120]), fix=FIX_SYSTEMD)
     return found
 
@@ -125,7 +131,7 @@ class Processes:
         self._show = show or (show_unit if proc == "/proc" and os.path.isdir(_BOOTED) else None)
         self._known = {}
         self._kubelet = None
-        self._pods = {}
+        self._pods, self._outer = {}, None
         self._hertz = float(os.sysconf("SC_CLK_TCK"))
 
     def read(self, name, pid="") -> bytes:
@@ -204,8 +210,8 @@ class Processes:
             raise PkiError("%s is %s (%s)" % (KUBELET_UNIT, unit["ActiveState"], unit["SubState"]),
                            fix="See `systemctl status kubelet` and `journalctl -u kubelet`.")
         if not self.is_of_the_node(main):
-            raise PkiError("the main process %s of %s is not seen to run as root in the node's own pid and mount namespaces" % (
-                main, KUBELET_UNIT), fix="Run with become: true (root). A kubelet in a container is not supported.")
+            raise NotIdentified("the main process %s of %s is not seen to run as root in the node's own pid and mount namespaces"
+                                % (main, KUBELET_UNIT), fix=_FIX_MAIN)
         program = re.search(r"\bpath=(\S+)", unit["ExecStart"])
         return self._identified(self._behind_a_shell(int(main)), program.group(1) if program else None)
 
@@ -253,16 +259,15 @@ class Processes:
             kubelet = None
         own = [kubelet.program] if kubelet and os.path.basename(kubelet.program or "") == "kubelet" else []
         for program in own + [path for path in _PROGRAMS if path not in own]:
-            if only_root_writes(program) and os.path.isfile(program) and (kubelet is None or self._runs(kubelet, program)):
+            if os.path.isfile(program) and only_root_writes(program) and (kubelet is None or self._runs(kubelet, program)):
                 return _version_minor(os.path.realpath(program))
         return None
 
     def _runs(self, process, program):
         try:
-            running = os.stat(os.path.join(self.proc, str(process.pid), "exe"))
+            return os.path.samestat(os.stat(os.path.join(self.proc, str(process.pid), "exe")), os.stat(program))
         except OSError:
             return False
-        return os.path.samestat(running, os.stat(program))
 
     def instances(self, kubelet_dir=None) -> list:
         """Return an Instance for each process in a container of this node's kubelet.
@@ -325,13 +330,21 @@ class Processes:
             return
         groups = self.text("cgroup", pid)
         match = self._pod_file(pid, pods)
-        if match and _pods_of_groups(groups) <= {match.group(1)}:
+        if match and self._is_in_groups_of(match.group(1), groups):
             identity = _CONTAINER_ID.findall(groups)
             self._known[pid] = Instance(match.group(1), match.group(2), pid, started, identity[-1] if identity else None,
                                         _cgroups_above(groups))
         elif self.uptime() - started > 5:
             # Younger ones are looked at again: a container's first process begins with the host's mounts.
             self._known[pid] = None
+
+    def _is_in_groups_of(self, uid, groups):
+        """Whether the control groups of a process are those of a pod, or of none (--cgroups-per-qos=false)."""
+        if self._outer is None:
+            # A node that is a pod itself has its own UID in all of its paths.
+            self._outer = {found for line in _pods_of_groups(self.text("cgroup", 1)) for found in line}
+        nearest = [[found for found in line if found not in self._outer][:1] for line in _pods_of_groups(groups)]
+        return all(found == [uid] for found in nearest if found)
 
     def _pod_file(self, pid, pods):
         device, directory = pods
@@ -352,7 +365,7 @@ class Processes:
                 return self.kubelet().started
             except PkiError:
                 return -1.0
-        found = {}
+        found: dict[tuple, float] = {}
         for item in self.instances():
             if item.is_static and item.container == component:
                 key = (item.uid, item.container_id)
@@ -404,14 +417,10 @@ def _version_minor(program):
 
 
 def _pods_of_groups(groups):
-    """From /proc/PID/cgroup: the UIDs (set of str) of the pods it names; in each hierarchy the one nearest to the root."""
-    found = set()
-    for line in groups.splitlines():
-        names = line.split(":", 2)[-1].split("/")
-        matches = [match for match in (_POD_GROUP.fullmatch(name.replace("_", "-")) for name in names) if match]
-        if matches:
-            found.add(matches[0].group(1))
-    return found
+    """From /proc/PID/cgroup: [[the UIDs of the pods in a path, that nearest to the root first]], one list for each hierarchy."""
+    paths = [line.split(":", 2)[-1].split("/") for line in groups.splitlines()]
+    matches = [[_POD_GROUP.fullmatch(name.replace("_", "-")) for name in path] for path in paths]
+    return [[match.group(1) for match in path if match] for path in matches]
 
 
 def _cgroups_above(groups):

@@ -128,6 +128,17 @@ def test_a_unit_of_another_name_is_said_clearly(monkeypatch):
         Processes(show=processes.show_unit).kubelet()
 
 
+def test_a_kubelet_that_cannot_be_identified_is_a_finding_and_one_that_is_stopped_none(proc, monkeypatch):
+    proc.add(30, GENUINE, mnt_ns="container")
+    monkeypatch.setattr(layouts.os.path, "lexists", lambda path: path == "/etc/kubernetes/kubelet.conf")
+    said = "/etc/kubernetes/kubelet.conf: the kubelet of this node cannot be identified: the main process"
+    for main, expected in ((30, [said]), (0, [])):
+        monkeypatch.setattr(processes, "_OWN", seen(proc, unit(main, "inactive")))
+        layout = layouts.Layout("/etc/kubernetes", "/var/lib/kubelet", None)
+        assert layouts._running_kubelet(layout) is None
+        assert [str(problem).partition(" 30 of")[0] for problem in layout.problems] == expected
+
+
 def test_systemd_is_asked_once_while_the_same_process_runs(proc):
     asked = []
 
@@ -256,6 +267,11 @@ class TestContainers:
         group = "0::/kubepods/burstable/pod%s/x/pod%s\n" % (API_UID, STATIC_UID)
         proc.container(50, "etcd", group=group)
         assert self.names(proc) == []
+
+    def test_have_it_below_that_of_a_node_that_is_a_pod_itself(self, proc):
+        (proc.root / "1/cgroup").write_text("0::/kubepods/burstable/pod%s/node/init.scope\n" % API_UID)
+        proc.container(50, "etcd", group="0::/kubepods/burstable/pod%s/node/kubepods/pod%s/x\n" % (API_UID, STATIC_UID))
+        assert self.names(proc) == [("etcd", STATIC_UID, 50)]
 
     def test_of_a_node_within_this_one_are_its_own(self, proc):
         proc.container(50, "etcd", directory="/data/nested/kubelet/pods")
