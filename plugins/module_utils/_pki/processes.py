@@ -34,6 +34,8 @@ _BOOTED = "/run/systemd/system"  # sd_booted(3)
 _PROGRAMS = ("/usr/bin/kubelet", "/usr/local/bin/kubelet", "/opt/bin/kubelet", "/usr/sbin/kubelet")
 # The kernel counts starts in ticks since boot, and gives the boot's time in whole seconds.
 _ROUNDING = 2.0
+# A user may make a hundred thousand mounts in a namespace of their own.
+_MOST_MOUNTS = 8 << 20
 _POD_UID = r"[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _POD_FILE = re.compile(r"/(%s)/containers/([^/]+)/[^/]+" % _POD_UID)
 _POD_GROUP = re.compile(r"(?:.*-)?pod(%s)(?:\.slice)?" % _POD_UID)
@@ -134,17 +136,17 @@ class Processes:
         self._pods, self._outer = {}, None
         self._hertz = float(os.sysconf("SC_CLK_TCK"))
 
-    def read(self, name, pid="") -> bytes:
-        """Return the content of a file of a process, or of /proc itself. Empty where the process has ended."""
+    def read(self, name, pid="", most=-1) -> bytes:
+        """Return the content of a file of a process, or of /proc itself. Empty where the process has ended. most: bytes."""
         try:
             with open(os.path.join(self.proc, str(pid), name), "rb") as handle:
-                return handle.read()
+                return handle.read(most)
         except OSError:
             return b""
 
-    def text(self, name, pid="") -> str:
+    def text(self, name, pid="", most=-1) -> str:
         """Return what read() returns, as text."""
-        return self.read(name, pid).decode("utf-8", "replace")
+        return self.read(name, pid, most).decode("utf-8", "replace")
 
     def link(self, pid, name):
         """Return where a link of a process leads, or None."""
@@ -317,8 +319,8 @@ class Processes:
 
     def _mounts(self, pid):
         """[(device, root, mount point)] of the mounts that a process sees (proc(5): /proc/PID/mountinfo)."""
-        return [tuple(fields[2:5]) for fields in (line.split() for line in self.text("mountinfo", pid).splitlines())
-                if len(fields) > 5]
+        lines = self.text("mountinfo", pid, _MOST_MOUNTS).splitlines()
+        return [tuple(fields[2:5]) for fields in (line.split() for line in lines) if len(fields) > 5]
 
     def _look_at(self, pid, pods, own):
         mounts = self.link(pid, "ns/mnt")
