@@ -201,9 +201,10 @@ class Processes:
         """Return the kubelet's Process. Raise PkiError, which says why there is none."""
         known = self._kubelet
         if known is None or self.started(known.pid) != known.started:
-            self._kubelet = None
-            self._kubelet = self._kubelet_of_systemd() if self._show else self._kubelet_without_systemd()
-        return self._kubelet
+            known = self._kubelet_of_systemd() if self._show else self._kubelet_without_systemd()
+            # Between fork and exec, or before its shell has started it, the same process does not show its flags yet.
+            self._kubelet = known if self._is_called_kubelet(known.pid) else None
+        return known
 
     def _kubelet_of_systemd(self):
         unit = self._show(KUBELET_UNIT)

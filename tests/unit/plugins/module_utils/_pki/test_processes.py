@@ -155,6 +155,14 @@ def test_systemd_is_asked_once_while_the_same_process_runs(proc):
     assert reader.kubelet().pid == 50 and len(asked) == 2
 
 
+def test_a_kubelet_that_is_about_to_begin_is_looked_at_again(proc):
+    proc.add(40, ["(kubelet)"])
+    reader = seen(proc, unit(40))
+    assert reader.kubelet().command == ["(kubelet)"]
+    (proc.root / "40/cmdline").write_bytes(b"\0".join(word.encode() for word in GENUINE))
+    assert reader.kubelet().command == GENUINE
+
+
 def test_a_service_manager_that_is_missing_or_hangs_is_an_error_of_ours(monkeypatch):
     for raised, text in ((FileNotFoundError(), "there is no systemctl"), (subprocess.TimeoutExpired("x", 20), "has not ended")):
         def run(*_words, raised=raised, **_options):
