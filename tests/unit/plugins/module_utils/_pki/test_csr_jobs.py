@@ -25,7 +25,7 @@ KEY = x509.generate_key("ecdsa-p256")
 CSR = {"name": "r", "state": "present", "request": None, "request_path": None, "privatekey_path": None, "key_type": "ecdsa-p256",
        "common_name": None, "organizations": None, "sans": None, "signer_name": requests.CLIENT, "usages": None,
        "expiration_seconds": None, "labels": {}, "path": None, "renew_below_days": None, "force": False, "wait": None,
-       "wait_timeout": 2, "reason": None, "comment": None}
+       "wait_timeout": 2, "reason": None, "comment": None, "allow_dangerous": []}
 REVIEW = {"action": "list", "names": [], "selector": None, "policy": None, "policy_path": None, "hosts": {},
           "control_plane_hosts": [], "reason": None, "comment": None}
 ACCESS = {"user": "alice", "groups": ["dev"], "state": "present", "request": None, "days": 1.0, "cluster_roles": [], "roles": [],
@@ -55,8 +55,12 @@ def robot(tmp_path, **given):
                  "organizations": ["robots"]}, **given)
 
 
-def pem(common_name="alice", organizations=("dev",), key=KEY, sans=()):
-    return x509.build_request(x509.Profile(common_name, organizations, sans), key).pem
+# What put() asks for when a test does not say otherwise.
+AGREED = {"common_name": "alice", "organizations": ["dev"]}
+
+
+def pem(common_name="alice", organizations=("dev",), key=KEY, sans=(), extended=("client",)):
+    return x509.build_request(x509.Profile(common_name, organizations, sans, extended), key).pem
 
 
 def put(api, name, request=None, signer=requests.CLIENT, requester="alice", groups=("system:authenticated",), labels=None,
@@ -165,7 +169,7 @@ def test_deny_with_reason_and_message(api):
 
 def test_what_is_approved_is_not_denied(api):
     put(api, "r")
-    one(api, state="approved")
+    one(api, state="approved", **AGREED)
     with pytest.raises(PkiError, match="called back"):
         one(api, state="denied")
 
@@ -213,10 +217,11 @@ def test_a_signer_of_ones_own(api, tmp_path):
 def test_a_certificate_for_another_key_is_not_written(api, tmp_path):
     api.signs = False
     one(api, **robot(tmp_path))
-    one(api, state="approved", wait=False)
+    robots = {"common_name": "robot", "organizations": ["robots"]}
+    one(api, state="approved", wait=False, **robots)
     api.issue(api.csr("r"), key=KEY)
     with pytest.raises(PkiError, match="another key"):
-        one(api, state="approved", path=str(tmp_path / "other.crt"))
+        one(api, state="approved", **robots, path=str(tmp_path / "other.crt"))
     assert not (tmp_path / "other.crt").exists()
 
 
@@ -246,9 +251,14 @@ def test_mistakes_are_said_before_anything_is_sent(api, given, words):
     assert [entry for entry in api.calls if entry[0] != "GET"] == []
 
 
-def test_approving_what_no_policy_grants_is_said_aloud(api):
+def test_approving_what_no_policy_grants_has_to_be_allowed_by_name_and_is_said_aloud(api):
     put(api, "r", pem("root", ["system:masters"]))
-    result = one(api, state="approved")
+    agreed = {"common_name": "root", "organizations": ["system:masters"]}
+    for allowed in ([], ["kubeadm:cluster-admins"], ["root"]):
+        with pytest.raises(PkiError, match="system:masters, which may do everything"):
+            one(api, state="approved", allow_dangerous=allowed, **agreed)
+    assert api.csr("r")["status"] == {}
+    result = one(api, state="approved", allow_dangerous=["system:masters"], **agreed)
     assert result["csr"]["state"] == "issued" and "system:masters" in result["warnings"][0]
 
 
@@ -262,7 +272,7 @@ def test_a_conflict_is_tried_again_and_a_replaced_request_is_not_approved(api):
             api.put(api.csr_path("r"), api.csr("r"))
 
     api.before = touch
-    assert one(api, state="approved")["csr"]["state"] == "issued"
+    assert one(api, state="approved", **AGREED)["csr"]["state"] == "issued"
     put(api, "r")
     seen.clear()
 
@@ -273,7 +283,7 @@ def test_a_conflict_is_tried_again_and_a_replaced_request_is_not_approved(api):
 
     api.before = replace
     with pytest.raises(PkiError, match="took its name"):
-        one(api, state="approved")
+        one(api, state="approved", **AGREED)
     assert api.csr("r")["status"] == {}
 
 
@@ -292,8 +302,11 @@ def review(api, check=False, **given):
     return call(csr_jobs.many_requests, REVIEW, api, check, **given)
 
 
+ANYBODY = "version: 1\nrules: [{name: d, signer: '*', requester: '*', common_name: '*', organizations: ['*']}]"
+
+
 def kubelet(api, name, node, address):
-    request = pem("system:node:" + node, ["system:nodes"], sans=["DNS:" + node, "IP:" + address])
+    request = pem("system:node:" + node, ["system:nodes"], sans=["DNS:" + node, "IP:" + address], extended=("server",))
     put(api, name, request, requests.KUBELET_SERVING, "system:node:" + node, ("system:nodes", "system:authenticated"))
 
 
@@ -312,10 +325,11 @@ def test_two_hundred_requests_are_listed_in_one_call_and_decided_in_one_call_eac
     assert listed["counts"]["pending"] == 202 and listed["api_calls"] == 2 and not listed["changed"]
     api.calls.clear()
     planned = review(api, check=True, action="approve")
-    assert planned["counts"]["approved_now"] == 200 and planned["api_calls"] == 4
+    assert planned["counts"]["approved_now"] == 200 and planned["api_calls"] == 8
     decided = review(api, action="approve")
     assert decided["counts"]["approved_now"] == 200 and decided["counts"]["left"] == 2 and decided["counts"]["refused"] == 1
-    assert decided["api_calls"] == 204 and decided["counts"]["pending"] == 2
+    # Beside the list and the nodes: kubeadm-config, the API's Service and Endpoints, ServiceCIDRs, Services.
+    assert decided["api_calls"] == 208 and decided["counts"]["pending"] == 2
     again = review(api, action="approve")
     assert not again["changed"] and again["counts"]["total"] == 2
     rows = {row["name"]: row for row in again["requests"]}
@@ -439,7 +453,10 @@ def test_by_name_and_by_label(api):
     put(api, "c")
     with pytest.raises(PkiError, match="named nope"):
         review(api, action="approve", names=["a", "nope"])
-    by_label = review(api, action="approve", selector="team=x")
+    with pytest.raises(PkiError, match="the requester writes the labels"):
+        review(api, action="approve", selector="team=x")
+    assert api.csr("b")["status"] == {}
+    by_label = review(api, action="approve", selector="team=x", policy=ANYBODY)
     assert {row["name"]: row["decision"] for row in by_label["requests"]} == {"a": "leave", "b": "approve"}
     by_name = review(api, action="approve", names=["a"])
     assert by_name["requests"][0]["state"] == "issued"
@@ -469,7 +486,7 @@ def test_one_that_cannot_be_decided_does_not_stop_the_others(api):
     for name in "abc":
         put(api, name, labels={"t": "x"})
     api.refuse[("PUT", api.csr_path("b"))] = (403, "may not approve")
-    result = review(api, action="approve", selector="t=x")
+    result = review(api, action="approve", selector="t=x", policy=ANYBODY)
     assert result["failed"] and "1 of 3" in result["msg"] and "may not approve" in result["msg"]
     assert [row["state"] for row in result["requests"]] == ["issued", "pending", "issued"]
 

@@ -33,8 +33,8 @@ def hostile(common_name, organizations, sans, *usages):
     return profile
 
 
-def pem(common_name="alice", organizations=(), sans=()) -> bytes:
-    return x509.build_request(hostile(common_name, organizations, sans), KEY).pem
+def pem(common_name="alice", organizations=(), sans=(), extended=("client",)) -> bytes:
+    return x509.build_request(hostile(common_name, organizations, sans, extended), KEY).pem
 
 
 # One request for the whole run: the length of an ECDSA signature varies.
@@ -43,8 +43,11 @@ DER = base64.b64decode(b"".join(pem("system:node:w1", ["system:nodes"], ["DNS:w1
 
 def item(request=None, name="r", signer=requests.CLIENT, requester="alice", groups=("system:authenticated",), usages=None,
          conditions=(), certificate=None, seconds=None, **subject):
+    usages = list(requests.USAGES.get(signer, ()) if usages is None else usages)
+    # The request asks for what its object does, unless a test says otherwise.
+    subject.setdefault("extended", sorted(requests.extended_usages(usages)))
     spec = {"request": base64.b64encode(request or pem(**subject)).decode(), "signerName": signer, "username": requester,
-            "groups": list(groups), "usages": list(requests.USAGES.get(signer, ()) if usages is None else usages)}
+            "groups": list(groups), "usages": usages}
     if seconds is not None:
         spec["expirationSeconds"] = seconds
     status = {"conditions": [dict({"status": "True"}, **entry) for entry in conditions]}
