@@ -16,12 +16,19 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     issuing,
     kubeconfig,
     requests,
+    reserved_names,
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from cryptography import x509 as library
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
 from fake_api import CA, CA_KEY, FakeApi
 
 KEY = x509.generate_key("ecdsa-p256")
+CA_REQUEST = library.CertificateSigningRequestBuilder().subject_name(
+    x509.Profile("alice", ["dev"]).subject).add_extension(library.BasicConstraints(ca=True, path_length=None), True).sign(
+    KEY.raw, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 CSR = {"name": "r", "state": "present", "request": None, "request_path": None, "privatekey_path": None, "key_type": "ecdsa-p256",
        "common_name": None, "organizations": None, "sans": None, "signer_name": requests.CLIENT, "usages": None,
        "expiration_seconds": None, "labels": {}, "path": None, "renew_below_days": None, "force": False, "wait": None,
@@ -262,6 +269,89 @@ def test_approving_what_no_policy_grants_has_to_be_allowed_by_name_and_is_said_a
     assert result["csr"]["state"] == "issued" and "system:masters" in result["warnings"][0]
 
 
+@pytest.mark.parametrize(("made", "option"), [
+    ({"organizations": ["dev", "ops"]}, "organizations"), ({"organizations": ["system:masters"]}, "system:masters"),
+    ({"sans": ["DNS:api.example"]}, "names"), ({"common_name": "bob"}, "common name"),
+    ({"signer": "example.com/any", "usages": ["client auth"]}, "signer"),
+    ({"usages": ["client auth", "code signing"]}, "usages"), ({"usages": ["server auth"]}, "usages"), ({"seconds": 315360000}, "validity"),
+    ({"extended": ("client", "1.3.6.1.5.5.7.3.3")}, "does not name")])
+def test_what_the_task_does_not_name_is_not_approved(api, made, option):
+    subject = {key: made[key] for key in ("common_name", "organizations", "sans", "extended") if key in made}
+    request = pem(**dict({"common_name": "alice", "organizations": ()}, **subject))
+    item = put(api, "r", request, made.get("signer", requests.CLIENT), usages=made.get("usages"))
+    if "seconds" in made:
+        item["spec"]["expirationSeconds"] = made["seconds"]
+    for check in (True, False):
+        with pytest.raises(PkiError, match=option):
+            one(api, check=check, state="approved", common_name="alice")
+    assert api.csr("r")["status"] == {}
+
+
+def test_what_the_task_names_is_compared_and_approved(api):
+    item = put(api, "r", pem("alice", (), sans=["DNS:a.example", "IP:2001:db8::1"], extended=("server",)), "example.com/any",
+               usages=["server auth", "digital signature"])
+    item["spec"]["expirationSeconds"] = 3600
+    agreed = {"common_name": "alice", "sans": ["IP:2001:DB8:0::1", "DNS:a.example"], "signer_name": "example.com/any",
+              "usages": ["digital signature", "server auth"], "expiration_seconds": 3600}
+    for change in ({"usages": ["server auth"]}, {"usages": None}, {"expiration_seconds": 3601}, {"expiration_seconds": None},
+                   {"sans": []}, {"common_name": None}):
+        with pytest.raises(PkiError, match="not what was to be approved"):
+            one(api, state="approved", wait=False, **dict(agreed, **change))
+    assert one(api, state="approved", wait=False, **agreed)["actions"] == ["approved"]
+
+
+def test_fewer_usages_than_the_default_are_approved(api):
+    put(api, "r", usages=["client auth"])
+    assert one(api, state="approved", **AGREED)["csr"]["state"] == "issued"
+
+
+def test_a_subject_with_more_than_was_agreed_on_is_not_approved(api):
+    name = library.Name([library.NameAttribute(NameOID.ORGANIZATION_NAME, "dev"), library.NameAttribute(NameOID.USER_ID, "root"),
+                         library.NameAttribute(NameOID.COMMON_NAME, "alice")])
+    request = library.CertificateSigningRequestBuilder().subject_name(name).sign(KEY.raw, hashes.SHA256())
+    put(api, "r", request.public_bytes(serialization.Encoding.PEM))
+    with pytest.raises(PkiError, match="further attributes 0.9.2342"):
+        one(api, state="approved", **AGREED)
+
+
+def test_a_dangerous_request_of_ones_own_is_not_even_made(api, tmp_path):
+    options = robot(tmp_path, organizations=["system:masters"])
+    with pytest.raises(PkiError, match="may do everything"):
+        one(api, state="approved", **options)
+    assert api.objects == {}
+    assert one(api, state="approved", allow_dangerous=["system:masters"], **options)["csr"]["state"] == "issued"
+
+
+def test_the_gate_stands_where_the_approval_is_written(api):
+    """Whatever a caller forgets."""
+    for request in (pem("root", ["system:masters"]), CA_REQUEST):
+        put(api, "r", request)
+        client = cluster_api.BuiltIn(api.url, timeout=5)
+        with pytest.raises(PkiError):
+            issuing.decide(client, issuing.find(client, "r"), "Approved", "r", "m")
+        client.close()
+        assert api.csr("r")["status"] == {}
+    with pytest.raises(PkiError, match="authority"):
+        one(api, state="approved", **AGREED, allow_dangerous=["dev", "alice"])
+    assert review(api, action="approve", names=["r"])["counts"]["left"] == 1 and api.csr("r")["status"] == {}
+
+
+def test_what_a_signer_issued_for_more_is_not_taken(api, tmp_path):
+    one(api, **robot(tmp_path))
+    api.signs = False
+    agreed = {"common_name": "robot", "organizations": ["robots"]}
+    one(api, state="approved", wait=False, **agreed)
+    request = x509.parse_request(base64.b64decode(api.csr("r")["spec"]["request"]))
+    key = x509.parse_private_key((tmp_path / "key").read_bytes())
+    for leaf in (x509.sign_leaf(x509.Profile("robot", ["robots", "system:masters"]), request, CA, CA_KEY, 1),
+                 x509.build_ca("robot", key, 1, organizations=["robots"])):
+        api.csr("r")["status"]["certificate"] = base64.b64encode(leaf.pem).decode()
+        with pytest.raises(PkiError, match="what was issued is"):
+            one(api, state="approved", path=str(tmp_path / "crt"), **agreed)
+    again = one(api, **robot(tmp_path))
+    assert again["actions"][0] == "deleted: what was issued is a CA certificate" and not (tmp_path / "crt").exists()
+
+
 def test_a_conflict_is_tried_again_and_a_replaced_request_is_not_approved(api):
     put(api, "r")
     seen = []
@@ -366,6 +456,20 @@ def test_many_are_signed_with_one_list_for_all_and_found_again(api):
     assert not again["changed"] and again["api_calls"] == 3 and again["certificates"] == first["certificates"]
 
 
+def test_csr_sign_refuses_what_the_leaf_of_that_name_does_not_have(api):
+    own = ("scheduler.conf", "system:kube-scheduler", ())
+    for name, common_name, organizations in (("apiserver", "kube-apiserver", ["system:masters"]), ("admin.conf", "system:node:w1", ()),
+                                             ("etcd-server", "cp1", ["kubeadm:cluster-admins"]), ("nothing", "system:kube-scheduler", ())):
+        request = pem(common_name, organizations).decode()
+        with pytest.raises(PkiError, match="the request of cp1 for %s" % name):
+            sign(api, [{"host": "cp1", "name": name, "ca": "ca", "request": request, "days": 30.0}])
+    with pytest.raises(PkiError, match="authority"):
+        sign(api, [{"host": "cp1", "name": "admin.conf", "ca": "ca", "request": CA_REQUEST.decode(), "days": 30.0}])
+    assert api.objects == {}
+    entry = {"host": "cp1", "name": own[0], "ca": "ca", "request": pem(own[1], own[2]).decode(), "days": 30.0}
+    assert sign(api, [entry])["approved"]
+
+
 def test_a_second_person_can_approve(api):
     entries = asked(3)
     first = sign(api, entries, approve=False)
@@ -445,6 +549,42 @@ def test_the_address_of_the_api_is_for_the_control_plane(api):
     api.put("/api/v1/namespaces/default/services/kubernetes", {"spec": {"clusterIP": "10.0.0.1"}})
     cluster(api, 1)
     assert review(api, action="approve")["counts"]["left"] == 1
+
+
+def test_what_belongs_to_the_api_and_to_services_is_found(tmp_path):
+    fake = FakeApi(tls=tmp_path)
+    try:
+        fake.write_admin_conf(tmp_path / "admin.conf")
+        client = cluster_api.from_kubeconfig(str(tmp_path / "admin.conf"))
+        config = "networking: {serviceSubnet: '10.96.0.0/12,fd00::/112', dnsDomain: corp.internal}\n" \
+                 "apiServer: {certSANs: [vip.example, 203.0.113.9]}\ncontrolPlaneEndpoint: '[2001:db8::1]:6443'\n"
+        fake.put("/api/v1/namespaces/kube-system/configmaps/kubeadm-config", {"data": {"ClusterConfiguration": config}})
+        fake.put("/api/v1/namespaces/default/services/kubernetes", {"spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"]}})
+        dead = {"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": 1}]}
+        fake.put("/api/v1/namespaces/default/endpoints/kubernetes", {"subsets": [dead]})
+        fake.put("/apis/networking.k8s.io/v1/servicecidrs", {"items": [{"spec": {"cidrs": ["10.200.0.0/16"]}}]})
+        found = reserved_names.find(client)
+        # api.example is in the certificate that the server shows.
+        assert found.api == {"10.96.0.1", "vip.example", "203.0.113.9", "2001:db8::1", "api.example", "127.0.0.1"}
+        assert found.service_networks == ["10.96.0.0/12", "fd00::/112", "10.200.0.0/16"]
+        assert found.domains == {"cluster.local", "corp.internal"}
+        # A configuration that is not the truth any more: the Services say where they are.
+        fake.put("/api/v1/namespaces/default/services/kubernetes", {"spec": {"clusterIP": "172.20.0.1"}})
+        fake.put("/api/v1/namespaces/kube-system/services/dns", {"spec": {"clusterIP": "172.20.0.10", "clusterIPs": ["172.20.0.10", "x"]}})
+        assert set(reserved_names.find(client).service_networks) >= {"172.20.0.1", "172.20.0.10", "10.96.0.0/12"}
+    finally:
+        fake.stop()
+
+
+def test_the_dns_services_address_is_not_a_nodes(api):
+    cluster(api, 1)
+    api.put("/api/v1/namespaces/kube-system/configmaps/kubeadm-config",
+            {"data": {"ClusterConfiguration": "networking: {serviceSubnet: 10.96.0.0/12}"}})
+    api.put("/api/v1/nodes/n0", {"status": {"addresses": [{"type": "InternalIP", "address": address}
+                                                          for address in ("10.0.0.1", "::ffff:10.96.0.10")]}})
+    kubelet(api, "csr-000", "n0", "::ffff:10.96.0.10")
+    decided = review(api, action="approve", hosts={"n0": "10.0.0.1"})
+    assert decided["counts"]["left"] == 1 and "Services" in decided["requests"][0]["why"]
 
 
 def test_by_name_and_by_label(api):
