@@ -72,7 +72,7 @@ options:
   usages:
     description:
       - The usages asked for, as the API spells them. For signers of Kubernetes the default is what they are for.
-      - Where a request is approved that was made elsewhere, it may ask for fewer than the default, and for exactly those given here.
+      - A request that was made elsewhere and is approved may ask for fewer than the default, or for exactly those given here.
     type: list
     elements: str
   expiration_seconds:
@@ -82,8 +82,8 @@ options:
     type: int
   allow_dangerous:
     description:
-      - With O(state=approved), what the request may have although no policy may grant it, each by its exact name; users and groups such
-        as C(system:masters), and OIDs of unknown extensions. Anything else of that kind is refused.
+      - With O(state=approved), what the request may have although no policy may grant it, each by its exact name; users and
+        groups such as C(system:masters), and OIDs of unknown extensions. Anything else of that kind is refused.
       - Nothing allows a request for a CA, or one that two programs could read differently.
     type: list
     elements: str

@@ -487,7 +487,7 @@ def _issue(api, params, check, result):
         wanted.refuse_dangerous()
     except PkiError as error:
         raise PkiError(error.message, path=params["user"], fix="Give people names and groups of their own. What the system "
-                       "needs is made by kubeadm; for anything else there is cert_csr, where each such name is allowed by name.") from None
+                       "needs is made by kubeadm; for anything else there is cert_csr (allow_dangerous).") from None
     if api.minor < 22:
         result["warnings"].append("Kubernetes 1.%d issues for as long as its controller manager says (one year, unless "
                                   "--cluster-signing-duration is set), not for %g days." % (api.minor, params["days"]))

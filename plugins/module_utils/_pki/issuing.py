@@ -40,8 +40,9 @@ class Wanted:
                            fix="The Certificates API issues for 600 seconds at least.")
 
     def refuse_dangerous(self, allowed=()):
-        """Raise PkiError where no approval would pass, before the object is made. allowed: as in requests.refuse_dangerous_ask()."""
-        requests.refuse_dangerous_request(self.request.pem, self.signer, allowed, "CertificateSigningRequest %s" % self.name, self.usages)
+        """Raise PkiError where no approval would pass, before the object is made. allowed: as in refuse_dangerous_ask()."""
+        path = "CertificateSigningRequest %s" % self.name
+        requests.refuse_dangerous_request(self.request.pem, self.signer, allowed, path, self.usages)
 
     def body(self, api):
         """Give the object to create, as this server understands it."""
@@ -81,8 +82,8 @@ def create(api, wanted):
 def decide(api, ask, kind, reason, message, allowed=()):
     """Put the condition "Approved" or "Denied" on a request: gives the new Ask.
 
-    The one place where this collection approves. allowed: as in requests.refuse_dangerous_ask(), which every approval has to pass. One
-    call when nobody else changed the object meanwhile. Raises PkiError where it has been decided otherwise.
+    The one place where this collection approves. allowed: as in requests.refuse_dangerous_ask(), which every approval has to
+    pass. One call when nobody else changed the object meanwhile. Raises PkiError where it has been decided otherwise.
     """
     if kind == "Approved" and not _decided(ask, kind):
         requests.refuse_dangerous_ask(ask, allowed)
@@ -162,8 +163,9 @@ def _no_certificate(ask, seconds):
 
 
 class Agreed:
-    """What a request has to ask for, where nobody has the request itself: as Wanted, but for the key. usages: None for any that its
-    signer gives.
+    """What a request has to ask for, where the request itself is not at hand: as Wanted, but for the key.
+
+    usages: None for any that its signer gives.
     """
 
     def __init__(self, common_name, organizations, sans, signer, usages, expiration_seconds):
@@ -191,7 +193,7 @@ def difference(ask, wanted, minor):
 
 
 def differing(ask, wanted, minor):
-    """Give (what, how a readable request has it) of the first thing that is not as wanted, or None. Arguments as in difference()."""
+    """Give (what, how a readable request has it) of the first thing that is not as wanted, or None; see difference()."""
     have = ask.request
     want = wanted.request if isinstance(wanted, Wanted) else wanted
     attributes = sorted(want.further_attributes) if isinstance(wanted, Wanted) else []

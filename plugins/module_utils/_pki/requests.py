@@ -33,7 +33,7 @@ _SERVER_USAGES = ("digital signature", "key encipherment", "server auth")
 _CLIENT_USAGES = ("digital signature", "key encipherment", "client auth")
 USAGES = {CLIENT: _CLIENT_USAGES, KUBELET_CLIENT: _CLIENT_USAGES, KUBELET_SERVING: _SERVER_USAGES}
 
-# The API's usages that are extended key usages, as x509.Request spells those (pkg/controller/certificates/authority: keyUsageDict).
+# The API's usages that are extended key usages, as x509.Request spells those (pkg/controller/certificates/authority).
 EXTENDED_USAGES = {
     "client auth": "client", "server auth": "server", "any": "2.5.29.37.0", "code signing": "1.3.6.1.5.5.7.3.3",
     "email protection": "1.3.6.1.5.5.7.3.4", "s/mime": "1.3.6.1.5.5.7.3.4", "ipsec end system": "1.3.6.1.5.5.7.3.5",
@@ -147,7 +147,7 @@ def _state(status, certificate):
 class Danger(NamedTuple):
     """What a request would give away that no policy may grant.
 
-    names: what a person has to allow by its exact name (users, groups, extension OIDs, names); nothing can allow it where there are none.
+    names: what a person has to allow by its exact name (users, groups, extension OIDs, SANs); without any, nothing can allow it.
     text: a sentence without a full stop.
     """
 
@@ -159,10 +159,10 @@ def find_dangers(request: x509.Request, usages: Iterable[str] = (), requester: s
                  requester_groups: Iterable[str] = ()) -> list[Danger]:
     """Return what a request would give away that no policy may grant.
 
-    A group that may do everything, a name of the system's own, the identity of a node for a requester who is not that node, a CA, a
-    subject that readers could read differently, an extension that is not known here, usages that only one of the two readers sees.
-    usages: of the API object, as the API spells them; empty where there is no object. Names are compared without case: a reader that
-    follows X.520 sees no difference.
+    A group that may do everything, a name of the system's own, the identity of a node for a requester who is not that node, a
+    CA, a subject that readers could read differently, an extension that is not known here, usages that the object does not name.
+    usages: of the API object, as the API spells them; empty where there is no object. Names are compared without case: a reader
+    that follows X.520 sees no difference.
     """
     names = [name for name in request.common_names if isinstance(name, str)]
     groups = [group for group in request.organizations if isinstance(group, str)]
@@ -170,8 +170,10 @@ def find_dangers(request: x509.Request, usages: Iterable[str] = (), requester: s
              if group.lower() in _ADMINISTRATORS]
     node = [name for name in names if name.lower().startswith(_NODE)] + [group for group in groups if group.lower() == _NODES]
     if node and not _is_that_node(request, requester, requester_groups):
-        found.append(Danger(tuple(node), "it would be a node, and %s, who asks, is not that node" % printable(requester or "nobody")))
-    reserved = [name for name in names + groups if _is_reserved(name) and name not in node and name.lower() not in _ADMINISTRATORS]
+        who = printable(requester or "nobody")
+        found.append(Danger(tuple(node), "it would be a node, and %s, who asks, is not that node" % who))
+    reserved = [name for name in names + groups
+                if _is_reserved(name) and name not in node and name.lower() not in _ADMINISTRATORS]
     found += [Danger((name,), "%s is a name that Kubernetes keeps for itself" % printable(name)) for name in reserved]
     if request.wants_ca or {"cert sign", "crl sign"} & set(usages):
         found.append(Danger((), "it would be a certificate authority"))
@@ -224,19 +226,19 @@ def refuse_dangerous_ask(ask: Ask, allowed: Container[str] = ()) -> None:
         raise ask.problem
     refused = _not_allowed(_dangers(ask), allowed)
     if refused:
-        raise PkiError("; ".join(refused), path=ask.path, fix="Deny it, or allow each of these names by name where that is meant. "
-                       "Nothing allows a CA, nor a request that can be read in two ways.")
+        raise PkiError("; ".join(refused), path=ask.path, fix="Deny it, or allow each of these names by name where that is "
+                       "meant. Nothing allows a CA, nor a request that can be read in two ways.")
 
 
 def refuse_dangerous_request(pem: bytes | str, signer: str = "", allowed: Container[str] = (), path: str | None = None,
                              usages: Iterable[str] = ()) -> x509.Request:
-    """Return the x509.Request of a PEM file that nobody has to be warned of. Raise PkiError for any other one.
+    """Return the x509.Request of a PEM file, where a signer may have it. Raise PkiError for any other one.
 
-    To call before a request is handed to any signer: the cluster's, the Certificates API, a command, another CA. pem: exactly one PEM
-    block. signer: a signer name of the API where there is one; what it does not give is refused. allowed: the exact names (users, groups,
-    extension OIDs) that this very request may have although no policy may grant them, such as profiles.subject_names("admin.conf").
-    path: what messages call it. usages: those of the API object that it is for, if any. CA:TRUE, keyCertSign and what can be read in two
-    ways cannot be allowed.
+    To call before a request is handed to any signer: the cluster's, the Certificates API, a command, another CA. pem: exactly
+    one PEM block. signer: a signer name of the API where there is one; what it does not give is refused. allowed: the exact
+    names (users, groups, extension OIDs) that this very request may have although no policy may grant them, such as
+    profiles.subject_names("admin.conf"). path: what messages call it. usages: those of the API object that it is for, if any.
+    CA:TRUE, keyCertSign and what can be read in two ways cannot be allowed.
     """
     data = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
     fix = "See who made it, and have it made again without that. Nothing was signed."
@@ -472,8 +474,8 @@ class Nodes:
         """Take Node objects (dicts) and the inventory ([{"name", "addresses": [str], "control_plane": bool}], empty for none).
 
         reserved: names and addresses of the API (the SANs of its servers' certificates), which only control-plane nodes may have.
-        service_networks: the networks of Services (CIDR), from which no node has an address. domains: the cluster's domains, in which
-        a node has only a name that the inventory gives it.
+        service_networks: the networks of Services (CIDR), from which no node has an address. domains: the cluster's domains, in
+        which a node has only a name that the inventory gives it.
         """
         self.with_inventory = bool(inventory)
         self.inventory = list(inventory)
@@ -692,8 +694,8 @@ def decide(ask, wanted, policy, nodes=None, named=False):
 
     wanted: "approve" or "deny", what this run is for. policy: a Policy, or None where the requests were selected by a label
     and no policy was given: then everything selected is denied, and nothing is approved, because the requester writes the label.
-    nodes: Nodes or None. named: this very request was named. A request that cannot be read, that asks for a CA or that can be read in
-    two ways is never approved; what else dangers() lists is approved only when it is named.
+    nodes: Nodes or None. named: this very request was named. A request that cannot be read, that asks for a CA or that can be
+    read in two ways is never approved; what else dangers() lists is approved only when it is named.
     """
     if ask.state != PENDING:
         return Decision(ask, LEAVE, "it is %s already" % ask.state)

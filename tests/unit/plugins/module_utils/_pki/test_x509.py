@@ -284,8 +284,8 @@ class TestRequest:
         assert request.wants_ca
         with pytest.raises(PkiError, match="asks to be a CA"):
             x509.sign_leaf(x509.Profile.of(request), request, CA, CA_KEY, 1)
-        openssl("req", "-new", "-key", str(tmp_path / "k"), "-out", str(tmp_path / "r"), "-subj", "/O=system:nodes/CN=system:node:w1",
-                "-addext", "basicConstraints=CA:FALSE", "-addext", "subjectAltName=DNS:w1")
+        openssl("req", "-new", "-key", str(tmp_path / "k"), "-out", str(tmp_path / "r"), "-subj",
+                "/O=system:nodes/CN=system:node:w1", "-addext", "basicConstraints=CA:FALSE", "-addext", "subjectAltName=DNS:w1")
         request = x509.parse_request((tmp_path / "r").read_bytes())
         leaf = x509.sign_leaf(x509.Profile.of(request), request, CA, CA_KEY, 1)
         assert not leaf.is_ca and leaf.key_sha256 == request.key_sha256 and verify(tmp_path, leaf, [CA], "any")
