@@ -6,6 +6,8 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+from ansible.errors import AnsibleError
+
 
 def plain(value):
     """Give Ansible's containers as Python's own, so that nothing is templated or tagged any more."""
@@ -40,6 +42,20 @@ def answers(task_vars, hosts, name, key):
         else:
             silent[host] = value.get("msg") or "gave no answer"
     return found, silent
+
+
+def addresses(task_vars):
+    """Return {host: its ansible_host or ""} of all nodes in the inventory, whether the play runs on them or not."""
+    groups = task_vars.get("groups") or {}
+    hosts = dict.fromkeys(str(host) for group in ("kube_control_plane", "kube_node") for host in groups.get(group) or ())
+    found = {}
+    for host in hosts:
+        # What is made of something that only a later task knows says nothing now.
+        try:
+            found[host] = str(task_vars["hostvars"][host].get("ansible_host") or "")
+        except (AnsibleError, KeyError):
+            found[host] = ""
+    return found
 
 
 def statistics(artifact):
