@@ -12,7 +12,7 @@ import re
 import time
 from urllib.parse import urlsplit
 
-from . import cluster_api, files, issuing, kubeconfig, requests, x509
+from . import cluster_api, files, issuing, kubeconfig, profiles, requests, x509
 from .errors import PkiError
 
 _EXTENDED = {"client auth": "client", "server auth": "server"}
@@ -394,7 +394,10 @@ def _selector():
 
 def _wanted(entry, signer):
     signer = signer.replace("{ca}", entry["ca"])
-    request = x509.parse_request(entry["request"].encode("ascii", "replace"), "the request for %s" % entry["name"])
+    # What a catalogue's leaf may have is allowed by its name; for any other name nothing is.
+    request = requests.refuse_dangerous_request(entry["request"], signer if signer not in requests.USAGES else "",
+                                                profiles.subject_names(entry["name"]),
+                                                "the request of %s for %s" % (entry["host"], entry["name"]))
     unknown = [usage for usage in request.extended_usages if usage not in _SPELLED]
     usages = ["digital signature", "key encipherment"]
     usages += [_SPELLED[usage] for usage in request.extended_usages if usage in _SPELLED]
