@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
             "named": {"type": "bool", "default": True},
         })
         try:
-            nodes = _registered.plain(options["nodes"])
+            nodes = _registered.heard(options["nodes"])
             if options["hosts"] is not None:
                 groups = task_vars["groups"]
                 keepers = [*groups.get("kube_control_plane", ()), *groups.get("etcd", ())]

@@ -48,6 +48,10 @@ class Moment:
     """A timestamp of a report: 2026-11-21T19:00:00Z."""
 
 
+class Clock:
+    """A clock's time in seconds since 1970, that a date can show."""
+
+
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _TEXT = (str, None)
 _TIME = (Moment, None)
@@ -57,11 +61,11 @@ _ROW = {"name": str, "kind": str, "path": str, "ca": _TEXT, "subject": _TEXT, "i
         "not_before": _TIME, "not_after": _TIME, "residual_seconds": (int, None),
         "status": {"ok", "warning", "critical", "expired", "missing"}, "externally_managed": bool, "sha256": _TEXT,
         "served_sha256": _TEXT, "problem": _TEXT}
-FINDING = {"severity": _SEVERITIES, "code": str, "name": _TEXT, "path": _TEXT, "message": str, "fix": _TEXT}
+FINDING = {"severity": _SEVERITIES, "code": str, "name": Optional(_TEXT), "path": _TEXT, "message": str, "fix": _TEXT}
 _CA_FACTS = {"signer": str, "signer_key": str, "trusted": [str], "key": _TEXT, "path": str}
 _FACTS = {"role": Optional(_TEXT), "minor": Optional((int, None)), "advertise_address": Optional(_TEXT),
           "control_plane_endpoint": Optional(_TEXT), "cas": Optional(Each(_CA_FACTS)),
-          "sa": Optional(({"signer": _TEXT, "trusted": [str], "path": _TEXT}, None)), "clock": Optional((float, None)),
+          "sa": Optional(({"signer": _TEXT, "trusted": [str], "path": _TEXT}, None)), "clock": Optional((Clock, None)),
           "clock_offset": Optional((float, None)), "verifies_kubelets": Optional(bool),
           "kubelet_serving": Optional(({"path": str, "verifies": bool}, None))}
 # What cert_expiry returns as "node".
@@ -76,7 +80,7 @@ LOOK = {"authorities": Each(_HELD), "etcd": ({"data": bool, "path": str}, None),
         "node": {"certificates": [{"name": str, "kind": str, "path": str, "ca": _TEXT, "not_before": _TIME, "not_after": _TIME,
                                    "status": str}],
                  "findings": [FINDING],
-                 "facts": {"node_name": str, "role": str, "clock": float, "clock_offset": Optional((float, None))}}}
+                 "facts": {"node_name": str, "role": str, "clock": Clock, "clock_offset": Optional((float, None))}}}
 
 _DIGESTS = [str]
 _VIEW = {"signer": _TEXT, "bundle": _DIGESTS, "next": _TEXT, "previous": _TEXT, "trust": Each(_DIGESTS), "leaves": Each(_TEXT),
@@ -153,7 +157,7 @@ def _fault(value, shape, where):
         return None
     if isinstance(shape, set):
         return "%s is %s" % (where or "it", printable(repr(value), 60))
-    return "%s is no %s" % (where or "it", "time" if shape is Moment else "null" if shape is None else _NAMES.get(shape, "text"))
+    return "%s is no %s" % (where or "it", _NAMES.get(shape, "null"))
 
 
 def _fault_inside(value, shape, where):
@@ -189,6 +193,8 @@ def _is(value, shape):
         return isinstance(value, str) and value in shape
     if shape is Moment:
         return isinstance(value, str) and _is_moment(value)
+    if shape is Clock:
+        return _is(value, float) and 0 <= value < 253402300800  # the year 10000
     if shape is Empty:
         return value == {}
     if shape is float:
@@ -213,4 +219,5 @@ def _is_near(value, shape):
     return isinstance(value, dict) and isinstance(shape, (dict, Each)) or isinstance(value, list) and isinstance(shape, list)
 
 
-_NAMES = {str: "text", int: "whole number", float: "number", bool: "truth value", dict: "mapping", list: "list"}
+_NAMES = {str: "text", int: "whole number", float: "number", bool: "truth value", dict: "mapping", list: "list",
+          Moment: "time", Clock: "time"}

@@ -122,4 +122,4 @@ def _text(steps, phases, nodes):
                 lines.append("  %s%s" % (step.text(), " (%.0f s last time)" % last if last else ""))
                 if "kube-apiserver" in step.restarts and len(planes) == 1:
                     lines.append("    the API is away meanwhile: this cluster has no other control-plane node")
-    return lines
+    return [printable(line, 4000) for line in lines]

@@ -137,7 +137,8 @@ def test_the_name_of_a_host_that_was_not_asked_cannot_be_claimed_either():
 
 
 def test_a_control_plane_nodes_name_cannot_be_claimed_and_the_control_plane_is_not_stopped_by_it():
-    signing, absent, obstacle = kubelet_job.collect({"cp1": _says("cp1", "cp1"), "w1": _says("w1", "cp1")}, ["cp1"], ["cp1", "w1"])
+    requests = {"cp1": _says("cp1", "cp1"), "w1": _says("w1", "cp1")}
+    signing, absent, obstacle = kubelet_job.collect(requests, ["cp1"], ["cp1", "w1"])
     assert [entry["host"] for entry in signing] == ["cp1"] and list(absent) == ["w1"] and obstacle is None
 
 
@@ -148,8 +149,8 @@ def test_two_hosts_that_claim_a_name_of_neither_are_both_left_out():
 
 
 def test_names_that_differ_legitimately_are_taken():
-    requests = {"w1.example.com": _says("w1.example.com", "w1"), "w2": _says("w2", "w2.internal"), "bastion-3": _says("bastion-3", "n3"),
-                "10.0.0.5": _says("10.0.0.5", "10.0.0.7"), "10.0.0.7": _says("10.0.0.7", "n7")}
+    said = {"w1.example.com": "w1", "w2": "w2.internal", "bastion-3": "n3", "10.0.0.5": "10.0.0.7", "10.0.0.7": "n7"}
+    requests = {host: _says(host, node) for host, node in said.items()}
     signing, absent, _obstacle = kubelet_job.collect(
         {host: said for host, said in requests.items() if not host.startswith("10.")}, [], requests)
     assert len(signing) == 3 and absent == {}

@@ -297,6 +297,7 @@ def test_a_list_in_one_line_gets_another_argument():
 
 @pytest.mark.parametrize("section", ["x", "[a]", "{extraArgs: x}", "{extraArgs: 5}"])
 def test_a_section_that_kubeadm_would_not_read_is_named(section):
+    text = "apiVersion: v1beta4\ncontrollerManager: %s\n" % section
     for value in (PATH, None):
         with pytest.raises(PkiError, match="kubeadm-config"):
-            trust_objects.with_extra_arg("apiVersion: v1beta4\ncontrollerManager: %s\n" % section, "controllerManager", FLAG, value)
+            trust_objects.with_extra_arg(text, "controllerManager", FLAG, value)
