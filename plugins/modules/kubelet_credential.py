@@ -287,7 +287,8 @@ def requested(module):
                 if options["method"] == "api":
                     result["certificate"] = kubelet_credential.certify(layout, request, options["days"])
                 else:
-                    result["signing"] = dict(kubelet_credential.vouch(layout, request), request=request, node=result["node"],
+                    credential = kubelet_credential.credential_in_use(layout)
+                    result["signing"] = dict(node_identity.vouch(request, credential), request=request, node=result["node"],
                                              host=options["host"] or result["node"])
             after = {"subject": "CN=system:node:%s,O=system:nodes" % layout.node_name, "reasons": result["reasons"]}
             result["diff"] = {"before": result["before"] or {}, "after": after}
@@ -310,7 +311,13 @@ def signed(module):
     items = _nodes(layout) if options["check_nodes"] and options["requests"] else None
     known = None if items is None else {item["metadata"]["name"] for item in items}
     key = x509.parse_private_key(key_data, key_path)
-    certificates = kubelet_credential.sign(options["requests"], bundle[0], key, options["days"], known, _inventory(options, items))
+    nodes = _inventory(options, items)
+
+    def require_bound(entry, request):
+        # During a rotation the previous certificate may be of the other CA in the bundle.
+        node_identity.require_bound(entry, request, nodes, bundle)
+
+    certificates = kubelet_credential.sign(options["requests"], bundle[0], key, options["days"], known, require_bound)
     endpoint = layout.control_plane_endpoint
     return {"changed": False, "certificates": {} if module.check_mode else certificates,
             "ca": x509.bundle(bundle).decode("ascii"), "server": "https://" + endpoint if endpoint else ""}

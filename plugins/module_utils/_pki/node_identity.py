@@ -46,21 +46,21 @@ def contradictions(claims: dict, inventory) -> dict:
     return found
 
 
-def vouch(request_pem: str, config_credential) -> dict:
+def vouch(request_pem: str, credential) -> dict:
     """Return what proves that the holder of a credential made a request: {"previous", "voucher"} as PEM, or {} without one.
 
-    config_credential: kubelet_api.Credential of the certificate in use, expired or not. The voucher is a request for the digest
+    credential: kubelet_api.Credential of the certificate in use, expired or not, or None. The voucher is a request for the digest
     of the new key, signed with the previous key.
     """
-    if config_credential is None or config_credential.problem or config_credential.certificate is None:
+    if credential is None or credential.problem or credential.certificate is None:
         return {}
     try:
         digest = x509.parse_request(request_pem.encode("ascii")).key_sha256
-        key = x509.parse_private_key(config_credential.pem[1], config_credential.path)
+        key = x509.parse_private_key(credential.pem[1], credential.path)
         voucher = x509.build_request(x509.Profile(digest), key)
     except PkiError:
         return {}
-    return {"previous": config_credential.certificate.pem.decode("ascii"), "voucher": voucher.pem.decode("ascii")}
+    return {"previous": credential.certificate.pem.decode("ascii"), "voucher": voucher.pem.decode("ascii")}
 
 
 def is_vouched(entry: dict, request, cas) -> bool:

@@ -103,7 +103,8 @@ class TestWriting:
 
     @pytest.mark.parametrize("change, word", [
         ({"name": "../x"}, "does not know"), ({"name": "ca"}, "does not know"), ({"ca": "etcd-ca"}, "does not know"),
-        ({"request": "junk"}, "not exactly one PEM block"), ({"ca_certificate": CLUSTER.cas["etcd-ca"].pem.decode()}, "different certificates")])
+        ({"request": "junk"}, "not exactly one PEM block"),
+        ({"ca_certificate": CLUSTER.cas["etcd-ca"].pem.decode()}, "different certificates")])
     def test_what_a_node_must_not_say_is_refused(self, tmp_path, requests, change, word):
         with pytest.raises(PkiError) as error:
             write(tmp_path / "b", {"cp1": requests["cp1"], "cp2": [dict(requests["cp2"][0], **change)]})
