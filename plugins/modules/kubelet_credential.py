@@ -195,8 +195,8 @@ reasons:
   sample: ["12.5 days of its 365 are left"]
 signing:
   description:
-    - What a control-plane node needs for signing - C(host), C(node), C(request), C(previous) and C(voucher). Empty when nothing is
-      to be signed.
+    - What a control-plane node needs for signing - C(host), C(node), C(request), C(previous) and C(voucher). Empty when nothing
+      is to be signed.
   returned: with O(state=requested)
   type: dict
 certificate:

@@ -41,7 +41,10 @@ def _harmless(text):
 
 
 def registered(task_vars, host, name, fields=None):
-    """Return what a host registered under a name, as heard() gives it; {} where it registered nothing. fields: only these of it."""
+    """Return what a host registered under a name, as heard() gives it; {} where it registered nothing.
+
+    fields: only these of it.
+    """
     try:
         value = task_vars["hostvars"][host][name] if name else {}
     except KeyError:

@@ -3,8 +3,9 @@
 """Whether what a node answered has the form that its module returns, so that one node's answer cannot break the whole job.
 
 A node may be damaged or in other hands: a missing field, an unknown word or a text of megabytes is that host's fault, and is
-named as such. Shapes are plain Python values: a type, with Moment for a timestamp; None; a set of words; a tuple of alternatives; [shape] for a list; {name: shape} for a mapping that has at least these fields; Each(shape) for a mapping
-with any names; Optional(shape) for a field that may be absent.
+named as such. Shapes are plain Python values: a type, with Moment for a timestamp; None; a set of words; a tuple of alternatives;
+[shape] for a list; {name: shape} for a mapping that has at least these fields; Each(shape) for a mapping with any names;
+Optional(shape) for a field that may be absent.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ import shlex
 import signal
 import subprocess
 
-from . import answers, certificates, files, profiles, requests, x509
+from . import answers, certificates, files, profiles, requests
 from .errors import PkiError, printable
 
 SCHEMA = 1
@@ -102,7 +102,8 @@ def entries(asked, etcd_only=()):
                     other[0], host, ca), fix="Put the same file on both.")
             found.append({
                 "host": host, "name": name, "path": one["path"], "ca": ca, "ca_subject": authority.subject,
-                "ca_sha256": authority.sha256, **_places(host, name), "subject": request.subject, "common_name": request.common_name, "organizations": request.organizations, "sans": request.sans,
+                "ca_sha256": authority.sha256, **_places(host, name), "subject": request.subject,
+                "common_name": request.common_name, "organizations": request.organizations, "sans": request.sans,
                 "usages": request.extended_usages, "key_type": request.key_type, "key_sha256": request.key_sha256,
                 "days": one["days"], "pem": request.pem.decode("ascii"), "ca_pem": authority.pem.decode("ascii")})
     return found

@@ -59,7 +59,8 @@ def decide(looks, silent, control_planes, partial=False):
     # nothing may seem to have expired.
     refusals = refusals + clocks + trouble if needed or not planes else clocks
     trust = bool({"ca", "front-proxy-ca"} & set(authorities)) or any(look["trust"] for look in present.values())
-    return {"needed": needed, "refusal": " ".join(printable(text, _LONGEST) for text in refusals), "diagnosis": diagnosis(looks, silent, control_planes),
+    return {"needed": needed, "refusal": " ".join(printable(text, _LONGEST) for text in refusals),
+            "diagnosis": diagnosis(looks, silent, control_planes),
             "steps": _steps(hosts, authorities, absent, planes, trust) if needed and not refusals else [],
             "absent": absent, "authorities": authorities, "signer": signer,
             "first": next(iter(planes), ""),
