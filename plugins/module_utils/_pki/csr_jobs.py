@@ -329,9 +329,14 @@ def serving_requests(api, params, check):
         if other != answer["host"]:
             raise PkiError("%s and %s both say that they are the Node %s, so nothing was decided" % (
                 other, answer["host"], answer["node"]), fix="One of the two is not what it says, or the inventory has it twice.")
+        if answer["host"] in keys:
+            raise PkiError("two answers are from %s, so nothing was decided" % answer["host"],
+                           fix="Gather the answers with kubelet_summary (step answers), each under the host that it came from.")
         keys[answer["host"]] = (answer["node"], answer["key"])
     asks = [ask for ask in issuing.every(api) if ask.state == requests.PENDING and ask.signer == requests.KUBELET_SERVING]
     nodes = _nodes(api, params, asks)
+    # An answer counts only for the Node that its host is. Another Node's request is neither approved nor denied for it.
+    keys = {host: said for host, said in keys.items() if nodes is not None and nodes.hosts.get(said[0], {}).get("name") == host}
     longest = issuing.validity(params["days"]) if issuing.knows_validity(api) else None
     decisions = [requests.decide_serving(ask, nodes, keys, longest) for ask in asks]
     return _review(api, [], [_Done(api, decision, {"reason": None, "comment": None}, check) for decision in decisions],
@@ -388,6 +393,7 @@ def _selector():
 
 def _wanted(entry, signer):
     signer = signer.replace("{ca}", entry["ca"])
+    # What a leaf of the catalogue has is allowed by its name; for any other name nothing is.
     where = "the request of %s for %s" % (requests.printable(entry["host"]), requests.printable(entry["name"]))
     allowed = profiles.subject_names(entry["name"])
     request = requests.refuse_dangerous_request(entry["request"], allowed=allowed, path=where)

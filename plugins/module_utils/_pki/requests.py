@@ -587,7 +587,7 @@ def _match(claims, inventory):
     hosts = {}
     free = list(inventory)
     for same in (lambda host, node: host["name"] == node,
-                 lambda host, node: host["name"].split(".")[0] == node.split(".")[0],
+                 lambda host, node: _first_label(host["name"]) == _first_label(node),
                  lambda host, node: any(x509.same_name(entry) in claims[node] for entry in host.get("addresses", ()))):
         pairs = [(host, node) for host in free for node in claims if node not in hosts and same(host, node)]
         for host, node in pairs:
@@ -596,6 +596,10 @@ def _match(claims, inventory):
                 hosts[node] = host
         free = [host for host in free if not any(host is taken for taken in hosts.values())]
     return hosts
+
+
+def _first_label(name):
+    return name if x509.address(name) is not None else name.split(".")[0]
 
 
 def node_mismatch(ask, nodes):

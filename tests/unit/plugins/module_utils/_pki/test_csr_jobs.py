@@ -10,6 +10,7 @@ import threading
 import time
 
 import pytest
+import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     cluster_api,
     csr_jobs,
@@ -524,6 +525,22 @@ def test_what_a_signer_does_not_give_is_said_before_anything_is_made(api):
         with pytest.raises(PkiError, match="does not give them"):
             sign(api, asked(1, usages), signer_name=signer)
     assert api.objects == {}
+
+
+@pytest.mark.parametrize(("name", "profile"), [
+    ("apiserver", x509.Profile("eve", ["system:masters"])), ("scheduler.conf", x509.Profile("system:kube-controller-manager")),
+    ("admin.conf", x509.Profile("system:node:w1", ["system:nodes"])), ("no-such-leaf", x509.Profile("system:kube-scheduler"))])
+def test_a_dangerous_request_is_not_brought_to_a_signer(api, name, profile):
+    made = x509.build_request(profile, throwaway.key("evil")).pem.decode()
+    with pytest.raises(PkiError, match="cp1"):
+        sign(api, asked(1) + [{"host": "cp1", "name": name, "ca": "ca", "request": made, "days": 30.0}])
+    assert api.objects == {}
+
+
+def test_what_a_leaf_of_the_catalogue_has_is_brought_to_a_signer(api):
+    made = x509.build_request(x509.Profile("kubernetes-admin", ["system:masters"]), throwaway.key("admin")).pem.decode()
+    entry = {"host": "cp1", "name": "admin.conf", "ca": "ca", "request": made, "days": 30.0}
+    assert len(sign(api, [entry])["certificates"]) == 1
 
 
 def test_another_request_under_the_same_name_is_not_approved(api):
