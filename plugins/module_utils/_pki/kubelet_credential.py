@@ -245,6 +245,7 @@ def _checked(entry, known):
     if request.sans or request.wants_ca or request.extended_usages not in ([], ["client"]):
         raise PkiError("the request asks for more than a client certificate (names, other usages or a CA)", path=host,
                        fix="Nothing was signed. See who made that request.")
+    x509.refuse_unfit(request)
     if known is not None and node not in known:
         raise PkiError("calls itself %s, and the API has no Node of that name (it has %s)" % (node, _some(known)), path=host,
                        fix="Correct the kubelet's --hostname-override or the host's name; or join the host first.")

@@ -565,7 +565,7 @@ def _is_below(name, domains):
 
 
 def _label(name):
-    return x509.same_name(name).partition(".")[0]
+    return "" if x509.address(name) is not None else x509.same_name(name).partition(".")[0]
 
 
 def _names_of(host):
