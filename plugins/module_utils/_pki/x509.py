@@ -395,7 +395,7 @@ def refuse_unfit(request: Request, profile: Profile | None = None) -> None:
     if ambiguities:
         found.append("it can be read in two ways (%s)" % "; ".join(ambiguities))
     if found:
-        raise PkiError("; ".join(found), path=request.path, fix="See who made this request, and make it again without that.")
+        raise PkiError("; ".join(found), path=request.path, fix="See who made this request. Nothing was signed.")
 
 
 def check_signer(ca, ca_key):
@@ -625,7 +625,7 @@ def _san(text):
         if kind == "IP":
             if "%" in value:  # Python takes a zone, for which a certificate has no place
                 raise ValueError("an address with a zone")
-            return _x509.IPAddress(ipaddress.ip_address(value))
+            return _x509.IPAddress(address(str(ipaddress.ip_address(value))))
         if kind == "URI":
             return _x509.UniformResourceIdentifier(value)
         if kind == "email":

@@ -30,6 +30,9 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from cryptography import x509 as library
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worker import Said, Worker
@@ -292,6 +295,17 @@ FORGED = [
     x509.Profile("system:node:w1", ["system:nodes"], ["DNS:kubernetes"]),
     x509.Profile("system:node:w1", ["system:nodes"], (), ("client", "server")),
 ]
+
+
+def _of_another_type():
+    """The right subject, in a type of which readers make different texts."""
+    profile = x509.Profile("system:node:w1", ["system:nodes"])
+    profile.subject = library.Name([library.NameAttribute(NameOID.ORGANIZATION_NAME, "system:nodes"), library.NameAttribute(
+        NameOID.COMMON_NAME, "system:node:w1", _type=_ASN1Type.BMPString)])
+    return profile
+
+
+FORGED.append(_of_another_type())
 
 
 @pytest.mark.parametrize("profile", FORGED)

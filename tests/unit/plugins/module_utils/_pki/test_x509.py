@@ -300,6 +300,13 @@ class TestRequest:
             with pytest.raises(PkiError, match="asks to be a CA"):
                 x509.sign_leaf(profile, request, CA, CA_KEY, 1)
 
+    def test_a_mapped_address_is_the_address_that_go_reads(self):
+        for sans in (["IP:::ffff:10.0.0.1"], ["IP:10.0.0.1"]):
+            request = x509.build_request(x509.Profile("w1", sans=sans), LEAF_KEY)
+            leaf = x509.sign_leaf(x509.Profile("w1", sans=sans), LEAF_KEY, CA, CA_KEY, 1)
+            assert request.sans == leaf.sans == ["IP:10.0.0.1"]
+        assert x509.same_name("::ffff:A00:1") == "10.0.0.1" and x509.same_name("fe80::1%eth0") == "fe80::1"
+
     def test_an_altered_one_is_refused(self):
         der = bytearray(base64.b64decode(b"".join(self.REQUEST.pem.splitlines()[1:-1])))
         at = bytes(der).index(b"kube-apiserver")
