@@ -30,12 +30,17 @@ class ActionModule(ActionBase):
         names = list(AUTHORITIES)
         _spec, options = self.validate_argument_spec(argument_spec={
             "nodes": {"type": "list", "elements": "dict", "required": True},
+            "hosts": {"type": "list", "elements": "str"},
             "names": {"type": "list", "elements": "str", "choices": names, "default": names},
             "target": {"type": "str", "choices": ["status", *rotation_plan.TARGETS], "default": "status"},
             "named": {"type": "bool", "default": True},
         })
         try:
-            nodes = _registered.plain(options["nodes"])
+            nodes = _registered.heard(options["nodes"])
+            if options["hosts"] is not None:
+                groups = task_vars["groups"]
+                keepers = [*groups.get("kube_control_plane", ()), *groups.get("etcd", ())]
+                rotation_plan.require_bound(nodes, options["hosts"], keepers, _registered.addresses(task_vars))
             result.update(rotation_plan.derived(nodes, options["names"], options["target"], options["named"]))
         except PkiError as error:
             result.update(failed=True, changed=False, msg=str(error), **error.as_result())

@@ -11,7 +11,7 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, job, report, report_html
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import answers, files, job, report, report_html
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import check_options
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
@@ -69,9 +69,14 @@ class ActionModule(ActionBase):
             raise PkiError("No node could be looked at: %s" % "; ".join(
                 "%s: %s" % (host, silent[host].rstrip(".")) for host in sorted(silent)),
                 fix="See whether the controller can log in to them: ansible -m ping.")
+        done = {host: [_registered.registered(task_vars, host, name) for name in options["results"]] for host in nodes}
+        for host, results in done.items():
+            faults = [fault for fault in (answers.fault(one, answers.DONE) for one in results) if fault]
+            if faults and not answers.fault(nodes[host], answers.REPORT):
+                nodes[host] = dict(nodes[host], findings=nodes[host]["findings"] + [answers.finding(faults[0])])
+            done[host] = [] if faults else results
         document = report.build(nodes, silent, warn_below_days=options["warn_below_days"],
                                 critical_below_days=options["critical_below_days"])
-        done = {host: [_registered.registered(task_vars, host, name) for name in options["results"]] for host in nodes}
         artifact = job.summarise(options["job"], document, done, began=options["began"], check=self._task.check_mode)
         result["report"] = document
         result["files"] = self._write(options["report_dir"], document)

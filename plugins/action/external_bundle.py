@@ -10,7 +10,7 @@ import os
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import external_bundle
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import answers, external_bundle
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
 
@@ -39,13 +39,15 @@ class ActionModule(ActionBase):
         directory = os.path.abspath(os.path.expanduser(options["directory"]))
         result.update(changed=False, directory=directory)
         try:
-            bundle = external_bundle.Bundle(directory, self._task.check_mode)
-            answers = {host: _asked(task_vars, host, options["result"]) for host in options["hosts"]}
+            planes = {str(host) for host in (task_vars.get("groups") or {}).get("kube_control_plane") or ()}
+            etcd_only = [host for host in options["hosts"] if host not in planes]
+            bundle = external_bundle.Bundle(directory, self._task.check_mode, etcd_only)
+            said = {host: _asked(task_vars, host, options["result"]) for host in options["hosts"]}
             if options["step"] == "close":
-                result["changed"] = bundle.close(_names(answers, "renewed", "created"))
+                result["changed"] = bundle.close(_names(said, "renewed", "created"))
                 return result
-            asked = external_bundle.entries({host: answer["requests"] for host, answer in answers.items()})
-            result["changed"] = bundle.write(asked, {host: answer["looked"] for host, answer in answers.items()})
+            asked = external_bundle.entries({host: answer["requests"] for host, answer in said.items()}, etcd_only)
+            result["changed"] = bundle.write(asked, {host: answer["looked"] for host, answer in said.items()})
             self._exchange(options, bundle, result)
         except PkiError as error:
             result.update(error.as_result(), failed=True, msg=str(error))
@@ -71,13 +73,16 @@ class ActionModule(ActionBase):
                             "certificates are in it." % (count, ", ".join(result["waiting"]), bundle.at("README.txt")))
 
 
-def _names(answers, *actions):
-    return {host: [row["name"] for row in answer["leaves"] if row["action"] in actions] for host, answer in answers.items()}
+def _names(said, *actions):
+    return {host: [row["name"] for row in answer["leaves"] if row["action"] in actions] for host, answer in said.items()}
 
 
 def _asked(task_vars, host, name):
     """Give what a host registered: {"requests", "leaves", "looked"}."""
     value = _registered.registered(task_vars, host, name, ("requests", "leaves"))
+    fault = answers.fault(value, answers.EXTERNAL)
+    if fault:
+        raise PkiError(answers.sentence(fault), path=host)
     leaves = [{"name": str(row["name"]), "action": str(row["action"])} for row in value.get("leaves") or []]
     requests = [dict({key: str(one[key]) for key in _TEXTS}, days=float(one["days"])) for one in value.get("requests") or []]
     return {"requests": requests, "leaves": leaves, "looked": [row["name"] for row in leaves]}

@@ -14,7 +14,8 @@ from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _register
 display = Display()
 
 # Of a registered result, what the summary looks at: the rest (requests, certificates, paths) stays where it is.
-_FIELDS = ("unreachable", "failed", "msg", "action", "changed", "signing", "reasons", "after", "proof", "skipped")
+_FIELDS = ("unreachable", "failed", "msg", "action", "changed", "node", "signing", "answer", "reasons", "after", "proof",
+           "skipped")
 
 
 class ActionModule(ActionBase):
@@ -28,7 +29,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         _spec, options = self.validate_argument_spec(argument_spec={
             "job": {"type": "str", "default": "reissue_kubelets"},
-            "step": {"type": "str", "choices": ["requests", "report"], "default": "report"},
+            "step": {"type": "str", "choices": ["requests", "answers", "report"], "default": "report"},
             "hosts": {"type": "list", "elements": "str", "required": True},
             "needed": {"type": "list", "elements": "str", "default": []},
             "requests": {"type": "str", "required": True},
@@ -40,19 +41,25 @@ class ActionModule(ActionBase):
         })
         result["changed"] = False
         requests = {host: _registered.registered(task_vars, host, options["requests"], _FIELDS) for host in options["hosts"]}
+        inventory = _registered.addresses(task_vars)
         if options["step"] == "requests":
-            signing, absent, obstacle = kubelet_job.collect(requests, options["needed"])
-            result.update(signing=signing, absent=absent)
+            signing, absent, obstacle = kubelet_job.collect(requests, options["needed"], inventory)
+            result.update(signing=signing, absent=absent, inventory=inventory)
             if obstacle:
                 result.update(failed=True, msg=obstacle)
+            return result
+        if options["step"] == "answers":
+            found, absent = kubelet_job.serving_answers({host: _done(said) for host, said in requests.items()}, inventory)
+            result.update(answers=found, absent=absent, inventory=inventory)
             return result
         installs, asked, served, flags = (
             {host: _done(_registered.registered(task_vars, host, options[name], _FIELDS)) for host in options["hosts"]}
             for name in ("installs", "serving_requests", "serving_installs", "authorities"))
         flagged = [] if self._task.check_mode else [host for host in flags if flags[host].get("changed")]
         servings = {host: (asked[host], served[host]) for host in asked if asked[host]}
-        artifact, skipped = kubelet_job.summarise(options["job"], requests, installs, options["began"], servings, len(flagged))
-        display.display(kubelet_job.table(requests, installs, servings))
+        artifact, skipped = kubelet_job.summarise(options["job"], requests, installs, options["began"], servings, len(flagged),
+                                                  inventory)
+        display.display(kubelet_job.table(requests, installs, servings, inventory))
         display.display(kubelet_job.sentence(artifact))
         # The caller fails in a task of its own: of a failed task Ansible keeps no statistics, and the artifact would be lost.
         result.update(artifact=artifact, skipped_hosts=skipped, incomplete=kubelet_job.listed(skipped) if skipped else "")

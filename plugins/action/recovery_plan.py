@@ -61,9 +61,12 @@ class ActionModule(ActionBase):
         looks, silent = _registered.answers(task_vars, options["hosts"], options["looks"], "look")
         reports, unread = _registered.answers(task_vars, list(looks), options["reports"], "node")
         silent.update(unread)
-        looks = {host: dict(looks[host], node=report) for host, report in reports.items()}
+        looks = {host: dict(looks[host], node=report) if isinstance(looks[host], dict) else looks[host]
+                 for host, report in reports.items()}
         for host, look in looks.items():
             said = _registered.registered(task_vars, host, options["rehearsals"], ("leaves", "skipped", "unreachable", "msg"))
-            if said and "leaves" not in said and not said.get("skipped"):
+            # Whether a look has its form at all is for recovery.decide.
+            usable = isinstance(look, dict) and isinstance(look.get("problems"), list)
+            if usable and said and "leaves" not in said and not said.get("skipped"):
                 look["problems"] = look["problems"] + [said.get("msg") or "The renewal could not be rehearsed."]
         return looks, silent

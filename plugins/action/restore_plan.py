@@ -10,7 +10,8 @@ import os
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import answers, backups
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
 
 display = Display()
@@ -31,10 +32,15 @@ class ActionModule(ActionBase):
         })
         plans = {host: _registered.registered(task_vars, host, options["plans"], ("set", "restored"))
                  for host in options["hosts"]}
+        faults = {host: answers.fault(plan, answers.RESTORE) for host, plan in plans.items()}
+        wrong = ["%s %s" % (host, answers.sentence(fault)) for host, fault in faults.items() if fault]
+        if wrong:
+            result.update(changed=False, failed=True, msg="Nothing was changed: " + " ".join(wrong))
+            return result
         sets = {host: plan["set"] for host, plan in plans.items() if plan.get("set")}
         result.update(changed=False, sets=sets)
         display.display("\n".join("%s: %s, which changes %d files" % (
-            host, os.path.basename(sets[host]), len(plans[host].get("restored") or [])) for host in sets))
+            host, printable(os.path.basename(sets[host])), len(plans[host].get("restored") or [])) for host in sets))
         obstacle = backups.mixed(sets)
         if obstacle:
             result.update(failed=True, msg=obstacle + " Nothing was changed.")

@@ -31,7 +31,8 @@ options:
       - V(present) makes sure that the request is there. One that differs, was denied, that its signer refused, or whose
         certificate is about to expire is deleted and made again.
       - V(approved) approves it. With O(privatekey_path), O(request) or O(request_path) it is also made where it is missing.
-        Without them, a given O(common_name), O(organizations) or O(sans) has to be what the request asks for.
+        Without them, the request has to ask for exactly what the task says. O(common_name), O(organizations), O(sans) and
+        O(expiration_seconds) that are not given mean none; O(signer_name) and O(usages) that are not given mean their defaults.
       - V(denied) denies it, with O(reason) and O(comment).
       - V(absent) deletes it.
     type: str
@@ -69,7 +70,9 @@ options:
     type: str
     default: kubernetes.io/kube-apiserver-client
   usages:
-    description: The usages asked for, as the API spells them. For signers of Kubernetes the default is what they are for.
+    description:
+      - The usages asked for, as the API spells them. For signers of Kubernetes the default is what they are for.
+      - A request that was made elsewhere and is approved may ask for fewer than the default, or for exactly those given here.
     type: list
     elements: str
   expiration_seconds:
@@ -77,6 +80,14 @@ options:
       - The validity asked for, 600 at least. Kubernetes before 1.22 does not know it; the signer's own validity counts there, and
         the module says so.
     type: int
+  allow_dangerous:
+    description:
+      - With O(state=approved), what the request may have although no policy may grant it, each by its exact name; users and
+        groups such as C(system:masters), and OIDs of unknown extensions. Anything else of that kind is refused.
+      - Nothing allows a request for a CA, or one that two programs could read differently.
+    type: list
+    elements: str
+    default: []
   labels:
     description: Labels of the object.
     type: dict
@@ -146,6 +157,16 @@ EXAMPLES = r"""
     state: approved
     common_name: alice
     organizations: [developers]
+
+- name: Approve an administrator's request, who is named as such
+  kubepki.lifecycle.cert_csr:
+    name: break-glass
+    state: approved
+    signer_name: example.com/break-glass
+    usages: [client auth]
+    common_name: break-glass
+    organizations: ["system:masters"]
+    allow_dangerous: ["system:masters"]
 
 - name: Deny a request
   kubepki.lifecycle.cert_csr:
@@ -234,7 +255,8 @@ def main():
         signer_name={"type": "str", "default": "kubernetes.io/kube-apiserver-client"}, usages={"type": "list", "elements": "str"},
         expiration_seconds={"type": "int"}, labels={"type": "dict", "default": {}}, path={"type": "path"},
         renew_below_days={"type": "float"}, force={"type": "bool", "default": False}, wait={"type": "bool"},
-        wait_timeout={"type": "int", "default": 60}, reason={"type": "str"}, comment={"type": "str"},
+        wait_timeout={"type": "int", "default": 60},
+        allow_dangerous={"type": "list", "elements": "str", "default": []}, reason={"type": "str"}, comment={"type": "str"},
         **cluster_api.connection_options(env_fallback))
     module = AnsibleModule(argument_spec=options, supports_check_mode=True,
                            mutually_exclusive=[("request", "request_path", "privatekey_path")])

@@ -26,6 +26,12 @@ options:
     description: RV(node) of every node of the cluster.
     type: list
     elements: dict
+  hosts:
+    description:
+      - With O(nodes), the host that each of them came from, in the same order. What a node says about its name and role is then
+        checked against the inventory.
+    type: list
+    elements: str
   names:
     description: The authorities to look at.
     type: list
@@ -105,6 +111,7 @@ EXAMPLES = r"""
 - name: Where the cluster stands, and what a whole rotation would do
   kubepki.lifecycle.cluster_pki:
     nodes: "{{ ansible_play_hosts | map('extract', hostvars, ['read', 'node']) | list }}"
+    hosts: "{{ ansible_play_hosts }}"
     target: all
   run_once: true
   register: cluster
@@ -263,6 +270,7 @@ def main():
     names, components = ["ca", "front-proxy-ca", "etcd-ca", "sa"], list(acceptance.COMPONENTS)
     spec.update(
         nodes={"type": "list", "elements": "dict"},
+        hosts={"type": "list", "elements": "str"},
         names={"type": "list", "elements": "str", "choices": names, "default": list(names)},
         target={"type": "str", "choices": ["status", "prepare", "switch", "complete", "rollback", "all"], "default": "status"},
         named={"type": "bool", "default": True},

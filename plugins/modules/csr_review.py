@@ -21,12 +21,13 @@ description:
     policy.
   - One call lists several hundred requests; each one that is decided costs one more call, and each one that is left costs none.
   - Whatever a policy says, a request is left alone unless it is named when it would give C(system:masters) or another name that
-    Kubernetes keeps for itself, a node's identity to someone who is not that node, or an authority.
+    Kubernetes keeps for itself, or a node's identity to a requester who is not that node.
+  - A request for a CA, and one that two programs could read differently, is never approved, named or not.
 options:
   action:
     description:
       - V(list) only lists.
-      - V(approve) approves what was named, what the label selects, or what the policy allows, and leaves the rest.
+      - V(approve) approves what was named, or what the policy allows, and leaves the rest.
       - V(deny) denies what was named, what the label selects, or what the policy denies or could never allow, and leaves the
         rest.
     type: str
@@ -40,7 +41,9 @@ options:
     elements: str
     default: []
   selector:
-    description: A label selector. Without a policy, everything it selects is decided.
+    description:
+      - A label selector. With O(action=deny) and without a policy, everything it selects is denied.
+      - With O(action=approve) it needs O(policy), O(policy_path) or O(names), because the requester writes the labels.
     type: str
   policy:
     description: A policy as YAML text. The collection's C(docs/requests.md) describes the format.

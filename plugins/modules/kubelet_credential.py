@@ -67,6 +67,22 @@ options:
         description: The request, in PEM.
         type: str
         required: true
+      previous:
+        description: The certificate that the node had before, in PEM.
+        type: str
+        default: ""
+      voucher:
+        description: What the key of O(requests[].previous) signed to vouch for the new key, in PEM.
+        type: str
+        default: ""
+  hosts:
+    description:
+      - With O(state=signed), the inventory, as host name and address. A request is signed only when the host is the Node that it
+        says it is - by its name in the inventory, by its address where the Node has that, too, or by the key of the certificate
+        that it had before.
+      - Without it, the hosts in O(requests) are the inventory.
+    type: dict
+    default: {}
   days:
     description: The validity in days. It is cut to that of the CA; through the Certificates API, the cluster decides.
     type: float
@@ -134,10 +150,19 @@ EXAMPLES = r"""
     host: "{{ inventory_hostname }}"
   register: requested
 
+- name: Gather the requests of all nodes, each under the host that it came from
+  kubepki.lifecycle.kubelet_summary:
+    step: requests
+    hosts: "{{ ansible_play_hosts }}"
+    requests: requested
+  run_once: true
+  register: gathered
+
 - name: Sign the requests of all nodes
   kubepki.lifecycle.kubelet_credential:
     state: signed
-    requests: "{{ ansible_play_hosts | map('extract', hostvars, 'requested') | map(attribute='signing') | select | list }}"
+    requests: "{{ gathered.signing }}"
+    hosts: "{{ gathered.inventory }}"
   delegate_to: "{{ groups['kube_control_plane'][0] }}"
   run_once: true
   register: signed
@@ -169,7 +194,9 @@ reasons:
   elements: str
   sample: ["12.5 days of its 365 are left"]
 signing:
-  description: What a control-plane node needs for signing - C(host), C(node) and C(request). Empty when nothing is to be signed.
+  description:
+    - What a control-plane node needs for signing - C(host), C(node), C(request), C(previous) and C(voucher). Empty when nothing
+      is to be signed.
   returned: with O(state=requested)
   type: dict
 certificate:
@@ -235,6 +262,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_files,
     kubelet_service,
     layouts,
+    node_identity,
+    requests,
     transactions,
     x509,
 )
@@ -258,7 +287,9 @@ def requested(module):
                 if options["method"] == "api":
                     result["certificate"] = kubelet_credential.certify(layout, request, options["days"])
                 else:
-                    result["signing"] = {"host": options["host"] or result["node"], "node": result["node"], "request": request}
+                    credential = kubelet_credential.credential_in_use(layout)
+                    result["signing"] = dict(node_identity.vouch(request, credential), request=request, node=result["node"],
+                                             host=options["host"] or result["node"])
             after = {"subject": "CN=system:node:%s,O=system:nodes" % layout.node_name, "reasons": result["reasons"]}
             result["diff"] = {"before": result["before"] or {}, "after": after}
     return result
@@ -277,18 +308,34 @@ def signed(module):
     if key_data is None:
         raise PkiError("the key of the cluster's CA is not on this node: its CA is an external one", path=key_path,
                        fix="Let the Certificates API sign (kubepki_kubelet_method=api), or sign where the key is.")
-    known = _known(layout) if options["check_nodes"] and options["requests"] else None
+    items = _nodes(layout) if options["check_nodes"] and options["requests"] else None
+    known = None if items is None else {item["metadata"]["name"] for item in items}
     key = x509.parse_private_key(key_data, key_path)
-    certificates = kubelet_credential.sign(options["requests"], bundle[0], key, options["days"], known)
+    nodes = _inventory(options, items)
+
+    def require_bound(entry, request):
+        # During a rotation the previous certificate may be of the other CA in the bundle.
+        node_identity.require_bound(entry, request, nodes, bundle)
+
+    certificates = kubelet_credential.sign(options["requests"], bundle[0], key, options["days"], known, require_bound)
     endpoint = layout.control_plane_endpoint
     return {"changed": False, "certificates": {} if module.check_mode else certificates,
             "ca": x509.bundle(bundle).decode("ascii"), "server": "https://" + endpoint if endpoint else ""}
 
 
-def _known(layout):
+def _inventory(options, items):
+    """Return requests.Nodes of the API's Nodes, or of those that the hosts say they are where the API was not asked."""
+    addresses = {str(host): str(address or "") for host, address in options["hosts"].items()} \
+        or {entry["host"]: "" for entry in options["requests"]}
+    if items is None:
+        items = [{"metadata": {"name": name}} for name in sorted({entry["node"] for entry in options["requests"]})]
+    return requests.Nodes(items, node_identity.inventory_of(addresses))
+
+
+def _nodes(layout):
     config = layout.reader.kubeconfig(layout.paths["admin.conf"][0])
     try:
-        return kubelet_api.Api.of(config).node_names()
+        return kubelet_api.Api.of(config).nodes()
     except PkiError as error:
         raise PkiError("the API could not be asked which Nodes there are (%s), so nothing was signed" % error.message,
                        path=error.path, fix="See that the API answers and admin.conf is valid (kubepki.lifecycle.renew_leaves), "
@@ -354,6 +401,7 @@ def _prepared(layout, options):
 
 def main():
     suboptions = {name: {"type": "str", "required": True} for name in ("host", "node", "request")}
+    suboptions.update((name, {"type": "str", "default": ""}) for name in ("previous", "voucher"))
     spec = dict(
         glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),
         state={"type": "str", "choices": ["requested", "signed", "installed"], "required": True},
@@ -364,6 +412,7 @@ def main():
         ask_server={"type": "bool", "default": True},
         method={"type": "str", "choices": ["ca", "api"], "default": "ca"},
         requests={"type": "list", "elements": "dict", "default": [], "options": suboptions},
+        hosts={"type": "dict", "default": {}},
         days={"type": "float", "default": 365},
         check_nodes={"type": "bool", "default": True},
         certificate={"type": "str"},

@@ -87,10 +87,18 @@ EXAMPLES = r"""
     host: "{{ inventory_hostname }}"
   register: serving
 
+- name: Gather the keys, each under the host that it came from
+  kubepki.lifecycle.kubelet_summary:
+    step: answers
+    hosts: "{{ ansible_play_hosts }}"
+    requests: serving
+  run_once: true
+  register: gathered
+
 - name: Approve what is right, deny what is not
   kubepki.lifecycle.kubelet_serving_api:
     state: decided
-    answers: "{{ ansible_play_hosts | map('extract', hostvars, 'serving') | map(attribute='answer') | select | list }}"
+    answers: "{{ gathered.answers }}"
   delegate_to: "{{ groups['kube_control_plane'][0] }}"
   run_once: true
 

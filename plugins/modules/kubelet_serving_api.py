@@ -81,10 +81,18 @@ seealso:
 """
 
 EXAMPLES = r"""
+- name: Gather the keys, each under the host that it came from
+  kubepki.lifecycle.kubelet_summary:
+    step: answers
+    hosts: "{{ ansible_play_hosts }}"
+    requests: serving
+  run_once: true
+  register: gathered
+
 - name: Approve what is right, deny what is not
   kubepki.lifecycle.kubelet_serving_api:
     state: decided
-    answers: "{{ ansible_play_hosts | map('extract', hostvars, 'serving') | map(attribute='answer') | select | list }}"
+    answers: "{{ gathered.answers }}"
     hosts: {cp1: 192.0.2.11, w1: 192.0.2.21}
     control_plane_hosts: [cp1]
   delegate_to: "{{ groups['kube_control_plane'][0] }}"

@@ -38,10 +38,13 @@ options:
     default: reissue_kubelets
   step:
     description:
-      - With V(requests), gathers the requests, and fails when one of O(needed) gave no answer, or nobody did.
+      - With V(requests), gathers the requests, each under the host that it came from, and fails when one of O(needed) gave no
+        answer, or no host did. A host that says it is the Node of another one, or gives a malformed answer, is left out.
+      - With V(answers), does the same with what M(kubepki.lifecycle.kubelet_serving) returned, for
+        M(kubepki.lifecycle.kubelet_serving_api).
       - With V(report), shows what became of every node.
     type: str
-    choices: [requests, report]
+    choices: [requests, answers, report]
     default: report
   hosts:
     description: The hosts that were asked.
@@ -91,9 +94,18 @@ signing:
   returned: with O(step=requests)
   type: list
   elements: dict
+answers:
+  description: What M(kubepki.lifecycle.kubelet_serving_api) takes as O(kubepki.lifecycle.kubelet_serving_api#module:answers).
+  returned: with O(step=answers)
+  type: list
+  elements: dict
 absent:
-  description: Why hosts gave no answer, by host.
-  returned: with O(step=requests)
+  description: Why hosts gave no answer that can be used, by host.
+  returned: with O(step=requests) and O(step=answers)
+  type: dict
+inventory:
+  description: All nodes of the inventory, as host name and C(ansible_host).
+  returned: with O(step=requests) and O(step=answers)
   type: dict
 artifact:
   description: The run-level artifact.

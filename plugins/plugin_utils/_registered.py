@@ -6,6 +6,11 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+from ansible.errors import AnsibleError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
+
+_LONGEST = 2000  # of what one node says, in a message
+
 
 def plain(value):
     """Give Ansible's containers as Python's own, so that nothing is templated or tagged any more."""
@@ -16,13 +21,35 @@ def plain(value):
     return str(value) if isinstance(value, str) else value
 
 
+def heard(value):
+    """Return what a node said as plain data that no terminal obeys: plain(), with control and formatting characters escaped.
+
+    Line breaks stay, for PEM; who shows a text as one line escapes those as well (errors.printable). Every action plugin takes
+    what nodes said through here.
+    """
+    if isinstance(value, dict):
+        return {_harmless(str(key)): heard(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [heard(item) for item in value]
+    return _harmless(str(value)) if isinstance(value, str) else value
+
+
+def _harmless(text):
+    if text.replace("\n", "").isprintable():
+        return text
+    return "\n".join(printable(line, len(text) * 10) for line in text.split("\n"))
+
+
 def registered(task_vars, host, name, fields=None):
-    """Give what a host registered under a name as plain data; {} where it registered nothing. fields: only these of it."""
+    """Return what a host registered under a name, as heard() gives it; {} where it registered nothing.
+
+    fields: only these of it.
+    """
     try:
         value = task_vars["hostvars"][host][name] if name else {}
     except KeyError:
         return {}
-    return plain(value) if fields is None else {key: plain(value[key]) for key in fields if key in value}
+    return heard(value) if fields is None else {key: heard(value[key]) for key in fields if key in value}
 
 
 def answers(task_vars, hosts, name, key):
@@ -38,8 +65,22 @@ def answers(task_vars, hosts, name, key):
         elif value.get("unreachable"):
             silent[host] = "did not answer"
         else:
-            silent[host] = value.get("msg") or "gave no answer"
+            silent[host] = printable(value.get("msg") or "gave no answer", _LONGEST)
     return found, silent
+
+
+def addresses(task_vars):
+    """Return {host: its ansible_host or ""} of all nodes in the inventory, whether the play runs on them or not."""
+    groups = task_vars.get("groups") or {}
+    hosts = dict.fromkeys(str(host) for group in ("kube_control_plane", "kube_node") for host in groups.get(group) or ())
+    found = {}
+    for host in hosts:
+        # What is made of something that only a later task knows says nothing now.
+        try:
+            found[host] = str(task_vars["hostvars"][host].get("ansible_host") or "")
+        except (AnsibleError, KeyError):
+            found[host] = ""
+    return found
 
 
 def statistics(artifact):

@@ -126,8 +126,8 @@ class FakeApi:
     def _get(self, path, query, body):
         if path in self.objects:
             return 200, self.objects[path]
-        if path.rsplit("/", 1)[-1] in (CSRS, "nodes", "pods", "configmaps", "clusterrolebindings", "rolebindings", "clusterroles",
-                                       "roles"):
+        if path.rsplit("/", 1)[-1] in (CSRS, "nodes", "pods", "services", "configmaps", "clusterrolebindings", "rolebindings",
+                                       "clusterroles", "roles"):
             return self._list(path, query)
         return _status(404, "NotFound", "%s not found" % path)
 

@@ -10,12 +10,10 @@ import datetime
 import os
 import re
 import time
-from urllib.parse import urlsplit
 
-from . import cluster_api, files, issuing, kubeconfig, requests, x509
+from . import cluster_api, files, issuing, kubeconfig, profiles, requests, reserved_names, x509
 from .errors import PkiError
 
-_EXTENDED = {"client auth": "client", "server auth": "server"}
 _OWN_REASON = "KubepkiDecision"
 _USER_LABEL = {"kubepki.io/kind": "user"}
 
@@ -50,6 +48,8 @@ class _OneRequest:
             return self._result()
         if self._has_material():
             self._load()
+            if state == "approved":
+                self.wanted.refuse_dangerous(params["allow_dangerous"])
             if not params["force"] and self._file_serves():
                 return self._result()
             self._present()
@@ -98,7 +98,7 @@ class _OneRequest:
         else:
             key = x509.parse_private_key(data, path)
         usages = params["usages"] or requests.USAGES.get(params["signer_name"]) or ()
-        extended = [_EXTENDED[usage] for usage in usages if usage in _EXTENDED]
+        extended = sorted(requests.extended_usages(usages))
         profile = x509.Profile(params["common_name"], params["organizations"] or (), params["sans"] or (), extended)
         return x509.build_request(profile, key)
 
@@ -154,13 +154,15 @@ class _OneRequest:
         return issuing.due(certificate, _days(self.params["renew_below_days"]), x509.now())
 
     def _approve(self):
+        if self.ask.state in (requests.DENIED, requests.FAILED):
+            issuing.decide(self.api, self.ask, "Approved", "", "")  # raises
+        allowed = self.params["allow_dangerous"]
+        requests.refuse_dangerous_ask(self.ask, allowed)
         if not self._has_material():
             self._expected()
         found = requests.dangers(self.ask)
-        if self.ask.problem:
-            raise self.ask.problem
         if found:
-            self.warnings.append("%s: %s. It is approved because it was named." % (self.ask.path, "; ".join(found)))
+            self.warnings.append("%s: %s. It is approved because that was allowed by name." % (self.ask.path, "; ".join(found)))
         if self.ask.state == requests.PENDING:
             self.actions.append("approved")
             if self.check:
@@ -168,23 +170,18 @@ class _OneRequest:
         elif self.check and self.ask.state in (requests.APPROVED, requests.ISSUED):
             return
         self.ask = issuing.decide(self.api, self.ask, "Approved", self.params["reason"] or _OWN_REASON,
-                                  self.params["comment"] or "Approved with kubepki.lifecycle.cert_csr")
+                                  self.params["comment"] or "Approved with kubepki.lifecycle.cert_csr", allowed)
 
     def _expected(self):
-        """Refuse to approve something else than the parameters describe."""
-        request, params = self.ask.request, self.params
-        if request is None:
-            return
-        for option, have in (("organizations", request.organizations), ("sans", request.sans)):
-            if params[option] is not None and sorted(params[option]) != sorted(have):
-                raise self._other(option, ", ".join(have))
-        if params["common_name"] and request.common_names != [params["common_name"]]:
-            raise self._other("common_name", ", ".join(request.common_names))
-
-    def _other(self, option, have):
-        have = requests.printable(have) or "(none)"
-        return PkiError("it asks for %s %s, which is not what was to be approved" % (option, have), path=self.ask.path,
-                        fix="Deny it, or correct the task.")
+        """Refuse to approve something else than the parameters describe. What they do not say means none, or the default."""
+        params = self.params
+        agreed = issuing.Agreed(params["common_name"], params["organizations"], params["sans"], params["signer_name"],
+                                params["usages"], params["expiration_seconds"])
+        what, have = issuing.differing(self.ask, agreed, self.api.minor) or (None, None)
+        if what is not None:
+            raise PkiError("it asks for the %s %s, which is not what was to be approved" % (
+                what, requests.printable(", ".join(have)) or "(none)"), path=self.ask.path,
+                fix="Deny it, or describe it completely in the task: what the task does not name is not approved.")
 
     def _deny(self):
         if self.ask.state == requests.DENIED:
@@ -242,21 +239,25 @@ def _for_diff(shown):
 def many_requests(params, check):
     """List requests and decide the pending ones by name, label or policy: gives csr_review's result."""
     api = cluster_api.connect(params)
+    action = params["action"]
     policy = _policy(params)
+    if action == requests.APPROVE and policy is None and not any(params["names"] or []):
+        raise PkiError("a label selector alone approves nothing: the requester writes the labels of a request", path="selector",
+                       fix="Give a policy with it (kubepki_csr_policy), or name the requests.")
     asks = issuing.every(api, params["selector"])
     names = [name for name in params["names"] or [] if name]
     missing = sorted(set(names) - {ask.name for ask in asks})
     if missing:
         raise PkiError("there is no CertificateSigningRequest named %s" % ", ".join(missing), path=api.server,
                        fix="Correct the names; without names all pending requests are meant.")
-    action = params["action"]
     if action == "list":
         shown = [ask for ask in asks if not names or ask.name in names]
         return _review(api, shown, [], x509.now())
     meant = [ask for ask in asks if (ask.name in names if names else ask.state == requests.PENDING)]
     nodes = _nodes(api, params, meant) if action == requests.APPROVE and not names else None
     decisions = [requests.decide(ask, action, policy, nodes, named=bool(names)) for ask in meant]
-    return _review(api, [], [_Done(api, decision, params, check) for decision in decisions], x509.now())
+    allowed = requests.EVERY_NAME if names else ()
+    return _review(api, [], [_Done(api, decision, params, check, allowed) for decision in decisions], x509.now())
 
 
 def _policy(params):
@@ -271,19 +272,17 @@ def _policy(params):
 def _nodes(api, params, asks):
     if not any(ask.signer == requests.KUBELET_SERVING for ask in asks):
         return None
-    service = api.get("/api/v1/namespaces/default/services/kubernetes") or {}
-    spec = service.get("spec") or {}
-    reserved = [urlsplit(api.server).hostname, spec.get("clusterIP")] + list(spec.get("clusterIPs") or [])
+    found = reserved_names.find(api)
     masters = set(params["control_plane_hosts"] or [])
     inventory = [{"name": name, "addresses": [address] if address else [], "control_plane": name in masters}
                  for name, address in sorted((params["hosts"] or {}).items())]
-    return requests.Nodes(api.list("/api/v1/nodes"), inventory, reserved)
+    return requests.Nodes(api.list("/api/v1/nodes"), inventory, found.api, found.service_networks, found.domains)
 
 
 class _Done:
     """A decision, carried out (unless in check mode). error: PkiError or None."""
 
-    def __init__(self, api, decision, params, check):
+    def __init__(self, api, decision, params, check, allowed=()):
         self.decision, self.error, self.ask = decision, None, decision.ask
         if decision.action == requests.LEAVE or check:
             return
@@ -291,7 +290,7 @@ class _Done:
         message = params["comment"] or "%s with kubepki.lifecycle: %s%s" % (
             kind, decision.why, " (rule %s)" % decision.rule if decision.rule else "")
         try:
-            self.ask = issuing.decide(api, decision.ask, kind, params["reason"] or _OWN_REASON, message[:1024])
+            self.ask = issuing.decide(api, decision.ask, kind, params["reason"] or _OWN_REASON, message[:1024], allowed)
         except PkiError as error:
             self.error = error
 
@@ -330,9 +329,14 @@ def serving_requests(api, params, check):
         if other != answer["host"]:
             raise PkiError("%s and %s both say that they are the Node %s, so nothing was decided" % (
                 other, answer["host"], answer["node"]), fix="One of the two is not what it says, or the inventory has it twice.")
+        if answer["host"] in keys:
+            raise PkiError("two answers are from %s, so nothing was decided" % answer["host"],
+                           fix="Gather the answers with kubelet_summary (step answers), each under the host that it came from.")
         keys[answer["host"]] = (answer["node"], answer["key"])
     asks = [ask for ask in issuing.every(api) if ask.state == requests.PENDING and ask.signer == requests.KUBELET_SERVING]
     nodes = _nodes(api, params, asks)
+    # An answer counts only for the Node that its host is. Another Node's request is neither approved nor denied for it.
+    keys = {host: said for host, said in keys.items() if nodes is not None and nodes.hosts.get(said[0], {}).get("name") == host}
     longest = issuing.validity(params["days"]) if issuing.knows_validity(api) else None
     decisions = [requests.decide_serving(ask, nodes, keys, longest) for ask in asks]
     return _review(api, [], [_Done(api, decision, {"reason": None, "comment": None}, check) for decision in decisions],
@@ -342,7 +346,7 @@ def serving_requests(api, params, check):
 # --- csr_sign ----------------------------------------------------------------------------------------------------------------
 
 _EXTERNAL = {"kubepki.io/kind": "external-ca"}
-_SPELLED = {"client": "client auth", "server": "server auth"}
+_SPELLED = {"client": "client auth", "server": "server auth"}  # what kubeadm's certificates are for; no other is asked for
 
 
 def sign_many(params, check):
@@ -367,7 +371,7 @@ def sign_many(params, check):
                 approved.append(one.name)
                 if not check:
                     there[one.name] = issuing.decide(api, ask, "Approved", _OWN_REASON,
-                                                     "Approved with kubepki.lifecycle.csr_sign")
+                                                     "Approved with kubepki.lifecycle.csr_sign", one.allowed)
         except PkiError as error:
             wrong.append(str(error))
     if wrong:
@@ -389,19 +393,22 @@ def _selector():
 
 def _wanted(entry, signer):
     signer = signer.replace("{ca}", entry["ca"])
-    request = x509.parse_request(entry["request"].encode("ascii", "replace"), "the request for %s" % entry["name"])
+    # What a leaf of the catalogue has is allowed by its name; for any other name nothing is.
+    where = "the request of %s for %s" % (requests.printable(entry["host"]), requests.printable(entry["name"]))
+    allowed = profiles.subject_names(entry["name"])
+    request = requests.refuse_dangerous_request(entry["request"], allowed=allowed, path=where)
     unknown = [usage for usage in request.extended_usages if usage not in _SPELLED]
     usages = ["digital signature", "key encipherment"]
     usages += [_SPELLED[usage] for usage in request.extended_usages if usage in _SPELLED]
-    allowed = requests.USAGES.get(signer)
-    if unknown or (allowed and not set(usages) <= set(allowed)):
+    given = requests.USAGES.get(signer)
+    if unknown or (given and not set(usages) <= set(given)):
         raise PkiError("%s on %s needs the usages %s, and the signer %s does not give them" % (
             entry["name"], entry["host"], ", ".join(usages + unknown), signer), path="the request for %s" % entry["name"],
             fix="Name another signer, or have this one signed by hand or by a command.")
     # The key is in the name, so that a second run finds the same object, and a renewed request makes another.
     name = "kubepki-%s-%s-%s" % (_slug(entry["host"]), _slug(entry["name"]), request.key_sha256[:12])
     return issuing.Wanted(name, request, signer, usages, max(600, int(entry["days"] * 86400)),
-                          dict(_EXTERNAL, **issuing.MANAGED_BY))
+                          dict(_EXTERNAL, **issuing.MANAGED_BY), allowed)
 
 
 def _created(api, wanted):
@@ -482,10 +489,11 @@ def _issue(api, params, check, result):
     seconds = int(params["days"] * 86400)
     name = "kubepki-user-%s-%s" % (_slug(params["user"]), request.key_sha256[:8])
     wanted = issuing.Wanted(name, request, requests.CLIENT, None, seconds, dict(issuing.MANAGED_BY, **_USER_LABEL))
-    found = requests.dangers(requests.decode(wanted.body(api)))
-    if found:
-        raise PkiError("; ".join(found), path=params["user"], fix="Give people names and groups of their own. What the system "
-                       "needs is made by kubeadm; for anything else there is cert_csr, where the request is named.")
+    try:
+        wanted.refuse_dangerous()
+    except PkiError as error:
+        raise PkiError(error.message, path=params["user"], fix="Give people names and groups of their own. What the system "
+                       "needs is made by kubeadm; for anything else there is cert_csr (allow_dangerous).") from None
     if api.minor < 22:
         result["warnings"].append("Kubernetes 1.%d issues for as long as its controller manager says (one year, unless "
                                   "--cluster-signing-duration is set), not for %g days." % (api.minor, params["days"]))

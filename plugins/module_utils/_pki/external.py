@@ -106,6 +106,7 @@ def deviations(certificate, request, authority, now):
     wrong = []
     if _subject(certificate) != _subject(request):
         wrong.append("its subject is %s, and %s was asked for" % (certificate.subject or "empty", request.subject))
+    wrong += ["it can be read in two ways (%s)" % text for text in x509.subject_ambiguities(certificate.raw.subject)]
     for what, have, want in (("name", certificate.sans, request.sans),
                              ("extended usage", certificate.extended_usages, request.extended_usages)):
         wrong += ["it lacks the %s %s" % (what, text) for text in sorted(set(want) - set(have))]

@@ -22,52 +22,97 @@ import shlex
 import signal
 import subprocess
 
-from . import certificates, files, profiles, x509
-from .errors import PkiError
+from . import answers, certificates, files, profiles, requests
+from .errors import PkiError, printable
 
 SCHEMA = 1
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _LONGEST = 4 * 1024 * 1024
+_MINORS = range(100)
 _SHOWN = 12
-_FIELDS = {"host", "name", "path", "ca", "ca_subject", "ca_sha256", "request", "certificate", "subject", "sans", "usages",
-           "key_type", "key_sha256", "days"}
+# An entry of the manifest. Of what a file says about paths nothing is taken: they are made from host and name.
+_ENTRY = {"host": str, "name": set(profiles.RENEWABLE), "path": str, "ca": set(profiles.CA_NAMES), "ca_subject": str,
+          "ca_sha256": str, "request": str, "certificate": str, "subject": str, "sans": [str], "usages": [str], "key_type": str,
+          "key_sha256": str, "days": float}
+_MANIFEST = {"schema": int, "requests": [_ENTRY]}
+# A value that means one word to every shell, also to one that a command reaches over SSH.
+_WORD = re.compile(r"[A-Za-z0-9@%+=:,./_-]+")
+# A word of a command with one of these can only be a line for a shell.
+_SHELL_LINE = re.compile(r"[\s;&|<>$`\"'()*?#~!\\]")
 # What stands in a command for something. Names and usages come from the nodes, so a shell must not see them: they are in the
 # environment only.
 PLACEHOLDERS = ("request", "certificate", "name", "host", "ca", "days", "dir", "manifest")
 
 
-def entries(asked):
+def require_expected(host, name, pem, etcd_only=()):
+    """Return the x509.Request of a PEM text when it is what the named leaf of a host may ask for. Raise PkiError otherwise.
+
+    host: the inventory's. name: of the catalogue (profiles). etcd_only: hosts that run etcd and no control plane; they may ask
+    for what etcd's CA signs and for nothing else. The subject has to be kubeadm's for that name, of any version: each of these
+    names stands for a power. Where etcd's CA signs, tools other than kubeadm choose their own names, which etcd does not look at.
+    """
+    where = "the request of %s for %s" % (host, printable(name))
+    entry = profiles.BY_NAME[name]
+    if host in etcd_only and entry.ca != "etcd-ca":
+        raise PkiError("%s runs etcd alone, and %s is of the control plane" % (host, name), path=where,
+                       fix="See who made it. Nothing was signed.")
+    request = requests.refuse_dangerous_request(pem, allowed=profiles.subject_names(name), path=where)
+    wrong = _unexpected(entry, request)
+    if wrong:
+        raise PkiError("%s, which is not what kubeadm gives %s" % (wrong, name), path=where,
+                       fix="See who made it. Where it is meant to be so, sign it by hand, outside of this folder.")
+    return request
+
+
+def _unexpected(entry, request):
+    """Return what of a request does not fit the catalogue's entry (str), or None."""
+    of_etcd = entry.ca == "etcd-ca"
+    if not of_etcd and request.common_names != [entry.common_name]:
+        return "the common name is %s" % printable(", ".join(request.common_names) or "empty")
+    if sorted(request.organizations) not in [sorted(entry.organizations(minor)) for minor in _MINORS] + ([[]] if of_etcd else []):
+        return "the organizations are %s" % printable(", ".join(request.organizations) or "none")
+    if request.further_attributes:
+        return "the subject has the further attributes %s" % ", ".join(request.further_attributes)
+    usages = {"server", "client"} if of_etcd else set(entry.usages)
+    if not request.extended_usages or set(request.extended_usages) - usages:
+        return "the extended usages are %s" % printable(", ".join(request.extended_usages) or "none")
+    odd = [san for san in request.sans if "server" not in request.extended_usages or san.partition(":")[0] not in ("DNS", "IP")]
+    return "it has the name %s" % printable(odd[0]) if odd else None
+
+
+def entries(asked, etcd_only=()):
     """Give the entries of a manifest for {host: [what cert_leaf returned in "requests"]}, in order.
 
-    What an entry says of a request is read from it, here. Raises PkiError for a request that cannot be read, is not signed by
-    its own key, or is for something that kubeadm's clusters do not have.
+    What an entry says of a request is read from it, here. etcd_only: as in require_expected(). Raises PkiError for a request
+    that cannot be read, is not signed by its own key, or is for something that this leaf of this host may not have.
     """
     found, authorities = [], {}
     for host in asked:
         for one in asked[host]:
             name, ca = one["name"], one["ca"]
-            entry = profiles.BY_NAME.get(name)
-            where = "the request of %s for %s" % (host, name)
-            if entry is None or entry.kind == profiles.CA or (entry.ca or "ca") != ca:
-                raise PkiError("is for something this collection does not know", path=where, fix="See who made it.")
-            request = x509.parse_request(one["request"].encode("ascii", "replace"), where)
-            if request.ambiguous or request.wants_ca:
-                raise PkiError("is ambiguous, or asks for an authority", path=where, fix="See who made it.")
+            if name not in profiles.RENEWABLE or profiles.BY_NAME[name].ca != ca:
+                raise PkiError("is for something this collection does not know", fix="See who made it.",
+                               path="the request of %s for %s" % (host, printable(name)))
+            request = require_expected(host, name, one["request"], etcd_only)
             authority = certificates.parse_certificate(one["ca_certificate"].encode("ascii", "replace"),
                                                        "the CA %s of %s" % (ca, host))
             other = authorities.setdefault(ca, (host, authority))
             if other[1].sha256 != authority.sha256:
                 raise PkiError("%s and %s have different certificates of the authority %s, so nothing was asked for" % (
                     other[0], host, ca), fix="Put the same file on both.")
-            folder = _folder(host)
             found.append({
                 "host": host, "name": name, "path": one["path"], "ca": ca, "ca_subject": authority.subject,
-                "ca_sha256": authority.sha256, "request": "requests/%s/%s.csr" % (folder, name),
-                "certificate": "signed/%s/%s.crt" % (folder, name), "subject": request.subject,
+                "ca_sha256": authority.sha256, **_places(host, name), "subject": request.subject,
                 "common_name": request.common_name, "organizations": request.organizations, "sans": request.sans,
                 "usages": request.extended_usages, "key_type": request.key_type, "key_sha256": request.key_sha256,
                 "days": one["days"], "pem": request.pem.decode("ascii"), "ca_pem": authority.pem.decode("ascii")})
     return found
+
+
+def _places(host, name):
+    """Return where the request and the certificate of a leaf are, below the folder: {"request", "certificate"}."""
+    folder = _folder(host)
+    return {"request": "requests/%s/%s.csr" % (folder, name), "certificate": "signed/%s/%s.crt" % (folder, name)}
 
 
 def _folder(host):
@@ -77,10 +122,13 @@ def _folder(host):
 
 
 class Bundle:
-    """The folder. directory: absolute. dry: nothing is written and nothing run, as in check mode."""
+    """The folder. directory: absolute. dry: nothing is written and nothing run, as in check mode.
 
-    def __init__(self, directory, dry=False):
-        self.directory, self.dry = directory, dry
+    etcd_only: as in require_expected().
+    """
+
+    def __init__(self, directory, dry=False, etcd_only=()):
+        self.directory, self.dry, self.etcd_only = directory, dry, etcd_only
         self.entries, self.asked = self._load(), []
 
     def at(self, relative):
@@ -93,13 +141,14 @@ class Bundle:
             return []
         try:
             found = json.loads(data.decode("utf-8"))
-            known = found["schema"] == SCHEMA and all(set(entry) >= _FIELDS for entry in found["requests"])
-        except (ValueError, KeyError, TypeError):
+            known = answers.fault(found, _MANIFEST) is None and found["schema"] == SCHEMA
+        except (ValueError, RecursionError):
             known = False
         if not known:
             raise PkiError("is no manifest of this version", path=self.at("manifest.json"),
                            fix="Move the folder away; the nodes still have their requests, and the next run writes them again.")
-        return found["requests"]
+        # The folder is other people's, too: a path in it must not lead the run out of it.
+        return [dict(entry, **_places(entry["host"], entry["name"])) for entry in found["requests"]]
 
     def write(self, asked, looked):
         """Make the bundle hold what is asked for now. Gives whether that changed anything.
@@ -163,7 +212,10 @@ class Bundle:
 
     def store(self, host, name, pem):
         """Put a certificate where it belongs. pem: str."""
-        entry = next(entry for entry in self.asked if (entry["host"], entry["name"]) == (host, name))
+        entry = next((entry for entry in self.asked if (entry["host"], entry["name"]) == (host, name)), None)
+        if entry is None:
+            raise PkiError("a certificate came for %s on %s, which has not asked for one" % (printable(name), printable(host)),
+                           path=self.directory, fix="See what signed it. Nothing was changed.")
         self._put(entry["certificate"], pem.strip() + "\n")
 
     # --- what came back ----------------------------------------------------------------------------------------------------
@@ -266,10 +318,18 @@ class Bundle:
         if not unsigned or self.dry:
             return
         if not any("{request}" in word for word in words):
+            self._require_all_expected()
             self._run(words, {"dir": self.directory, "manifest": self.at("manifest.json")}, {}, seconds, "the bundle")
             return
         for entry in unsigned:
             self._sign_one(words, entry, seconds)
+
+    def _require_all_expected(self):
+        """Check every request in the folder, as a command for all of them signs what earlier runs wrote, too."""
+        for entry in self.entries:
+            data = files.read_if_exists(self.at(entry["request"]))
+            if data is not None:
+                require_expected(entry["host"], entry["name"], data.decode("utf-8", "replace"), self.etcd_only)
 
     def _sign_one(self, words, entry, seconds):
         final = self.at(entry["certificate"])
@@ -298,14 +358,13 @@ class Bundle:
 
     @staticmethod
     def _run(words, values, named, seconds, what):
-        def filled(word):
-            return re.sub(r"\{(\w+)\}", lambda match: values.get(match.group(1), match.group(0)), word)
+        filled = [_filled(word, values) for word in words]
         environment = dict(os.environ, **{"KUBEPKI_" + key.upper(): value for key, value in dict(values, **named).items()})
         try:
-            process = subprocess.Popen([filled(word) for word in words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            process = subprocess.Popen(filled, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                        stderr=subprocess.PIPE, env=environment, start_new_session=True)
-        except OSError as error:
-            raise PkiError("cannot be run (%s)" % error.strerror, path=words[0],
+        except (OSError, ValueError) as error:  # ValueError: a NUL in a word or in the environment
+            raise PkiError("cannot be run (%s)" % (getattr(error, "strerror", None) or error), path=words[0],
                            fix="Correct kubepki_external_ca_command.") from None
         try:
             printed, said = process.communicate(timeout=seconds)
@@ -337,13 +396,28 @@ def _words(command):
     return words
 
 
+def _filled(word, values):
+    """Return a word of the command with its placeholders filled in. Raise PkiError where a shell would read a value otherwise.
+
+    The host's name comes from the inventory, and a command may hand it to a shell that is not seen here (ssh does). A path is
+    the user's own: in a word of its own any will do.
+    """
+    def value_of(match):
+        name = match.group(1)
+        if name not in values:
+            return match.group(0)
+        if not _WORD.fullmatch(values[name]) and (name in ("host", "name") or _SHELL_LINE.search(word)):
+            raise PkiError("{%s} would be %s, which a shell does not read as one word" % (name, printable(repr(values[name]))),
+                           path="kubepki_external_ca_command",
+                           fix='Write "$KUBEPKI_%s" in the line for the shell instead of {%s}.' % (name.upper(), name))
+        return values[name]
+
+    return re.sub(r"\{(\w+)\}", value_of, word)
+
+
 def _last(data):
     lines = [line for line in data.decode("utf-8", "replace").splitlines() if line.strip()]
-    return _clean(lines[-1])[:300] if lines else ""
-
-
-def _clean(text):
-    return "".join(char if char.isprintable() else "?" for char in text)
+    return printable(lines[-1], 300) if lines else ""
 
 
 def _of_key(found, key_sha256):
@@ -381,4 +455,4 @@ def readme(found):
               "        -CA ca/%s.crt -CAkey ... -days %d -copy_extensions copyall" % (first["ca"], max(1, round(first["days"]))),
               "", "Or put any number of certificates into one file signed/*.pem: they are told apart by their keys.",
               "Then run the same playbook again. Nothing in this folder is secret.", ""]
-    return "".join("%s\n" % _clean(line) for line in lines)
+    return "".join("%s\n" % printable(line, 4000) for line in lines)

@@ -25,11 +25,11 @@ _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 class Wanted:
     """A CertificateSigningRequest as it shall be. request: x509.Request; usages: [str] as the API spells them;
-    expiration_seconds: int or None; labels: {str: str}.
+    expiration_seconds: int or None; labels: {str: str}; allowed: names as in requests.refuse_dangerous_ask().
     """
 
-    def __init__(self, name, request, signer, usages=None, expiration_seconds=None, labels=None):
-        self.name, self.request, self.signer = name, request, signer
+    def __init__(self, name, request, signer, usages=None, expiration_seconds=None, labels=None, allowed=()):
+        self.name, self.request, self.signer, self.allowed = name, request, signer, allowed
         self.usages = list(usages or requests.USAGES.get(signer) or ())
         self.expiration_seconds, self.labels = expiration_seconds, dict(labels or {})
         if not self.usages:
@@ -38,6 +38,11 @@ class Wanted:
         if expiration_seconds is not None and expiration_seconds < _SHORTEST:
             raise PkiError("a validity of %d seconds is not possible" % expiration_seconds, path=name,
                            fix="The Certificates API issues for 600 seconds at least.")
+
+    def refuse_dangerous(self, allowed=()):
+        """Raise PkiError where no approval would pass, before the object is made. allowed: as in refuse_dangerous_ask()."""
+        path = "CertificateSigningRequest %s" % self.name
+        requests.refuse_dangerous_request(self.request.pem, self.signer, allowed, path, self.usages)
 
     def body(self, api):
         """Give the object to create, as this server understands it."""
@@ -74,11 +79,14 @@ def create(api, wanted):
     return requests.decode(api.call("POST", api.csr_path, wanted.body(api)))
 
 
-def decide(api, ask, kind, reason, message):
+def decide(api, ask, kind, reason, message, allowed=()):
     """Put the condition "Approved" or "Denied" on a request: gives the new Ask.
 
-    One call when nobody else changed the object meanwhile. Raises PkiError where it has been decided otherwise.
+    The one place where this collection approves. allowed: as in requests.refuse_dangerous_ask(), which every approval has to
+    pass. One call when nobody else changed the object meanwhile. Raises PkiError where it has been decided otherwise.
     """
+    if kind == "Approved" and not _decided(ask, kind):
+        requests.refuse_dangerous_ask(ask, allowed)
     for attempt in range(5):
         if _decided(ask, kind):
             return ask
@@ -154,21 +162,59 @@ def _no_certificate(ask, seconds):
     return PkiError("it is approved, and no certificate was issued within %g seconds" % seconds, path=ask.path, fix=fix)
 
 
+class Agreed:
+    """What a request has to ask for, where the request itself is not at hand: as Wanted, but for the key.
+
+    usages: None for any that its signer gives.
+    """
+
+    def __init__(self, common_name, organizations, sans, signer, usages, expiration_seconds):
+        self.common_names = [common_name] if common_name else []
+        self.organizations, self.sans = sorted(organizations or ()), _folded(sans or ())
+        self.signer, self.usages, self.expiration_seconds = signer, usages, expiration_seconds
+
+
+def _folded(sans):
+    """Give SANs in the one form that requests have, sorted."""
+    pairs = (san.partition(":") for san in sans)
+    return sorted("IP:" + x509.same_name(value) if kind == "IP" else kind + colon + value for kind, colon, value in pairs)
+
+
 def difference(ask, wanted, minor):
-    """Tell in what an existing request is not the wanted one (str), or None. minor: of the server."""
+    """Tell in what an existing request is not the wanted one (str), or None. wanted: Wanted or Agreed. minor: of the server."""
     if ask.request is None:
         return "what it holds cannot be read"
-    have, want = ask.request, wanted.request
+    if isinstance(wanted, Wanted) and ask.request.key_sha256 != wanted.request.key_sha256:
+        return "its key differs"
+    what, _have = differing(ask, wanted, minor) or (None, None)
+    if what is None:
+        return None
+    return "its %s differs" % what if not what.endswith("s") else "its %s differ" % what
+
+
+def differing(ask, wanted, minor):
+    """Give (what, how a readable request has it) of the first thing that is not as wanted, or None; see difference()."""
+    have = ask.request
+    want = wanted.request if isinstance(wanted, Wanted) else wanted
+    attributes = sorted(want.further_attributes) if isinstance(wanted, Wanted) else []
     for what, before, after in (
-            ("key", have.key_sha256, want.key_sha256), ("common name", have.common_names, want.common_names),
+            ("common name", have.common_names, want.common_names),
             ("organizations", sorted(have.organizations), sorted(want.organizations)),
+            ("further attributes", have.further_attributes, attributes),
             ("names", sorted(have.sans), sorted(want.sans)),
-            ("signer", ask.signer, wanted.signer), ("usages", sorted(ask.usages), sorted(wanted.usages))):
+            ("signer", [ask.signer], [wanted.signer]), ("usages", sorted(ask.usages), _usages(ask, wanted))):
         if before != after:
-            return "its %s differs" % what if not what.endswith("s") else "its %s differ" % what
+            return what, before
     if minor >= _EXPIRATION_MINOR and ask.expiration_seconds != wanted.expiration_seconds:
-        return "its validity differs"
+        return "validity", [] if ask.expiration_seconds is None else ["%d seconds" % ask.expiration_seconds]
     return None
+
+
+def _usages(ask, wanted):
+    if wanted.usages is not None:
+        return sorted(wanted.usages)
+    usual = requests.USAGES.get(wanted.signer, ())
+    return sorted(usage for usage in set(ask.usages) if usage in usual) if ask.usages else list(usual)
 
 
 def certificate_fault(certificate, request, renew_below, now):
@@ -200,8 +246,12 @@ def check_issued(ask, request):
     if certificate.key_sha256 != request.key_sha256:
         raise PkiError("what was issued is for another key than the request's", path=ask.path,
                        fix="Do not use it; find out who answers for the signer %s." % requests.printable(ask.signer))
-    if ask.signer.startswith("kubernetes.io/") and certificate.common_name != request.common_name:
-        raise PkiError("what was issued is for %s" % requests.printable(certificate.common_name or "nobody"), path=ask.path,
+    if certificate.is_ca or "key_cert_sign" in certificate.usages:
+        raise PkiError("what was issued is a CA certificate", path=ask.path,
+                       fix="Do not use it; find out who answers for the signer %s." % requests.printable(ask.signer))
+    if ask.signer.startswith("kubernetes.io/") and (
+            certificate.common_name != request.common_name or sorted(certificate.organizations) != sorted(request.organizations)):
+        raise PkiError("what was issued is for %s" % requests.printable(certificate.subject or "nobody"), path=ask.path,
                        fix="Do not use it; find out who signs for this cluster.")
     return certificate
 

@@ -8,14 +8,15 @@ __metaclass__ = type
 
 import time
 
-from . import findings, profiles, report
+from . import answers, findings, profiles, report
+from .errors import printable
 
 
 def obstacles(nodes, silent, codes):
     """Say in one message why a job must not start, or give None.
 
     nodes: {host: node} of a report. silent: {host: reason} of hosts that said nothing. codes: of the findings that
-    stand in the way.
+    stand in the way; a malformed answer always does.
     """
     lines = []
     for host in sorted(silent):
@@ -23,12 +24,12 @@ def obstacles(nodes, silent, codes):
             host, silent[host].rstrip(".")))
     for host in sorted(nodes):
         for finding in nodes[host].get("findings", []):
-            if finding["code"] in codes:
+            if finding["code"] in codes or finding["code"] == answers.CODE:
                 where = "%s: " % finding["path"] if finding.get("path") else ""
                 lines.append("%s: %s%s. %s" % (host, where, finding["message"].rstrip("."), finding.get("fix") or ""))
     if not lines:
         return None
-    return "Nothing was changed anywhere, because: " + " ".join(line.strip() for line in lines)
+    return "Nothing was changed anywhere, because: " + " ".join(printable(line.strip(), 4000) for line in lines)
 
 
 def summarise(name, document, done, began=None, check=False):

@@ -92,19 +92,21 @@ class Api:
             return None
         return ((answer.json().get("status") or {}).get("userInfo") or {}).get("username")
 
-    def node_names(self):
-        """Give the names of all Nodes, as a set. Raises PkiError."""
-        names, token = set(), ""
+    def nodes(self):
+        """Return all Nodes as [{"metadata": {"name"}, "status": {"addresses"}}]. Raises PkiError."""
+        found, token = [], ""
         while True:
             # A Node with its list of images has 15 KB.
             answer = self.call("/api/v1/nodes?limit=100" + ("&continue=" + token if token else ""))
             if answer.status != 200:
                 raise PkiError("the list of Nodes was answered with HTTP %d%s" % (answer.status, said(answer)), path=self.server)
             document = answer.json()
-            names.update(item["metadata"]["name"] for item in document.get("items") or [])
+            found += [{"metadata": {"name": item["metadata"]["name"]},
+                       "status": {"addresses": (item.get("status") or {}).get("addresses") or []}}
+                      for item in document.get("items") or []]
             token = (document.get("metadata") or {}).get("continue") or ""
             if not token:
-                return names
+                return found
 
 
 def said(answer):

@@ -36,8 +36,8 @@ def _read_config_if_usable(layout):
 
 def certificate_in_use(layout):
     """Give the x509.Certificate that kubelet.conf leads to, or None when there is none that can be read."""
-    config = _read_config_if_usable(layout)
-    return kubelet_api.Credential(config).certificate if config else None
+    credential = credential_in_use(layout)
+    return credential.certificate if credential else None
 
 
 def examine(layout, below_days=90.0, force=False, state_dir=files.STATE_DIR, ask=None):
@@ -155,6 +155,12 @@ def staged_key_path(state_dir=files.STATE_DIR):
     return os.path.join(state_dir, "kubelet", "requested.key")
 
 
+def credential_in_use(layout):
+    """Return the kubelet_api.Credential that kubelet.conf leads to, or None where there is no kubelet.conf that can be read."""
+    config = _read_config_if_usable(layout)
+    return kubelet_api.Credential(config) if config else None
+
+
 def make_request(layout, key_type=None, state_dir=files.STATE_DIR):
     """Make a new key and a request for this node's name. Gives the request's PEM (str), which is public.
 
@@ -196,12 +202,14 @@ def certify(layout, request, days, timeout=60.0):
 # --- signing, on a control-plane node ---------------------------------------------------------------------------------------
 
 
-def sign(requests, ca, ca_key, days, known=None):
+def sign(requests, ca, ca_key, days, known=None, require_bound=None):
     """Sign a list of requests with the cluster's CA. Gives {host: certificate PEM (str)}.
 
-    requests: [{"host": inventory name, "node": name it says it has, "request": PEM str}]. ca, ca_key: Certificate and
-    PrivateKey. days: validity, cut to the CA's own. known: names of the Nodes in the API (a set), or None when nobody could be
-    asked. Every request is checked before the first is signed: raises one PkiError that names the host at fault.
+    requests: [{"host": inventory name, "node": name it says it has, "request": PEM str}] and what node_identity.vouch() gave.
+    ca, ca_key: Certificate and PrivateKey. days: validity, cut to the CA's own. known: names of the Nodes in the API (a set), or
+    None when nobody could be asked. require_bound: function that takes (entry, x509.Request) and raises PkiError unless the host
+    is that Node (node_identity.require_bound); None where the caller has seen to that. Every request is checked before the first
+    is signed: raises one PkiError that names the host at fault.
     """
     x509.check_signer(ca, ca_key)
     left = (ca.not_after - x509.now()).total_seconds() / _DAY
@@ -210,7 +218,10 @@ def sign(requests, ca, ca_key, days, known=None):
                        fix="Renew it first: the playbook kubepki.lifecycle.recover does.")
     parsed, owners = [], {}
     for entry in requests:
-        parsed.append((entry["host"], _checked(entry, known)))
+        request = _checked(entry, known)
+        if require_bound is not None:
+            require_bound(entry, request)
+        parsed.append((entry["host"], request))
         other = owners.setdefault(entry["node"], entry["host"])
         if other != entry["host"]:
             raise PkiError("%s and %s both say that they are the Node %s, so no request was signed" % (
@@ -234,6 +245,7 @@ def _checked(entry, known):
     if request.sans or request.wants_ca or request.extended_usages not in ([], ["client"]):
         raise PkiError("the request asks for more than a client certificate (names, other usages or a CA)", path=host,
                        fix="Nothing was signed. See who made that request.")
+    x509.refuse_unfit(request)
     if known is not None and node not in known:
         raise PkiError("calls itself %s, and the API has no Node of that name (it has %s)" % (node, _some(known)), path=host,
                        fix="Correct the kubelet's --hostname-override or the host's name; or join the host first.")

@@ -9,9 +9,12 @@ __metaclass__ = type
 import re
 import time
 
-from .errors import PkiError
+from . import answers, node_identity
+from .errors import PkiError, printable
 
 _SHOWN = 10
+_LONGEST = 2000  # of what one node says, on a screen
+_SIGNING = ("node", "request", "previous", "voucher")
 
 
 def batches(planes, workers, size):
@@ -33,23 +36,53 @@ def batches(planes, workers, size):
 
 
 def why(registered):
-    """Say why a host's registered result is no answer, or give None when it is one."""
+    """Say why a host's registered result is no answer, or give None when it is one. The text is safe to display."""
     if registered.get("unreachable"):
         return "did not answer"
     if registered.get("failed"):
-        return (registered.get("msg") or "failed").rstrip(".")
+        return printable(registered.get("msg") or "failed", _LONGEST).rstrip(".")
     return None
 
 
-def collect(requests, needed):
+def usable(requests):
+    """Replace the results that do not have the form of kubelet_credential's and kubelet_serving's by a failure that says so.
+
+    requests: {host: registered result}. One host's malformed answer is that host's failure and nobody else's.
+    """
+    found = {}
+    for host, result in requests.items():
+        fault = answers.fault(result, answers.KUBELET)
+        found[host] = {"failed": True, "msg": answers.sentence(fault)} if fault else result
+    return found
+
+
+def bound(requests, inventory=()):
+    """Do as usable(), and replace the result of a host that says it is another's Node by a failure that says so.
+
+    inventory: the names of all hosts of the cluster, asked or not.
+    """
+    requests = asked(usable(requests))
+    claims = {}
+    for host, result in requests.items():
+        said = [result.get("node")] + [(result.get(key) or {}).get("node") for key in ("signing", "answer")]
+        if not why(result) and any(said):
+            claims[host] = [name for name in said if name][-1]
+    wrong = node_identity.contradictions(claims, inventory)
+    return {host: {"failed": True, "msg": wrong[host]} if host in wrong else result for host, result in requests.items()}
+
+
+def collect(requests, needed, inventory=()):
     """Sort what the hosts answered to the request. requests: {host: registered result, empty when it was not asked}.
 
-    needed: hosts that have to answer when they were asked. Gives (signing, absent, obstacle): [{"host", "node", "request"}] in
-    the order of the hosts; {host: why it is left out}; and one message why nothing may be done at all, or None.
+    needed: hosts that have to answer when they were asked. inventory: all hosts of the cluster. Gives (signing, absent,
+    obstacle): [{"host", "node", "request", "previous", "voucher"}] in the order of the hosts, each under the host that the
+    answer came from, whatever it says; {host: why it is left out}; and one message why nothing may be done at all, or None. A
+    host that says it is another's Node is left out.
     """
-    requests = asked(requests)
+    requests = bound(requests, inventory)
     absent = {host: why(result) for host, result in requests.items() if why(result)}
-    signing = [result["signing"] for host, result in requests.items() if host not in absent and result.get("signing")]
+    signing = [dict({key: result["signing"].get(key) or "" for key in _SIGNING}, host=host)
+               for host, result in requests.items() if host not in absent and result.get("signing")]
     missing = [host for host in needed if host in absent]
     obstacle = None
     if missing:
@@ -58,6 +91,19 @@ def collect(requests, needed):
     elif requests and len(absent) == len(requests):
         obstacle = "No kubelet was changed, because no node answered: %s" % listed(absent)
     return signing, absent, obstacle
+
+
+def serving_answers(requests, inventory=()):
+    """Return ([{"host", "node", "key"}], {host: why it is left out}) of what hosts answered about their serving certificates.
+
+    requests: {host: registered result of kubelet_serving, empty when it was not asked}. inventory: as for collect(), and each
+    answer stands under the host that it came from. A host that says it is another's Node has no answer.
+    """
+    requests = bound(requests, inventory)
+    absent = {host: why(result) for host, result in requests.items() if why(result)}
+    found = [{"host": host, "node": result["answer"]["node"], "key": result["answer"]["key"]}
+             for host, result in requests.items() if host not in absent and result.get("answer")]
+    return found, absent
 
 
 def asked(requests):
@@ -72,11 +118,12 @@ def listed(absent):
     return text + (" and %d more" % (len(hosts) - _SHOWN) if len(hosts) > _SHOWN else "")
 
 
-def summarise(name, requests, installs, began=None, servings=None, apiservers=0):
+def summarise(name, requests, installs, began=None, servings=None, apiservers=0, inventory=()):
     """Give (artifact, skipped) of a run that came to its end.
 
     requests, installs: {host: registered result}. began: epoch seconds or None. servings: {host: (registered request, registered
     installation)} of the serving certificates, for the hosts that were asked for one. apiservers: how many got another flag.
+    inventory: as for collect().
     artifact: {"job", "state", "changed", "nodes", "reissued", "restarted", "kept", "due", "serving", "serving_due", "apiservers",
     "unreachable": [host], "failed": [host], "seconds"}; "due" and "serving_due" count what check mode would do. skipped:
     {host: why} of all that were left out or failed.
@@ -84,10 +131,10 @@ def summarise(name, requests, installs, began=None, servings=None, apiservers=0)
     skipped = {}
     counts = {"reissued": 0, "restarted": 0, "kept": 0, "due": 0, "serving": 0, "serving_due": 0, "apiservers": apiservers}
     unreachable, failed = [], []
-    requests = asked(requests)
+    requests, installs, servings = _all_bound(requests, installs, servings, inventory)
     for host in requests:
         request, install = requests[host], installs.get(host) or {}
-        serving = (servings or {}).get(host) or ({}, {})
+        serving = servings.get(host) or ({}, {})
         reason = next(filter(None, map(why, (request, install, *serving))), None)
         if reason:
             skipped[host] = reason
@@ -111,13 +158,13 @@ def summarise(name, requests, installs, began=None, servings=None, apiservers=0)
     return artifact, skipped
 
 
-def table(requests, installs, servings=None):
+def table(requests, installs, servings=None, inventory=()):
     """Give what happened on every node as lines of text, the nodes that were kept as one line. Arguments as in summarise()."""
     lines, kept = [], 0
-    requests = asked(requests)
+    requests, installs, servings = _all_bound(requests, installs, servings, inventory)
     for host in requests:
         request, install = requests[host], installs.get(host) or {}
-        serving = (servings or {}).get(host) or ({}, {})
+        serving = servings.get(host) or ({}, {})
         reason = next(filter(None, map(why, (request, install, *serving))), None)
         if serving[0].get("reasons") and not why(serving[1]):
             lines.append("%s: %s" % (host, _served(*serving)))
@@ -129,7 +176,14 @@ def table(requests, installs, servings=None):
             lines.append("%s: %s" % (host, _what(request, install)))
     if kept:
         lines.append("%d kubelets have a credential that is not due." % kept)
-    return "\n".join(lines)
+    return "\n".join(printable(line, _LONGEST) for line in lines)
+
+
+def _all_bound(requests, installs, servings, inventory):
+    servings = servings or {}
+    first = bound({host: pair[0] for host, pair in servings.items()}, inventory)
+    second = usable({host: pair[1] for host, pair in servings.items()})
+    return bound(requests, inventory), usable(installs), {host: (first.get(host, {}), second[host]) for host in servings}
 
 
 def _what(request, install):

@@ -70,8 +70,7 @@ def _leaf(spec, signer, settings):
     # Otherwise a certificate for a week would be due again at once.
     leaf.below_days = min(settings.below_days, leaf.days / 3.0)
     profile = _profile(spec, request)
-    leaf.profile = lambda: (profile, "signed without CA:TRUE, which the request asked for"
-                            if request is not None and request.wants_ca else None)
+    leaf.profile = lambda: (profile, None)
     _read(leaf)
     # What cannot be read may be something the user still needs; the backup alone is no leave to replace it.
     leaf.remake = settings.force
@@ -101,9 +100,7 @@ def _request(spec):
         return None
     path = None if "-----BEGIN" in source else source
     request = x509.parse_request(files.read(path) if path else source.encode("utf-8", "replace"), path)
-    if request.ambiguous:
-        raise PkiError("the request is ambiguous: it has several common names or lists of extensions", path=path,
-                       fix="Make the request again.")
+    x509.refuse_unfit(request)
     return request
 
 

@@ -27,16 +27,18 @@ def annotated(data, path, moment=None):
     before = yamltext.load(data, path)
     document.set(("metadata", "annotations", ANNOTATION), moment)
     after = yamltext.load(document.text, path)
-    notes = after["metadata"]["annotations"]
-    if notes.get(ANNOTATION) != moment:
+    if document.get(("metadata", "annotations", ANNOTATION)) != moment:
         raise PkiError("cannot be annotated", path=path)
     # Whatever the editor did, nothing but the annotation may differ: this file is the control plane.
     for tree in (before, after):
-        notes = tree["metadata"].get("annotations")
+        metadata = tree.get("metadata") or {}
+        notes = metadata.get("annotations")
         if isinstance(notes, dict):
             notes.pop(ANNOTATION, None)
         if not notes:
-            tree["metadata"].pop("annotations", None)
+            metadata.pop("annotations", None)
+        if not metadata:
+            tree.pop("metadata", None)
     if before != after:
         raise PkiError("cannot be annotated without changing more", path=path)
     return bytes(document)
@@ -61,7 +63,9 @@ def with_flags(data, path, component, flags):
 
 def _edited(data, path, component, flags):
     document = yamltext.YamlText(data, path)
-    containers = document.get(("spec", "containers"), [])
+    containers = document.get(("spec", "containers"))
+    if not isinstance(containers, list) or not containers or not all(isinstance(item, dict) for item in containers):
+        raise PkiError("has no containers", path=path, fix="Restore it from a backup, or let kubeadm write it again.")
     index = next((number for number, item in enumerate(containers) if item.get("name") == component), 0)
     for flag, value in flags.items():
         places = [("spec", "containers", index, key, number) for key in ("command", "args")

@@ -12,7 +12,8 @@ __metaclass__ = type
 
 import datetime
 
-from . import findings, profiles
+from . import answers, findings, profiles
+from .errors import printable
 
 CONTROL_PLANE, WORKER = "control-plane", "worker"
 
@@ -22,6 +23,7 @@ _BLOCKING = ("unreadable-ca", "foreign-manifest")
 _BEFORE_SECONDS = 60
 # systemd's words for a unit; a kubelet that ends at once and is started again for ever is seen in either of two.
 _UNIT = {"active": "runs", "activating": "does not stay up", "failed": "down", "inactive": "stopped"}
+_LONGEST = 4000  # of one line, on a screen
 _PODS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 
 
@@ -36,8 +38,9 @@ def decide(looks, silent, control_planes, partial=False):
     brought to all nodes (an empty certificate has to be made, with the same key), "signer": host that signs for kubelets,
     or "", "first": host that speaks for the control plane, "trust": whether the API's objects have to follow a renewed CA,
     "hosts": {host: {"node", "role", "restart": [components], "leaves", "kubelet", "serving": bool}} of those that take part}.
-    serving: the kubelet's own serving certificate has expired.
+    serving: the kubelet's own serving certificate has expired. A host whose look is malformed has said nothing.
     """
+    looks, silent = well_formed(looks, silent)
     planes = [host for host in control_planes if host in looks]
     absent, refusals = _absent(looks, silent, control_planes, partial)
     present = {host: look for host, look in looks.items() if host not in absent}
@@ -56,13 +59,21 @@ def decide(looks, silent, control_planes, partial=False):
     # nothing may seem to have expired.
     refusals = refusals + clocks + trouble if needed or not planes else clocks
     trust = bool({"ca", "front-proxy-ca"} & set(authorities)) or any(look["trust"] for look in present.values())
-    return {"needed": needed, "refusal": " ".join(refusals), "diagnosis": diagnosis(looks, silent, control_planes),
+    return {"needed": needed, "refusal": " ".join(printable(text, _LONGEST) for text in refusals),
+            "diagnosis": diagnosis(looks, silent, control_planes),
             "steps": _steps(hosts, authorities, absent, planes, trust) if needed and not refusals else [],
             "absent": absent, "authorities": authorities, "signer": signer,
             "first": next(iter(planes), ""),
             "trust": trust,
             "hosts": {host: {key: plan[key] for key in ("node", "role", "restart", "leaves", "kubelet", "serving")}
                       for host, plan in hosts.items()}}
+
+
+def well_formed(looks, silent):
+    """Return (looks, silent) with each host whose look is malformed moved to the silent ones."""
+    faults = {host: answers.fault(look, answers.LOOK) for host, look in looks.items()}
+    return ({host: look for host, look in looks.items() if not faults[host]},
+            dict(silent, **{host: answers.sentence(fault) for host, fault in faults.items() if fault}))
 
 
 # --- who takes part -----------------------------------------------------------------------------------------------------------
@@ -260,7 +271,8 @@ def _settle(plan, look, needed, authorities, signer):
     if plan["role"] == WORKER:
         return
     own = [row for row in plan["expired"] if row["kind"] in (profiles.LEAF, profiles.KUBECONFIG)]
-    components = {profiles.BY_NAME[row["name"]].consumer for row in own} | set(plan["pending"] or [])
+    components = {profiles.BY_NAME[row["name"]].consumer for row in own if row["name"] in profiles.BY_NAME}
+    components |= set(plan["pending"] or [])
     # One that is not well in a cluster with expired certificates holds an old file, or waits in its crash back-off.
     components |= {name for name, seen in look["health"].items() if not seen["healthy"]}
     if authorities:
@@ -376,16 +388,17 @@ def question(plan):
 
 
 def shown(plan):
-    """Give the diagnosis and what follows from it as lines for people."""
+    """Give the diagnosis and what follows from it as lines for people, each safe to display."""
     lines = ["DIAGNOSIS"] + ["  " + line for line in plan["diagnosis"]]
     if plan["refusal"]:
-        return lines + ["NOTHING IS DONE", "  " + plan["refusal"]]
-    if not plan["needed"]:
+        lines += ["NOTHING IS DONE", "  " + plan["refusal"]]
+    elif not plan["needed"]:
         lines += ["NOTHING TO RECOVER", "  No certificate has expired."]
         if any(" down" in line for line in plan["diagnosis"]):
             lines.append("  What is down is down for another reason: see /var/log/pods and `journalctl -u kubelet`.")
-        return lines
-    return lines + ["PLAN"] + ["  %d. %s" % item for item in enumerate(plan["steps"], 1)]
+    else:
+        lines += ["PLAN"] + ["  %d. %s" % item for item in enumerate(plan["steps"], 1)]
+    return [printable(line, 10 * _LONGEST) for line in lines]
 
 
 def summarise(plan, looks, ready, failed, seconds, check=False):
@@ -396,6 +409,7 @@ def summarise(plan, looks, ready, failed, seconds, check=False):
     looks: as for decide(), taken before the recovery. ready: names of the Nodes that were seen Ready at the end. failed: hosts
     that failed on the way. seconds: since the confirmation, or None.
     """
+    looks, _silent = well_formed(looks, {})
     expired = sum(1 for look in looks.values() for row in look["node"]["certificates"] if row["status"] == "expired")
     changed = bool(plan["needed"] and seconds is not None and not check)
     state = "failed" if plan["refusal"] or failed else "warning" if plan["absent"] else "changed" if changed else "ok"
@@ -408,7 +422,7 @@ def summarise(plan, looks, ready, failed, seconds, check=False):
 def incomplete(plan, failed):
     """Give the hosts that are not done, and why, as one message; "" when all are."""
     missing = dict(plan["absent"], **{host: "failed on the way, see above" for host in failed})
-    return "; ".join("%s: %s" % (host, missing[host].rstrip(".")) for host in sorted(missing))
+    return "; ".join(printable("%s: %s" % (host, missing[host].rstrip(".")), _LONGEST) for host in sorted(missing))
 
 
 def sentence(artifact):

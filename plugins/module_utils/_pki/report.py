@@ -13,9 +13,11 @@ import datetime
 import json
 import textwrap
 
-from . import comparison, findings, profiles
+from . import answers, comparison, findings, profiles
+from .errors import printable
 
 SCHEMA = 1
+_LONGEST = 4000  # of one line, or of one text of a node
 _RANK = {"expired": 0, "critical": 1, "missing": 2, "warning": 3, "ok": 4}
 _OF_SEVERITY = {"error": "critical", "warning": "warning", "info": "ok"}
 _ROLE_RANK = {"control-plane": 0, "etcd": 1, "worker": 2}
@@ -28,8 +30,10 @@ def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=Non
 
     nodes: {host: the "node" that cert_expiry returned}. silent: {host: why it said nothing}. now: seconds since 1970, or None.
     phases: {authority: phase} where the caller derived them; otherwise "stable" where all nodes hold one and the same
-    authority and "rotating" where they do not. Adds the findings that only several nodes together show.
+    authority and "rotating" where they do not. Adds the findings that only several nodes together show. A node whose answer is
+    malformed has that as its one finding (answers.CODE).
     """
+    nodes = {host: _well_formed(node) for host, node in nodes.items()}
     moment = datetime.datetime.now(datetime.timezone.utc) if now is None else \
         datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
     facts = {host: node["facts"] for host, node in nodes.items()}
@@ -53,6 +57,12 @@ def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=Non
     document["cluster"]["counts"] = counts(document)
     document["cluster"]["next"] = _next(document)
     return document
+
+
+def _well_formed(node):
+    """Return the answer of a node, or in its place one with the finding that it is malformed."""
+    fault = answers.fault(node, answers.REPORT)
+    return {"certificates": [], "findings": [answers.finding(fault)], "facts": {}} if fault else node
 
 
 def as_json(document):
@@ -176,6 +186,7 @@ def _cells(row):
 
 
 def _table(rows):
+    rows = [[_clean(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
@@ -192,7 +203,7 @@ def _finding_lines(hosts, one, width):
 
 def _clean(value):
     # A subject or a file's name may hold what a terminal would obey.
-    return "".join(char if char.isprintable() else "?" for char in str(value))
+    return printable(value, _LONGEST)
 
 
 def _worst(node):

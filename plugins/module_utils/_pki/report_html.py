@@ -10,8 +10,10 @@ import html
 import math
 
 from . import findings, report
+from .errors import printable
 
 _DAY = 86400.0
+_LONGEST = 4000  # of one text of a node
 _TICKS = ((0, "now"), (1, "1 day"), (7, "1 week"), (30, "30 days"), (90, "90 days"), (365, "1 year"), (3 * 365, "3 years"),
           (10 * 365, "10 years"), (30 * 365, "30 years"), (100 * 365, "100 years"))
 _WIDTH, _LEFT, _LANE, _TOP = 1040, 150, 34, 34
@@ -89,7 +91,9 @@ def page(document):
 
 
 def _e(value):
-    return html.escape(str(value), quote=True)
+    # A browser obeys no control character of ASCII; formatting characters (U+202E and its like) show a name as another one.
+    text = "".join(char if char < " " or char.isprintable() else printable(char) for char in str(value)[:_LONGEST])
+    return html.escape(text, quote=True)
 
 
 def _badge(word, label=None, big=False):
@@ -248,4 +252,4 @@ def _dot(x, y, rows):
         half = max(10.0, 3.5 * len(str(len(rows))) + 5)
     tall = min(half, 10.0)
     return '<g><title>%s</title><rect class="dot c-%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="%.1f"/>%s</g>' % (
-        _e("\n".join(names)), _e(status), x - half, y - tall, 2 * half, 2 * tall, tall, number)
+        "\n".join(_e(name) for name in names), _e(status), x - half, y - tall, 2 * half, 2 * tall, tall, number)

@@ -14,8 +14,9 @@ import base64
 import datetime
 import ipaddress
 import re
+from typing import Container, Iterable, NamedTuple
 
-from . import x509, yamltext
+from . import profiles, x509, yamltext
 from .errors import PkiError, printable
 
 # staging/src/k8s.io/api/certificates/v1/types.go
@@ -32,9 +33,19 @@ _SERVER_USAGES = ("digital signature", "key encipherment", "server auth")
 _CLIENT_USAGES = ("digital signature", "key encipherment", "client auth")
 USAGES = {CLIENT: _CLIENT_USAGES, KUBELET_CLIENT: _CLIENT_USAGES, KUBELET_SERVING: _SERVER_USAGES}
 
+# The API's usages that are extended key usages, as x509.Request spells those (pkg/controller/certificates/authority).
+EXTENDED_USAGES = {
+    "client auth": "client", "server auth": "server", "any": "2.5.29.37.0", "code signing": "1.3.6.1.5.5.7.3.3",
+    "email protection": "1.3.6.1.5.5.7.3.4", "s/mime": "1.3.6.1.5.5.7.3.4", "ipsec end system": "1.3.6.1.5.5.7.3.5",
+    "ipsec tunnel": "1.3.6.1.5.5.7.3.6", "ipsec user": "1.3.6.1.5.5.7.3.7", "timestamping": "1.3.6.1.5.5.7.3.8",
+    "ocsp signing": "1.3.6.1.5.5.7.3.9", "microsoft sgc": "1.3.6.1.4.1.311.10.3.3", "netscape sgc": "2.16.840.1.113730.4.1"}
+
 # Groups that RBAC lets do everything: by the authorizer itself, and by kubeadm's ClusterRoleBinding (1.29+).
 _ADMINISTRATORS = ("system:masters", "kubeadm:cluster-admins")
 _NODE, _NODES = "system:node:", "system:nodes"
+# The users of the control plane's own certificates: RBAC and --requestheader-allowed-names know them by these names.
+_CONTROL_PLANE = {entry.common_name for entry in profiles.CATALOGUE
+                  if entry.kind in (profiles.LEAF, profiles.KUBECONFIG) and "{" not in entry.common_name}
 _RESERVED_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
 
 BUILT_IN_POLICY = """\
@@ -98,6 +109,10 @@ def _request(text, name):
     data = _decoded(text)
     if data is None:
         raise PkiError("its request is not base64", path=path, fix=fix)
+    return _parse(data, path, fix)
+
+
+def _parse(data, path, fix):
     data = data.strip()
     # Go passes over a block that it finds malformed and takes the next one (encoding/pem), which Python might not.
     if (data.count(b"-----BEGIN") != 1 or not data.startswith(b"-----BEGIN CERTIFICATE REQUEST-----")
@@ -129,35 +144,123 @@ def _state(status, certificate):
 
 # --- what no policy can grant ------------------------------------------------------------------------------------------------
 
-def dangers(ask):
-    """Give what a request would give away that no policy may grant, as a list of sentences without full stops.
+class Danger(NamedTuple):
+    """What a request would give away that no policy may grant.
 
-    Only a person who names the request lets it pass: a group that may do everything, a name of the system's own, a node's
-    identity for someone who is not that node, an authority, a subject that readers could read differently.
+    names: what a person has to allow by its exact name (users, groups, extension OIDs, SANs); without any, nothing can allow it.
+    text: a sentence without a full stop.
     """
-    request = ask.request
-    if request is None:
-        return []
-    found = ["it would be a member of %s, which may do everything" % group for group in _ADMINISTRATORS
-             if group in request.organizations]
+
+    names: tuple[str, ...]
+    text: str
+
+
+def find_dangers(request: x509.Request, usages: Iterable[str] = (), requester: str = "",
+                 requester_groups: Iterable[str] = ()) -> list[Danger]:
+    """Return what a request would give away that no policy may grant.
+
+    A group that may do everything, a name of the system's own, the identity of a node for a requester who is not that node, a
+    CA, a subject that readers could read differently, an extension that is not known here, usages that the object does not name.
+    usages: of the API object, as the API spells them; empty where there is no object. Names are compared without case: a reader
+    that follows X.520 sees no difference.
+    """
     names = [name for name in request.common_names if isinstance(name, str)]
-    is_node = _NODES in request.organizations or any(name.startswith(_NODE) for name in names)
-    if is_node and not _is_that_node(ask, names):
-        found.append("it would be a node, and %s, who asks, is not that node" % printable(ask.requester or "nobody"))
-    reserved = [name for name in names if name.startswith("system:") and not name.startswith(_NODE)]
-    reserved += [group for group in request.organizations if group.startswith("system:") and group != _NODES
-                 and group not in _ADMINISTRATORS]
-    found += ["%s is a name that Kubernetes keeps for itself" % printable(name) for name in reserved]
-    if request.wants_ca:
-        found.append("it would be a certificate authority")
-    if request.ambiguous:
-        found.append("it can be read in two ways (several common names, or several sets of extensions)")
+    groups = [group for group in request.organizations if isinstance(group, str)]
+    found = [Danger((group,), "it would be a member of %s, which may do everything" % printable(group)) for group in groups
+             if group.lower() in _ADMINISTRATORS]
+    node = [name for name in names if name.lower().startswith(_NODE)] + [group for group in groups if group.lower() == _NODES]
+    if node and not _is_that_node(request, requester, requester_groups):
+        who = printable(requester or "nobody")
+        found.append(Danger(tuple(node), "it would be a node, and %s, who asks, is not that node" % who))
+    reserved = [name for name in names + groups
+                if _is_reserved(name) and name not in node and name.lower() not in _ADMINISTRATORS]
+    found += [Danger((name,), "%s is a name that Kubernetes keeps for itself" % printable(name)) for name in reserved]
+    if request.wants_ca or {"cert sign", "crl sign"} & set(usages):
+        found.append(Danger((), "it would be a certificate authority"))
+    if request.ambiguities:
+        found.append(Danger((), "it can be read in two ways (%s)" % "; ".join(request.ambiguities)))
+    found += [Danger((oid,), "it asks for the extension %s, which is not known here" % oid) for oid in request.unknown_extensions]
+    found += [Danger((san,), "it asks for a name of a kind that is not known here (%s)" % printable(san)) for san in request.sans
+              if san.startswith("other:")]
+    unseen = sorted(set(request.extended_usages) - extended_usages(usages)) if usages else []
+    if unseen:
+        # Kubernetes' own signers look at the object alone, others at the request.
+        found.append(Danger((), "its request asks for usages that its object does not name (%s)" % printable(", ".join(unseen))))
     return found
 
 
-def _is_that_node(ask, names):
-    return (len(names) == 1 and names[0].startswith(_NODE) and len(names[0]) > len(_NODE) and ask.requester == names[0]
-            and _NODES in ask.requester_groups and ask.request.organizations == [_NODES])
+def extended_usages(usages: Iterable[str]) -> set[str]:
+    """Return the extended key usages that the API's usages stand for, as x509.Request spells them."""
+    return {EXTENDED_USAGES[usage] for usage in usages if usage in EXTENDED_USAGES}
+
+
+def dangers(ask):
+    """Give what find_dangers() finds in an Ask, as a list of sentences without full stops; nothing where it cannot be read."""
+    return [danger.text for danger in _dangers(ask)]
+
+
+def _dangers(ask):
+    return [] if ask.request is None else find_dangers(ask.request, ask.usages, ask.requester, ask.requester_groups)
+
+
+class _EveryName:
+    """Holds every name: for a request that was itself named by a person."""
+
+    def __contains__(self, name):
+        return True
+
+
+EVERY_NAME = _EveryName()
+
+
+def _not_allowed(found, allowed):
+    return [danger.text for danger in found if not danger.names or not all(name in allowed for name in danger.names)]
+
+
+def refuse_dangerous_ask(ask: Ask, allowed: Container[str] = ()) -> None:
+    """Raise PkiError unless an Ask may be approved: it can be read, and every danger in it is allowed by its exact name.
+
+    allowed: names (users, groups, extension OIDs), or EVERY_NAME. Nothing allows a CA or what can be read in two ways.
+    """
+    if ask.problem:
+        raise ask.problem
+    refused = _not_allowed(_dangers(ask), allowed)
+    if refused:
+        raise PkiError("; ".join(refused), path=ask.path, fix="Deny it, or allow each of these names by name where that is "
+                       "meant. Nothing allows a CA, nor a request that can be read in two ways.")
+
+
+def refuse_dangerous_request(pem: bytes | str, signer: str = "", allowed: Container[str] = (), path: str | None = None,
+                             usages: Iterable[str] = ()) -> x509.Request:
+    """Return the x509.Request of a PEM file, where a signer may have it. Raise PkiError for any other one.
+
+    To call before a request is handed to any signer: the cluster's, the Certificates API, a command, another CA. pem: exactly
+    one PEM block. signer: a signer name of the API where there is one; what it does not give is refused. allowed: the exact
+    names (users, groups, extension OIDs) that this very request may have although no policy may grant them, such as
+    profiles.subject_names("admin.conf"). path: what messages call it. usages: those of the API object that it is for, if any.
+    CA:TRUE, keyCertSign and what can be read in two ways cannot be allowed.
+    """
+    data = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
+    fix = "See who made it, and have it made again without that. Nothing was signed."
+    request = _parse(data, path, fix)
+    found = find_dangers(request, usages)
+    if signer in USAGES:
+        beyond = sorted(set(request.extended_usages) - extended_usages(USAGES[signer]))
+        found += [Danger((), "it asks for the usage %s, which %s does not give" % (printable(usage), signer)) for usage in beyond]
+    refused = _not_allowed(found, allowed)
+    if refused:
+        raise PkiError("; ".join(refused), path=path, fix=fix)
+    return request
+
+
+def _is_reserved(name):
+    return name.lower().startswith(("system:", "kubeadm:")) or name.lower() in _CONTROL_PLANE
+
+
+def _is_that_node(request, requester, requester_groups):
+    names = request.common_names
+    return (len(names) == 1 and names[0].startswith(_NODE) and len(names[0]) > len(_NODE) and requester == names[0]
+            and _NODES in requester_groups and request.organizations == [_NODES])
 
 
 # --- policies ----------------------------------------------------------------------------------------------------------------
@@ -182,6 +285,9 @@ class Rule:
                                  ("common name", request.common_name or "", "common_name")):
             if key in self.body and not _any_glob(self.body[key], value):
                 return "the %s is %s" % (what, printable(value) or "empty")
+        # This signer checks nothing, so that a rule has to name it.
+        if self.decision == APPROVE and ask.signer == LEGACY and LEGACY not in self.body["signer"]:
+            return "the signer is %s, which a rule has to name in full" % LEGACY
         if self.decision == DENY:
             wanted = self.body.get("organizations")
             if wanted is not None and not any(_any_glob(wanted, group) for group in request.organizations):
@@ -361,15 +467,21 @@ class Nodes:
     """What is known of the cluster's nodes, for serving certificates.
 
     A kubelet writes the addresses of its Node object itself, so these alone prove little: the inventory, where there is one,
-    has to know the node, and nobody gets what belongs to another node or to the API.
+    has to know the node and counts more, and nobody gets what belongs to another node, to the API or to the cluster's Services.
     """
 
-    def __init__(self, items, inventory=(), reserved=()):
-        """Take Node objects (dicts), the inventory ([{"name", "addresses": [str], "control_plane": bool}], empty for none) and
-        reserved names and addresses (of the API, for instance), which only control-plane nodes may have.
+    def __init__(self, items, inventory=(), reserved=(), service_networks=(), domains=("cluster.local",)):
+        """Take Node objects (dicts) and the inventory ([{"name", "addresses": [str], "control_plane": bool}], empty for none).
+
+        reserved: names and addresses of the API (the SANs of its servers' certificates), which only control-plane nodes may have.
+        service_networks: the networks of Services (CIDR), from which no node has an address. domains: the cluster's domains, in
+        which a node has only a name that the inventory gives it.
         """
         self.with_inventory = bool(inventory)
-        self.reserved = {x509.same_name(entry) for entry in reserved if entry} | set(_RESERVED_NAMES)
+        self.inventory = list(inventory)
+        self.reserved = {x509.same_name(entry) for entry in reserved if entry}
+        self.service_networks = [ipaddress.ip_network(network, strict=False) for network in service_networks]
+        self.domains = {x509.same_name(domain) for domain in domains if domain}
         self.claims = {}
         self._control_plane = {}
         for item in items:
@@ -381,6 +493,10 @@ class Nodes:
             # NodeRestriction keeps a kubelet from giving itself these (kubernetes.io/docs: node-role.kubernetes.io).
             self._control_plane[name] = any("node-role.kubernetes.io/" + role in labels for role in ("control-plane", "master"))
         self.hosts = _match(self.claims, inventory)
+        self._nodes_by_name = _index((name, {name} | self.claims[name] | self.granted(name)) for name in self.claims)
+        self._hosts_by_name = _index((number, _names_of(host)) for number, host in enumerate(self.inventory))
+        self._labels = _index([(name, {_label(name)}) for name in self.claims]
+                              + [(host["name"], {_label(host["name"])}) for host in self.inventory])
 
     def is_control_plane(self, name):
         """Tell whether a node is one of the control plane: in the inventory, or where there is none, by its label."""
@@ -391,22 +507,79 @@ class Nodes:
     def granted(self, name):
         """Give the names and addresses that the inventory gives to a node."""
         host = self.hosts.get(name)
-        return {x509.same_name(entry) for entry in [host["name"]] + list(host.get("addresses", ()))} if host else set()
+        return {x509.same_name(entry) for entry in _names_of(host)} if host else set()
 
     def why_not(self, name, wanted):
         """Tell why a node may not have a name or an address (str as in SANs, without the kind), or None."""
         wanted = x509.same_name(wanted)
-        if wanted in self.reserved and not (self.is_control_plane(name) and wanted not in _RESERVED_NAMES):
+        granted = self.granted(name)
+        if wanted in self.reserved and not self.is_control_plane(name):
             return "belongs to the API or to every machine"
-        if wanted == x509.same_name(name) or wanted in self.granted(name):
-            return None
+        why = self._why_for_no_node(wanted, granted)
+        if why:
+            return why
+        if wanted == x509.same_name(name) or wanted in granted:
+            return self._why_another_hosts(name, wanted)
         if wanted not in self.claims[name]:
             return "is not an address of the Node object, nor of the inventory"
-        for other in self.claims:
-            theirs = {x509.same_name(other)} | self.claims[other] | self.granted(other)
-            if other != name and wanted in theirs:
-                return "belongs to the node %s" % printable(other)
+        return self._why_another_nodes(name, wanted) or self._why_another_hosts(name, wanted)
+
+    def _why_for_no_node(self, wanted, granted):
+        """Tell why no node at all may have a name or an address, not even one of the control plane, or None."""
+        found = x509.address(wanted)
+        if found is not None:
+            if found.is_loopback or found.is_link_local or found.is_unspecified or found.is_multicast:
+                return "belongs to the API or to every machine"
+            if any(found in network for network in self.service_networks):
+                return "is an address of the cluster's Services"
+            return None
+        if wanted in _RESERVED_NAMES or _is_below(wanted, _RESERVED_DOMAINS):
+            return "belongs to the API or to every machine"
+        if _is_below(wanted, ["svc"]) or _is_below(wanted, ["svc." + domain for domain in self.domains]):
+            return "is a name of the cluster's Services"
+        if _is_below(wanted, self.domains) and wanted not in granted:
+            return "is in the cluster's own domain, and the inventory does not give it to the node"
         return None
+
+    def _why_another_hosts(self, name, wanted):
+        """Tell which other host the inventory gives a name or an address (str), or None; it need not be a node."""
+        for number in sorted(self._hosts_by_name.get(wanted, ())):
+            if self.inventory[number] is not self.hosts.get(name):
+                return "belongs to the host %s of the inventory" % printable(self.inventory[number]["name"])
+        return None
+
+    def _why_another_nodes(self, name, wanted):
+        owners = self._nodes_by_name.get(wanted, set()) - {name}
+        if not owners and x509.address(wanted) is None and _label(wanted) != _label(name):
+            # w2.example is w2, as far as anybody can tell.
+            owners = self._labels.get(_label(wanted), set())
+        return "belongs to the node %s" % printable(sorted(owners)[0]) if owners else None
+
+
+# Names of every machine (RFC 6761 6.3; some systems' /etc/hosts), and those of the API within the cluster.
+_RESERVED_DOMAINS = ("localhost", "localdomain", "localhost6", "localdomain6", "ip6-localhost", "ip6-loopback")
+
+
+def _is_below(name, domains):
+    return any(name == domain or name.endswith("." + domain) for domain in domains)
+
+
+def _label(name):
+    return "" if x509.address(name) is not None else x509.same_name(name).partition(".")[0]
+
+
+def _names_of(host):
+    return [host["name"], *host.get("addresses", ())]
+
+
+def _index(entries):
+    """Give {name or address as compared: set of whose it is} of (whose, names) pairs."""
+    found = {}
+    for whose, names in entries:
+        for name in names:
+            if name:
+                found.setdefault(x509.same_name(name), set()).add(whose)
+    return found
 
 
 def _match(claims, inventory):
@@ -414,7 +587,7 @@ def _match(claims, inventory):
     hosts = {}
     free = list(inventory)
     for same in (lambda host, node: host["name"] == node,
-                 lambda host, node: host["name"].split(".")[0] == node.split(".")[0],
+                 lambda host, node: _first_label(host["name"]) == _first_label(node),
                  lambda host, node: any(x509.same_name(entry) in claims[node] for entry in host.get("addresses", ()))):
         pairs = [(host, node) for host in free for node in claims if node not in hosts and same(host, node)]
         for host, node in pairs:
@@ -425,11 +598,15 @@ def _match(claims, inventory):
     return hosts
 
 
+def _first_label(name):
+    return name if x509.address(name) is not None else name.split(".")[0]
+
+
 def node_mismatch(ask, nodes):
     """Tell what in a serving request does not belong to the node that asks (str), or None. nodes: Nodes or None."""
     request = ask.request
     name = (request.common_name or "")[len(_NODE):]
-    if not _is_that_node(ask, request.common_names):
+    if not _is_that_node(request, ask.requester, ask.requester_groups):
         return "it is not a node's request for itself"
     if nodes is None or name not in nodes.claims:
         return "there is no Node named %s" % printable(name)
@@ -494,7 +671,7 @@ def decide_serving(ask, nodes, keys, longest=None):
     asked = keys.get(host["name"]) if host else None
     mine = asked is not None and asked[0] == name and asked[1] == ask.request.key_sha256
     # A kubelet that asks by itself names no validity.
-    fault = serving_fault(ask, nodes, longest if mine or ask.expiration_seconds is not None else None)
+    fault = serving_fault(ask, nodes, longest if mine or ask.expiration_seconds is not None else None) or "; ".join(dangers(ask))
     if fault:
         return Decision(ask, DENY, fault, refused=True)
     if mine:
@@ -520,8 +697,9 @@ def decide(ask, wanted, policy, nodes=None, named=False):
     """Give the Decision about one Ask.
 
     wanted: "approve" or "deny", what this run is for. policy: a Policy, or None where the requests were selected by a label
-    and no policy was given: then everything selected is meant. nodes: Nodes or None. named: this very request was named.
-    A request that cannot be read is never approved; what dangers() lists is approved only when it is named.
+    and no policy was given: then everything selected is denied, and nothing is approved, because the requester writes the label.
+    nodes: Nodes or None. named: this very request was named. A request that cannot be read, that asks for a CA or that can be
+    read in two ways is never approved; what else dangers() lists is approved only when it is named.
     """
     if ask.state != PENDING:
         return Decision(ask, LEAVE, "it is %s already" % ask.state)
@@ -529,13 +707,15 @@ def decide(ask, wanted, policy, nodes=None, named=False):
         return _denial(ask, policy, nodes, named)
     if ask.problem:
         return Decision(ask, LEAVE, ask.problem.message, refused=True)
+    found = _dangers(ask)
+    never, refused = _not_allowed(found, EVERY_NAME), _not_allowed(found, EVERY_NAME if named else ())
+    if refused:
+        hint = "nothing allows that" if never else "name this request to approve it all the same"
+        return Decision(ask, LEAVE, "%s: %s" % ("; ".join(never or refused), hint), refused=True)
     if named:
         return Decision(ask, APPROVE, "it was named")
-    found = dangers(ask)
-    if found:
-        return Decision(ask, LEAVE, "%s: name this request to approve it all the same" % "; ".join(found), refused=True)
     if policy is None:
-        return Decision(ask, APPROVE, "it was selected by its label")
+        return Decision(ask, LEAVE, "its label is the requester's own word, and there is no policy")
     rule, misses = policy.first(ask, nodes)
     if rule is not None and rule.decision == APPROVE:
         return Decision(ask, APPROVE, "the policy allows it", rule.name)

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-from .errors import PkiError, short
+from .errors import PkiError, printable, short
 from .profiles import AUTHORITIES, CATALOGUE, KUBECONFIG, LEAVE_ETCD_OUT
 
 STABLE, PREPARING, PREPARED, SWITCHING, SWITCHED, COMPLETING = (
@@ -48,6 +48,7 @@ RESTARTS = {
            "complete": ("kube-apiserver",)},
 }
 _KUBECONFIGS = [entry.name for entry in CATALOGUE if entry.kind == KUBECONFIG]  # without the kubelet's
+_LONGEST = 4000  # of one line, on a screen
 _ORDER = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
 
 
@@ -434,7 +435,7 @@ def explain(state):
     lines += ["  %s." % text for text in state.evidence]
     for node in sorted(state.pending):
         lines += ["  %s%s: %s." % (node, " (was away)" if node in state.behind else "", text) for text in state.pending[node]]
-    return lines
+    return [printable(line, _LONGEST) for line in lines]
 
 
 class Step:

@@ -6,10 +6,32 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-from . import rotation
-from .errors import PkiError
+from . import answers, node_identity, rotation
+from .errors import PkiError, printable
 
 TARGETS = {"prepare": "prepared", "switch": "switched", "complete": "completed", "rollback": "rolled_back", "all": "completed"}
+
+
+def require_bound(nodes, hosts, control_planes, inventory):
+    """Raise PkiError unless each host's facts are well formed and are those of the host that they came from.
+
+    nodes: [facts]; hosts: the host of each, in the same order. control_planes: the inventory's hosts that may be keepers of CAs
+    (kube_control_plane and etcd); a worker that says it is one would be asked for the new CA. inventory: all hosts.
+    """
+    if len(nodes) != len(hosts):
+        raise PkiError("there are %d nodes and %d hosts" % (len(nodes), len(hosts)),
+                       fix="Pass the registered results' node of every host, in the order of hosts.")
+    for host, facts in zip(hosts, nodes):
+        fault = answers.fault(facts, answers.ROTATION)
+        if fault:
+            raise PkiError("%s Nothing was changed" % answers.sentence(fault), path=host)
+        if facts["role"] != "worker" and host not in control_planes:
+            raise PkiError("says that its role is %s, and the inventory has it as a worker" % printable(facts["role"], 60),
+                           path=host, fix="Correct the inventory's groups; or look for what runs on that host.")
+    wrong = node_identity.contradictions({host: facts["node"] for host, facts in zip(hosts, nodes)}, inventory)
+    for host in sorted(wrong):
+        raise PkiError(wrong[host], path=host, fix="Correct the inventory or the kubelet's --hostname-override; or look for what "
+                                                   "runs on that host.")
 
 
 def derived(nodes, names, target, named=True):
@@ -17,10 +39,15 @@ def derived(nodes, names, target, named=True):
 
     named: whether a person asked for these names, so that what cannot be planned is refused and not left out.
     """
-    for facts in nodes:
-        if not isinstance(facts, dict) or not {"node", "role", "authorities", "pending", "journal"} <= set(facts):
-            raise PkiError("nodes holds something that is not the node of this module's result",
+    for number, facts in enumerate(nodes, 1):
+        fault = answers.fault(facts, answers.ROTATION)
+        if fault:
+            raise PkiError("nodes holds something that is not the node of this module's result (number %d: %s)" % (number, fault),
                            fix="Pass the registered results' node of every host.")
+    twice = sorted({facts["node"] for facts in nodes if [other["node"] for other in nodes].count(facts["node"]) > 1})
+    if twice:
+        raise PkiError("two hosts say that they are the Node %s" % printable(twice[0]),
+                       fix="One of the two is not what it says, or the inventory has it twice.")
     states = rotation.derive_all(nodes, names)
     lines = [line for name in names for line in rotation.explain(states[name])]
     result = {"changed": False, "phase": {name: state.phase for name, state in states.items()},
@@ -95,4 +122,4 @@ def _text(steps, phases, nodes):
                 lines.append("  %s%s" % (step.text(), " (%.0f s last time)" % last if last else ""))
                 if "kube-apiserver" in step.restarts and len(planes) == 1:
                     lines.append("    the API is away meanwhile: this cluster has no other control-plane node")
-    return lines
+    return [printable(line, 4000) for line in lines]

@@ -100,10 +100,20 @@ def publish_signing(api, own, authority, named, check=False):
 
 
 def _extra_arg(text, section, name):
-    extra = (yamltext.load_mapping(text, "kubeadm-config").get(section) or {}).get("extraArgs") or {}
+    extra = _extra_args(yamltext.load_mapping(text, "kubeadm-config"), section) or {}
     if isinstance(extra, list):
         extra = {item.get("name"): item.get("value") for item in reversed(extra) if isinstance(item, dict)}
     return extra.get(name)
+
+
+def _extra_args(data, section):
+    """Return the extraArgs of a section of a ClusterConfiguration, a mapping or a list, or None. Raises PkiError."""
+    manager = data.get(section) or {}
+    extra = manager.get("extraArgs") if isinstance(manager, dict) else manager
+    if extra is None or isinstance(extra, (dict, list)) and isinstance(manager, dict):
+        return extra
+    raise PkiError("its section %s is not what kubeadm reads" % section, path="ConfigMap kube-system/kubeadm-config",
+                   fix="Correct it: kubectl -n kube-system edit configmap kubeadm-config.")
 
 
 def with_extra_arg(text, section, name, value):
@@ -113,7 +123,7 @@ def with_extra_arg(text, section, name, value):
     list of name and value. Everything else stays as it was written.
     """
     data = yamltext.load_mapping(text, "kubeadm-config")
-    extra = ((data.get(section) or {}).get("extraArgs"))
+    extra = _extra_args(data, section)
     listed = isinstance(extra, list) or (extra is None and str(data.get("apiVersion", "")).endswith("v1beta4"))
     document = yamltext.YamlText(text, "kubeadm-config")
     return (_listed_arg if listed else _mapped_arg)(document, section, extra or ([] if listed else {}), name, value)
@@ -176,18 +186,13 @@ def _listed_arg(document, section, extra, name, value):
 
 
 def _appended(document, section, extra, name, value):
-    """The editor adds single values; an item of two is put in as text, before the others, and then read back."""
+    """Give the text with one more argument, before the others."""
     item = {"name": name, "value": value}
     text = "%%s- name: %s\n%%s  value: %s\n" % (yamltext.quote(name), yamltext.quote(value))
     if not extra:
         return _section(document, section, text % ("  ", "  "), [item])
-    lines = document.text.splitlines(keepends=True)
-    start = next(number for number, line in enumerate(lines) if line.startswith(section + ":"))
-    first = next(number for number in range(start, len(lines)) if lines[number].strip() == "extraArgs:") + 1
-    indent = lines[first][:len(lines[first]) - len(lines[first].lstrip())]
-    lines.insert(first, text % (indent, indent))
-    manager = dict(document.get((section,)), extraArgs=[item] + list(extra))
-    return _read_back(document, section, "".join(lines), manager)
+    document.prepend_item((section, "extraArgs"), item)
+    return document.text
 
 
 def _section(document, section, body, extra):

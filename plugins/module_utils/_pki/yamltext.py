@@ -25,6 +25,7 @@ if HAS_YAML:
 
 # What readers of YAML 1.1 and 1.2 (Go's yaml.v2 and v3 among them) take for a plain string without doubt.
 _PLAIN = re.compile(r"(--)?[A-Za-z/_][A-Za-z0-9/_.=:+@-]*")
+_DASH = re.compile(r"^( *)-(?=[ \t\r\n])", re.MULTILINE)
 _IN_FLOW = re.compile(r"\s*[],}]")
 _NOT_PLAIN = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
@@ -120,6 +121,25 @@ class YamlText:
         else:
             at, lead = self._after(node)
             self._change(at, at, "%s%s- %s%s" % (lead, indent, quote(value), self._newline), place, expected)
+
+    def prepend_item(self, place, item):
+        """Insert a mapping of names and texts as the first item of the sequence at place, which has others."""
+        node, found = self._descend(place)
+        if found != len(place) or not isinstance(node, yaml.SequenceNode) or not node.value:
+            raise PkiError("%s is not a list with items" % _dotted(place), path=self.path, fix=_BY_HAND)
+        expected, holder = _expectation(self.data, place + (0,))
+        holder.insert(0, dict(item))
+        if node.flow_style:
+            at = self.text.index("[", node.start_mark.index) + 1
+            text = "{%s}, " % ", ".join("%s: %s" % (quote(key), quote(value, plain=False)) for key, value in item.items())
+        else:
+            # A tag or a comment may stand before the first dash.
+            dash = _DASH.search(self.text, self._line_start(node.start_mark.index))
+            at = dash.start() if dash else node.start_mark.index
+            indent = dash.group(1) if dash else ""
+            lines = ["%s: %s%s" % (quote(key), quote(value), self._newline) for key, value in item.items()]
+            text = "".join("%s%s %s" % (indent, " " if number else "-", line) for number, line in enumerate(lines))
+        self._change(at, at, text, place, expected)
 
     def remove(self, place):
         """Remove an item of a block sequence, or a key of a block mapping, with its whole lines."""

@@ -240,7 +240,8 @@ def test_the_module_on_the_controller_with_the_library(cluster, tmp_path):
                "organizations": ["robots"], "path": str(tmp_path / "crt")}
     first = module(cluster, "localhost", "cert_csr", login, **options)
     assert first["changed"] and first["csr"]["state"] == "pending"
-    second = module(cluster, "localhost", "cert_csr", login, name="robot", state="approved", client="kubernetes")
+    second = module(cluster, "localhost", "cert_csr", login, name="robot", state="approved", client="kubernetes",
+                    common_name="robot", organizations=["robots"])
     assert second["changed"] and second["csr"]["state"] == "issued"
     third = module(cluster, "localhost", "cert_csr", login, **options)
     assert third["actions"] == ["written"]
@@ -315,7 +316,8 @@ def test_a_cluster_that_lacks_a_signer_gets_one(cluster):
         found = play(cluster, "check_signers").require_success()
         assert found.artifact["not_signing"] == ["cp1"] and "nobody signs for kubernetes.io/kubelet-serving" in found.output
         ask(cluster, "a", "a")
-        waiting = module(cluster, "cp1", "cert_csr", name="a", client="builtin", state="approved", wait_timeout=3)
+        waiting = module(cluster, "cp1", "cert_csr", name="a", client="builtin", state="approved", common_name="a",
+                         wait_timeout=3)
         assert waiting["failed"] and "no certificate was issued within 3 seconds" in waiting["msg"]
         # Nobody would sign what its kubelets asked for.
         refused = play(cluster, "reissue_kubelets", {"kubepki_kubelet_serving": "bootstrap"})

@@ -10,22 +10,30 @@ import threading
 import time
 
 import pytest
+import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     cluster_api,
     csr_jobs,
     issuing,
     kubeconfig,
     requests,
+    reserved_names,
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from cryptography import x509 as library
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import NameOID
 from fake_api import CA, CA_KEY, FakeApi
 
 KEY = x509.generate_key("ecdsa-p256")
+CA_REQUEST = library.CertificateSigningRequestBuilder().subject_name(
+    x509.Profile("alice", ["dev"]).subject).add_extension(library.BasicConstraints(ca=True, path_length=None), True).sign(
+    KEY.raw, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 CSR = {"name": "r", "state": "present", "request": None, "request_path": None, "privatekey_path": None, "key_type": "ecdsa-p256",
        "common_name": None, "organizations": None, "sans": None, "signer_name": requests.CLIENT, "usages": None,
        "expiration_seconds": None, "labels": {}, "path": None, "renew_below_days": None, "force": False, "wait": None,
-       "wait_timeout": 2, "reason": None, "comment": None}
+       "wait_timeout": 2, "reason": None, "comment": None, "allow_dangerous": []}
 REVIEW = {"action": "list", "names": [], "selector": None, "policy": None, "policy_path": None, "hosts": {},
           "control_plane_hosts": [], "reason": None, "comment": None}
 ACCESS = {"user": "alice", "groups": ["dev"], "state": "present", "request": None, "days": 1.0, "cluster_roles": [], "roles": [],
@@ -55,8 +63,12 @@ def robot(tmp_path, **given):
                  "organizations": ["robots"]}, **given)
 
 
-def pem(common_name="alice", organizations=("dev",), key=KEY, sans=()):
-    return x509.build_request(x509.Profile(common_name, organizations, sans), key).pem
+# What put() asks for when a test does not say otherwise.
+AGREED = {"common_name": "alice", "organizations": ["dev"]}
+
+
+def pem(common_name="alice", organizations=("dev",), key=KEY, sans=(), extended=("client",)):
+    return x509.build_request(x509.Profile(common_name, organizations, sans, extended), key).pem
 
 
 def put(api, name, request=None, signer=requests.CLIENT, requester="alice", groups=("system:authenticated",), labels=None,
@@ -165,7 +177,7 @@ def test_deny_with_reason_and_message(api):
 
 def test_what_is_approved_is_not_denied(api):
     put(api, "r")
-    one(api, state="approved")
+    one(api, state="approved", **AGREED)
     with pytest.raises(PkiError, match="called back"):
         one(api, state="denied")
 
@@ -213,10 +225,11 @@ def test_a_signer_of_ones_own(api, tmp_path):
 def test_a_certificate_for_another_key_is_not_written(api, tmp_path):
     api.signs = False
     one(api, **robot(tmp_path))
-    one(api, state="approved", wait=False)
+    robots = {"common_name": "robot", "organizations": ["robots"]}
+    one(api, state="approved", wait=False, **robots)
     api.issue(api.csr("r"), key=KEY)
     with pytest.raises(PkiError, match="another key"):
-        one(api, state="approved", path=str(tmp_path / "other.crt"))
+        one(api, state="approved", **robots, path=str(tmp_path / "other.crt"))
     assert not (tmp_path / "other.crt").exists()
 
 
@@ -246,10 +259,99 @@ def test_mistakes_are_said_before_anything_is_sent(api, given, words):
     assert [entry for entry in api.calls if entry[0] != "GET"] == []
 
 
-def test_approving_what_no_policy_grants_is_said_aloud(api):
+def test_approving_what_no_policy_grants_has_to_be_allowed_by_name_and_is_said_aloud(api):
     put(api, "r", pem("root", ["system:masters"]))
-    result = one(api, state="approved")
+    agreed = {"common_name": "root", "organizations": ["system:masters"]}
+    for allowed in ([], ["kubeadm:cluster-admins"], ["root"]):
+        with pytest.raises(PkiError, match="system:masters, which may do everything"):
+            one(api, state="approved", allow_dangerous=allowed, **agreed)
+    assert api.csr("r")["status"] == {}
+    result = one(api, state="approved", allow_dangerous=["system:masters"], **agreed)
     assert result["csr"]["state"] == "issued" and "system:masters" in result["warnings"][0]
+
+
+@pytest.mark.parametrize(("made", "option"), [
+    ({"organizations": ["dev", "ops"]}, "organizations"), ({"organizations": ["system:masters"]}, "system:masters"),
+    ({"sans": ["DNS:api.example"]}, "names"), ({"common_name": "bob"}, "common name"),
+    ({"signer": "example.com/any", "usages": ["client auth"]}, "signer"),
+    ({"usages": ["client auth", "code signing"]}, "usages"), ({"usages": ["server auth"]}, "usages"),
+    ({"seconds": 315360000}, "validity"),
+    ({"extended": ("client", "1.3.6.1.5.5.7.3.3")}, "does not name")])
+def test_what_the_task_does_not_name_is_not_approved(api, made, option):
+    subject = {key: made[key] for key in ("common_name", "organizations", "sans", "extended") if key in made}
+    request = pem(**dict({"common_name": "alice", "organizations": ()}, **subject))
+    item = put(api, "r", request, made.get("signer", requests.CLIENT), usages=made.get("usages"))
+    if "seconds" in made:
+        item["spec"]["expirationSeconds"] = made["seconds"]
+    for check in (True, False):
+        with pytest.raises(PkiError, match=option):
+            one(api, check=check, state="approved", common_name="alice")
+    assert api.csr("r")["status"] == {}
+
+
+def test_what_the_task_names_is_compared_and_approved(api):
+    item = put(api, "r", pem("alice", (), sans=["DNS:a.example", "IP:2001:db8::1"], extended=("server",)), "example.com/any",
+               usages=["server auth", "digital signature"])
+    item["spec"]["expirationSeconds"] = 3600
+    agreed = {"common_name": "alice", "sans": ["IP:2001:DB8:0::1", "DNS:a.example"], "signer_name": "example.com/any",
+              "usages": ["digital signature", "server auth"], "expiration_seconds": 3600}
+    for change in ({"usages": ["server auth"]}, {"usages": None}, {"expiration_seconds": 3601}, {"expiration_seconds": None},
+                   {"sans": []}, {"common_name": None}):
+        with pytest.raises(PkiError, match="not what was to be approved"):
+            one(api, state="approved", wait=False, **dict(agreed, **change))
+    assert one(api, state="approved", wait=False, **agreed)["actions"] == ["approved"]
+
+
+def test_fewer_usages_than_the_default_are_approved(api):
+    put(api, "r", usages=["client auth"])
+    assert one(api, state="approved", **AGREED)["csr"]["state"] == "issued"
+
+
+def test_a_subject_with_more_than_was_agreed_on_is_not_approved(api):
+    name = library.Name([library.NameAttribute(NameOID.ORGANIZATION_NAME, "dev"), library.NameAttribute(NameOID.USER_ID, "root"),
+                         library.NameAttribute(NameOID.COMMON_NAME, "alice")])
+    request = library.CertificateSigningRequestBuilder().subject_name(name).sign(KEY.raw, hashes.SHA256())
+    put(api, "r", request.public_bytes(serialization.Encoding.PEM))
+    with pytest.raises(PkiError, match="further attributes 0.9.2342"):
+        one(api, state="approved", **AGREED)
+
+
+def test_a_dangerous_request_of_ones_own_is_not_even_made(api, tmp_path):
+    options = robot(tmp_path, organizations=["system:masters"])
+    with pytest.raises(PkiError, match="may do everything"):
+        one(api, state="approved", **options)
+    assert api.objects == {}
+    assert one(api, state="approved", allow_dangerous=["system:masters"], **options)["csr"]["state"] == "issued"
+
+
+def test_the_gate_stands_where_the_approval_is_written(api):
+    """Whatever a caller forgets."""
+    for request in (pem("root", ["system:masters"]), CA_REQUEST):
+        put(api, "r", request)
+        client = cluster_api.BuiltIn(api.url, timeout=5)
+        with pytest.raises(PkiError):
+            issuing.decide(client, issuing.find(client, "r"), "Approved", "r", "m")
+        client.close()
+        assert api.csr("r")["status"] == {}
+    with pytest.raises(PkiError, match="authority"):
+        one(api, state="approved", **AGREED, allow_dangerous=["dev", "alice"])
+    assert review(api, action="approve", names=["r"])["counts"]["left"] == 1 and api.csr("r")["status"] == {}
+
+
+def test_what_a_signer_issued_for_more_is_not_taken(api, tmp_path):
+    one(api, **robot(tmp_path))
+    api.signs = False
+    agreed = {"common_name": "robot", "organizations": ["robots"]}
+    one(api, state="approved", wait=False, **agreed)
+    request = x509.parse_request(base64.b64decode(api.csr("r")["spec"]["request"]))
+    key = x509.parse_private_key((tmp_path / "key").read_bytes())
+    for leaf in (x509.sign_leaf(x509.Profile("robot", ["robots", "system:masters"]), request, CA, CA_KEY, 1),
+                 x509.build_ca("robot", key, 1, organizations=["robots"])):
+        api.csr("r")["status"]["certificate"] = base64.b64encode(leaf.pem).decode()
+        with pytest.raises(PkiError, match="what was issued is"):
+            one(api, state="approved", path=str(tmp_path / "crt"), **agreed)
+    again = one(api, **robot(tmp_path))
+    assert again["actions"][0] == "deleted: what was issued is a CA certificate" and not (tmp_path / "crt").exists()
 
 
 def test_a_conflict_is_tried_again_and_a_replaced_request_is_not_approved(api):
@@ -262,7 +364,7 @@ def test_a_conflict_is_tried_again_and_a_replaced_request_is_not_approved(api):
             api.put(api.csr_path("r"), api.csr("r"))
 
     api.before = touch
-    assert one(api, state="approved")["csr"]["state"] == "issued"
+    assert one(api, state="approved", **AGREED)["csr"]["state"] == "issued"
     put(api, "r")
     seen.clear()
 
@@ -273,7 +375,7 @@ def test_a_conflict_is_tried_again_and_a_replaced_request_is_not_approved(api):
 
     api.before = replace
     with pytest.raises(PkiError, match="took its name"):
-        one(api, state="approved")
+        one(api, state="approved", **AGREED)
     assert api.csr("r")["status"] == {}
 
 
@@ -292,8 +394,11 @@ def review(api, check=False, **given):
     return call(csr_jobs.many_requests, REVIEW, api, check, **given)
 
 
+ANYBODY = "version: 1\nrules: [{name: d, signer: '*', requester: '*', common_name: '*', organizations: ['*']}]"
+
+
 def kubelet(api, name, node, address):
-    request = pem("system:node:" + node, ["system:nodes"], sans=["DNS:" + node, "IP:" + address])
+    request = pem("system:node:" + node, ["system:nodes"], sans=["DNS:" + node, "IP:" + address], extended=("server",))
     put(api, name, request, requests.KUBELET_SERVING, "system:node:" + node, ("system:nodes", "system:authenticated"))
 
 
@@ -312,10 +417,11 @@ def test_two_hundred_requests_are_listed_in_one_call_and_decided_in_one_call_eac
     assert listed["counts"]["pending"] == 202 and listed["api_calls"] == 2 and not listed["changed"]
     api.calls.clear()
     planned = review(api, check=True, action="approve")
-    assert planned["counts"]["approved_now"] == 200 and planned["api_calls"] == 4
+    assert planned["counts"]["approved_now"] == 200 and planned["api_calls"] == 8
     decided = review(api, action="approve")
     assert decided["counts"]["approved_now"] == 200 and decided["counts"]["left"] == 2 and decided["counts"]["refused"] == 1
-    assert decided["api_calls"] == 204 and decided["counts"]["pending"] == 2
+    # Beside the list and the nodes: kubeadm-config, the API's Service and Endpoints, ServiceCIDRs, Services.
+    assert decided["api_calls"] == 208 and decided["counts"]["pending"] == 2
     again = review(api, action="approve")
     assert not again["changed"] and again["counts"]["total"] == 2
     rows = {row["name"]: row for row in again["requests"]}
@@ -350,6 +456,21 @@ def test_many_are_signed_with_one_list_for_all_and_found_again(api):
     assert item["spec"]["signerName"] == "example.com/ca" and item["spec"]["expirationSeconds"] == 30 * 86400
     again = sign(api, entries)
     assert not again["changed"] and again["api_calls"] == 3 and again["certificates"] == first["certificates"]
+
+
+def test_csr_sign_refuses_what_the_leaf_of_that_name_does_not_have(api):
+    own = ("scheduler.conf", "system:kube-scheduler", ())
+    for name, common_name, organizations in (
+            ("apiserver", "kube-apiserver", ["system:masters"]), ("admin.conf", "system:node:w1", ()),
+            ("etcd-server", "cp1", ["kubeadm:cluster-admins"]), ("nothing", "system:kube-scheduler", ())):
+        request = pem(common_name, organizations).decode()
+        with pytest.raises(PkiError, match="the request of cp1 for %s" % name):
+            sign(api, [{"host": "cp1", "name": name, "ca": "ca", "request": request, "days": 30.0}])
+    with pytest.raises(PkiError, match="authority"):
+        sign(api, [{"host": "cp1", "name": "admin.conf", "ca": "ca", "request": CA_REQUEST.decode(), "days": 30.0}])
+    assert api.objects == {}
+    entry = {"host": "cp1", "name": own[0], "ca": "ca", "request": pem(own[1], own[2]).decode(), "days": 30.0}
+    assert sign(api, [entry])["approved"]
 
 
 def test_a_second_person_can_approve(api):
@@ -406,6 +527,22 @@ def test_what_a_signer_does_not_give_is_said_before_anything_is_made(api):
     assert api.objects == {}
 
 
+@pytest.mark.parametrize(("name", "profile"), [
+    ("apiserver", x509.Profile("eve", ["system:masters"])), ("scheduler.conf", x509.Profile("system:kube-controller-manager")),
+    ("admin.conf", x509.Profile("system:node:w1", ["system:nodes"])), ("no-such-leaf", x509.Profile("system:kube-scheduler"))])
+def test_a_dangerous_request_is_not_brought_to_a_signer(api, name, profile):
+    made = x509.build_request(profile, throwaway.key("evil")).pem.decode()
+    with pytest.raises(PkiError, match="cp1"):
+        sign(api, asked(1) + [{"host": "cp1", "name": name, "ca": "ca", "request": made, "days": 30.0}])
+    assert api.objects == {}
+
+
+def test_what_a_leaf_of_the_catalogue_has_is_brought_to_a_signer(api):
+    made = x509.build_request(x509.Profile("kubernetes-admin", ["system:masters"]), throwaway.key("admin")).pem.decode()
+    entry = {"host": "cp1", "name": "admin.conf", "ca": "ca", "request": made, "days": 30.0}
+    assert len(sign(api, [entry])["certificates"]) == 1
+
+
 def test_another_request_under_the_same_name_is_not_approved(api):
     entries = asked(1)
     made = sign(api, entries, approve=False)["created"][0]
@@ -433,13 +570,54 @@ def test_the_address_of_the_api_is_for_the_control_plane(api):
     assert review(api, action="approve")["counts"]["left"] == 1
 
 
+def test_what_belongs_to_the_api_and_to_services_is_found(tmp_path):
+    fake = FakeApi(tls=tmp_path)
+    try:
+        fake.write_admin_conf(tmp_path / "admin.conf")
+        client = cluster_api.from_kubeconfig(str(tmp_path / "admin.conf"))
+        config = "networking: {serviceSubnet: '10.96.0.0/12,fd00::/112', dnsDomain: corp.internal}\n" \
+                 "apiServer: {certSANs: [vip.example, 203.0.113.9]}\ncontrolPlaneEndpoint: '[2001:db8::1]:6443'\n"
+        fake.put("/api/v1/namespaces/kube-system/configmaps/kubeadm-config", {"data": {"ClusterConfiguration": config}})
+        fake.put("/api/v1/namespaces/default/services/kubernetes",
+                 {"spec": {"clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"]}})
+        dead = {"addresses": [{"ip": "127.0.0.1"}], "ports": [{"port": 1}]}
+        fake.put("/api/v1/namespaces/default/endpoints/kubernetes", {"subsets": [dead]})
+        fake.put("/apis/networking.k8s.io/v1/servicecidrs", {"items": [{"spec": {"cidrs": ["10.200.0.0/16"]}}]})
+        found = reserved_names.find(client)
+        # api.example is in the certificate that the server shows.
+        assert found.api == {"10.96.0.1", "vip.example", "203.0.113.9", "2001:db8::1", "api.example", "127.0.0.1"}
+        assert found.service_networks == ["10.96.0.0/12", "fd00::/112", "10.200.0.0/16"]
+        assert found.domains == {"cluster.local", "corp.internal"}
+        # A configuration that is not the truth any more: the Services say where they are.
+        fake.put("/api/v1/namespaces/default/services/kubernetes", {"spec": {"clusterIP": "172.20.0.1"}})
+        fake.put("/api/v1/namespaces/kube-system/services/dns",
+                 {"spec": {"clusterIP": "172.20.0.10", "clusterIPs": ["172.20.0.10", "x"]}})
+        assert set(reserved_names.find(client).service_networks) >= {"172.20.0.1", "172.20.0.10", "10.96.0.0/12"}
+    finally:
+        fake.stop()
+
+
+def test_the_dns_services_address_is_not_a_nodes(api):
+    cluster(api, 1)
+    api.put("/api/v1/namespaces/kube-system/configmaps/kubeadm-config",
+            {"data": {"ClusterConfiguration": "networking: {serviceSubnet: 10.96.0.0/12}"}})
+    api.put("/api/v1/nodes/n0", {"status": {"addresses": [{"type": "InternalIP", "address": address}
+                                                          for address in ("10.0.0.1", "::ffff:10.96.0.10")]}})
+    kubelet(api, "csr-000", "n0", "::ffff:10.96.0.10")
+    decided = review(api, action="approve", hosts={"n0": "10.0.0.1"})
+    assert decided["counts"]["left"] == 1 and "Services" in decided["requests"][0]["why"]
+
+
 def test_by_name_and_by_label(api):
     put(api, "a", pem("root", ["system:masters"]), labels={"team": "x"})
     put(api, "b", labels={"team": "x"})
     put(api, "c")
     with pytest.raises(PkiError, match="named nope"):
         review(api, action="approve", names=["a", "nope"])
-    by_label = review(api, action="approve", selector="team=x")
+    with pytest.raises(PkiError, match="the requester writes the labels"):
+        review(api, action="approve", selector="team=x")
+    assert api.csr("b")["status"] == {}
+    by_label = review(api, action="approve", selector="team=x", policy=ANYBODY)
     assert {row["name"]: row["decision"] for row in by_label["requests"]} == {"a": "leave", "b": "approve"}
     by_name = review(api, action="approve", names=["a"])
     assert by_name["requests"][0]["state"] == "issued"
@@ -469,7 +647,7 @@ def test_one_that_cannot_be_decided_does_not_stop_the_others(api):
     for name in "abc":
         put(api, name, labels={"t": "x"})
     api.refuse[("PUT", api.csr_path("b"))] = (403, "may not approve")
-    result = review(api, action="approve", selector="t=x")
+    result = review(api, action="approve", selector="t=x", policy=ANYBODY)
     assert result["failed"] and "1 of 3" in result["msg"] and "may not approve" in result["msg"]
     assert [row["state"] for row in result["requests"]] == ["issued", "pending", "issued"]
 

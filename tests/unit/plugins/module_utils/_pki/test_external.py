@@ -25,6 +25,9 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from cryptography import x509 as library
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -302,6 +305,15 @@ class TestCheck:
         with pytest.raises(PkiError) as error:
             work(node, names=["apiserver"], force=True, certificates={"apiserver": pem.decode()})
         assert word in error.value.message and snapshot(node.root) == before
+
+    def test_a_subject_that_can_be_read_in_two_ways_is_refused(self, asked):
+        node, entry = asked
+        request = x509.parse_request(entry["request"].encode())
+        profile = _profile(request)
+        profile.subject = library.Name([library.NameAttribute(NameOID.COMMON_NAME, "kube-apiserver", _type=_ASN1Type.BMPString)])
+        issued = x509.sign_leaf(profile, x509.PublicKey(request.raw.public_key()), CLUSTER.cas["ca"], CLUSTER.keys["ca"], 10)
+        wrong = external.deviations(issued, request, CLUSTER.cas["ca"], x509.now())
+        assert len(wrong) == 1 and "BMPString" in wrong[0]
 
     def test_an_authority_is_refused(self, asked):
         node, entry = asked

@@ -103,7 +103,8 @@ class TestWriting:
 
     @pytest.mark.parametrize("change, word", [
         ({"name": "../x"}, "does not know"), ({"name": "ca"}, "does not know"), ({"ca": "etcd-ca"}, "does not know"),
-        ({"request": "junk"}, "not PEM"), ({"ca_certificate": CLUSTER.cas["etcd-ca"].pem.decode()}, "different certificates")])
+        ({"request": "junk"}, "not exactly one PEM block"),
+        ({"ca_certificate": CLUSTER.cas["etcd-ca"].pem.decode()}, "different certificates")])
     def test_what_a_node_must_not_say_is_refused(self, tmp_path, requests, change, word):
         with pytest.raises(PkiError) as error:
             write(tmp_path / "b", {"cp1": requests["cp1"], "cp2": [dict(requests["cp2"][0], **change)]})
@@ -115,6 +116,97 @@ class TestWriting:
             (tmp_path / "b" / "manifest.json").write_text(text)
             with pytest.raises(PkiError, match="no manifest of this version"):
                 write(tmp_path / "b", requests)
+
+
+def foreign(name, common_name, organizations=(), sans=(), usages=("client",), ca="ca", subject=None):
+    """A request with another content than the leaf of its name has."""
+    request = x509.build_request(x509.Profile(common_name, organizations, sans, usages), throwaway.key("foreign"))
+    return {"name": name, "path": "/p", "ca": ca, "ca_certificate": CLUSTER.cas[ca].pem.decode(), "days": 365.0,
+            "request": request.pem.decode()}
+
+
+class TestWhoMayAskForWhat:
+    """A compromised host of the cluster writes its own answer: each request has to be what its name and its host may have."""
+
+    @pytest.mark.parametrize("one", [
+        foreign("admin.conf", "kubernetes-admin", ["system:masters"]),
+        foreign("admin.conf", "kubernetes-admin", ["kubeadm:cluster-admins"]),
+        foreign("apiserver-kubelet-client", "kube-apiserver-kubelet-client"),
+        foreign("controller-manager.conf", "system:kube-controller-manager"),
+        foreign("apiserver", "kube-apiserver", (), ["DNS:cp1", "IP:10.0.0.1"], ["server"]),
+        foreign("apiserver-etcd-client", "kube-apiserver-etcd-client", ["system:masters"], ca="etcd-ca"),
+        foreign("etcd-peer", "a-name-of-another-tool", (), ["DNS:cp1"], ["server", "client"], ca="etcd-ca")])
+    def test_what_kubeadm_of_any_version_makes_is_taken(self, one):
+        assert len(external_bundle.entries({"cp1": [one]})) == 1
+
+    @pytest.mark.parametrize("one, word", [
+        (foreign("scheduler.conf", "kubernetes-admin", ["system:masters"]), "system:masters"),
+        (foreign("scheduler.conf", "system:kube-controller-manager"), "system:kube-controller-manager"),
+        (foreign("admin.conf", "kubernetes-admin", ["system:nodes"]), "node"),
+        (foreign("admin.conf", "eve", ["system:masters"]), "the common name is eve"),
+        (foreign("admin.conf", "kubernetes-admin", ["kubeadm:cluster-admins", "system:masters"]), "the organizations are"),
+        (foreign("admin.conf", "kubernetes-admin", ["system:masters"], ["DNS:kubernetes"]), "it has the name DNS:kubernetes"),
+        (foreign("admin.conf", "kubernetes-admin", ["system:masters"], (), ["client", "server"]), "the extended usages"),
+        (foreign("admin.conf", "kubernetes-admin", ["system:masters"], (), ()), "the extended usages are none"),
+        (foreign("apiserver", "kube-apiserver", (), ["URI:spiffe://x"], ["server"]), "URI:spiffe://x"),
+        (foreign("etcd-server", "root", ["dev"], ["DNS:x"], ["server"], ca="etcd-ca"), "the organizations are dev"),
+        (foreign("front-proxy-client", "system:node:w1", (), ca="front-proxy-ca"), "node")])
+    def test_another_subject_than_that_of_its_name_is_refused(self, tmp_path, one, word):
+        with pytest.raises(PkiError) as error:
+            write(tmp_path / "b", {"cp1": [one]})
+        assert word in str(error.value) and "cp1" in str(error.value) and not (tmp_path / "b").exists()
+
+    def test_a_host_of_etcd_alone_asks_for_what_etcds_ca_signs(self):
+        own = foreign("etcd-server", "e1", (), ["DNS:e1"], ["server", "client"], ca="etcd-ca")
+        assert len(external_bundle.entries({"e1": [own]}, ["e1"])) == 1
+        with pytest.raises(PkiError, match="e1 runs etcd alone"):
+            external_bundle.entries({"e1": [own, foreign("admin.conf", "kubernetes-admin", ["system:masters"])]}, ["e1"])
+
+    def test_a_subject_with_a_nul_is_one_sentence(self, tmp_path):
+        evil = foreign("etcd-server", "e1\0x", (), ["DNS:e1"], ["server"], ca="etcd-ca")
+        with pytest.raises(PkiError, match="cp1"):
+            write(tmp_path / "b", {"cp1": [evil]})
+
+
+class TestOthersInTheFolder:
+    def test_no_path_of_a_manifest_leads_out_of_the_folder(self, tmp_path, requests):
+        write(tmp_path / "b", requests)
+        victim, taken = tmp_path / "victim", tmp_path / "taken.crt"
+        victim.write_text("keep me")
+        taken.write_text("keep me, too")
+        manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+        for entry in manifest["requests"]:
+            entry.update(request=str(victim), certificate=str(taken))
+        (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
+        write(tmp_path / "b", {"cp1": [], "cp2": requests["cp2"]})
+        bundle = external_bundle.Bundle(str(tmp_path / "b"))
+        bundle.close({"cp2": list(NAMES)})
+        assert victim.read_text() == "keep me" and taken.read_text() == "keep me, too"
+        assert not list((tmp_path / "b" / "requests" / "cp1").iterdir())
+
+    @pytest.mark.parametrize("change", [{"host": None}, {"host": ["x"]}, {"name": "../../x"}, {"name": {}}, {"name": "ca"},
+                                        {"ca": "../x"}, {"sans": "x"}, {"days": "many"}])
+    def test_a_manifest_with_odd_values_is_named(self, tmp_path, requests, change):
+        write(tmp_path / "b", requests)
+        manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
+        manifest["requests"][0].update(change)
+        (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(PkiError, match="no manifest of this version"):
+            write(tmp_path / "b", requests)
+
+    def test_a_command_for_all_is_not_run_while_a_request_in_the_folder_is_not_what_its_name_says(self, tmp_path, requests):
+        write(tmp_path / "b", requests)
+        evil = foreign("apiserver", "eve", ["system:masters"])["request"]
+        (tmp_path / "b" / "requests" / "cp2" / "apiserver.csr").write_text(evil)
+        bundle, _changed = write(tmp_path / "b", {"cp1": requests["cp1"]}, {"cp1": list(NAMES)})
+        with pytest.raises(PkiError, match="cp2"):
+            bundle.sign("touch %s" % (tmp_path / "ran"), 5)
+        assert not (tmp_path / "ran").exists()
+
+    def test_a_certificate_that_was_not_asked_for_is_named(self, tmp_path, requests):
+        bundle, _changed = write(tmp_path / "b", requests)
+        with pytest.raises(PkiError, match="has not asked for one"):
+            bundle.store("cp9", "apiserver", "x")
 
 
 class TestTakingBack:
@@ -261,3 +353,25 @@ class TestCommand:
         with pytest.raises(PkiError):
             bundle.sign("sh -c 'cat {request} >/dev/null'", 5)
         assert not (tmp_path / "x").exists() and not Path("x").exists()
+
+    @pytest.mark.parametrize("command", ["sh -c 'cat {request} > /dev/null; echo {host}'", "ssh signer sign {host}",
+                                         "sh -c 'echo \"{host}\" {request}'", "true --host={host} {request}"])
+    def test_a_hosts_name_that_a_shell_would_read_is_refused_and_the_way_out_is_named(self, tmp_path, command):
+        bundle, _changed = write(tmp_path / "b", {"cp1; touch x": [one("apiserver", "cp1")]})
+        if "{request}" not in command:
+            command += " {request}"
+        with pytest.raises(PkiError, match="KUBEPKI_HOST"):
+            bundle.sign(command, 5)
+
+    def test_a_folder_with_a_blank_is_no_matter_in_a_word_of_its_own(self, tmp_path):
+        bundle, _changed = write(tmp_path / "b c", {"cp1": [one("apiserver", "cp1")]})
+        with pytest.raises(PkiError, match="for another key"):
+            bundle.sign("cat '{dir}/ca/ca.crt'", 5) or bundle.sign("cat {dir}/ca/ca.crt {request}", 5)
+        with pytest.raises(PkiError, match="KUBEPKI_REQUEST"):
+            bundle.sign("sh -c 'cat {request} >&2'", 5)
+
+    def test_a_nul_in_what_the_command_gets_is_one_sentence(self, tmp_path, requests):
+        bundle, _changed = write(tmp_path / "b", {"cp1": requests["cp1"][:1]}, {"cp1": list(NAMES)})
+        bundle.asked[0]["subject"] = "CN=a\0b"
+        with pytest.raises(PkiError, match="cannot be run"):
+            bundle.sign("true {request}", 5)

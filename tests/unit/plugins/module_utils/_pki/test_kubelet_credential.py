@@ -24,10 +24,15 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     kubelet_credential,
     kubelet_files,
     layouts,
+    node_identity,
+    requests,
     transactions,
     x509,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from cryptography import x509 as library
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from worker import Said, Worker
@@ -292,6 +297,17 @@ FORGED = [
 ]
 
 
+def _of_another_type():
+    """The right subject, in a type of which readers make different texts."""
+    profile = x509.Profile("system:node:w1", ["system:nodes"])
+    profile.subject = library.Name([library.NameAttribute(NameOID.ORGANIZATION_NAME, "system:nodes"), library.NameAttribute(
+        NameOID.COMMON_NAME, "system:node:w1", _type=_ASN1Type.BMPString)])
+    return profile
+
+
+FORGED.append(_of_another_type())
+
+
 @pytest.mark.parametrize("profile", FORGED)
 def test_a_request_for_anything_else_is_refused_and_names_the_host(cluster, profile):
     message = _refused(cluster, _entry(profile, KEY))
@@ -312,6 +328,93 @@ def test_two_hosts_cannot_be_the_same_node(cluster):
 def test_a_name_that_no_node_has_is_refused(cluster):
     message = _refused(cluster, _entry(x509.Profile("system:node:w1", ["system:nodes"]), KEY), known={"worker-1", "cp1"})
     assert "calls itself w1" in message and "cp1, worker-1" in message
+
+
+def _nodes(names, hosts, addresses=None):
+    items = [{"metadata": {"name": name}, "status": {"addresses": [{"type": "InternalIP", "address": address}]
+                                                     if (address := (addresses or {}).get(name)) else []}} for name in names]
+    return requests.Nodes(items, node_identity.inventory_of(hosts))
+
+
+def vouch(worker, request):
+    return node_identity.vouch(request, kubelet_credential.credential_in_use(worker.layout))
+
+
+def _signed(cluster, entry, nodes, cas=()):
+    def require_bound(entry, request):
+        node_identity.require_bound(entry, request, nodes, cas or [cluster.cas["ca"]])
+
+    return kubelet_credential.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 30, None, require_bound)
+
+
+OWN = x509.Profile("system:node:w1", ["system:nodes"])
+
+
+@pytest.mark.parametrize(("host", "hosts", "addresses"), [
+    ("w1", {"w1": "", "w2": ""}, {}), ("w1.example.com", {"w1.example.com": "", "w2": ""}, {}),
+    ("blade-7", {"blade-7": "10.0.0.5", "w2": ""}, {"w1": "10.0.0.5"})])
+def test_a_host_is_its_node_by_name_or_by_an_address_that_both_have(cluster, host, hosts, addresses):
+    assert _signed(cluster, _entry(OWN, KEY, host), _nodes(["w1", "w2"], hosts, addresses))
+
+
+@pytest.mark.parametrize(("host", "hosts", "addresses"), [
+    ("w2", {"w1": "", "w2": ""}, {}), ("w2", {"w1.example.com": "", "w2": ""}, {}),
+    ("blade-7", {"blade-7": "10.0.0.5", "w2": ""}, {}),
+    ("blade-7", {"blade-7": "10.0.0.5", "blade-8": "10.0.0.6"}, {"w1": "10.0.0.6"}),
+    ("blade-7", {"blade-7": "10.0.0.5"}, {"w1": "10.0.0.5", "w2": "10.0.0.5"}), ("not-there", {"w2": ""}, {})])
+def test_a_node_that_is_not_proven_to_be_the_hosts_is_not_signed_for(cluster, host, hosts, addresses):
+    with pytest.raises(PkiError, match="says that it is the Node w1") as caught:
+        _signed(cluster, _entry(OWN, KEY, host), _nodes(["w1", "w2"], hosts, addresses))
+    assert caught.value.path == host
+
+
+def test_the_key_of_the_certificate_before_vouches_for_another_name_in_the_inventory(worker):
+    request = kubelet_credential.make_request(worker.layout, None, worker.state)
+    nodes = _nodes(["w1"], {"blade-7": "", "w2": ""})
+    entry = dict(vouch(worker, request), host="blade-7", node="w1", request=request)
+    assert "PRIVATE" not in str(entry) and _signed(worker.cluster, entry, nodes)
+    worker.put(days=-10, began=300)  # expired, and still that node's
+    expired = dict(vouch(worker, request), host="blade-7", node="w1", request=request)
+    assert expired["voucher"] and _signed(worker.cluster, expired, nodes)
+    # The inventory counts more: another host of that name is that Node.
+    with pytest.raises(PkiError, match="the host w1 of the inventory"):
+        _signed(worker.cluster, entry, _nodes(["w1"], {"blade-7": "", "w1": ""}))
+
+
+def test_what_does_not_vouch(worker, cluster):
+    request = kubelet_credential.make_request(worker.layout, None, worker.state)
+    good = dict(vouch(worker, request), host="blade-7", node="w1", request=request)
+    nodes = _nodes(["w1"], {"blade-7": ""})
+    other = x509.build_request(OWN, KEY).pem.decode()
+    stranger = throwaway.key("stranger")
+    digest = x509.parse_request(request.encode()).key_sha256
+    impostor = throwaway.Cluster(label="impostor")
+    foreign = x509.sign_leaf(OWN, stranger, impostor.cas["ca"], impostor.keys["ca"], 9)
+    neighbour = x509.sign_leaf(FORGED[0], stranger, cluster.cas["ca"], cluster.keys["ca"], 9)
+    by_stranger = x509.build_request(x509.Profile(digest), stranger).pem.decode()
+    for change in ({"request": other}, {"voucher": ""}, {"previous": ""}, {"voucher": "junk"}, {"previous": "junk"},
+                   {"voucher": by_stranger}, {"voucher": request}, {"previous": foreign.pem.decode(), "voucher": by_stranger},
+                   {"previous": neighbour.pem.decode(), "voucher": by_stranger}):
+        with pytest.raises(PkiError, match="blade-7"):
+            _signed(worker.cluster, dict(good, **change), nodes)
+    assert _signed(worker.cluster, good, nodes)
+
+
+def test_the_previous_certificate_may_be_of_the_old_ca_during_a_rotation(worker):
+    request = kubelet_credential.make_request(worker.layout, None, worker.state)
+    entry = dict(vouch(worker, request), host="blade-7", node="w1", request=request)
+    new, nodes = throwaway.Cluster(label="new"), _nodes(["w1"], {"blade-7": ""})
+    with pytest.raises(PkiError, match="blade-7"):
+        _signed(new, entry, nodes)
+    assert _signed(new, entry, nodes, [new.cas["ca"], worker.cluster.cas["ca"]])
+
+
+def test_without_a_credential_nothing_vouches(worker):
+    request = kubelet_credential.make_request(worker.layout, None, worker.state)
+    os.unlink(worker.current)
+    assert vouch(worker, request) == {}
+    os.unlink(worker.conf)
+    assert vouch(worker, request) == {}
 
 
 @settings(deadline=None)  # a loaded machine is no fault

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubelet_job
 
 AWAY = {"unreachable": True, "msg": "timed out"}
@@ -101,3 +102,89 @@ def test_serving_certificates_are_counted_apart_and_a_failed_one_is_not_done():
     assert "w2: a serving certificate is due (serverTLSBootstrap is off)" in text and "w3: NOT DONE: it was denied" in text
     assert "w4: serving certificate left alone: its serving certificate is the user's own (x)" in text
     assert "1 got a serving certificate, 1 serving certificates are due, failed on w3" in kubelet_job.sentence(artifact)
+
+
+# --- a host speaks only for itself ------------------------------------------------------------------------------------------
+
+def _says(host, node, said_host=None):
+    return dict(_due(host), node=node, signing={"host": said_host or host, "node": node, "request": "R"})
+
+
+def _keeps(node):
+    return dict(KEPT, node=node)
+
+
+def test_a_request_stands_under_the_host_it_came_from_whatever_it_says():
+    signing, absent, _obstacle = kubelet_job.collect({"w1": _says("w1", "w1", said_host="cp1")}, [], ["w1", "cp1"])
+    assert signing == [{"host": "w1", "node": "w1", "request": "R", "previous": "", "voucher": ""}] and absent == {}
+
+
+def test_the_name_of_a_node_that_is_not_due_cannot_be_claimed():
+    requests = {"w1": _says("w1", "w2"), "w2": _keeps("w2"), "w3": _says("w3", "w3")}
+    signing, absent, obstacle = kubelet_job.collect(requests, [], ["w1", "w2", "w3"])
+    assert [entry["host"] for entry in signing] == ["w3"] and obstacle is None
+    assert list(absent) == ["w1"] and "the Node w2, which is the host w2 of the inventory" in absent["w1"]
+    artifact, skipped = kubelet_job.summarise("j", requests, {"w3": _installed()}, inventory=["w1", "w2", "w3"])
+    assert artifact["state"] == "failed" and list(skipped) == ["w1"] and artifact["due"] == 0
+
+
+def test_the_name_of_a_host_that_was_not_asked_cannot_be_claimed_either():
+    requests = {"w1": _says("w1", "cp1"), "w2": AWAY}
+    assert kubelet_job.collect(requests, [], ["w1", "w2", "cp1"])[0] == []
+    assert kubelet_job.collect({"w1": _says("w1", "w2.example.com"), "w2": AWAY}, [], ["w1", "w2"])[0] == []
+    # --limit w1
+    assert kubelet_job.collect({"w1": _says("w1", "w2"), "w2": {}}, [], ["w1", "w2.example.com"])[0] == []
+
+
+def test_a_control_plane_nodes_name_cannot_be_claimed_and_the_control_plane_is_not_stopped_by_it():
+    requests = {"cp1": _says("cp1", "cp1"), "w1": _says("w1", "cp1")}
+    signing, absent, obstacle = kubelet_job.collect(requests, ["cp1"], ["cp1", "w1"])
+    assert [entry["host"] for entry in signing] == ["cp1"] and list(absent) == ["w1"] and obstacle is None
+
+
+def test_two_hosts_that_claim_a_name_of_neither_are_both_left_out():
+    requests = {"a": _says("a", "n1"), "b": _keeps("n1"), "c": _says("c", "n3")}
+    signing, absent, _obstacle = kubelet_job.collect(requests, [], ["a", "b", "c"])
+    assert [entry["host"] for entry in signing] == ["c"] and sorted(absent) == ["a", "b"]
+
+
+def test_names_that_differ_legitimately_are_taken():
+    said = {"w1.example.com": "w1", "w2": "w2.internal", "bastion-3": "n3", "10.0.0.5": "10.0.0.7", "10.0.0.7": "n7"}
+    requests = {host: _says(host, node) for host, node in said.items()}
+    signing, absent, _obstacle = kubelet_job.collect(
+        {host: said for host, said in requests.items() if not host.startswith("10.")}, [], requests)
+    assert len(signing) == 3 and absent == {}
+    assert list(kubelet_job.collect(requests, [], requests)[1]) == ["10.0.0.5"]
+
+
+def test_keys_of_serving_certificates_stand_under_their_hosts():
+    said = {"w1": {"action": "reissue", "node": "w2", "answer": {"host": "w2", "node": "w2", "key": "K1"}, "reasons": []},
+            "w2": {"action": "reissue", "node": "w2", "answer": {"host": "w2", "node": "w2", "key": "K2"}, "reasons": []},
+            "w3": {"action": "keep", "node": "w3", "answer": {}, "reasons": []}, "w4": AWAY, "w5": {}}
+    found, absent = kubelet_job.serving_answers(said, ["w1", "w2", "w3", "w4", "w5"])
+    assert found == [{"host": "w2", "node": "w2", "key": "K2"}] and sorted(absent) == ["w1", "w4"]
+
+
+@pytest.mark.parametrize("said", [
+    {"action": ["x"]}, {"signing": "R"}, {"signing": {"node": "w1"}}, {"signing": {"node": 7, "request": "R"}}, {"reasons": "x"},
+    {"reasons": [None]}, {"reasons": 5}, {"proof": {"seconds": "x"}}, {"proof": [1]}, {"after": 3}, {"after": {"not_after": "x"}},
+    {"node": {}}, {"answer": [1]}, {"msg": "x" * (1 << 21)}, {"failed": "no"}])
+def test_a_malformed_answer_is_its_hosts_failure_and_nobody_elses(said):
+    requests = {"w1": dict(_due("w1"), **said), "w2": _due("w2")}
+    signing, absent, obstacle = kubelet_job.collect(requests, [], ["w1", "w2"])
+    assert [entry["host"] for entry in signing] == ["w2"] and "malformed answer" in absent["w1"] and obstacle is None
+    for installs in ({}, {"w2": _installed()}, {"w1": said, "w2": _installed()}):
+        artifact, skipped = kubelet_job.summarise("j", requests, installs, None, {"w1": (said, said)})
+        assert artifact["failed"] == ["w1"] and len(skipped["w1"]) < 3000
+        assert "w1: NOT DONE: " in kubelet_job.table(requests, installs, {"w1": (said, said)})
+
+
+def test_what_a_node_says_cannot_steer_the_terminal():
+    evil = "x\x1b]0;pwned\x07\x9b2J\u202e\ncp1: NOT DONE"
+    requests = {"w1": dict(BROKEN, msg=evil), "w2": dict(_due("w2"), reasons=[evil]), "w3": {"action": "keep", "reasons": []}}
+    artifact, skipped = kubelet_job.summarise("j", requests, {}, None, {"w3": ({"action": "keep", "reasons": [evil]}, {})})
+    text = kubelet_job.table(requests, {}, {"w3": ({"action": "keep", "reasons": [evil]}, {})})
+    assert len(text.splitlines()) == 4
+    for shown in (*text.splitlines(), kubelet_job.listed(skipped), kubelet_job.sentence(artifact),
+                  kubelet_job.collect(requests, ["w1"])[2]):
+        assert shown.isprintable()

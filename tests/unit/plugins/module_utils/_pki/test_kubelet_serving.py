@@ -229,6 +229,17 @@ def test_two_hosts_that_are_the_same_node_stop_everything(worker, api):
     assert not any(method == "PUT" for method, _path in api.calls)
 
 
+def test_an_answer_of_another_host_decides_nothing_about_a_nodes_request(worker, api):
+    """w2 says that it is w1: w1's request is neither approved for w2's key nor denied because of it."""
+    name, answer = asked(worker, api)
+    hosts = {"hosts": {"w1": "10.0.0.5", "w2": "10.0.0.6"}}
+    decided = decide(api, dict(answer, host="w2", key="of w2"), **hosts)
+    assert (decided["counts"]["approved_now"], decided["counts"]["denied_now"], decided["counts"]["left"]) == (0, 0, 1)
+    assert requests.decode(api.csr(name)).state == "pending"
+    with pytest.raises(PkiError, match="two answers are from w1"):
+        decide(api, answer, dict(answer, key="of w2"), **hosts)
+
+
 def test_check_mode_decides_and_changes_nothing(worker, api):
     name, answer = asked(worker, api)
     decided = csr_jobs.serving_requests(api.client, dict(HOSTS, answers=[answer]), True)

@@ -9,6 +9,7 @@ import copy
 import json
 import time
 
+import malformed
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import recovery
 from hypothesis import given, settings
@@ -368,3 +369,30 @@ def test_where_nobody_answers_nothing_is_concluded():
     plan = recovery.decide({}, {"cp1": "did not answer", "w1": "did not answer"}, ["cp1"])
     assert "No control-plane node can take part (cp1: did not answer)" in plan["refusal"]
     assert not any("No certificate has expired" in line for line in recovery.shown(plan))
+
+
+def test_a_host_whose_look_is_malformed_has_said_nothing():
+    looks = {**three(), "w1": worker()}
+    looks["w1"]["node"]["certificates"][0]["not_after"] = "soon"
+    plan = decide(looks)
+    assert plan["needed"] and plan["refusal"] == "" and "w1" not in plan["hosts"] and "malformed answer" in plan["absent"]["w1"]
+    looks["cp2"]["authorities"]["ca"]["not_after"] = None
+    plan = decide(looks)
+    assert "cp2: gave a malformed answer (authorities.ca.not_after is no time)" in plan["refusal"]
+
+
+@pytest.mark.parametrize("host", ["cp1", "w1"])
+def test_no_look_of_one_host_ends_in_a_traceback_or_steers_the_terminal(host):
+    looks = {**three(), "w1": worker()}
+    for place, look in malformed.variants(looks[host]):
+        plan = decide(dict(looks, **{host: look}), partial=True)
+        lines = [*recovery.shown(plan), recovery.question(plan), recovery.incomplete(plan, [host]), plan["refusal"]]
+        artifact = recovery.summarise(plan, dict(looks, **{host: look}), {}, [], 3.0)
+        assert all(line.isprintable() for line in [*lines, recovery.sentence(artifact)]), place
+
+
+def test_what_is_shown_is_printable_line_by_line():
+    plan = {"diagnosis": [malformed.EVIL], "refusal": malformed.EVIL, "needed": True, "steps": [malformed.EVIL]}
+    for each in (plan, dict(plan, refusal=""), dict(plan, refusal="", needed=False)):
+        lines = recovery.shown(each)
+        assert all(line.isprintable() for line in lines) and "\\x1b]0;pwned" in lines[1]

@@ -10,9 +10,18 @@ import os
 import re
 from pathlib import Path
 
+import malformed
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import metrics, node_report, report, report_html, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    answers,
+    job,
+    metrics,
+    node_report,
+    report,
+    report_html,
+    x509,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -283,7 +292,7 @@ def test_a_terminal_obeys_nothing_of_the_report(nodes):
     document = report.build(nodes, {evil: evil})
     for shown in (report.text(document), report.headline(document)):
         assert "evil" in shown and not set(shown) & {"\x1b", "\r"}
-    assert "?[2Jevil??.crt" in report.text(document)
+    assert "\\x1b[2Jevil\\r\\n.crt" in report.text(document)
 
 
 def test_what_does_not_have_to_be_there_is_not_told_as_missing(nodes):
@@ -447,3 +456,27 @@ def test_a_certificate_of_the_year_one_has_its_series():
     moment = datetime.datetime(1, 1, 1, tzinfo=datetime.timezone.utc)
     assert x509.timestamp(moment) == "0001-01-01T00:00:00Z"
     assert metrics.seconds(x509.timestamp(moment)) == -62135596800
+
+
+# --- one node's answer is malformed --------------------------------------------------------------------------------------------
+
+def test_an_unknown_status_of_one_node_is_that_nodes_finding(nodes):
+    row_of(nodes, "w1", "kubelet-client")["status"] = "fine"
+    document = report.build(nodes)
+    assert [one["code"] for one in document["nodes"]["w1"]["findings"]] == [answers.CODE] and document["status"] == "critical"
+    assert len(document["nodes"]["cp1"]["certificates"]) == 15 and document["nodes"]["cp1"]["status"] == "ok"
+    assert "certificates[0].status is 'fine'" in re.sub(r"\s+", " ", report.text(document))
+    assert "fine" in report_html.page(document)
+    assert "w1" in job.obstacles(document["nodes"], {}, [])
+
+
+@pytest.mark.parametrize("host", ["w1", "cp1"])
+def test_no_answer_of_one_node_ends_the_report(nodes, host):
+    for place, node in malformed.variants(nodes[host]):
+        document = report.build(dict(nodes, **{host: node}), {"w9": malformed.EVIL})
+        shown = [report.text(document), report_html.page(document), report.headline(document), report.as_json(document)]
+        assert all("cp2" in text for text in (shown[0], shown[1], shown[3])), place
+        assert not set(shown[1]) & set("\x9b\u202e\ud800"), place
+        for text in (shown[0], shown[2], job.obstacles(document["nodes"], {"w9": malformed.EVIL}, ["x"])):
+            assert all(line.isprintable() for line in text.split("\n")), place
+        assert job.below(document, 1000) and job.summarise("j", document, {})["job"] == "j"

@@ -9,13 +9,18 @@ import ipaddress
 import subprocess
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import requests, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import profiles, requests, x509
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from cryptography import x509 as library
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 KEY = x509.generate_key("ecdsa-p256")
+CA_KEY = x509.generate_key("ecdsa-p256")
+CA = x509.build_ca("kubernetes", CA_KEY, 10)
 WIDE_OPEN = requests.Policy([requests.Rule("all", requests.APPROVE, {
     "signer": ["*"], "requester": ["*"], "common_name": ["*"], "organizations": ["*"], "requester_groups": [], "key_types": [],
     "usages": ["client auth", "server auth", "digital signature", "key encipherment"], "max_days": None, "node_matches": False,
@@ -33,8 +38,8 @@ def hostile(common_name, organizations, sans, *usages):
     return profile
 
 
-def pem(common_name="alice", organizations=(), sans=()) -> bytes:
-    return x509.build_request(hostile(common_name, organizations, sans), KEY).pem
+def pem(common_name="alice", organizations=(), sans=(), extended=("client",)) -> bytes:
+    return x509.build_request(hostile(common_name, organizations, sans, extended), KEY).pem
 
 
 # One request for the whole run: the length of an ECDSA signature varies.
@@ -43,8 +48,11 @@ DER = base64.b64decode(b"".join(pem("system:node:w1", ["system:nodes"], ["DNS:w1
 
 def item(request=None, name="r", signer=requests.CLIENT, requester="alice", groups=("system:authenticated",), usages=None,
          conditions=(), certificate=None, seconds=None, **subject):
+    usages = list(requests.USAGES.get(signer, ()) if usages is None else usages)
+    # The request asks for what its object does, unless a test says otherwise.
+    subject.setdefault("extended", sorted(requests.extended_usages(usages)))
     spec = {"request": base64.b64encode(request or pem(**subject)).decode(), "signerName": signer, "username": requester,
-            "groups": list(groups), "usages": list(requests.USAGES.get(signer, ()) if usages is None else usages)}
+            "groups": list(groups), "usages": usages}
     if seconds is not None:
         spec["expirationSeconds"] = seconds
     status = {"conditions": [dict({"status": "True"}, **entry) for entry in conditions]}
@@ -251,6 +259,189 @@ def test_further_subject_attributes_need_a_person(tmp_path):
     assert decision.action == requests.LEAVE and "further attributes" in decision.why
 
 
+# --- what two readers could read differently, and what nothing allows ----------------------------------------------------------
+
+CN, ORG, OU = NameOID.COMMON_NAME, NameOID.ORGANIZATION_NAME, NameOID.ORGANIZATIONAL_UNIT_NAME
+
+
+def written(*rdns, extensions=(), attributes=()) -> bytes:
+    """A request whose subject has these RDNs, each a list of (OID, value, name of the string type)."""
+    subject = library.Name([library.RelativeDistinguishedName([
+        library.NameAttribute(oid, value, _type=getattr(_ASN1Type, kind)) for oid, value, kind in rdn]) for rdn in rdns])
+    builder = library.CertificateSigningRequestBuilder().subject_name(subject)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    for oid, value in attributes:
+        builder = builder.add_attribute(library.ObjectIdentifier(oid), value)
+    return builder.sign(KEY.raw, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+ALICE = [(CN, "alice", "UTF8String")]
+AMBIGUOUS = {
+    "Go cuts the NUL off": ([(ORG, "kubeadm:cluster-admins\0", "BMPString")], ALICE),
+    "BMPString": ([(ORG, "dev", "BMPString")], ALICE),
+    "BMPString name": ([(CN, "alice", "BMPString")],),
+    "UniversalString": ([(ORG, "dev", "UniversalString")], ALICE),
+    "T61String": ([(CN, "alice", "T61String")],),
+    "NumericString": ([(ORG, "12", "NumericString")], ALICE),
+    "NUL": ([(ORG, "system:masters\0", "UTF8String")], ALICE),
+    "newline": ([(CN, "alice\n", "UTF8String")],),
+    "right to left": ([(CN, "a\u202elice", "UTF8String")],),
+    "zero width": ([(ORG, "system:\u200bmasters", "UTF8String")], ALICE),
+    "blank before": ([(ORG, " system:masters", "UTF8String")], ALICE),
+    "blank behind": ([(ORG, "system:masters ", "UTF8String")], ALICE),
+    "two blanks": ([(ORG, "a  b", "UTF8String")], ALICE),
+    "full width": ([(ORG, "\uff53ystem:masters", "UTF8String")], ALICE),
+    "decomposed": ([(CN, "zoe\u0308", "UTF8String")],),
+    "two names": (ALICE, [(CN, "bob", "UTF8String")]),
+    "two names in one part": ([(CN, "alice", "UTF8String"), (CN, "bob", "UTF8String")],),
+    "two kinds in one part": ([(CN, "alice", "UTF8String"), (ORG, "dev", "UTF8String")],),
+    "another attribute": ([(OU, "a\0", "BMPString")], ALICE),
+}
+
+
+def never_granted(data: bytes) -> str:
+    """See that nothing approves or signs a request; give why."""
+    asked = ask(request=data)
+    for policy in (WIDE_OPEN, None):
+        for named in (False, True):
+            decision = requests.decide(asked, requests.APPROVE, policy, known(), named)
+            assert decision.action == requests.LEAVE and decision.refused
+    for allowed in ((), requests.EVERY_NAME):
+        with pytest.raises(PkiError):
+            requests.refuse_dangerous_ask(asked, allowed)
+        with pytest.raises(PkiError):
+            requests.refuse_dangerous_request(data, allowed=allowed)
+    with pytest.raises(PkiError):
+        request = x509.parse_request(data)
+        x509.sign_leaf(x509.Profile(request.common_name, request.organizations), request, CA, CA_KEY, 1)
+    return "; ".join(requests.dangers(asked)) or asked.problem.message
+
+
+@pytest.mark.parametrize("subject", AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_a_subject_that_can_be_read_in_two_ways_is_never_granted(subject):
+    why = never_granted(written(*subject))
+    assert "read" in why and why.isprintable()
+
+
+@pytest.mark.parametrize(("value", "kind"), [("a@b", "PrintableString"), ("zo\u00eb", "IA5String")])
+def test_a_string_with_characters_that_its_type_does_not_have_is_ambiguous(value, kind):
+    """Some versions of the library read such a string; none writes it."""
+    subject = library.Name([library.NameAttribute(ORG, value, _type=getattr(_ASN1Type, kind))])
+    assert "type %s does not have" % kind in x509.subject_ambiguities(subject)[0]
+
+
+@pytest.mark.parametrize("subject", [
+    ([(ORG, "dev", "PrintableString")], [(CN, "alice", "IA5String")]), ([(CN, "Zo\u00eb M", "UTF8String")],),
+    ([(ORG, "dev", "UTF8String"), (ORG, "ops", "UTF8String")], ALICE)],
+    ids=["usual types", "composed", "as Go writes two organizations"])
+def test_a_usual_subject_is_not_ambiguous(subject):
+    asked = ask(request=written(*subject))
+    assert requests.dangers(asked) == [] and verdict(asked, policy=WIDE_OPEN).action == requests.APPROVE
+
+
+SAN = library.SubjectAlternativeName([library.DNSName("a.example")])
+
+
+@pytest.mark.parametrize(("extensions", "attributes"), [
+    ([(SAN, False)], [("1.2.840.113549.1.9.14", b"0")]), ([(SAN, False)], [("1.3.6.1.4.1.311.2.1.14", b"0")]),
+    ([], [("1.3.6.1.4.1.311.2.1.14", b"0")]),
+    ([(library.SubjectAlternativeName([library.UniformResourceIdentifier("https://a\nb")]), False)], []),
+    ([(library.SubjectAlternativeName([library.DNSName("kubernetes\0.example")]), False)], []),
+], ids=["two sets", "two kinds of sets", "a set that Go passes over", "newline in a URI", "NUL in a name"])
+def test_extensions_that_can_be_read_in_two_ways_are_never_granted(extensions, attributes):
+    assert "read" in never_granted(written(ALICE, extensions=extensions, attributes=attributes))
+
+
+@pytest.mark.parametrize("usage", ["key_cert_sign", "crl_sign"])
+def test_a_key_usage_of_a_ca_is_never_granted(usage):
+    wanted = library.KeyUsage(**dict(dict.fromkeys(
+        ["digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "key_cert_sign",
+         "crl_sign", "encipher_only", "decipher_only"], False), **{usage: True}))
+    assert "authority" in never_granted(written(ALICE, extensions=[(wanted, True)]))
+
+
+def test_a_ca_is_refused_whatever_the_signer_and_whoever_names_it():
+    data = written(ALICE, extensions=[(library.BasicConstraints(ca=True, path_length=None), True)])
+    assert "authority" in never_granted(data)
+    for signer in (requests.CLIENT, requests.LEGACY, "example.com/any"):
+        asked = ask(request=data, signer=signer, usages=["client auth"])
+        assert verdict(asked, policy=WIDE_OPEN, named=True).action == requests.LEAVE
+    for usage in ("cert sign", "crl sign"):
+        decision = verdict(ask(signer="example.com/any", usages=["client auth", usage]), policy=WIDE_OPEN, named=True)
+        assert decision.action == requests.LEAVE and "authority" in decision.why
+
+
+def test_an_extension_that_is_not_known_is_allowed_by_its_oid_alone():
+    oid = "1.3.6.1.4.1.311.25.2"
+    for critical in (True, False):
+        data = written(ALICE, extensions=[(library.UnrecognizedExtension(library.ObjectIdentifier(oid), b"0"), critical)])
+        decision = verdict(ask(request=data), policy=WIDE_OPEN)
+        assert decision.refused and oid in decision.why
+        assert verdict(ask(request=data), policy=WIDE_OPEN, named=True).action == requests.APPROVE
+        with pytest.raises(PkiError, match="1.3.6.1.4.1.311.25.2"):
+            requests.refuse_dangerous_request(data, allowed=["1.2.3"])
+        assert requests.refuse_dangerous_request(data, allowed=[oid]).common_name == "alice"
+
+
+def test_names_of_kinds_that_policies_do_not_know_are_refused():
+    other = library.OtherName(library.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), b"\x0c\x01a")
+    data = written(ALICE, extensions=[(library.SubjectAlternativeName([other]), False)])
+    assert verdict(ask(request=data), policy=WIDE_OPEN).refused
+
+
+def test_usages_of_the_request_that_its_object_does_not_name_are_refused():
+    """Kubernetes' signers look at the object, others at the request."""
+    data = pem(extended=("client", "server"))
+    decision = verdict(ask(request=data, signer="example.com/any", usages=["server auth"]), policy=WIDE_OPEN, named=True)
+    assert decision.action == requests.LEAVE and "does not name (client)" in decision.why
+    assert verdict(ask(request=data, signer="example.com/any", usages=["server auth", "client auth"]), policy=WIDE_OPEN,
+                   named=True).action == requests.APPROVE
+    with pytest.raises(PkiError, match="usage server"):
+        requests.refuse_dangerous_request(data, requests.CLIENT)
+
+
+@pytest.mark.parametrize(("common_name", "organizations"), [
+    ("front-proxy-client", []), ("kube-apiserver-kubelet-client", []), ("kubernetes-admin", []), ("System:Node:w1", []),
+    ("alice", ["System:Masters"]), ("alice", ["Kubeadm:Cluster-Admins"]), ("alice", ["SYSTEM:NODES"]),
+    ("alice", ["kubeadm:any"])])
+def test_names_that_differ_by_case_and_those_of_the_control_plane_are_refused(common_name, organizations):
+    decision = verdict(ask(common_name=common_name, organizations=organizations), policy=WIDE_OPEN)
+    assert decision.action == requests.LEAVE and decision.refused
+
+
+def test_a_request_for_a_signer_is_refused_unless_its_names_are_allowed():
+    data = pem("system:kube-scheduler", ["system:masters"])
+    for allowed in ((), ["system:kube-scheduler"], ["system:masters"], profiles.subject_names("scheduler.conf")):
+        with pytest.raises(PkiError):
+            requests.refuse_dangerous_request(data, allowed=allowed)
+    assert requests.refuse_dangerous_request(data.decode(), allowed=["system:kube-scheduler", "system:masters"]).organizations
+    for name in ("scheduler.conf", "controller-manager.conf", "admin.conf", "super-admin.conf", "front-proxy-client"):
+        entry = profiles.BY_NAME[name]
+        for minor in (20, 36):
+            own = pem(entry.common_name, entry.organizations(minor))
+            assert requests.refuse_dangerous_request(own, allowed=profiles.subject_names(name)).common_name == entry.common_name
+            with pytest.raises(PkiError):
+                requests.refuse_dangerous_request(own)
+    assert profiles.subject_names("ca") == profiles.subject_names("nothing") == set()
+    for damaged in (b"", pem() + pem(), b"-----BEGIN CERTIFICATE-----\n"):
+        with pytest.raises(PkiError, match="exactly one PEM block"):
+            requests.refuse_dangerous_request(damaged)
+
+
+def test_the_signer_that_checks_nothing_has_to_be_named_in_full():
+    asked = ask(signer=requests.LEGACY, usages=["client auth"])
+    rule = "version: 1\nrules: [{name: a, signer: '%s', requester: '*', common_name: '*', usages: [client auth]}]"
+    decision = verdict(asked, policy=user_policy(rule % "kubernetes.io/*"))
+    assert decision.action == requests.LEAVE and "in full" in decision.why
+    assert verdict(asked, policy=user_policy(rule % requests.LEGACY)).action == requests.APPROVE
+
+
+def test_without_a_policy_nothing_is_approved_that_was_not_named():
+    decision = requests.decide(ask(), requests.APPROVE, None, known())
+    assert decision.action == requests.LEAVE and "label" in decision.why
+
+
 # --- the built-in policy -----------------------------------------------------------------------------------------------------
 
 def test_a_kubelet_gets_its_serving_certificate():
@@ -315,6 +506,73 @@ def test_a_serving_certificate_never_names_somebody_else(name, sans):
     own = {"w1": {"DNS:w1", "DNS:W1.", "IP:10.0.0.5", "IP:192.0.2.5"}, "w2": {"DNS:w2", "IP:10.0.0.6"}}[name]
     decision = verdict(serving(name, sans=sans))
     assert (decision.action == requests.APPROVE) == (set(sans) <= own)
+
+
+# What a worker writes into its own Node object and then asks for. Each was approved, or could have been.
+STOLEN = [
+    "IP:::ffff:10.96.0.1", "IP:10.96.0.1", "IP:10.96.0.10", "IP:fd00:96::a", "IP:::ffff:10.0.0.6",
+    "IP:::ffff:10.0.0.1", "IP:10.0.0.100", "IP:127.0.0.1", "IP:127.8.8.8", "IP:::1", "IP:::ffff:127.0.0.1",
+    "IP:0.0.0.0", "IP:::", "IP:169.254.169.254", "IP:fe80::1", "IP:224.0.0.1", "IP:ff02::1", "DNS:localhost",
+    "DNS:Localhost.", "DNS:a.localhost", "DNS:localhost.localdomain", "DNS:10.96.0.1", "DNS:kubernetes",
+    "DNS:KUBERNETES.default.", "DNS:kubernetes.default.svc", "DNS:kubernetes.default.svc.cluster.local",
+    "DNS:metrics-server.kube-system.svc", "DNS:Metrics-Server.kube-system.SVC.",
+    "DNS:metrics-server.kube-system.svc.corp.internal", "DNS:anything.cluster.local", "DNS:anything.corp.internal",
+    "DNS:svc", "DNS:api.example", "DNS:API.example.", "DNS:w2", "DNS:W2.", "DNS:w2.example", "DNS:cp1", "DNS:etcd1",
+    "IP:10.0.0.9", "IP:::ffff:10.0.0.9", "DNS:etcd1.example"]
+SERVICES = {"service_networks": ["10.96.0.0/12", "fd00:96::/112"], "domains": ["corp.internal", "cluster.local"]}
+HOSTS = [*INVENTORY, {"name": "etcd1.example", "addresses": ["10.0.0.9"], "control_plane": False}]
+
+
+@pytest.mark.parametrize("san", STOLEN)
+@pytest.mark.parametrize("inventory", [HOSTS, ()], ids=["inventory", "API alone"])
+def test_what_a_worker_writes_about_itself_gives_it_nothing_of_others(san, inventory):
+    kind, _colon, value = san.partition(":")
+    items = [NODES[0], node("w1", "10.0.0.5", "w1", value), NODES[2]]
+    if not inventory:
+        items.append(node("etcd1.example", "10.0.0.9"))
+    nodes = requests.Nodes(items, inventory, ("10.0.0.100", "api.example", "10.0.0.1", "cp1"), **SERVICES)
+    asked = made(sans=["DNS:w1", san])
+    assert verdict(asked, nodes).action == requests.LEAVE
+    decision = requests.decide_serving(asked, nodes, OWN, 365 * DAY)
+    # Without an inventory there is no host whose key could be compared; denied it is all the same.
+    assert decision.action == requests.DENY and decision.refused
+    clean = made(sans=["DNS:w1", "IP:10.0.0.5"])
+    assert verdict(clean, nodes).action == requests.APPROVE
+
+
+def test_a_mapped_address_of_the_node_itself_is_its_own():
+    nodes = requests.Nodes([node("w1", "10.0.0.5", "w1")], (), (), **SERVICES)
+    assert verdict(made(sans=["IP:::ffff:10.0.0.5"]), nodes).action == requests.APPROVE
+    assert made(sans=["IP:::ffff:10.0.0.5"]).request.sans == ["IP:10.0.0.5"]
+
+
+def test_what_no_node_serves_is_not_for_the_control_plane_either():
+    for san in ("IP:10.96.0.1", "IP:127.0.0.1", "DNS:kubernetes", "DNS:a.b.svc.corp.internal"):
+        items = [node("cp1", "10.0.0.1", "cp1", san.partition(":")[2], control_plane=True), *NODES[1:]]
+        for inventory in (HOSTS, ()):
+            nodes = requests.Nodes(items, inventory, ("10.96.0.1", "10.0.0.1"), **SERVICES)
+            assert verdict(serving("cp1", sans=(san,)), nodes).action == requests.LEAVE
+            assert verdict(serving("cp1", sans=("IP:10.0.0.1",)), nodes).action == requests.APPROVE
+
+
+def test_the_inventory_counts_more_than_what_a_node_wrote():
+    """In the cluster's domain, a node has a name that the inventory gives it; no label makes it a control plane."""
+    hosts = [{"name": "w1.corp.internal", "addresses": ["10.0.0.5"], "control_plane": False}, INVENTORY[2]]
+    items = [node("w1", "10.0.0.5", "w1", "w1.corp.internal", "10.0.0.100", control_plane=True), NODES[2]]
+    nodes = requests.Nodes(items, hosts, ("10.0.0.100",), **SERVICES)
+    assert verdict(serving("w1", sans=("DNS:w1.corp.internal",)), nodes).action == requests.APPROVE
+    assert verdict(serving("w1", sans=("IP:10.0.0.100",)), nodes).action == requests.LEAVE
+    # w2 writes w1's address into its own Node: that takes nothing from w1.
+    items = [node("w1", "w1"), node("w2", "w2", "10.0.0.5", "10.0.0.6")]
+    nodes = requests.Nodes(items, hosts, (), **SERVICES)
+    assert verdict(serving("w1", sans=("IP:10.0.0.5",)), nodes).action == requests.APPROVE
+    assert verdict(serving("w2", sans=("IP:10.0.0.5",)), nodes).action == requests.LEAVE
+
+
+def test_an_address_that_the_inventory_gives_to_two_hosts_is_nobodys():
+    hosts = [{"name": name, "addresses": ["192.0.2.1"], "control_plane": False} for name in ("w1", "w2")]
+    nodes = requests.Nodes([node("w1", "w1", "192.0.2.1"), NODES[2]], hosts, (), **SERVICES)
+    assert "belongs to the" in verdict(serving("w1", sans=("IP:192.0.2.1",)), nodes).why
 
 
 # --- policies of the user ----------------------------------------------------------------------------------------------------

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import malformed
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import rotation
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import rotation, rotation_plan
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -551,3 +552,43 @@ def test_a_kubeconfig_that_kubeadm_renewed_is_found_out():
     assert state.phase == "preparing" and "admin.conf" in "".join(state.pending["cp2"])
     advance(cluster, "prepared")
     assert rotation.derive("ca", cluster.nodes).phase == "prepared"
+
+
+# --- one node's facts are malformed, or another's ------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_no_facts_of_one_node_end_in_a_traceback_or_steer_the_terminal(number):
+    cluster = Cluster(1, 1)
+    cluster.generate(NAMES)
+    hosts = [facts["node"] for facts in cluster.nodes]
+    for place, facts in malformed.variants(cluster.nodes[number]):
+        nodes = list(cluster.nodes)
+        nodes[number] = facts
+        for target in ("status", "prepare"):
+            try:
+                rotation_plan.require_bound(nodes, hosts, ["cp1"], hosts)
+                result = rotation_plan.derived(nodes, NAMES, target)
+            except PkiError as error:
+                assert str(error), place
+            else:
+                assert all(line.isprintable() for line in result["explanation"] + result["plan_text"]), place
+
+
+def test_a_worker_cannot_be_a_keeper_nor_another_node():
+    cluster = Cluster(2, 2)
+    hosts = [facts["node"] for facts in cluster.nodes]
+    rotation_plan.require_bound(cluster.nodes, hosts, hosts[:2], hosts)
+    for change, words in (({"role": "control-plane"}, "the inventory has it as a worker"), ({"role": "etcd"}, "as a worker"),
+                          ({"node": "cp1"}, "which is the host cp1"), ({"node": "w2"}, "which is the host w2"),
+                          ({"pending": "x"}, "malformed answer")):
+        nodes = [dict(facts, **change) if facts["node"] == "w1" else facts for facts in cluster.nodes]
+        with pytest.raises(PkiError, match=words) as caught:
+            rotation_plan.require_bound(nodes, hosts, hosts[:2], hosts)
+        assert caught.value.path == "w1"
+    # With --limit the other one is not there to contradict.
+    with pytest.raises(PkiError, match="which is the host w2"):
+        rotation_plan.require_bound([dict(cluster.facts("w1"), node="w2")], ["w1"], hosts[:2], hosts)
+    with pytest.raises(PkiError, match="two hosts say that they are the Node w1"):
+        rotation_plan.derived([*cluster.nodes, cluster.facts("w1")], NAMES, "status")
+    with pytest.raises(PkiError, match="4 nodes and 3 hosts"):
+        rotation_plan.require_bound(cluster.nodes, hosts[:3], hosts[:2], hosts)

@@ -106,3 +106,14 @@ def test_a_pod_that_came_up_without_its_flags_is_not_said_to_be_done(tmp_path, m
         static_pods.bounce(["kube-scheduler"], str(node.manifests), str(node.state), timeout=20,
                            runtime=FakeRuntime(node.root, node.minor), edits={"kube-scheduler": {"--v": "2"}})
     assert path.exists()
+
+
+@pytest.mark.parametrize("manifest", [b"spec:\n  containers: # none\n", b"spec: x\n", b"spec:\n  containers:\n  - x\n", b"[]",
+                                      b"metadata: # none\nspec: {}\n", b"metadata: []\n"])
+def test_a_manifest_of_another_form_is_one_sentence(manifest):
+    with pytest.raises(PkiError):
+        edit({FLAG: "/x"}, manifest)
+    try:
+        assert manifest_edits.ANNOTATION.encode() in manifest_edits.annotated(manifest, "m.yaml")
+    except PkiError:
+        assert manifest in (b"[]", b"metadata: []\n")

@@ -276,3 +276,28 @@ def test_a_certificate_renewed_with_the_same_key_is_another_one_only_when_certif
     assert trust_objects.trust_name(old.pem) == trust_objects.trust_name(new.pem)
     of = trust_objects.certificates_in
     assert trust_objects.trust_name(old.pem, of) != trust_objects.trust_name(new.pem, of)
+
+
+@pytest.mark.parametrize("head", [
+    "controllerManager:\n  extraArgs: # a comment\n", "controllerManager: # a comment\n  extraArgs:   \n  # another\n",
+    '"controllerManager":\n  "extraArgs":\n', "controllerManager:\n  extraArgs: !!seq\n", "controllerManager:\n  extraArgs:\n\n"])
+def test_a_list_of_arguments_gets_another_however_its_line_is_written(head):
+    text = "apiVersion: kubeadm.k8s.io/v1beta4\n%s  - name: bind-address\n    value: 0.0.0.0\n" % head
+    there = trust_objects.with_extra_arg(text, "controllerManager", FLAG, PATH)
+    assert yaml.safe_load(there)["controllerManager"]["extraArgs"] == [
+        {"name": FLAG, "value": PATH}, {"name": "bind-address", "value": "0.0.0.0"}]
+    assert len(there.splitlines()) == len(text.splitlines()) + 2 and there.count("# a comment") == text.count("# a comment")
+
+
+def test_a_list_in_one_line_gets_another_argument():
+    text = "apiVersion: kubeadm.k8s.io/v1beta4\ncontrollerManager: {extraArgs: [{name: a, value: b}]} # c\n"
+    there = trust_objects.with_extra_arg(text, "controllerManager", FLAG, PATH)
+    assert yaml.safe_load(there)["controllerManager"]["extraArgs"][0] == {"name": FLAG, "value": PATH} and there.endswith("# c\n")
+
+
+@pytest.mark.parametrize("section", ["x", "[a]", "{extraArgs: x}", "{extraArgs: 5}"])
+def test_a_section_that_kubeadm_would_not_read_is_named(section):
+    text = "apiVersion: v1beta4\ncontrollerManager: %s\n" % section
+    for value in (PATH, None):
+        with pytest.raises(PkiError, match="kubeadm-config"):
+            trust_objects.with_extra_arg(text, "controllerManager", FLAG, value)

@@ -282,8 +282,30 @@ class TestRequest:
         request = x509.parse_request((tmp_path / "r").read_bytes())
         assert (request.common_name, request.organizations, request.sans) == ("system:node:w1", ["system:nodes"], ["DNS:w1"])
         assert request.wants_ca
+        with pytest.raises(PkiError, match="asks to be a CA"):
+            x509.sign_leaf(x509.Profile.of(request), request, CA, CA_KEY, 1)
+        openssl("req", "-new", "-key", str(tmp_path / "k"), "-out", str(tmp_path / "r"), "-subj",
+                "/O=system:nodes/CN=system:node:w1", "-addext", "basicConstraints=CA:FALSE", "-addext", "subjectAltName=DNS:w1")
+        request = x509.parse_request((tmp_path / "r").read_bytes())
         leaf = x509.sign_leaf(x509.Profile.of(request), request, CA, CA_KEY, 1)
         assert not leaf.is_ca and leaf.key_sha256 == request.key_sha256 and verify(tmp_path, leaf, [CA], "any")
+
+    @pytest.mark.parametrize("usage", ["keyCertSign", "cRLSign, digitalSignature"])
+    def test_one_that_asks_for_a_usage_of_a_ca_is_not_signed(self, tmp_path, usage):
+        openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(tmp_path / "k"),
+                "-out", str(tmp_path / "r"), "-subj", "/CN=w1", "-addext", "keyUsage=" + usage)
+        request = x509.parse_request((tmp_path / "r").read_bytes())
+        assert request.wants_ca
+        for profile in (x509.Profile.of(request), x509.Profile("w1")):
+            with pytest.raises(PkiError, match="asks to be a CA"):
+                x509.sign_leaf(profile, request, CA, CA_KEY, 1)
+
+    def test_a_mapped_address_is_the_address_that_go_reads(self):
+        for sans in (["IP:::ffff:10.0.0.1"], ["IP:10.0.0.1"]):
+            request = x509.build_request(x509.Profile("w1", sans=sans), LEAF_KEY)
+            leaf = x509.sign_leaf(x509.Profile("w1", sans=sans), LEAF_KEY, CA, CA_KEY, 1)
+            assert request.sans == leaf.sans == ["IP:10.0.0.1"]
+        assert x509.same_name("::ffff:A00:1") == "10.0.0.1" and x509.same_name("fe80::1%eth0") == "fe80::1"
 
     def test_an_altered_one_is_refused(self):
         der = bytearray(base64.b64decode(b"".join(self.REQUEST.pem.splitlines()[1:-1])))

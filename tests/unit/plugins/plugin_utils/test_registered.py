@@ -1,0 +1,35 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What hosts registered, as action plugins take it."""
+
+from __future__ import annotations
+
+import malformed
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
+
+PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+
+def test_nothing_that_a_terminal_obeys_gets_past_the_entry():
+    said = {"msg": malformed.EVIL, malformed.EVIL: [malformed.EVIL, {"x": malformed.EVIL}], "pem": PEM, "number": 5, "none": None}
+    task_vars = {"hostvars": {"w1": {"said": said}}}
+    found = _registered.registered(task_vars, "w1", "said")
+    assert found["pem"] == PEM and found["number"] == 5 and found["none"] is None
+    assert str(found).replace("\\n", "").isprintable() and "\\x1b]0;pwned" in found["msg"] and "\\u202e" in found["msg"]
+    assert all(line.isprintable() for line in found["msg"].split("\n")) and malformed.EVIL not in found
+    assert _registered.registered(task_vars, "w2", "said") == {}
+
+
+def test_why_a_host_said_nothing_is_one_printable_line():
+    hostvars = {"w1": {"said": {"msg": malformed.EVIL, "failed": True}}, "w2": {"said": {"unreachable": True}},
+                "w3": {"said": {"msg": "x" * 100000}}, "w4": {"said": {"node": {"a": 1}}}}
+    found, silent = _registered.answers({"hostvars": hostvars}, hostvars, "said", "node")
+    assert found == {"w4": {"a": 1}} and silent["w2"] == "did not answer" and silent["w1"].isprintable()
+    assert len(silent["w3"]) < 3000
+
+
+def test_the_inventory_is_all_nodes_whether_they_are_in_the_play_or_not():
+    task_vars = {"groups": {"kube_control_plane": ["cp1"], "kube_node": ["cp1", "w1", "w2"], "etcd": ["e1"]},
+                 "hostvars": {"cp1": {"ansible_host": "10.0.0.1"}, "w1": {}}}
+    assert _registered.addresses(task_vars) == {"cp1": "10.0.0.1", "w1": "", "w2": ""}
+    assert _registered.addresses({}) == {}
