@@ -394,22 +394,21 @@ def _selector():
 
 def _wanted(entry, signer):
     signer = signer.replace("{ca}", entry["ca"])
-    # What a catalogue's leaf may have is allowed by its name; for any other name nothing is.
-    request = requests.refuse_dangerous_request(entry["request"], signer if signer not in requests.USAGES else "",
-                                                profiles.subject_names(entry["name"]),
-                                                "the request of %s for %s" % (entry["host"], entry["name"]))
+    where = "the request of %s for %s" % (requests.printable(entry["host"]), requests.printable(entry["name"]))
+    allowed = profiles.subject_names(entry["name"])
+    request = requests.refuse_dangerous_request(entry["request"], allowed=allowed, path=where)
     unknown = [usage for usage in request.extended_usages if usage not in _SPELLED]
     usages = ["digital signature", "key encipherment"]
     usages += [_SPELLED[usage] for usage in request.extended_usages if usage in _SPELLED]
-    allowed = requests.USAGES.get(signer)
-    if unknown or (allowed and not set(usages) <= set(allowed)):
+    given = requests.USAGES.get(signer)
+    if unknown or (given and not set(usages) <= set(given)):
         raise PkiError("%s on %s needs the usages %s, and the signer %s does not give them" % (
             entry["name"], entry["host"], ", ".join(usages + unknown), signer), path="the request for %s" % entry["name"],
             fix="Name another signer, or have this one signed by hand or by a command.")
     # The key is in the name, so that a second run finds the same object, and a renewed request makes another.
     name = "kubepki-%s-%s-%s" % (_slug(entry["host"]), _slug(entry["name"]), request.key_sha256[:12])
     return issuing.Wanted(name, request, signer, usages, max(600, int(entry["days"] * 86400)),
-                          dict(_EXTERNAL, **issuing.MANAGED_BY))
+                          dict(_EXTERNAL, **issuing.MANAGED_BY), allowed)
 
 
 def _created(api, wanted):
