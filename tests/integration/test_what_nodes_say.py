@@ -39,7 +39,8 @@ def asks(host, node):
 
 
 def test_requests_and_the_inventory(tmp_path):
-    said = {"cp1": {"action": "keep", "node": "cp1", "reasons": [], "signing": {}}, "w1": asks("cp1", "cp1"), "w2": asks("cp1", "w2")}
+    said = {"cp1": {"action": "keep", "node": "cp1", "reasons": [], "signing": {}},
+            "w1": asks("cp1", "cp1"), "w2": asks("cp1", "w2")}
     result, _shown = play(tmp_path, said, {"kubepki.lifecycle.kubelet_summary": {
         "step": "requests", "hosts": ["cp1", "w1", "w2"], "needed": ["cp1"], "requests": "said"}})
     assert [(entry["host"], entry["node"], entry["request"]) for entry in result["signing"]] == [("w2", "w2", "R-cp1")]
