@@ -106,7 +106,8 @@ def entries(asked, etcd_only=(), longest=None):
                 "ca_sha256": authority.sha256, **_places(host, name), "subject": request.subject,
                 "common_name": request.common_name, "organizations": request.organizations, "sans": request.sans,
                 "usages": request.extended_usages, "key_type": request.key_type, "key_sha256": request.key_sha256,
-                "days": one["days"] if longest is None else min(one["days"], longest), "pem": request.pem.decode("ascii"), "ca_pem": authority.pem.decode("ascii")})
+                "days": one["days"] if longest is None else min(one["days"], longest),
+                "pem": request.pem.decode("ascii"), "ca_pem": authority.pem.decode("ascii")})
     return found
 
 
