@@ -34,6 +34,7 @@ class ActionModule(ActionBase):
             "result": {"type": "str", "required": True},
             "command": {"type": "str"},
             "seconds": {"type": "float", "default": 300},
+            "days": {"type": "float"},
             "certificates": {"type": "list", "elements": "dict", "default": []},
         })
         directory = os.path.abspath(os.path.expanduser(options["directory"]))
@@ -46,7 +47,8 @@ class ActionModule(ActionBase):
             if options["step"] == "close":
                 result["changed"] = bundle.close(_names(said, "renewed", "created"))
                 return result
-            asked = external_bundle.entries({host: answer["requests"] for host, answer in said.items()}, etcd_only)
+            asked = external_bundle.entries({host: answer["requests"] for host, answer in said.items()}, etcd_only,
+                                            options["days"])
             result["changed"] = bundle.write(asked, {host: answer["looked"] for host, answer in said.items()})
             self._exchange(options, bundle, result)
         except PkiError as error:

@@ -66,6 +66,9 @@ options:
     description: How long the command may take each time.
     type: float
     default: 300
+  days:
+    description: The most days of validity that are asked for, whatever a host says. Without it, what the hosts say counts.
+    type: float
   certificates:
     description: Certificates to put into the folder first, as M(kubepki.lifecycle.csr_sign) returns them.
     type: list

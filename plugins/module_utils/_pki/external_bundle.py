@@ -36,7 +36,7 @@ _ENTRY = {"host": str, "name": set(profiles.RENEWABLE), "path": str, "ca": set(p
           "key_sha256": str, "days": float}
 _MANIFEST = {"schema": int, "requests": [_ENTRY]}
 # A value that means one word to every shell, also to one that a command reaches over SSH.
-_WORD = re.compile(r"[A-Za-z0-9@%+=:,./_-]+")
+_WORD = re.compile(r"[A-Za-z0-9@%+=:,./_][A-Za-z0-9@%+=:,./_-]*")
 # A word of a command with one of these can only be a line for a shell.
 _SHELL_LINE = re.compile(r"[\s;&|<>$`\"'()*?#~!\\]")
 # What stands in a command for something. Names and usages come from the nodes, so a shell must not see them: they are in the
@@ -80,11 +80,12 @@ def _unexpected(entry, request):
     return "it has the name %s" % printable(odd[0]) if odd else None
 
 
-def entries(asked, etcd_only=()):
+def entries(asked, etcd_only=(), longest=None):
     """Give the entries of a manifest for {host: [what cert_leaf returned in "requests"]}, in order.
 
-    What an entry says of a request is read from it, here. etcd_only: as in require_expected(). Raises PkiError for a request
-    that cannot be read, is not signed by its own key, or is for something that this leaf of this host may not have.
+    What an entry says of a request is read from it, here. etcd_only: as in require_expected(). longest: the most days that are
+    asked for, whatever a node says, or None. Raises PkiError for a request that cannot be read, is not signed by its own key, or
+    is for something that this leaf of this host may not have.
     """
     found, authorities = [], {}
     for host in asked:
@@ -105,7 +106,8 @@ def entries(asked, etcd_only=()):
                 "ca_sha256": authority.sha256, **_places(host, name), "subject": request.subject,
                 "common_name": request.common_name, "organizations": request.organizations, "sans": request.sans,
                 "usages": request.extended_usages, "key_type": request.key_type, "key_sha256": request.key_sha256,
-                "days": one["days"], "pem": request.pem.decode("ascii"), "ca_pem": authority.pem.decode("ascii")})
+                "days": one["days"] if longest is None else min(one["days"], longest),
+                "pem": request.pem.decode("ascii"), "ca_pem": authority.pem.decode("ascii")})
     return found
 
 

@@ -207,7 +207,7 @@ def sign(requests, ca, ca_key, days, known=None, require_bound=None):
 
     requests: [{"host": inventory name, "node": name it says it has, "request": PEM str}] and what node_identity.vouch() gave.
     ca, ca_key: Certificate and PrivateKey. days: validity, cut to the CA's own. known: names of the Nodes in the API (a set), or
-    None when nobody could be asked. require_bound: function that takes (entry, x509.Request) and raises PkiError unless the host
+    None when the API was not asked. require_bound: function that takes (entry, x509.Request) and raises PkiError unless the host
     is that Node (node_identity.require_bound); None where the caller has seen to that. Every request is checked before the first
     is signed: raises one PkiError that names the host at fault.
     """

@@ -47,7 +47,7 @@ def why(registered):
 def usable(requests):
     """Replace the results that do not have the form of kubelet_credential's and kubelet_serving's by a failure that says so.
 
-    requests: {host: registered result}. One host's malformed answer is that host's failure and nobody else's.
+    requests: {host: registered result}. One host's malformed answer is the failure of that host alone.
     """
     found = {}
     for host, result in requests.items():

@@ -223,7 +223,10 @@ def prove(layout, certificate, sans, timeout=60.0):
     layout: found again after the change. Raises PkiError: what is served, or for which address it does not verify.
     """
     began = time.monotonic()
-    endpoint = next(one for one in serving.endpoints(layout) if one.name == serving.KUBELET)
+    endpoint = next((one for one in serving.endpoints(layout) if one.name == serving.KUBELET), None)
+    if endpoint is None:
+        raise PkiError("the kubelet serves nothing, so its new certificate cannot be seen", path=layout.kubelet["config_path"],
+                       fix="Give it a port (port in its configuration).")
     proven, _seconds, seen = probe.wait_digest(endpoint, certificate.sha256, timeout)
     if not proven:
         what = seen.message if isinstance(seen, PkiError) else "serves another certificate (%s)" % str(seen)[:16]

@@ -162,6 +162,11 @@ class TestWhoMayAskForWhat:
         with pytest.raises(PkiError, match="e1 runs etcd alone"):
             external_bundle.entries({"e1": [own, foreign("admin.conf", "kubernetes-admin", ["system:masters"])]}, ["e1"])
 
+    def test_no_node_asks_for_more_days_than_the_run_gives(self):
+        asked_for = {"cp1": [dict(foreign("scheduler.conf", "system:kube-scheduler"), days=36500.0)]}
+        assert external_bundle.entries(asked_for, longest=365.0)[0]["days"] == 365.0
+        assert external_bundle.entries(asked_for, longest=1e6)[0]["days"] == 36500.0
+
     def test_a_subject_with_a_nul_is_one_sentence(self, tmp_path):
         evil = foreign("etcd-server", "e1\0x", (), ["DNS:e1"], ["server"], ca="etcd-ca")
         with pytest.raises(PkiError, match="cp1"):
