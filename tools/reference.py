@@ -41,7 +41,7 @@ OF_PLAYBOOKS = {
 KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
 # Where a role's option takes more than a user may give it, or says its values in words.
 CHOICES = {
-    "kubepki_phase": ["all", "prepare", "switch", "complete", "rollback", "status"],
+    "kubepki_phase": ["status", "prepare", "switch", "complete", "all", "rollback"],
     "kubepki_cas": ["ca", "front-proxy-ca", "etcd-ca", "sa"],
     "kubepki_kubelet_method": ["ca", "api"],
     "kubepki_key_type": KEY_TYPES,

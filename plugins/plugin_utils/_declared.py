@@ -192,7 +192,7 @@ VARIABLES = {
     "kubepki_phase": [
         (("rotate_ca",), {
             "type": "str",
-            "choices": ("all", "prepare", "switch", "complete", "rollback", "status"),
+            "choices": ("status", "prepare", "switch", "complete", "all", "rollback"),
         }),
     ],
     "kubepki_recover_partial": [
