@@ -134,6 +134,15 @@ KUBECONFIG_FLAGS = {
 STATIC_PODS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd")
 
 
+def subject_names(name: str) -> set[str]:
+    """Return the user and the groups that kubeadm of any version gives a leaf of the catalogue; nothing for another name."""
+    entry = BY_NAME.get(name)
+    if entry is None or entry.kind == CA:
+        return set()
+    groups = {group for minor in range(100) for group in entry.organizations(minor)}
+    return groups | ({entry.common_name} if "{" not in entry.common_name else set())
+
+
 def apiserver_sans(node_name, advertise_address, service_ip, endpoint_host=None, dns_domain="cluster.local", extra=()):
     """Give the SANs kubeadm puts in apiserver.crt (pkiutil: GetAPIServerAltNames), as "DNS:..." and "IP:...".
 

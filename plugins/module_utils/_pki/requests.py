@@ -14,8 +14,9 @@ import base64
 import datetime
 import ipaddress
 import re
+from typing import Iterable, NamedTuple
 
-from . import x509, yamltext
+from . import profiles, x509, yamltext
 from .errors import PkiError, printable
 
 # staging/src/k8s.io/api/certificates/v1/types.go
@@ -32,9 +33,19 @@ _SERVER_USAGES = ("digital signature", "key encipherment", "server auth")
 _CLIENT_USAGES = ("digital signature", "key encipherment", "client auth")
 USAGES = {CLIENT: _CLIENT_USAGES, KUBELET_CLIENT: _CLIENT_USAGES, KUBELET_SERVING: _SERVER_USAGES}
 
+# The API's usages that are extended key usages, as x509.Request spells those (pkg/controller/certificates/authority: keyUsageDict).
+EXTENDED_USAGES = {
+    "client auth": "client", "server auth": "server", "any": "2.5.29.37.0", "code signing": "1.3.6.1.5.5.7.3.3",
+    "email protection": "1.3.6.1.5.5.7.3.4", "s/mime": "1.3.6.1.5.5.7.3.4", "ipsec end system": "1.3.6.1.5.5.7.3.5",
+    "ipsec tunnel": "1.3.6.1.5.5.7.3.6", "ipsec user": "1.3.6.1.5.5.7.3.7", "timestamping": "1.3.6.1.5.5.7.3.8",
+    "ocsp signing": "1.3.6.1.5.5.7.3.9", "microsoft sgc": "1.3.6.1.4.1.311.10.3.3", "netscape sgc": "2.16.840.1.113730.4.1"}
+
 # Groups that RBAC lets do everything: by the authorizer itself, and by kubeadm's ClusterRoleBinding (1.29+).
 _ADMINISTRATORS = ("system:masters", "kubeadm:cluster-admins")
 _NODE, _NODES = "system:node:", "system:nodes"
+# The users of the control plane's own certificates: RBAC and --requestheader-allowed-names know them by these names.
+_CONTROL_PLANE = {entry.common_name for entry in profiles.CATALOGUE
+                  if entry.kind in (profiles.LEAF, profiles.KUBECONFIG) and "{" not in entry.common_name}
 _RESERVED_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
 
 BUILT_IN_POLICY = """\
@@ -98,6 +109,10 @@ def _request(text, name):
     data = _decoded(text)
     if data is None:
         raise PkiError("its request is not base64", path=path, fix=fix)
+    return _parse(data, path, fix)
+
+
+def _parse(data, path, fix):
     data = data.strip()
     # Go passes over a block that it finds malformed and takes the next one (encoding/pem), which Python might not.
     if (data.count(b"-----BEGIN") != 1 or not data.startswith(b"-----BEGIN CERTIFICATE REQUEST-----")
@@ -129,35 +144,96 @@ def _state(status, certificate):
 
 # --- what no policy can grant ------------------------------------------------------------------------------------------------
 
-def dangers(ask):
-    """Give what a request would give away that no policy may grant, as a list of sentences without full stops.
+class Danger(NamedTuple):
+    """What a request would give away that no policy may grant.
 
-    Only a person who names the request lets it pass: a group that may do everything, a name of the system's own, a node's
-    identity for someone who is not that node, an authority, a subject that readers could read differently.
+    names: what a person has to allow by its exact name (users, groups, extension OIDs, names); nothing can allow it where there are none.
+    text: a sentence without a full stop.
     """
-    request = ask.request
-    if request is None:
-        return []
-    found = ["it would be a member of %s, which may do everything" % group for group in _ADMINISTRATORS
-             if group in request.organizations]
+
+    names: tuple[str, ...]
+    text: str
+
+
+def find_dangers(request: x509.Request, usages: Iterable[str] = (), requester: str = "",
+                 requester_groups: Iterable[str] = ()) -> list[Danger]:
+    """Return what a request would give away that no policy may grant.
+
+    A group that may do everything, a name of the system's own, the identity of a node for a requester who is not that node, a CA, a
+    subject that readers could read differently, an extension that is not known here, usages that only one of the two readers sees.
+    usages: of the API object, as the API spells them; empty where there is no object. Names are compared without case: a reader that
+    follows X.520 sees no difference.
+    """
     names = [name for name in request.common_names if isinstance(name, str)]
-    is_node = _NODES in request.organizations or any(name.startswith(_NODE) for name in names)
-    if is_node and not _is_that_node(ask, names):
-        found.append("it would be a node, and %s, who asks, is not that node" % printable(ask.requester or "nobody"))
-    reserved = [name for name in names if name.startswith("system:") and not name.startswith(_NODE)]
-    reserved += [group for group in request.organizations if group.startswith("system:") and group != _NODES
-                 and group not in _ADMINISTRATORS]
-    found += ["%s is a name that Kubernetes keeps for itself" % printable(name) for name in reserved]
-    if request.wants_ca:
-        found.append("it would be a certificate authority")
-    if request.ambiguous:
-        found.append("it can be read in two ways (several common names, or several sets of extensions)")
+    groups = [group for group in request.organizations if isinstance(group, str)]
+    found = [Danger((group,), "it would be a member of %s, which may do everything" % printable(group)) for group in groups
+             if group.lower() in _ADMINISTRATORS]
+    node = [name for name in names if name.lower().startswith(_NODE)] + [group for group in groups if group.lower() == _NODES]
+    if node and not _is_that_node(request, requester, requester_groups):
+        found.append(Danger(tuple(node), "it would be a node, and %s, who asks, is not that node" % printable(requester or "nobody")))
+    reserved = [name for name in names + groups if _is_reserved(name) and name not in node and name.lower() not in _ADMINISTRATORS]
+    found += [Danger((name,), "%s is a name that Kubernetes keeps for itself" % printable(name)) for name in reserved]
+    if request.wants_ca or {"cert sign", "crl sign"} & set(usages):
+        found.append(Danger((), "it would be a certificate authority"))
+    if request.ambiguities:
+        found.append(Danger((), "it can be read in two ways (%s)" % "; ".join(request.ambiguities)))
+    found += [Danger((oid,), "it asks for the extension %s, which is not known here" % oid) for oid in request.unknown_extensions]
+    found += [Danger((san,), "it asks for a name of a kind that is not known here (%s)" % printable(san)) for san in request.sans
+              if san.startswith("other:")]
+    unseen = sorted(set(request.extended_usages) - extended_usages(usages)) if usages else []
+    if unseen:
+        # Kubernetes' own signers look at the object alone, others at the request.
+        found.append(Danger((), "its request asks for usages that its object does not name (%s)" % printable(", ".join(unseen))))
     return found
 
 
-def _is_that_node(ask, names):
-    return (len(names) == 1 and names[0].startswith(_NODE) and len(names[0]) > len(_NODE) and ask.requester == names[0]
-            and _NODES in ask.requester_groups and ask.request.organizations == [_NODES])
+def extended_usages(usages: Iterable[str]) -> set[str]:
+    """Return the extended key usages that the API's usages stand for, as x509.Request spells them."""
+    return {EXTENDED_USAGES[usage] for usage in usages if usage in EXTENDED_USAGES}
+
+
+def dangers(ask):
+    """Give what find_dangers() finds in an Ask, as a list of sentences without full stops; nothing where it cannot be read."""
+    return [danger.text for danger in _dangers(ask)]
+
+
+def _dangers(ask):
+    return [] if ask.request is None else find_dangers(ask.request, ask.usages, ask.requester, ask.requester_groups)
+
+
+def _not_allowed(found, allowed):
+    return [danger.text for danger in found if not danger.names or not set(danger.names) <= set(allowed)]
+
+
+def refuse_dangerous_request(pem: bytes | str, signer: str = "", allowed: Iterable[str] = (), path: str | None = None) -> x509.Request:
+    """Return the x509.Request of a PEM file that nobody has to be warned of. Raise PkiError for any other one.
+
+    To call before a request is handed to any signer: the cluster's, the Certificates API, a command, another CA. pem: exactly one PEM
+    block. signer: a signer name of the API where there is one; what it does not give is refused. allowed: the exact names (users, groups,
+    extension OIDs) that this very request may have although no policy may grant them, such as profiles.subject_names("admin.conf").
+    path: what messages call it. CA:TRUE, keyCertSign and what can be read in two ways cannot be allowed.
+    """
+    data = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
+    fix = "See who made it. Nothing was signed."
+    request = _parse(data, path, fix)
+    found = find_dangers(request)
+    if signer in USAGES:
+        beyond = sorted(set(request.extended_usages) - extended_usages(USAGES[signer]))
+        found += [Danger((), "it asks for the usage %s, which %s does not give" % (printable(usage), signer)) for usage in beyond]
+    refused = _not_allowed(found, allowed)
+    if refused:
+        raise PkiError("; ".join(refused), path=path, fix=fix)
+    return request
+
+
+def _is_reserved(name):
+    return name.lower().startswith(("system:", "kubeadm:")) or name.lower() in _CONTROL_PLANE
+
+
+def _is_that_node(request, requester, requester_groups):
+    names = request.common_names
+    return (len(names) == 1 and names[0].startswith(_NODE) and len(names[0]) > len(_NODE) and requester == names[0]
+            and _NODES in requester_groups and request.organizations == [_NODES])
 
 
 # --- policies ----------------------------------------------------------------------------------------------------------------
@@ -429,7 +505,7 @@ def node_mismatch(ask, nodes):
     """Tell what in a serving request does not belong to the node that asks (str), or None. nodes: Nodes or None."""
     request = ask.request
     name = (request.common_name or "")[len(_NODE):]
-    if not _is_that_node(ask, request.common_names):
+    if not _is_that_node(request, ask.requester, ask.requester_groups):
         return "it is not a node's request for itself"
     if nodes is None or name not in nodes.claims:
         return "there is no Node named %s" % printable(name)

@@ -15,6 +15,7 @@ import hashlib
 import ipaddress
 import os
 import re
+import unicodedata
 
 # Reading is certificates' part; its names are this room's, too.
 from .certificates import (
@@ -36,7 +37,7 @@ from .certificates import (
     timestamp,
     why_no_pem,
 )
-from .errors import PkiError
+from .errors import PkiError, printable
 
 # Imported for those who use this room alone.
 __all__ = ("bundle", "parse_certificate", "parse_certificates", "parse_der_certificate", "private_key_digest",
@@ -65,8 +66,12 @@ LATEST = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
-# Attributes of a request that carry extensions: PKCS #9 extensionRequest (RFC 2985 5.4.2) and Microsoft's, as DER.
-_EXTENSION_REQUESTS = (bytes.fromhex("06092a864886f70d01090e"), bytes.fromhex("060a2b06010401823702010e"))
+# Attributes of a request that carry extensions: PKCS #9 extensionRequest (RFC 2985 5.4.2) and Microsoft's, as DER. Go reads the first
+# kind only, and of that kind all of them; cryptography reads one of either kind.
+_EXTENSION_REQUEST, _OTHER_EXTENSION_REQUEST = bytes.fromhex("06092a864886f70d01090e"), bytes.fromhex("060a2b06010401823702010e")
+# The string types that all readers decode alike. Go cuts a NUL off a BMPString; T61String and UniversalString are read in several ways.
+_PLAIN_STRINGS = ("UTF8String", "PrintableString", "IA5String")
+_NOT_PRINTABLE_STRING = re.compile(r"[^A-Za-z0-9 '()+,./:=?-]")
 
 
 class PrivateKey:
@@ -115,8 +120,10 @@ class Request:
     """A parsed certificate signing request: subject, common_name, organizations, sans, extended_usages, key_sha256.
 
     common_names: every CN, in order (Go takes the last one, crypto/x509/pkix: FillFromRDNSequence; common_name is the first).
-    further_attributes: dotted OIDs of subject attributes that are neither CN nor O. wants_ca: it asks to be an authority.
-    ambiguous: another reader might see another name or other extensions in it than this one does.
+    further_attributes: dotted OIDs of subject attributes that are neither CN nor O. wants_ca: it asks for CA:TRUE, or for a key usage
+    that only a CA has. ambiguities: why another reader might see other names or extensions in it than this one does ([str], sentences
+    without full stops); ambiguous: whether there are any. unknown_extensions: dotted OIDs of the extensions it asks for that no leaf of
+    Kubernetes has. SANs are folded: an IPv4 address written as IPv6 (::ffff:10.0.0.1) is the IPv4 address, as in Go.
     """
 
     def __init__(self, raw, path=None):
@@ -145,15 +152,86 @@ class Request:
         self.extended_usages = [known.get(oid, oid.dotted_string) for oid in usages.value] if usages else []
         names = self._extensions.get(_x509.SubjectAlternativeName.oid)
         self.sans = [_san_text(name) for name in names.value] if names else []
+        self.wants_ca = self._wants_ca()
+        self.unknown_extensions = sorted(oid.dotted_string for oid in self._extensions if oid not in _leaf_extensions())
+        self.ambiguities = subject_ambiguities(raw.subject) + self._ambiguities(names.value if names else ())
+
+    def _wants_ca(self):
         constraints = self._extensions.get(_x509.BasicConstraints.oid)
-        self.wants_ca = bool(constraints and constraints.value.ca)
-        der = raw.public_bytes(serialization.Encoding.DER)
-        self.ambiguous = len(self.common_names) > 1 or sum(der.count(oid) for oid in _EXTENSION_REQUESTS) > 1
+        usage = self._extensions.get(_x509.KeyUsage.oid)
+        return bool(constraints and constraints.value.ca) or bool(usage and (usage.value.key_cert_sign or usage.value.crl_sign))
+
+    def _ambiguities(self, names):
+        der = self.raw.public_bytes(serialization.Encoding.DER)
+        found = []
+        if der.count(_EXTENSION_REQUEST) > 1 or der.count(_OTHER_EXTENSION_REQUEST):
+            found.append("several sets of extensions, or one that Go does not read")
+        for name in names:
+            value = name.value
+            if isinstance(value, str) and (not value or not value.isascii() or not value.isprintable() or " " in value):
+                found.append("the name %s" % printable(_san_text(name)))
+        return found
+
+    @property
+    def ambiguous(self):
+        """Whether two readers could read it differently."""
+        return bool(self.ambiguities)
 
     @property
     def pem(self):
         """The request as PEM."""
         return self.raw.public_bytes(serialization.Encoding.PEM)
+
+
+def _leaf_extensions():
+    return (_x509.SubjectAlternativeName.oid, _x509.KeyUsage.oid, _x509.ExtendedKeyUsage.oid, _x509.BasicConstraints.oid,
+            _x509.SubjectKeyIdentifier.oid)
+
+
+def subject_ambiguities(name) -> list[str]:
+    """Return why two readers could read a subject (cryptography's x509.Name) differently, as sentences without full stops.
+
+    Go takes the last of several common names (crypto/x509/pkix: FillFromRDNSequence), others the first. Several organizations in one
+    RDN are usual: Go writes them so.
+    """
+    found = []
+    if len(name.get_attributes_for_oid(NameOID.COMMON_NAME)) > 1:
+        found.append("several common names")
+    if any(len({item.oid for item in rdn}) > 1 for rdn in name.rdns):
+        found.append("a part of the subject that holds several kinds of attributes")
+    for item in name:
+        why = _string_fault(item)
+        if why:
+            found.append("the subject attribute %s=%s %s" % (
+                _ATTRIBUTES.get(item.oid.dotted_string, item.oid.dotted_string), printable(item.value), why))
+    return found
+
+
+_ATTRIBUTES = {"2.5.4.3": "CN", "2.5.4.10": "O"}
+
+
+def _string_fault(item):
+    # Which type a string had is nowhere else; a version of the library that does not say it gets nothing signed.
+    kind = getattr(getattr(item, "_type", None), "name", "an unknown type")
+    value = item.value
+    if kind not in _PLAIN_STRINGS or not isinstance(value, str):
+        return "is written as %s" % kind
+    if kind == "PrintableString" and _NOT_PRINTABLE_STRING.search(value) or kind == "IA5String" and not value.isascii():
+        return "holds characters that its type %s does not have" % kind
+    return text_fault(value)
+
+
+def text_fault(value: str) -> str | None:
+    """Return why two readers could read a name differently (str), or None: control characters, blanks at its ends, look-alikes."""
+    if not value:
+        return "is empty"
+    if not value.isprintable():
+        return "holds control or formatting characters"
+    if value != " ".join(value.split()):  # RFC 4518 2.6.1: such blanks do not count in a comparison
+        return "begins or ends with a blank, or has several in a row"
+    if unicodedata.normalize("NFKC", value) != value:
+        return "can be written in several ways (Unicode normalization)"
+    return None
 
 
 def parse_private_key(data, path=None):
@@ -287,9 +365,12 @@ def sign_leaf(profile, public_key, ca, ca_key, days, start=None):
     profile: a Profile. public_key: anything with `raw` that is or has a public key (PrivateKey, Request, Certificate).
     ca, ca_key: the signer's Certificate and PrivateKey. days: validity from now (or from start).
     Gives a Certificate with a random 63-bit serial (kubeadm: NewSignedCert), basicConstraints CA:FALSE and the
-    signer's key identifier. Raises PkiError when ca_key is not the CA's key or the CA may not sign.
+    signer's key identifier. Raises PkiError when ca_key is not the CA's key or the CA may not sign, and for a Request that asks to be
+    a CA or that is ambiguous: what it asks for is not signed, whatever the profile takes from it.
     """
     check_signer(ca, ca_key)
+    if isinstance(public_key, Request):
+        refuse_unfit(public_key, profile)
     raw_key = public_key.raw.public_key() if hasattr(public_key.raw, "public_key") else public_key.raw
     not_before, not_after = validity(days, backdate_to=ca.not_before, start=start)
     builder = (_x509.CertificateBuilder().subject_name(profile.subject).issuer_name(ca.raw.subject).public_key(raw_key)
@@ -302,6 +383,19 @@ def sign_leaf(profile, public_key, ca, ca_key, days, start=None):
     if profile.sans:
         builder = builder.add_extension(profile.sans[0], critical=profile.sans[1])
     return _certificate(builder.sign(ca_key.raw, _digest(ca_key)))
+
+
+def refuse_unfit(request: Request, profile: Profile | None = None) -> None:
+    """Raise PkiError for a request that no CA of this collection signs: it asks for a CA, or two readers could read it differently.
+
+    profile: what is taken from it, or None for the request alone.
+    """
+    found = ["it asks to be a CA (CA:TRUE, keyCertSign or cRLSign)"] if request.wants_ca else []
+    ambiguities = request.ambiguities or (subject_ambiguities(profile.subject) if profile is not None else [])
+    if ambiguities:
+        found.append("it can be read in two ways (%s)" % "; ".join(ambiguities))
+    if found:
+        raise PkiError("; ".join(found), path=request.path, fix="See who made this request, and make it again without that.")
 
 
 def check_signer(ca, ca_key):
@@ -494,11 +588,15 @@ def _key_usage(names):
 
 
 def address(text):
-    """Give a text as an ipaddress.IPv4Address or IPv6Address, or None where it is neither."""
+    """Give a text as an ipaddress.IPv4Address or IPv6Address, or None where it is neither.
+
+    An IPv4 address written as IPv6 (::ffff:10.0.0.1) is the IPv4 address, as in Go (net.IP.Equal); a zone (fe80::1%eth0) does not count.
+    """
     try:
-        return ipaddress.ip_address(text)
+        found = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
+    return getattr(found, "ipv4_mapped", None) or found
 
 
 def same_name(text):
@@ -540,7 +638,7 @@ def _san_text(name):
     if isinstance(name, _x509.DNSName):
         return "DNS:" + name.value
     if isinstance(name, _x509.IPAddress):
-        return "IP:%s" % name.value
+        return "IP:" + same_name(str(name.value))
     if isinstance(name, _x509.UniformResourceIdentifier):
         return "URI:" + name.value
     if isinstance(name, _x509.RFC822Name):
