@@ -76,7 +76,7 @@ class Held:
             return None
         certificate = parse_bundle(self.name, data, path)[0]
         key = x509.parse_private_key(key_data, key_path) if self._with_keys else None
-        digest = key.key_sha256 if key else x509.private_key_digest(key_data, key_path)
+        digest = key.key_sha256 if key else x509.private_key_digest(key_data, key_path, None if self.name == "sa" else certificate)
         if digest != certificate.key_sha256:
             raise PkiError("the key does not belong to %s" % path, path=key_path,
                            fix="Put back the pair that belongs together, from a backup set.")
