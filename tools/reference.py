@@ -41,7 +41,7 @@ OF_PLAYBOOKS = {
 KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
 # Where a role's option takes more than a user may give it, or says its values in words.
 CHOICES = {
-    "kubepki_phase": ["all", "prepare", "switch", "complete", "rollback", "status"],
+    "kubepki_phase": ["status", "prepare", "switch", "complete", "all", "rollback"],
     "kubepki_cas": ["ca", "front-proxy-ca", "etcd-ca", "sa"],
     "kubepki_kubelet_method": ["ca", "api"],
     "kubepki_key_type": KEY_TYPES,
@@ -51,10 +51,17 @@ CHOICES = {
 STRICTER: dict[str, dict] = {
     **{name: {"positive": True} for name in (
         "kubepki_ca_days", "kubepki_leaf_days", "kubepki_user_days", "kubepki_external_ca_seconds")},
-    "kubepki_batch": {"pattern": "[1-9][0-9]*%?", "said": "count and no percentage such as 10%"},
+    "kubepki_batch": {"pattern": "[1-9][0-9]*%?", "said": "count and no percentage such as 10%", "literal": True},
+    # Free text of the surveys in docs/examples/awx: only what the meaning needs, and never a template.
+    "kubepki_cas": {"literal": True},
+    "kubepki_names": {"pattern": "[a-z0-9][a-z0-9.-]*", "said": "list of names", "literal": True},
+    "kubepki_backup_set": {"pattern": "latest|[0-9TZ.]+-[a-z0-9-]+", "said": "name of a backup set, and not latest", "literal": True},
+    "kubepki_csr_names": {"pattern": "all pending|[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "said": "list of names of requests", "literal": True},
+    **{name: {"pattern": "[A-Za-z0-9_][A-Za-z0-9_.-]*(\\[[0-9]+\\])?", "said": "host of the inventory", "literal": True}
+       for name in ("kubepki_api_host", "kubepki_timer_host", "kubepki_user_host")},
     # Ansible expands ~ and $HOME in a path.
     **{name: {"pattern": "[/~$].*", "said": "absolute path"} for name in ("kubepki_backup_dir", "kubepki_textfile_dir")},
-    "kubepki_restart_workloads": {"empty": True},
+    "kubepki_restart_workloads": {"empty": True, "pattern": "[a-z0-9]([-a-z0-9]*[a-z0-9])?", "said": "list of namespaces", "literal": True},
 }
 # Names of renew_leaves; what it says of kubelets' certificates is said in its role.
 LEAF_NAMES = ["all", "apiserver", "apiserver-kubelet-client", "front-proxy-client", "apiserver-etcd-client", "etcd-server",
@@ -175,7 +182,8 @@ _TYPES = ["list", "float", "int", "bool", "str"]
 def declared() -> dict[str, list[tuple[tuple[str, ...], dict]]]:
     """What a run is checked by: for each variable [(playbooks, specification)].
 
-    A specification: type; choices; empty (it may be); positive (0 may not be); pattern, and in words said; of_play.
+    A specification: type; choices; empty (it may be); positive (0 may not be); pattern, and in words said; of_play; literal (an extra
+    variable holds no template, so that who may start a job in AWX cannot run code on the controller).
     """
     found: dict[str, list[tuple[tuple[str, ...], dict]]] = {}
     for name, variable in variables().items():
@@ -196,7 +204,8 @@ def _checked(variable: Variable, playbook: str, kind: str) -> dict:
         checked["empty"] = True
     if any(spec.get("of_play") for spec in specs):
         checked["of_play"] = True
-    return {**checked, **STRICTER.get(variable.name, {})}
+    stricter = STRICTER.get(variable.name, {})
+    return {**checked, **{key: value for key, value in stricter.items() if key not in ("pattern", "said") or "choices" not in checked}}
 
 
 def declared_module() -> str:

@@ -29,13 +29,18 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         _spec, options = self.validate_argument_spec(argument_spec={"playbook": {"type": "str", "required": True}})
         playbook = options["playbook"]
-        extra = {name for name in load_extra_vars(self._loader) if _variables.concerns(name, extra=True)}
+        given = load_extra_vars(self._loader)
+        extra = {name for name in given if _variables.concerns(name, extra=True)}
+        forbidden = _variables.templates(playbook, {name: given[name] for name in extra})
+        if forbidden:  # before any of them is looked at, which would evaluate it
+            result.update(failed=True, changed=False, msg=" ".join(forbidden) + " Nothing was changed.")
+            return result
         names, values = set(extra), []
         for host in self._hosts(task_vars):
-            given = task_vars["hostvars"][host]
-            ours = [name for name in given if _variables.concerns(name)]
+            known = task_vars["hostvars"][host]
+            ours = [name for name in known if _variables.concerns(name)]
             names.update(ours)
-            values.extend(_values(playbook, given, ours, host, extra))
+            values.extend(_values(playbook, known, ours, host, extra))
         obstacles, warnings = _variables.review(playbook, names, values, extra)
         for warning in warnings:
             display.warning(warning)

@@ -262,6 +262,7 @@ def _cluster(module, options):
         raise PkiError("is no control-plane node: there is no authority on it", path=options["kubernetes_dir"],
                        fix="Run this on the hosts of the group kube_control_plane; workers follow with kubelet_credential.")
     authorities.refuse_external_etcd(layout, options["names"])
+    authorities.refuse_external_signer(layout, options["names"])
     tree = pki_tree.read_tree(layout)
     if options["state"] == "cross_signed":
         return _cross_signed(module, options, layout)

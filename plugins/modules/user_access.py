@@ -31,10 +31,12 @@ options:
     default: []
   state:
     description:
-      - V(queried) only gives the server and the CA that a kubeconfig needs.
-      - V(present) issues for O(request) and makes the bindings.
-      - V(absent) removes the bindings and requests that this module made, and says which other bindings still name the person or
-        O(groups). A certificate that was issued stays valid until it expires, because Kubernetes looks at no revocation list.
+      - V(queried) only returns the server and the CA that a kubeconfig needs.
+      - V(present) issues for O(request), then makes the bindings. Names and groups that Kubernetes or kubeadm keep for themselves are refused
+        before anything is done.
+      - V(absent) removes the bindings that this module made for this user alone, and its requests, and returns which other bindings still
+        name the user, one of O(groups), or a group in one of the user's requests. A certificate that was issued stays valid until it expires,
+        because Kubernetes reads no revocation list.
     type: str
     choices: [queried, present, absent]
     default: present
@@ -118,6 +120,20 @@ certificate:
 actions:
   description: What was done, in order.
   returned: success
+  type: list
+  elements: str
+kubeconfig_name:
+  description: A file name for the user's kubeconfig, made of user and API server.
+  returned: success
+  type: str
+groups:
+  description: The groups that were looked at, from O(groups) and from the user's requests.
+  returned: when O(state=absent)
+  type: list
+  elements: str
+summary:
+  description: What still gives access, and what was not looked at, as lines.
+  returned: when O(state=absent)
   type: list
   elements: str
 remaining:

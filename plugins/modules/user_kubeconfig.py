@@ -23,7 +23,9 @@ description:
     run goes on with the same key.
 options:
   path:
-    description: The kubeconfig. Written with mode 0600. One that belongs to somebody else is never overwritten.
+    description:
+      - The kubeconfig. Written with mode 0600. One of another user, or of another cluster (neither O(server) nor a CA of O(ca) is in it),
+        is never overwritten or removed.
     type: path
     required: true
   user:
@@ -142,6 +144,11 @@ certificate_info:
   description: Subject, validity and fingerprint of the certificate, or null.
   returned: success
   type: dict
+groups:
+  description: The groups in the certificate of the kubeconfig that is removed.
+  returned: when O(state=absent)
+  type: list
+  elements: str
 proof:
   description: How the API answered (C(how), C(user), C(groups)), or null where it was not asked.
   returned: success

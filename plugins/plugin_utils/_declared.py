@@ -11,6 +11,9 @@ VARIABLES = {
         (("issue_user", "manage_csrs"), {
             "type": "str",
             "of_play": True,
+            "pattern": "[A-Za-z0-9_][A-Za-z0-9_.-]*(\\[[0-9]+\\])?",
+            "said": "host of the inventory",
+            "literal": True,
         }),
     ],
     "kubepki_backup_dir": [
@@ -28,6 +31,9 @@ VARIABLES = {
     "kubepki_backup_set": [
         (("restore",), {
             "type": "str",
+            "pattern": "latest|[0-9TZ.]+-[a-z0-9-]+",
+            "said": "name of a backup set, and not latest",
+            "literal": True,
         }),
     ],
     "kubepki_batch": [
@@ -36,6 +42,7 @@ VARIABLES = {
             "of_play": True,
             "pattern": "[1-9][0-9]*%?",
             "said": "count and no percentage such as 10%",
+            "literal": True,
         }),
     ],
     "kubepki_ca_days": [
@@ -49,6 +56,7 @@ VARIABLES = {
             "type": "list",
             "choices": ("ca", "front-proxy-ca", "etcd-ca", "sa"),
             "empty": True,
+            "literal": True,
         }),
     ],
     "kubepki_confirm": [
@@ -82,6 +90,9 @@ VARIABLES = {
         (("manage_csrs",), {
             "type": "list",
             "empty": True,
+            "pattern": "all pending|[a-z0-9]([-a-z0-9.]*[a-z0-9])?",
+            "said": "list of names of requests",
+            "literal": True,
         }),
     ],
     "kubepki_csr_policy": [
@@ -183,16 +194,20 @@ VARIABLES = {
                         "apiserver-etcd-client", "etcd-server", "etcd-peer", "etcd-healthcheck-client",
                         "admin.conf", "super-admin.conf", "controller-manager.conf", "scheduler.conf",
                         "kubelet-client", "kubelet-serving"),
+            "literal": True,
         }),
         (("restart_static_pods",), {
             "type": "list",
             "empty": True,
+            "pattern": "[a-z0-9][a-z0-9.-]*",
+            "said": "list of names",
+            "literal": True,
         }),
     ],
     "kubepki_phase": [
         (("rotate_ca",), {
             "type": "str",
-            "choices": ("all", "prepare", "switch", "complete", "rollback", "status"),
+            "choices": ("status", "prepare", "switch", "complete", "all", "rollback"),
         }),
     ],
     "kubepki_recover_partial": [
@@ -219,6 +234,9 @@ VARIABLES = {
         (("recover", "rotate_ca"), {
             "type": "list",
             "empty": True,
+            "pattern": "[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+            "said": "list of namespaces",
+            "literal": True,
         }),
     ],
     "kubepki_textfile_dir": [
@@ -244,6 +262,9 @@ VARIABLES = {
         (("schedule_report",), {
             "type": "str",
             "of_play": True,
+            "pattern": "[A-Za-z0-9_][A-Za-z0-9_.-]*(\\[[0-9]+\\])?",
+            "said": "host of the inventory",
+            "literal": True,
         }),
     ],
     "kubepki_timer_inventory": [
@@ -316,6 +337,9 @@ VARIABLES = {
     "kubepki_user_host": [
         (("issue_user",), {
             "type": "str",
+            "pattern": "[A-Za-z0-9_][A-Za-z0-9_.-]*(\\[[0-9]+\\])?",
+            "said": "host of the inventory",
+            "literal": True,
         }),
     ],
     "kubepki_user_kubeconfig": [

@@ -71,6 +71,24 @@ def review(playbook, names, values, extra):
     return obstacles + _wrong_values(playbook, values), warnings
 
 
+def templates(playbook, raw):
+    """Return one sentence for each extra variable that has to be literal and holds a template. Nothing of it is evaluated.
+
+    raw: {name: value} of the extra variables, as they were given. Ansible evaluates Jinja in them at first use, so this comes before.
+    """
+    return ["%s holds a template, which is not evaluated here. Write the value itself." % name for name in sorted(raw)
+            if any(spec.get("literal") for playbooks, spec in VARIABLES.get(name, ()) if playbook in playbooks)
+            and any(mark in part for part in _strings(raw[name]) for mark in ("{{", "{%", "{#"))]
+
+
+def _strings(value):
+    if isinstance(value, dict):
+        return [text for pair in value.items() for item in pair for text in _strings(item)]
+    if isinstance(value, (list, tuple)):
+        return [text for item in value for text in _strings(item)]
+    return [str(value)]
+
+
 def _wrong_values(playbook, values):
     """Give one sentence for each wrong value, with the hosts that have it."""
     found = {}

@@ -62,7 +62,7 @@ def renewal(lab: Lab) -> dict:
 
 def rotation(lab: Lab) -> dict:
     """A whole rotation of all four authorities, against the restarts in it that cannot be avoided: static pods and kubelets."""
-    outcome = play(lab, "rotate_ca", {"kubepki_confirm": "true"}, "-vvv").require_success()
+    outcome = play(lab, "rotate_ca", {"kubepki_phase": "all", "kubepki_confirm": "true"}, "-vvv").require_success()
     trips = outcome.round_trips(lab)
     planes = max(trips[name] for name in list(lab.control_planes)[1:] or lab.control_planes)
     workers = max([trips[name] for name in lab.workers], default=0)

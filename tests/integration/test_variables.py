@@ -65,6 +65,16 @@ def test_a_value_that_only_a_later_task_can_know_is_left_to_it(tmp_path):
     assert code == 2 and "kubepki_live is 'maybe'" in said and "kubepki_warn_below_days" not in said
 
 
+@pytest.mark.parametrize(("playbook", "name"), sorted(
+    (playbooks[0], name) for name, entries in VARIABLES.items() for playbooks, spec in entries if spec.get("literal")))
+@pytest.mark.parametrize("wrap", [str, lambda text: [text], lambda text: {"a": [text]}], ids=["text", "list", "mapping"])
+def test_a_template_in_a_literal_variable_is_refused_and_never_evaluated(playbook, name, wrap, tmp_path):
+    trap = tmp_path / "evaluated"
+    code, said = run(tmp_path, playbook, {name: wrap("{{ lookup('ansible.builtin.pipe', 'touch %s') }}" % trap)})
+    assert code == 2 and f"{name} holds a template" in said, said
+    assert not trap.exists()
+
+
 def test_a_policy_that_is_no_file_is_named_by_its_variable(tmp_path):
     code, said = run(tmp_path, "manage_csrs", {"kubepki_csr_policy": str(tmp_path / "none.yml")})
     assert code == 2 and f"kubepki_csr_policy is {tmp_path}/none.yml, which is no file" in said, said

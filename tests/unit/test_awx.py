@@ -100,6 +100,17 @@ def test_what_a_survey_gives_when_nobody_changes_anything_is_taken(path):
     assert all(_variables.specification(name, path.stem) for name in values)
 
 
+@pytest.mark.parametrize("path", SURVEYS, ids=lambda path: path.stem)
+def test_free_text_of_a_survey_is_literal_and_takes_only_what_its_meaning_needs(path):
+    for variable, question in survey(path).items():
+        if question["type"] == "text":
+            spec = _variables.specification(variable, path.stem)
+            assert spec.get("literal") and {"pattern", "choices"} & set(spec), variable
+            for bad in ("{{ 1 }}", "a b; c", "$(id)", "../x", "a'b", "x\ny"):
+                assert _variables.trouble(bad, spec), (variable, bad)
+    assert any(question["type"] == "text" for one in SURVEYS for question in survey(one).values())
+
+
 def test_no_authority_is_named_beforehand_because_a_named_one_has_to_be_one_of_the_clusters():
     assert survey(AWX / "surveys" / "rotate_ca.json")["kubepki_cas"]["default"] == ""
 

@@ -76,7 +76,7 @@ class Held:
             return None
         certificate = parse_bundle(self.name, data, path)[0]
         key = x509.parse_private_key(key_data, key_path) if self._with_keys else None
-        digest = key.key_sha256 if key else x509.private_key_digest(key_data, key_path)
+        digest = key.key_sha256 if key else x509.private_key_digest(key_data, key_path, None if self.name == "sa" else certificate)
         if digest != certificate.key_sha256:
             raise PkiError("the key does not belong to %s" % path, path=key_path,
                            fix="Put back the pair that belongs together, from a backup set.")
@@ -117,6 +117,15 @@ def refuse_external_etcd(layout, names):
                        path=layout.paths["etcd-ca"][0], fix=profiles.LEAVE_ETCD_OUT)
 
 
+def refuse_external_signer(layout, names):
+    """Raise PkiError where sa is among the names and an external signer signs the service-account tokens (KEP-740)."""
+    endpoint = layout.flags.get(_APISERVER, {}).get("--service-account-signing-endpoint")
+    if "sa" in names and endpoint:
+        raise PkiError("service-account tokens are signed by an external signer (--service-account-signing-endpoint=%s), so there is "
+                       "no key here to replace" % endpoint, path=layout.manifests.get(_APISERVER),
+                       fix="Rotate the signing key in that signer, and leave sa out of kubepki_cas.")
+
+
 def held_here(layout, names=profiles.AUTHORITIES, with_keys=True):
     """Give {name: Held} of the authorities that this node has a file of."""
     found = {}
@@ -144,7 +153,8 @@ def facts(tree, state_dir=files.STATE_DIR, names=profiles.AUTHORITIES):
               "journal": JOB if files.Journal(JOB, state_dir).load() else None,
               "pending": pending, "seconds": restarts.took(record),
               "verifies_kubelets": bool(layout.flags.get(_APISERVER, {}).get("--kubelet-certificate-authority")),
-              "external_etcd": layout.external_etcd, "authorities": {}, "certificates": {}}
+              "external_etcd": layout.external_etcd,
+              "token_signer": layout.flags.get(_APISERVER, {}).get("--service-account-signing-endpoint"), "authorities": {}, "certificates": {}}
     for name, held in held_here(layout, names, with_keys=False).items():
         view = result["authorities"][name] = _view(tree, held, result["certificates"])
         if result["journal"] and held.problems:

@@ -7,6 +7,7 @@ from __future__ import annotations
 __metaclass__ = type
 
 import datetime
+import hashlib
 import os
 import re
 import time
@@ -455,21 +456,42 @@ def _wait_for_all(api, wanted, there, seconds):
 # --- user_access -------------------------------------------------------------------------------------------------------------
 
 def user_access(params, check):
-    """What a person's credential needs of the cluster: gives user_access's result."""
+    """Issue a user's certificate and give or remove roles. Return user_access's result.
+
+    Order: check names and groups, then that every role exists, then issue, and bind last. A run that is refused gives nothing away.
+    """
     api = cluster_api.connect(params)
+    server = params["server"] or api.server
+    result = {"changed": False, "actions": [], "server": server, "minor": api.minor, "warnings": [],
+              "ca": api.ca_pem.decode("ascii", "replace") if api.ca_pem else None, "certificate": None,
+              "kubeconfig_name": kubeconfig_name(params["user"], server)}
     if params["state"] == "absent":
-        return _revoke(api, params, check)
-    result = {"changed": False, "actions": [], "server": params["server"] or api.server, "minor": api.minor, "warnings": [],
-              "ca": api.ca_pem.decode("ascii", "replace") if api.ca_pem else None, "certificate": None}
+        return dict(result, **_revoke(api, params, check))
+    requests.refuse_reserved_identity(params["user"], params["groups"] or ())
     if params["state"] == "queried":
         return result
-    for binding in _bindings(params):
-        if issuing.bind(api, binding, check):
-            result["actions"].append("bound %s %s" % (binding.kind, binding.role))
+    missing = [binding for binding in _bindings(params) if issuing.bind(api, binding, check=True)]
     if params["request"]:
         _issue(api, params, check, result)
+    for binding in missing:
+        if check or issuing.bind(api, binding):
+            result["actions"].append("bound %s %s" % (binding.kind, binding.role))
     result["changed"] = bool(result["actions"])
     return result
+
+
+def kubeconfig_name(user, server):
+    """Return the default file name of a user's kubeconfig: user and API server, so that two clusters never share one.
+
+    user: str. server: URL. Return str of letters, digits, dots, hyphens, underscores and one @, never a path and never hidden.
+    """
+    def plain(text):
+        word = re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")
+        if word == text and len(word) <= 60:
+            return word
+        return "%s-%s" % (word[:60] or "user", hashlib.sha256(text.encode("utf-8")).hexdigest()[:8])
+
+    return "%s@%s.kubeconfig" % (plain(user), plain(urlsplit(server).hostname or "cluster"))
 
 
 def _bindings(params):
@@ -492,7 +514,7 @@ def _issue(api, params, check, result):
     try:
         wanted.refuse_dangerous()
     except PkiError as error:
-        raise PkiError(error.message, path=params["user"], fix="Give people names and groups of their own. What the system "
+        raise PkiError(error.message, path=params["user"], fix="Give users names and groups of their own. What the system "
                        "needs is made by kubeadm; for anything else there is cert_csr (allow_dangerous).") from None
     if api.minor < 22:
         result["warnings"].append("Kubernetes 1.%d issues for as long as its controller manager says (one year, unless "
@@ -528,18 +550,40 @@ def _check_accepted(api, certificate):
 
 
 def _revoke(api, params, check):
-    own, foreign = issuing.bindings_of(api, params["user"], params["groups"] or ())
+    """Remove the bindings and requests that this collection made for a user. Return what else gives access, and what was looked at.
+
+    Groups: those given, and those in the user's requests that are still there; the role adds those in the kubeconfig's certificate.
+    """
     labels = ",".join("%s=%s" % entry for entry in sorted(dict(issuing.MANAGED_BY, **_USER_LABEL).items()))
-    asks = [ask for ask in issuing.every(api, labels) if ask.request and ask.request.common_names == [params["user"]]]
+    every = [ask for ask in issuing.every(api) if ask.request and ask.request.common_names == [params["user"]]]
+    groups = sorted({group for ask in every for group in ask.request.organizations} | set(params["groups"] or ()))
+    own, foreign = issuing.bindings_of(api, params["user"], groups)
+    ours = {ask.name for ask in issuing.every(api, labels)}
+    asks = [ask for ask in every if ask.name in ours]
     actions = ["removed %s %s" % (entry["kind"], entry["name"]) for entry in own] + ["deleted %s" % ask.path for ask in asks]
     if not check:
         for entry in own:
-            api.call("DELETE", entry["path"])
+            api.call("DELETE", entry["path"], {"preconditions": {"uid": entry["uid"]}})
         for ask in asks:
             issuing.delete(api, ask)
     shown = ("kind", "namespace", "name", "role", "subject")
-    return {"changed": bool(actions), "actions": actions, "server": api.server, "minor": api.minor, "ca": None,
-            "certificate": None, "warnings": [], "remaining": [{key: entry[key] for key in shown} for entry in foreign]}
+    return {"changed": bool(actions), "actions": actions, "groups": groups, "summary": _revoked(params["user"], groups, foreign),
+            "remaining": [{key: entry[key] for key in shown} for entry in foreign]}
+
+
+def _revoked(user, groups, foreign):
+    """Return what a revocation leaves, as lines: which bindings still give access, which groups were looked at, what was not."""
+    known = "%s and the groups %s" % (user, ", ".join(groups)) if groups else "%s (no group of the user is known)" % user
+    lines = ["A copy of the certificate of %s stays valid until it expires: Kubernetes reads no revocation list." % user]
+    lines += ["This %s still gives access: %s%s gives %s to %s." % (
+        entry["kind"], entry["namespace"] + "/" if entry["namespace"] else "", entry["name"], entry["role"], entry["subject"])
+        for entry in foreign]
+    if not foreign:
+        lines.append("No role binding names %s." % known)
+    lines.append("Looked at: bindings for %s. Not looked at: groups of certificates that were issued elsewhere or whose request and "
+                 "kubeconfig are gone (name them with kubepki_user_groups), webhook authorizers, and what all authenticated users may do."
+                 % known)
+    return [requests.printable(line, 1000) for line in lines]
 
 
 # --- user_kubeconfig ---------------------------------------------------------------------------------------------------------
@@ -571,7 +615,22 @@ class _UserKubeconfig:
             whose = requests.printable(certificate.common_name or "nobody") if certificate else "a user without a certificate"
             raise PkiError("is a kubeconfig of %s, not of %s" % (whose, self.user), path=self.path,
                            fix="Name another path (kubepki_user_kubeconfig), or move the file away.")
+        self._refuse_other_cluster(config)
         return config, certificate
+
+    def _refuse_other_cluster(self, config):
+        """Raise PkiError when neither the server nor a CA of the file is this cluster's: it is the same user's on another cluster."""
+        server = self.params["server"]
+        if not server or not self.bundle or config.server == server:
+            return
+        try:
+            trusted = {ca.key_sha256 for ca in x509.parse_certificates(config.ca_data, self.path)} if config.ca_data else set()
+        except PkiError:
+            trusted = set()
+        if not trusted & {ca.key_sha256 for ca in self.bundle}:
+            raise PkiError("is a kubeconfig of %s for another cluster (%s, not %s), and trusts none of this cluster's CAs" % (
+                self.user, requests.printable(config.server or "no server"), server), path=self.path,
+                fix="Name another path (kubepki_user_kubeconfig). Nothing was changed.")
 
     def _why(self, config, certificate):
         if config is None:
@@ -678,9 +737,10 @@ class _UserKubeconfig:
 
     def absent(self):
         """Remove the file, if it is this user's."""
-        config, _certificate = self._current()
+        config, certificate = self._current()
         if not self.check:
             files.remove(self.pending)
             files.remove(self.path)
         return {"changed": config is not None, "path": self.path, "needed": False, "why": None, "request": None, "warnings": [],
-                "proof": None, "certificate_info": None}
+                "proof": None, "certificate_info": certificate.describe() if certificate else None,
+                "groups": list(certificate.organizations) if certificate else []}

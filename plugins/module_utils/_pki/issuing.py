@@ -287,9 +287,10 @@ class Binding:
 
 
 def bindings_of(api, user, groups=()):
-    """Give (own, foreign): the bindings this collection made for a user, and all others that name the user or a group.
+    """Return (own, foreign): the bindings this collection made for a user, and all others that name the user or a group.
 
-    Each one: {"kind", "namespace", "name", "role", "subject", "path"}.
+    Each one: {"kind", "namespace", "name", "role", "subject", "path", "uid"}. Labels and annotation can be written by others: only a
+    binding whose one subject is the user is this collection's own.
     """
     own, foreign = [], []
     for kind, path in (("ClusterRoleBinding", "/clusterrolebindings"), ("RoleBinding", "/rolebindings")):
@@ -303,8 +304,9 @@ def bindings_of(api, user, groups=()):
             namespace, name = metadata.get("namespace"), metadata.get("name")
             where = "/namespaces/%s/rolebindings" % segment(namespace) if namespace else path
             entry = {"kind": kind, "namespace": namespace, "name": name, "role": (item.get("roleRef") or {}).get("name"),
-                     "subject": subject, "path": "%s%s/%s" % (_RBAC, where, segment(name))}
-            mine = (metadata.get("annotations") or {}).get(USER_ANNOTATION) == user and all(
+                     "subject": subject, "path": "%s%s/%s" % (_RBAC, where, segment(name)), "uid": metadata.get("uid")}
+            alone = [(each.get("kind"), each.get("name")) for each in item.get("subjects") or []] == [("User", user)]
+            mine = alone and (metadata.get("annotations") or {}).get(USER_ANNOTATION) == user and all(
                 (metadata.get("labels") or {}).get(key) == value for key, value in MANAGED_BY.items())
             (own if mine else foreign).append(entry)
     return own, foreign

@@ -43,7 +43,7 @@ class Credential:
             data = config.certificate_data or (files.read(config.certificate_file) if config.certificate_file else b"")
             key_data = config.key_data or (files.read(config.key_file) if config.key_file else b"")
             self.certificate = parse_certificate(data, self.path)
-            digest = private_key_digest(key_data, config.key_file or config.path)
+            digest = private_key_digest(key_data, config.key_file or config.path, self.certificate)
             if digest != self.certificate.key_sha256:
                 raise PkiError("the private key does not belong to the certificate", path=self.path)
             self.pem = (data, key_data)

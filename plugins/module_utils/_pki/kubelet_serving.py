@@ -118,7 +118,7 @@ def _judge(layout, sans, below_days):
     try:
         data = files.read(path)
         certificate = x509.parse_certificate(data, path)
-        if x509.private_key_digest(data, path) != certificate.key_sha256:
+        if x509.private_key_digest(data, path, certificate) != certificate.key_sha256:
             return certificate, "the serving certificate and its key do not belong together"
     except PkiError as error:
         return None, "the serving certificate is unusable: %s" % error.message

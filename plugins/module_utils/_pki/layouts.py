@@ -94,11 +94,11 @@ class Reader:
         self.root = root
         self._seen = {}
 
-    def _once(self, kind, path, parse, of_root=False):
+    def _once(self, kind, path, parse, *arguments, of_root=False):
         key = (kind, path)
         if key not in self._seen:
             try:
-                self._seen[key] = (parse(reading.read(path, of_root=of_root), path), None)
+                self._seen[key] = (parse(reading.read(path, of_root=of_root), path, *arguments), None)
             except PkiError as error:
                 self._seen[key] = (None, error)
         value, problem = self._seen[key]
@@ -115,10 +115,10 @@ class Reader:
         from .certificates import parse_certificates
         return self._once("certificates", path, parse_certificates)
 
-    def private_key(self, path):
-        """Give a private key's key_sha256. Raises PkiError."""
+    def private_key(self, path, likely=None):
+        """Return a private key's key_sha256. likely: the Certificate that it should belong to. Raises PkiError."""
         from .certificates import private_key_digest
-        return self._once("key", path, private_key_digest)
+        return self._once("key", path, private_key_digest, likely)
 
     def public_keys(self, path):
         """Give [key_sha256]. Raises PkiError."""

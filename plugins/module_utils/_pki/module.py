@@ -6,7 +6,6 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-import gc
 import importlib
 import math
 import os
@@ -48,9 +47,6 @@ def run(module, function, needs=("cryptography", "yaml")):
     started = time.monotonic()
     _require(module, needs)
     result, failure = _attempt(module, function)
-    # Before it ends, Python would look through all that there is for what nobody holds (pylifecycle.c: Py_FinalizeEx). That takes
-    # as long as many a module works.
-    gc.freeze()
     # Outside of any except block: fail_json would add the traceback at -vvv, and with it lines that can hold values.
     if failure:
         module.fail_json(seconds=_since(started), **failure)

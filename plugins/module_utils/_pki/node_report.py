@@ -36,7 +36,7 @@ def read(kubernetes_dir, kubelet_dir, live=True, timeout=3.0, warn_days=30, crit
     tree = pki_tree.read_tree(layout)
     found = [findings.finding(findings.ERROR, "unreadable", layout.manifest_dir, error.message, error.fix) for error in problems]
     found += findings.check(tree, None, warn_days, critical_days, owner)
-    served = serving.hear(asked, timeout)
+    served = serving.hear(asked)
     found += findings.check_served(tree, endpoints, served, None, critical_days)
     facts = rows.facts(tree, clock, controller_clock)
     found += findings.check_clock(facts["clock_offset"])

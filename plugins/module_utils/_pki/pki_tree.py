@@ -133,9 +133,9 @@ def _read_kubeconfig(layout, item):
     item.certificate = item.bundle[0]
     try:
         if config.key_data:
-            item.key_sha256 = certificates.private_key_digest(config.key_data, item.path)
+            item.key_sha256 = certificates.private_key_digest(config.key_data, item.path, item.certificate)
         elif config.key_file:
-            item.key_sha256 = layout.reader.private_key(layout.at(config.key_file))
+            item.key_sha256 = layout.reader.private_key(layout.at(config.key_file), item.certificate)
         else:
             item.key_missing = True
     except PkiError as error:
@@ -151,7 +151,7 @@ def _read_key(layout, item):
         return
     item.key_mode, item.key_uid, item.key_gid = _status(path)
     try:
-        item.key_sha256 = layout.reader.private_key(path)
+        item.key_sha256 = layout.reader.private_key(path, item.certificate)
     except PkiError as error:
         item.key_problem = error
 

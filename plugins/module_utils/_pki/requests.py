@@ -253,6 +253,22 @@ def refuse_dangerous_request(pem: bytes | str, signer: str = "", allowed: Contai
     return request
 
 
+def refuse_reserved_identity(user: str, groups: Iterable[str] = ()) -> None:
+    """Raise PkiError for a user name or a group that Kubernetes or kubeadm keeps for itself.
+
+    To call before anything is given to a user, also where no request is made: a role binding for such a name gives the role to others
+    (system:anonymous is every client without a credential). Names are compared without case, as in find_dangers().
+    """
+    reserved = [name for name in [user, *groups] if _is_reserved(name) or name.lower() in _ADMINISTRATORS]
+    hidden = [name for name in [user, *groups] if not name or not name.isprintable() or name != name.strip()]
+    if reserved or hidden:
+        raise PkiError(("%s is a name that Kubernetes keeps for itself" % printable(reserved[0])) if reserved else
+                       "%s is no name that can be told from another one (a blank at an end, a control character, or empty)"
+                       % printable(repr(hidden[0])), path=printable(user),
+                       fix="Give users names and groups of their own. kubeadm makes what the system needs; for anything else there is "
+                           "cert_csr, where the request is named. Nothing was changed.")
+
+
 def _is_reserved(name):
     return name.lower().startswith(("system:", "kubeadm:")) or name.lower() in _CONTROL_PLANE
 

@@ -60,7 +60,8 @@ class State:
     still to be done there, as sentences without a full stop]}. kinds: {node: set of "stage", "files", "flags", "pods",
     "client", "kubelet", "tidy"}. behind: [nodes that were away during a phase, or come from elsewhere]. evidence: [sentences]
     why it is in this phase, or why it is refused. extras: [digests] that everybody trusts besides. external_etcd: whether it is
-    the authority of an etcd that is not kubeadm's, which is nobody's to rotate here, wherever its key is. damaged: whether the
+    the authority of an etcd that is not kubeadm's, which is nobody's to rotate here, wherever its key is. external_signer: whether
+    an external signer signs the service-account tokens. damaged: whether the
     evidence is what is wrong on single nodes, each with its remedy. leftovers: [digests] that some trust and nobody should: of an
     authority that was this one's before or was to be. without_former: [nodes] that sign with B and do not have A's pair, as
     others do; they joined after the switch.
@@ -72,13 +73,18 @@ class State:
         self.old = self.new = None
         self.levels, self.pending, self.kinds = {}, {}, {}
         self.behind, self.evidence, self.extras = [], [], []
-        self.external_etcd = self.damaged = False
+        self.external_etcd = self.external_signer = self.damaged = False
         self.leftovers, self.without_former = [], []
 
     @property
     def refused(self):
         """Whether nothing may be planned from here."""
         return self.phase in (EXTERNAL, IMPOSSIBLE, ABSENT)
+
+    @property
+    def left_out(self):
+        """Whether another tool manages it, so that it takes part only if the user names it, and is then refused."""
+        return self.external_etcd or self.external_signer
 
     @property
     def settled(self):
@@ -101,6 +107,8 @@ def derive(authority, nodes):
     state = State(authority)
     known = [(facts, facts["authorities"][authority]) for facts in nodes if authority in facts["authorities"]]
     keepers = [(facts, view) for facts, view in known if facts["role"] != "worker"]
+    if authority == "sa" and not _signs_tokens(state, nodes):
+        return state
     if not keepers:
         return state
     if authority == "etcd-ca" and not _stacked(state, keepers):
@@ -126,6 +134,16 @@ def _stacked(state, keepers):
     servers = list(dict.fromkeys(places[node] for node in outside))
     return _refuse(state, EXTERNAL, ["etcd is no static pod of %s: the apiservers go to %s, whose authority and members belong "
                                      "to whoever set that up" % (", ".join(outside), " and ".join(servers))])
+
+
+def _signs_tokens(state, nodes):
+    """Return whether the API servers sign tokens with a key file. An external signer keeps its key outside the cluster (KEP-740)."""
+    signers = {facts["node"]: facts["token_signer"] for facts in nodes if facts.get("token_signer")}
+    if not signers:
+        return True
+    state.external_signer = True
+    return _refuse(state, EXTERNAL, ["%s: kube-apiserver has service-account tokens signed by %s (--service-account-signing-endpoint)"
+                                     % (node, signers[node]) for node in sorted(signers)])
 
 
 def derive_all(nodes, names=AUTHORITIES):
@@ -430,6 +448,7 @@ def explain(state):
         ABSENT: "no control-plane node has it",
     }
     said = "it is left alone, etcd is not the cluster's own" if state.external_etcd else \
+        "it is left alone, an external signer signs the tokens" if state.external_signer else \
         "something has to be put right first" if state.damaged else words[state.phase]
     lines = ["%s is %s: %s." % (state.authority, state.phase, said)]
     lines += ["  %s." % text for text in state.evidence]
@@ -522,6 +541,9 @@ def _who(state):
 def _fix(state):
     if state.external_etcd:
         return LEAVE_ETCD_OUT
+    if state.external_signer:
+        return ("Rotate the signing key in the external signer, as its documentation says; the CAs with "
+                "kubepki_cas=ca,front-proxy-ca,etcd-ca.")
     if state.phase == EXTERNAL:
         return "Leave it out of kubepki_cas, or rotate it where its key is kept."
     if state.phase == ABSENT:

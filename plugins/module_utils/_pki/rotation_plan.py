@@ -55,15 +55,9 @@ def derived(nodes, names, target, named=True):
               "plan": [], "plan_text": [], "phases": [], "new_clients": [], "names": list(names), "work": {}, "holders": {},
               "known": {}}
     if target == "status":
+        result["plan_text"] = _outlook(nodes, names, states, named)
         return result
-    both = [facts["node"] for facts in nodes if facts["role"] == "etcd"]
-    if both and "ca" in names:
-        raise PkiError("runs etcd in a static pod beside no apiserver, and is a node of the cluster at the same time: its "
-                       "kubelet would not be brought along", path=both[0],
-                       fix="Move etcd to a host of its own (group etcd), or take the node out of kube_node if it is none.")
-    _one_after_the_other(nodes, names)
-    chosen = _chosen(states, [name for name in names if named or not states[name].external_etcd], target)
-    steps = rotation.plan(nodes, chosen, TARGETS[target], fresh=target == "all") if chosen else []
+    chosen, steps = _planned(nodes, names, states, target, named)
     phases = list(dict.fromkeys(step.phase for step in steps))
     result.update(names=chosen, plan=[step.as_dict() for step in steps], phases=phases,
                   plan_text=_left(states, chosen, target) + _text(steps, phases, nodes),
@@ -72,6 +66,31 @@ def derived(nodes, names, target, named=True):
                   work=rotation.work(steps), holders=rotation.holders({name: states[name] for name in chosen}, nodes),
                   new_clients=[step.node for step in steps if step.new_client and step.phase == phases[0]])
     return result
+
+
+def _planned(nodes, names, states, target, named):
+    """Return (the names that take part, the steps) on the way to a target. Raises PkiError where there is no way."""
+    both = [facts["node"] for facts in nodes if facts["role"] == "etcd"]
+    if both and "ca" in names:
+        raise PkiError("runs etcd in a static pod beside no apiserver, and is a node of the cluster at the same time: its "
+                       "kubelet would not be brought along", path=both[0],
+                       fix="Move etcd to a host of its own (group etcd), or take the node out of kube_node if it is none.")
+    _one_after_the_other(nodes, names)
+    chosen = _chosen(states, [name for name in names if named or not states[name].left_out], target)
+    return chosen, rotation.plan(nodes, chosen, TARGETS[target], fresh=target == "all") if chosen else []
+
+
+def _outlook(nodes, names, states, named):
+    """Return what a whole rotation would do from here, or why it would be refused, as lines. Nothing of it is done."""
+    try:
+        chosen, steps = _planned(nodes, names, states, "all", named)
+    except PkiError as error:
+        return ["kubepki_phase=all would be refused: %s" % error]
+    phases = list(dict.fromkeys(step.phase for step in steps))
+    if not phases:
+        return []
+    return (["kubepki_phase=all would do the following. Nothing is done now."] + _left(states, chosen, "all")
+            + _text(steps, phases, nodes))
 
 
 def _one_after_the_other(nodes, names):

@@ -248,92 +248,39 @@ def unreachable(host, port, error):
     return found
 
 
-def for_each_step(seconds):
-    """Give Handshake's `left` for one server: it may take that long for each step."""
-    return lambda: seconds
-
-
-def for_all(seconds):
-    """Give the same for servers that are asked one after the other: together they may take that long, and each a moment more."""
-    until = time.monotonic() + seconds
-    return lambda: max(until - time.monotonic(), 0.05)
-
-
 class Handshake:
-    """The beginning of a TLS connection, far enough to see the certificate of the server; verifies nothing.
+    """A TLS handshake with a server in a thread of its own, for the certificate it serves; verifies nothing.
 
-    Making one sends the first flight, so that the server makes its answer while the caller does something else;
-    certificate() waits for it. A look at a node would spend longer on threads than it does on waiting.
-    host: name or address; port: int. context: from showing(). left: from for_each_step() or for_all(), the seconds for the next
-    step. server_name: for SNI, or None. Never raises: trouble is certificate()'s to tell.
+    host: name or address; port: int. context: from showing(). timeout: seconds for each step. server_name: for SNI, or None. Making one
+    begins it; certificate() waits for it. Never raises before that.
     """
 
-    def __init__(self, host, port, context, left, server_name=None):
+    def __init__(self, host, port, context, timeout, server_name=None):
         self.address = join(host, port)
-        self._host, self._port = host, port
-        self._seen, self._trouble, self._connection = b"", None, None
+        self._host, self._port, self._context, self._timeout, self._server_name = host, port, context, timeout, server_name
+        self._der, self._trouble = None, None
+        self._thread = threading.Thread(target=self._shake, daemon=True)
+        self._thread.start()
+
+    def _shake(self):
         try:
-            self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=server_name)
-            self._connection = socket.create_connection((host, port), left())
-            self._step()
+            with socket.create_connection((self._host, self._port), self._timeout) as connection:
+                with self._context.wrap_socket(connection, server_hostname=self._server_name) as tls:
+                    self._der = tls.getpeercert(binary_form=True)
+                    with contextlib.suppress(OSError, ValueError):
+                        tls.unwrap()  # say good-bye, or the server logs an error
         except Exception as error:  # a configuration can name anything as a port
             self._trouble = error
 
-    def _step(self):
-        """Go as far as what has come allows, and send what is to be sent. Gives whether the handshake is done."""
-        try:
-            self._tls.do_handshake()
-            done = True
-        except ssl.SSLWantReadError:
-            done = False
-        flight = self._outgoing.read()
-        try:
-            if flight:
-                self._connection.sendall(flight)  # in the end our Finished: without it the server logs a failed handshake
-        except OSError:
-            if not done:
-                raise
-        return done
+    def certificate(self):
+        """Return the DER (bytes) of the leaf certificate that the server presents. Raises PkiError.
 
-    def certificate(self, left):
-        """Give the DER (bytes) of the leaf certificate that the server presents, and end the connection. Raises PkiError.
-
-        left: as before. Also sees the certificate of a server that refuses us for lack of a client certificate.
+        With TLS 1.3 also that of a server that rejects this client; up to TLS 1.2 such a handshake ends before the certificate counts.
         """
-        try:
-            if self._trouble is not None:
-                raise self._trouble
-            return self._certificate(left)
-        except Exception as error:
-            raise unreachable(self._host, self._port, error) from None
-        finally:
-            if self._connection is not None:
-                self._connection.close()
-
-    def _certificate(self, left):
-        done = False
-        try:
-            while not done:
-                self._connection.settimeout(left())
-                data = self._connection.recv(16384)
-                self._seen += data
-                if data:
-                    self._incoming.write(data)
-                else:
-                    self._incoming.write_eof()
-                done = self._step()
-        except OSError:  # an SSLError, too
-            # Up to TLS 1.2 the server shows its certificate in the clear before it looks at ours.
-            der = _first_certificate(self._seen)
-            if der is None:
-                raise
-            return der
-        with contextlib.suppress(OSError, ssl.SSLError):
-            self._tls.unwrap()
-        with contextlib.suppress(OSError):
-            self._connection.sendall(self._outgoing.read())
-        return self._tls.getpeercert(binary_form=True)
+        self._thread.join()
+        if self._der is not None:
+            return self._der
+        raise unreachable(self._host, self._port, self._trouble or ValueError("presents no certificate")) from None
 
 
 def showing(client=None):
@@ -352,26 +299,7 @@ def served_der(host, port, client=None, server_name=None, timeout=3.0):
 
     client: as showing() takes it. The others: as Handshake takes them. timeout: seconds for each step.
     """
-    left = for_each_step(timeout)
-    return Handshake(host, port, showing(client), left, server_name).certificate(left)
-
-
-def _first_certificate(stream):
-    """The first certificate of a server's plain first flight (RFC 5246: 6.2.1 records, 7.4.2 Certificate), or None."""
-    messages, at = b"", 0
-    while at + 5 <= len(stream) and stream[at] == 22:
-        length = int.from_bytes(stream[at + 3:at + 5], "big")
-        messages += stream[at + 5:at + 5 + length]
-        at += 5 + length
-    at = 0
-    while at + 4 <= len(messages):
-        kind, length = messages[at], int.from_bytes(messages[at + 1:at + 4], "big")
-        body = messages[at + 4:at + 4 + length]
-        if kind == 11 and len(body) > 6:
-            size = int.from_bytes(body[3:6], "big")
-            return body[6:6 + size] if len(body) >= 6 + size else None
-        at += 4 + length
-    return None
+    return Handshake(host, port, showing(client), timeout, server_name).certificate()
 
 
 def served_certificate(host, port, client=None, server_name=None, timeout=3.0):
@@ -414,36 +342,32 @@ def together(calls):
 
 
 def ask(found, timeout=3.0):
-    """Begin to ask Endpoints what they serve. Gives {name: Handshake} for hear(); nothing for plain http.
+    """Start the TLS handshakes with Endpoints. Return {name: Handshake} for hear(); nothing for plain http.
 
-    timeout: seconds within which all of them have to take the connection.
+    timeout: seconds for each step; all run at the same time.
     """
     # etcd alone insists on a client's certificate, and complains in its log of who has none.
     clients = {endpoint.name: endpoint.client if endpoint.component == "etcd" else None for endpoint in found if endpoint.secure}
     contexts = {client: showing(client) for client in set(clients.values())}
-    left = for_all(timeout)
-    return {endpoint.name: Handshake(endpoint.host, endpoint.port, contexts[clients[endpoint.name]], left)
+    return {endpoint.name: Handshake(endpoint.host, endpoint.port, contexts[clients[endpoint.name]], timeout)
             for endpoint in found if endpoint.secure}
 
 
-def hear(asked, timeout=3.0):
-    """Give what the Handshakes of ask() see: {name: x509.Certificate or PkiError}.
-
-    timeout: seconds within which all of them have to answer.
-    """
+def hear(asked):
+    """Return the certificates that the servers of ask() present: {name: certificates.Certificate or PkiError}."""
     from .certificates import parse_der_certificate
-    seen, left = {}, for_all(timeout)
+    seen = {}
     for name, handshake in asked.items():
         try:
-            seen[name] = parse_der_certificate(handshake.certificate(left), handshake.address)
+            seen[name] = parse_der_certificate(handshake.certificate(), handshake.address)
         except PkiError as error:
             seen[name] = error
     return seen
 
 
 def served(layout, names=None, timeout=3.0):
-    """Ask every endpoint of this node. Gives {endpoint name: x509.Certificate or PkiError}; nothing for plain http.
+    """Ask every endpoint of this node. Return {endpoint name: certificates.Certificate or PkiError}; nothing for plain http.
 
-    names: only these endpoints. timeout: seconds for taking the connections, and again for the answers.
+    names: only these endpoints. timeout: seconds for each step.
     """
-    return hear(ask([endpoint for endpoint in endpoints(layout) if names is None or endpoint.name in names], timeout), timeout)
+    return hear(ask([endpoint for endpoint in endpoints(layout) if names is None or endpoint.name in names], timeout))

@@ -104,7 +104,7 @@ def _verify(signer, layout, manifest, trusted, now):
         if len(bundle) > 1:
             signer.problems.append(PkiError(_MANY % len(bundle), path=signer.certificate_path,
                                             fix="Point the flag at a file with the signing certificate alone."))
-        key = private_key_digest(files.read(layout.at(signer.key_path)), signer.key_path)
+        key = private_key_digest(files.read(layout.at(signer.key_path)), signer.key_path, signer.certificate)
         if key != signer.certificate.key_sha256:
             signer.problems.append(PkiError("is not the key of %s" % signer.certificate_path, path=signer.key_path,
                                             fix="Put back the pair that belongs together (a backup set holds it)."))

@@ -11,48 +11,46 @@ from __future__ import annotations
 __metaclass__ = type
 
 import datetime
-import hashlib
 import ipaddress
 import os
 import re
 import unicodedata
 
-# Reading is certificates' part; its names are this room's, too.
+from . import pem as _pem
+
+# Reading is certificates' part; its names are this module's, too.
 from .certificates import (
-    KEY_FIX,
     USAGES,
-    UTC,
     Certificate,
     bundle,
+    load_public_keys,
     now,
     parse_certificate,
     parse_certificates,
     parse_der_certificate,
-    pem_blocks,
-    private_block,
     private_key_digest,
-    rsa_consistent,
-    rsa_numbers,
     serial_text,
     timestamp,
-    why_no_pem,
 )
+from .certificates import (
+    key_type as _key_type,
+)
+from .certificates import (
+    public_key_digest as _key_sha256,
+)
+from .certificates import (
+    san_text as _san_text,
+)
+from .crypto_library import HAS_CRYPTOGRAPHY, UTC, ec, ed25519, hashes, load_private_key, rsa, serialization
+from .crypto_library import x509 as _x509
 from .errors import PkiError, printable
 
-# Imported for those who use this room alone.
+if HAS_CRYPTOGRAPHY:
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+# Imported for those who use this module alone.
 __all__ = ("bundle", "parse_certificate", "parse_certificates", "parse_der_certificate", "private_key_digest",
            "serial_text", "timestamp")
-
-try:
-    from cryptography import __version__ as _version
-    from cryptography import x509 as _x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-    HAS_CRYPTOGRAPHY = True
-    _CAN_SKIP = int(_version.split(".")[0]) >= 39
-except ImportError:  # reported by the module, which can look for another interpreter first
-    HAS_CRYPTOGRAPHY = False
 
 # What reading somebody else's bytes may raise: KeyError and InternalError came out of versions 38 and 3.4, too.
 _UNREADABLE = Exception
@@ -235,48 +233,33 @@ def text_fault(value: str) -> str | None:
 
 
 def parse_private_key(data, path=None):
-    """Give the private key of a PEM file (PKCS#1, SEC 1 or PKCS#8). Raises PkiError: none, truncated, encrypted."""
-    block = private_block(data, path)
-    numbers = rsa_numbers(block)
-    # What private_key_digest says of the time. The option came with version 39; older ones test the primes.
-    options = {"unsafe_skip_rsa_key_validation": True} if _CAN_SKIP and numbers and rsa_consistent(numbers) else {}
+    """Return the private key of a PEM file (PKCS#1, SEC 1 or PKCS#8). Raises PkiError: none, truncated, encrypted."""
+    block = _pem.private_block(data, path)
     try:
-        raw = serialization.load_pem_private_key(block, password=None, **options)
+        raw = load_private_key(block.text)
     except _UNREADABLE:
         # The library's own text can quote what it read.
-        raise PkiError("the private key is damaged or truncated", path=path, fix=KEY_FIX) from None
+        raise PkiError("the private key is damaged or truncated", path=path, fix=_pem.KEY_FIX) from None
     if not isinstance(raw, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey, ed25519.Ed25519PrivateKey)):
-        raise PkiError("the private key is of a kind Kubernetes does not use", path=path, fix=KEY_FIX)
-    return PrivateKey(raw, block if block.endswith(b"\n") else block + b"\n")
+        raise PkiError("the private key is of a kind Kubernetes does not use", path=path, fix=_pem.KEY_FIX)
+    return PrivateKey(raw, block.text if block.text.endswith(b"\n") else block.text + b"\n")
 
 
 def parse_public_keys(data, path=None):
-    """Give every public key of a PEM file such as sa.pub, in order. Certificates and private keys count, too."""
-    keys = []
-    for kind, block in pem_blocks(data):
-        try:
-            if kind == b"CERTIFICATE":
-                keys.append(PublicKey(_x509.load_pem_x509_certificate(block).public_key()))
-            elif kind.endswith(b"PRIVATE KEY"):
-                keys.append(PublicKey(serialization.load_pem_private_key(block, password=None).public_key()))
-            elif kind.endswith(b"PUBLIC KEY"):
-                keys.append(PublicKey(serialization.load_pem_public_key(block)))
-        except _UNREADABLE:
-            raise PkiError("holds a damaged key", path=path, fix="Restore it from a backup.") from None
-    if not keys:
-        raise PkiError(why_no_pem(data, "public key"), path=path, fix="Restore it from a backup.")
-    return keys
+    """Return every public key of a PEM file such as sa.pub, in order. Certificates and private keys count, too."""
+    return [PublicKey(key) for key in load_public_keys(data, path)]
 
 
 def parse_request(data, path=None):
-    """Give the request of a PEM file. Raises PkiError when there is none, or it is not signed by its own key."""
-    block = next((block for kind, block in pem_blocks(data) if kind.endswith(b"CERTIFICATE REQUEST")), None)
-    if block is None:
-        raise PkiError(why_no_pem(data, "certificate request"), path=path, fix="Make the request again.")
+    """Return the request of a PEM file. Raises PkiError when there is none, or it is not signed by its own key."""
+    fix = "Make the request again."
+    block = _pem.select(data, lambda kind: kind.endswith("CERTIFICATE REQUEST"), "certificate request", path, fix)[0]
     try:
-        return Request(_x509.load_pem_x509_csr(block), path)
+        return Request(_x509.load_der_x509_csr(block.der), path)
+    except PkiError:
+        raise
     except _UNREADABLE as error:
-        raise PkiError("holds a damaged request (%s)" % _first_line(error), path=path, fix="Make the request again.") from None
+        raise PkiError("holds a damaged request (%s)" % _first_line(error), path=path, fix=fix) from None
 
 
 def generate_key(key_type="rsa-2048"):
@@ -524,18 +507,8 @@ def _one(name, oid):
     return values[0].value if values else None
 
 
-def _key_sha256(public_key):
-    return hashlib.sha256(public_key.public_bytes(serialization.Encoding.DER,
-                                                  serialization.PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-def _key_type(public_key):
-    if isinstance(public_key, rsa.RSAPublicKey):
-        return "rsa-%d" % public_key.key_size
-    if isinstance(public_key, ec.EllipticCurvePublicKey):
-        return {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384", "secp521r1": "ecdsa-p521"}.get(
-            public_key.curve.name, "ecdsa-" + public_key.curve.name)
-    return "ed25519" if isinstance(public_key, ed25519.Ed25519PublicKey) else "unknown"
 
 
 def _digest(key):
@@ -634,14 +607,3 @@ def _san(text):
         raise PkiError("the SAN %s is not valid (%s)" % (text, error), fix="Write it as DNS:name or IP:address.") from None
     raise PkiError("the SAN %s has no known kind" % text, fix="Write it as DNS:name or IP:address.")
 
-
-def _san_text(name):
-    if isinstance(name, _x509.DNSName):
-        return "DNS:" + name.value
-    if isinstance(name, _x509.IPAddress):
-        return "IP:" + same_name(str(name.value))
-    if isinstance(name, _x509.UniformResourceIdentifier):
-        return "URI:" + name.value
-    if isinstance(name, _x509.RFC822Name):
-        return "email:" + name.value
-    return "other:%s" % type(name).__name__

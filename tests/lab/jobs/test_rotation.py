@@ -51,12 +51,20 @@ def ask(lab, identity: Identity) -> int:
     return fetch(Endpoint(lab.balancer_address, API_PORT, API_NAME), identity, Request("/api/v1/namespaces/default"))[0]
 
 
-def test_the_plan_changes_nothing(lab):
+@pytest.mark.parametrize("arguments", [("--check", "--diff"), ()], ids=["check", "for real"])
+def test_without_a_phase_the_plan_is_shown_and_nothing_changes(lab, arguments):
     before = snapshots(lab)
-    outcome = play(lab, "rotate_ca", {}, "--check", "--diff").require_success()
+    outcome = play(lab, "rotate_ca", {}, *arguments).require_success()
     assert snapshots(lab) == before
-    for word in ("prepare", "switch", "complete", "cp1", "w1", "kube-apiserver"):
+    for word in ("prepare", "switch", "complete", "cp1", "w1", "kube-apiserver", "Nothing is done now"):
         assert word in outcome.output
+
+
+def test_all_phases_need_a_confirmation_before_the_first(lab):
+    before = snapshots(lab)
+    refused = play(lab, "rotate_ca", {"kubepki_phase": "all"})
+    assert refused.code != 0 and "kubepki_confirm" in refused.output
+    assert snapshots(lab) == before
 
 
 @pytest.mark.parametrize("_turn", range(int(os.environ.get("KUBEPKI_ROTATIONS", "1"))))

@@ -993,3 +993,25 @@ def test_a_node_that_is_also_a_host_of_etcd_in_a_static_pod_is_refused_and_not_f
     assert other.facts()["role"] == "etcd"
     with pytest.raises(PkiError, match="w1.*would not be brought along"):
         rotation_plan.derived([first.facts(), other.facts()], rotation.AUTHORITIES, "prepare")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_tokens_that_an_external_signer_signs_are_left_alone_and_the_reason_is_given(tmp_path, named):
+    host = Host(tmp_path)
+    manifest = host.node.kubernetes("manifests/kube-apiserver.yaml")
+    text = manifest.read_text()
+    line = next(line for line in text.splitlines() if "--service-account-signing-key-file" in line or "--secure-port" in line
+                or "--etcd-servers" in line)
+    manifest.write_text(text.replace(line, line + "\n" + line.split("--")[0] + "--service-account-signing-endpoint=/run/signer.sock"))
+    facts = host.facts()
+    assert facts["token_signer"] == "/run/signer.sock"
+    if named:
+        with pytest.raises(PkiError, match="service-account-signing-endpoint"):
+            rotation_plan.derived([facts], list(rotation.AUTHORITIES), "prepare")
+    else:
+        found = rotation_plan.derived([facts], list(rotation.AUTHORITIES), "all", named=False)
+        assert found["names"] == ["ca", "front-proxy-ca", "etcd-ca"]
+        assert any(line.startswith("sa is external") for line in found["explanation"])
+    with pytest.raises(PkiError, match="external signer"):
+        authorities.refuse_external_signer(host.tree().layout, ["ca", "sa"])
+    authorities.refuse_external_signer(host.tree().layout, ["ca"])

@@ -753,7 +753,7 @@ def test_check_mode_makes_no_key_and_issues_nothing(people, tmp_path):
     asked = config(tmp_path, check=True, state="requested")
     assert asked["needed"] and asked["request"] and os.listdir(tmp_path) == []
     signed = access(people, check=True, request=asked["request"], cluster_roles=["view"])
-    assert signed["actions"] == ["bound ClusterRole view", "issued"] and signed["certificate"] is None
+    assert signed["actions"] == ["issued", "bound ClusterRole view"] and signed["certificate"] is None
     made = config(tmp_path, check=True)
     assert made["changed"] and os.listdir(tmp_path) == []
     assert not [path for path in people.objects if "bindings" in path or "signing" in path]
@@ -763,9 +763,34 @@ def test_check_mode_makes_no_key_and_issues_nothing(people, tmp_path):
     ("alice", ["system:masters"]), ("system:node:w1", ["system:nodes"]), ("system:admin", ["dev"]),
     ("alice", ["kubeadm:cluster-admins"])])
 def test_people_are_not_made_into_the_system(people, user, groups):
-    with pytest.raises(PkiError, match="people names"):
-        access(people, user=user, groups=groups, request=pem(user, groups).decode())
-    assert not [path for path in people.objects if "signing" in path]
+    with pytest.raises(PkiError, match="users names"):
+        access(people, user=user, groups=groups, request=pem(user, groups).decode(), cluster_roles=["view"])
+    assert not [path for path in people.objects if "signing" in path or "bindings" in path]
+
+
+@pytest.mark.parametrize("state", ["present", "queried"])
+@pytest.mark.parametrize(("user", "groups"), [
+    ("system:anonymous", []), ("System:anonymous", []), ("kubernetes-admin", []), ("alice", ["system:authenticated"]),
+    ("alice", ["kubeadm:cluster-admins"]), ("alice", ["dev", "SYSTEM:masters"]), ("kube-apiserver-kubelet-client", []),
+    ("alice\n", []), (" alice", []), ("", []), ("alice", ["dev\u202e"])])
+def test_no_role_is_given_to_a_reserved_name_with_or_without_a_request(people, user, groups, state):
+    before = dict(people.objects)
+    with pytest.raises(PkiError):
+        access(people, user=user, groups=groups, state=state, cluster_roles=["view"])
+    assert people.objects == before and not [call for call in people.calls if call[0] != "GET"]
+
+
+def test_a_user_gets_no_role_when_the_certificate_cannot_be_issued(people):
+    people.signs = False
+    with pytest.raises(PkiError):
+        access(people, request=pem().decode(), cluster_roles=["view"], wait_timeout=0)
+    assert not [path for path in people.objects if "bindings" in path]
+
+
+def test_a_role_that_does_not_exist_is_refused_before_anything_is_issued(people):
+    with pytest.raises(PkiError, match="no such ClusterRole"):
+        access(people, request=pem().decode(), cluster_roles=["view", "nope"])
+    assert not [path for path in people.objects if "signing" in path or "bindings" in path]
 
 
 def test_a_request_for_somebody_else_is_not_signed(people):
@@ -788,6 +813,83 @@ def test_roles_are_given_once_and_taken_away(people):
     taken = access(people, state="absent")
     assert len(taken["actions"]) == 3 and [entry["name"] for entry in taken["remaining"]] == ["team"]
     assert people.csr("kubepki-user-bob-1") and not access(people, state="absent")["changed"]
+
+
+def test_revoking_looks_at_the_groups_of_the_users_requests_and_says_what_was_not_looked_at(people):
+    put(people, "by-hand", pem("alice", ["ops"]))
+    people.put("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/ops-admins", {
+        "roleRef": {"name": "cluster-admin"}, "subjects": [{"kind": "Group", "name": "ops"}]})
+    taken = access(people, state="absent", groups=[])
+    assert taken["groups"] == ["ops"] and [entry["name"] for entry in taken["remaining"]] == ["ops-admins"]
+    said = "\n".join(taken["summary"])
+    assert "ops-admins gives cluster-admin to Group ops" in said and "No role binding names" not in said
+    assert "Not looked at" in said and people.csr("by-hand")
+
+
+def test_revoking_without_any_known_group_does_not_claim_that_nothing_is_left(people):
+    said = "\n".join(access(people, state="absent", groups=[])["summary"])
+    assert "no group of the user is known" in said and "kubepki_user_groups" in said
+
+
+@pytest.mark.parametrize("subjects", [
+    [{"kind": "Group", "name": "dev"}], [{"kind": "User", "name": "alice"}, {"kind": "User", "name": "bob"}],
+    [{"kind": "User", "name": "bob"}, {"kind": "Group", "name": "dev"}]])
+def test_a_labelled_binding_that_names_others_is_never_removed(people, subjects):
+    people.put("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/shared", {
+        "metadata": {"labels": dict(issuing.MANAGED_BY), "annotations": {issuing.USER_ANNOTATION: "alice"}},
+        "roleRef": {"name": "view"}, "subjects": subjects})
+    taken = access(people, state="absent")
+    assert taken["actions"] == [] and [entry["name"] for entry in taken["remaining"]] == ["shared"]
+    assert any(path.endswith("/shared") for path in people.objects)
+
+
+def test_a_binding_that_took_the_name_of_a_removed_one_is_left(people):
+    access(people, cluster_roles=["view"])
+    path = next(path for path in people.objects if "bindings" in path)
+
+    def replace(method, _path):
+        if method == "DELETE":
+            people.objects[path]["metadata"]["uid"] = "another"
+    people.before = replace
+    with pytest.raises(cluster_api.ApiError, match="409|precondition"):
+        access(people, state="absent")
+    assert path in people.objects
+
+
+OTHER_KEY = x509.generate_key("ecdsa-p256")
+OTHER_CA = x509.build_ca("kubernetes", OTHER_KEY, 10)
+
+
+@pytest.mark.parametrize("state", ["requested", "present", "absent"])
+def test_the_same_users_kubeconfig_of_another_cluster_is_never_touched(people, tmp_path, state):
+    issue(people, tmp_path)
+    before = (tmp_path / "alice.conf").read_bytes()
+    with pytest.raises(PkiError, match="another cluster"):
+        config(tmp_path, state=state, ca=OTHER_CA.pem.decode(), server="https://other:6443", prove="no")
+    assert (tmp_path / "alice.conf").read_bytes() == before and os.listdir(tmp_path) == ["alice.conf"]
+
+
+@pytest.mark.parametrize("given", ["the server moved", "the CA was replaced", "both CAs are trusted"])
+def test_a_kubeconfig_that_has_its_server_or_a_ca_in_common_is_this_clusters(people, tmp_path, given):
+    issue(people, tmp_path)
+    ca = {"the server moved": CA.pem, "the CA was replaced": OTHER_CA.pem, "both CAs are trusted": OTHER_CA.pem + CA.pem}[given]
+    server = people.url if given == "the CA was replaced" else "https://moved:6443"
+    config(tmp_path, state="requested", ca=ca.decode(), server=server)
+
+
+def test_two_clusters_have_different_default_kubeconfigs_and_no_name_is_a_path(people):
+    first = access(people, state="queried", server="https://a.example:6443")["kubeconfig_name"]
+    assert first == "alice@a.example.kubeconfig"
+    assert access(people, state="queried", server="https://b.example:6443")["kubeconfig_name"] != first
+    for user in ("../../etc/passwd", ".hidden", "a/b", "-rf", "a b", "x" * 300):
+        name = csr_jobs.kubeconfig_name(user, "https://[::1]:6443")
+        assert "/" not in name and not name.startswith((".", "-")) and len(name) < 200
+    assert csr_jobs.kubeconfig_name("a/b", "https://a") != csr_jobs.kubeconfig_name("a-b", "https://a")
+
+
+def test_the_groups_of_a_removed_kubeconfig_are_returned(people, tmp_path):
+    issue(people, tmp_path)
+    assert config(tmp_path, check=True, state="absent")["groups"] == ["dev"]
 
 
 def test_a_binding_that_was_changed_by_hand_is_made_again(people):

@@ -494,6 +494,39 @@ def test_the_authority_of_an_external_etcd_is_refused_with_the_reason_and_the_ot
         assert {name for step in steps for name in step.authorities} == set(names)
 
 
+@pytest.mark.parametrize("target", list(rotation.TARGETS))
+@pytest.mark.parametrize("with_files", [True, False])
+def test_an_external_token_signer_is_refused_with_the_reason_and_the_cas_are_not(target, with_files):
+    cluster = Cluster()
+    for facts in cluster.nodes[:3]:
+        facts["token_signer"] = "/run/signer.sock"
+        if not with_files:
+            del facts["authorities"]["sa"]
+    state = rotation.derive("sa", cluster.nodes)
+    assert state.phase == "external" and state.left_out and "/run/signer.sock" in state.evidence[0]
+    assert "external signer" in rotation.explain(state)[0]
+    with pytest.raises(PkiError, match="service-account-signing-endpoint.*kubepki_cas=ca,front-proxy-ca,etcd-ca"):
+        rotation.plan(cluster.nodes, NAMES, target, fresh=True)
+    if target != "rolled_back":
+        named = rotation_plan.derived(cluster.nodes, NAMES, "all", named=False)
+        assert named["names"] == ["ca", "front-proxy-ca", "etcd-ca"] and named["phases"] == ["prepare", "switch", "complete"]
+
+
+def test_the_status_shows_the_plan_of_a_whole_rotation_and_plans_nothing():
+    found = rotation_plan.derived(Cluster().nodes, NAMES, "status")
+    assert found["phases"] == [] and found["plan"] == [] and found["work"] == {} and found["holders"] == {}
+    assert "Nothing is done now" in found["plan_text"][0]
+    assert [line for line in found["plan_text"] if not line.startswith(" ")][1:] == ["prepare:", "switch:", "complete:"]
+
+
+def test_the_status_of_a_damaged_cluster_says_why_nothing_could_be_planned():
+    cluster = Cluster()
+    cluster.facts("cp2")["authorities"]["ca"]["problems"] = ["/x: is wrong. Mend it."]
+    found = rotation_plan.derived(cluster.nodes, NAMES, "status")
+    assert found["phases"] == [] and len(found["plan_text"]) == 1
+    assert found["plan_text"][0].startswith("kubepki_phase=all would be refused: ca: ") and "/x: is wrong" in found["plan_text"][0]
+
+
 def test_an_etcd_that_is_external_for_some_nodes_alone_is_refused_with_the_evidence():
     cluster = outside(Cluster(), True)
     cluster.nodes[1]["external_etcd"] = None
