@@ -11,6 +11,7 @@ import hashlib
 import os
 import re
 import time
+from urllib.parse import urlsplit
 
 from . import cluster_api, files, issuing, kubeconfig, profiles, requests, reserved_names, x509
 from .errors import PkiError

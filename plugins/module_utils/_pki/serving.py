@@ -15,7 +15,6 @@ import os
 import socket
 import ssl
 import threading
-import time
 from urllib.parse import urlsplit
 
 from .errors import PkiError
