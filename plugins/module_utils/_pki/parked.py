@@ -153,7 +153,9 @@ def _recover_one(entry, journal, state_dir):
 def _bring_back(entry, journal):
     """Put a manifest that is out into its place, with another annotation where the disk has space for it. Raises PkiError."""
     path, token = entry["path"], entry["token"]
-    data = files.read_if_exists(kept(path, token))
+    data = None
+    with contextlib.suppress(PkiError):  # the copy may still be readable
+        data = files.read_if_exists(kept(path, token))
     if data is None or files.sha256(data) != entry["sha256"]:
         data = files.read(entry["parked"])
     if files.sha256(data) != entry["sha256"]:

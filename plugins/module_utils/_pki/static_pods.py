@@ -415,7 +415,7 @@ class _Run:
         """Put a manifest in its place: data, or the parked one with another annotation (and the flags that were asked for)."""
         there = files.read_if_exists(pod.path)
         if there is not None and there != (pod.placed or pod.data):
-            pod.warning = "another program wrote %s meanwhile; that one stays" % pod.path
+            pod.warning = "somebody else wrote %s meanwhile; that one stays" % pod.path
             pod.out = False
             return
         if data is None and pod.same:
