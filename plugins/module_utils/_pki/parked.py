@@ -118,10 +118,10 @@ def recover(state_dir: str = files.STATE_DIR) -> list[dict]:
         restored = [item["path"] for item in results if item["action"] == "restored"]
         with contextlib.suppress(PkiError):  # on a full disk the journal stays as it is, and what is in its place is kept
             journal.save({"pods": bad})
-        error = together(errors)
+        trouble = together(errors)
         if restored:
-            error = PkiError("%s (put back: %s)" % (error.message, ", ".join(restored)), path=error.path, fix=error.fix)
-        raise error
+            trouble = PkiError("%s (put back: %s)" % (trouble.message, ", ".join(restored)), path=trouble.path, fix=trouble.fix)
+        raise trouble
     journal.clear()
     _remove_copies(state_dir)
     return results

@@ -232,10 +232,18 @@ def bounce(names, manifest_dir="/etc/kubernetes/manifests", state_dir=files.STAT
 def restore(state_dir=files.STATE_DIR):
     """Only put right what a killed run left, under the node's lock: manifests that are out, files that were being replaced.
 
-    Gives (as parked.recover() does, as Transaction.recover() does).
+    Gives (as parked.recover() does, as Transaction.recover() does). Raises PkiError after both were tried.
     """
+    errors, found = [], []
     with files.lock(state_dir):
-        return parked.recover(state_dir), transactions.Transaction.recover_all(state_dir)
+        for recover in (parked.recover, transactions.Transaction.recover_all):
+            try:
+                found.append(recover(state_dir))
+            except PkiError as error:
+                errors.append(error)
+    if errors:
+        raise transactions.together(errors)
+    return tuple(found)
 
 
 class _Background:

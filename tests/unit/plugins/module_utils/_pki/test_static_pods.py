@@ -434,6 +434,14 @@ class TestFaults:
         assert stripped(other.read_bytes()) == stripped(out.original["kube-controller-manager"])
         assert "put back: %s" % other in str(error.value)
         assert journal.load() == {"pods": record["pods"][:1]} and (out.state / "parked").exists()
+        certificate = out.root / "a.crt"
+        certificate.with_name("staged").write_bytes(b"new")
+        files.Journal("leaves", str(out.state)).save({"state": "commit", "entries": [
+            {"path": str(certificate), "staged": str(certificate.with_name("staged")), "old": "absent",
+             "new": "sha256:" + files.sha256(b"new")}]})
+        with pytest.raises(PkiError):
+            static_pods.restore(str(out.state))
+        assert certificate.read_bytes() == b"new"
         journal.save({"pods": "none"})
         with pytest.raises(PkiError, match="the journal of static pods is damaged"):
             parked.recover(str(out.state))
