@@ -89,7 +89,11 @@ def bring_back(path: str, token: str, copy: str, cause: PkiError) -> None:
 def clear_away(path: str, token: str) -> None:
     """Remove every hidden file of one run beside a manifest that is in its place. Raises PkiError."""
     directory, prefix = os.path.split(hidden(path, token))
-    for name in sorted(os.listdir(directory)) if os.path.isdir(directory) else ():
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        raise files.explain(error, directory) from error
+    for name in names:
         if name.startswith(prefix):
             files.remove(os.path.join(directory, name))
 
