@@ -15,8 +15,7 @@ import os
 import shutil
 
 from . import files, manifest_edits
-from .errors import PkiError
-from .transactions import together
+from .errors import PkiError, together
 
 JOURNAL = "static-pods"
 PARKED = "parked"

@@ -26,7 +26,7 @@ import threading
 import time
 
 from . import etcd, files, leases, manifest_edits, manifests, parked, pod_endpoints, probe, transactions
-from .errors import PkiError
+from .errors import PkiError, together
 from .runtime import Runtime
 
 # The kubelet that serialises static pods by name came with the pod workers of 1.22 (kubernetes#102344).
@@ -242,7 +242,7 @@ def restore(state_dir=files.STATE_DIR):
             except PkiError as error:
                 errors.append(error)
     if errors:
-        raise transactions.together(errors)
+        raise together(errors)
     return tuple(found)
 
 
@@ -396,7 +396,7 @@ class _Run:
             except (PkiError, OSError) as error:
                 errors.append(error if isinstance(error, PkiError) else files.explain(error, pod.path))
         if errors:
-            raise transactions.together(errors)  # the journal stays: the next run puts it back
+            raise together(errors)  # the journal stays: the next run puts it back
         self.journal.clear()
         shutil.rmtree(os.path.join(self.state_dir, parked.PARKED), ignore_errors=True)
 

@@ -11,7 +11,7 @@ import os
 import stat
 
 from . import files
-from .errors import PkiError
+from .errors import PkiError, together
 
 # How far one entry of a committed transaction has come: made; not made yet; not made, and its staged file is gone; or its path
 # was written by another program since.
@@ -160,14 +160,6 @@ class Transaction:
         _discard(discard)
         journal.clear()
         return "finished"
-
-
-def together(errors: list[PkiError]) -> PkiError:
-    """Give one PkiError for several; the first one's path and remedy stand for all."""
-    if len(errors) == 1:
-        return errors[0]
-    return PkiError("%s; also: %s" % (errors[0].message, "; also: ".join(str(error).rstrip(".") for error in errors[1:])),
-                    path=errors[0].path, fix=errors[0].fix)
 
 
 def _state_of(entry):
