@@ -4,17 +4,23 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
 
-CALLS = ("open", "rename", "unlink", "symlink", "fsync", "mkdir", "fchmod", "chmod")
+CALLS = ("open", "fdopen", "rename", "unlink", "symlink", "fsync", "mkdir", "rmdir", "fchmod", "fchown", "chmod")
 _KILLED, _RAN_OUT = 77, 0
 
 
 class Faults:
-    """Counts the writing calls of the os module and acts just before number `at` is made."""
+    """Counts the writing calls of the os module that this thread makes, and acts just before number `at` is made.
 
-    def __init__(self, at, act):
-        self.at, self.act, self.count = at, act, 0
+    lasting: whether it acts before every later one, too.
+    """
+
+    def __init__(self, at, act, lasting=False):
+        self.at, self.act, self.lasting, self.count = at, act, lasting, 0
+        self.thread = threading.get_ident()
         self.real = {name: getattr(os, name) for name in CALLS}
 
     def __enter__(self):
@@ -28,9 +34,10 @@ class Faults:
 
     def _counted(self, name):
         def call(path, *rest, **options):
-            self.count += 1
-            if self.count == self.at:
-                self.act(name, path)
+            if threading.get_ident() == self.thread:
+                self.count += 1
+                if self.count == self.at or self.lasting and self.count > self.at:
+                    self.act(name, path, *rest)
             return self.real[name](path, *rest, **options)
         return call
 
@@ -40,7 +47,7 @@ def kill_at(point, action):
     child = os.fork()
     if child == 0:
         try:
-            with Faults(point, lambda _name, _path: os._exit(_KILLED)):
+            with Faults(point, lambda *_call: os._exit(_KILLED)):
                 action()
         except BaseException:
             os._exit(1)
@@ -50,11 +57,18 @@ def kill_at(point, action):
     return status == _KILLED
 
 
-def fail_at(point, action, number):
-    """Run action with its point-th call failing with an errno. Gives (whether it got there, the exception or None)."""
-    def act(_name, path):
+def fail_at(point, action, number, lasting=False):
+    """Run action with its point-th call failing with an errno. Gives (whether it got there, the exception or None).
+
+    lasting: the disk stays full (only calls that need space fail), read-only, or broken.
+    """
+    def act(name, path, flags=0, *_rest):
+        reads = name == "open" and not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        needs_space = name in ("fdopen", "mkdir", "symlink") or name == "open" and flags & os.O_CREAT
+        if lasting and (not needs_space if number in (errno.ENOSPC, errno.EDQUOT) else reads and number == errno.EROFS):
+            return
         raise OSError(number, os.strerror(number), path if isinstance(path, str) else None)
-    with Faults(point, act) as faults:
+    with Faults(point, act, lasting) as faults:
         try:
             action()
         except Exception as error:

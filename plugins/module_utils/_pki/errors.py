@@ -42,3 +42,11 @@ def printable(text, longest=253):
 def short(digest):
     """Give the first 12 characters of a digest, for people."""
     return digest[:12] if digest else "none"
+
+
+def together(errors: list[PkiError]) -> PkiError:
+    """Give one PkiError for several; the first one's path and remedy stand for all."""
+    if len(errors) == 1:
+        return errors[0]
+    return PkiError("%s; also: %s" % (errors[0].message, "; also: ".join(str(error).rstrip(".") for error in errors[1:])),
+                    path=errors[0].path, fix=errors[0].fix)

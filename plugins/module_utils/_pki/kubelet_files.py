@@ -129,8 +129,9 @@ def carry_out(changes, current, state_dir=files.STATE_DIR, backup_dir=files.BACK
     try:
         transaction.commit()
     except PkiError:
-        if already is None:
-            with contextlib.suppress(PkiError):
+        with contextlib.suppress(PkiError):
+            # What the next run may still finish, the kubelet has to be restarted for.
+            if already is None and files.Journal(JOB, state_dir).load() is None:
                 pending.clear()
         raise
     return backup

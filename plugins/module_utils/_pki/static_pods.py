@@ -26,7 +26,7 @@ import threading
 import time
 
 from . import etcd, files, leases, manifest_edits, manifests, parked, pod_endpoints, probe, transactions
-from .errors import PkiError
+from .errors import PkiError, together
 from .runtime import Runtime
 
 # The kubelet that serialises static pods by name came with the pod workers of 1.22 (kubernetes#102344).
@@ -82,6 +82,7 @@ class _Pod:
         self.mode, self.owner = stat.S_IMODE(status.st_mode), (status.st_uid, status.st_gid)
         self.before = []
         self.out = False
+        self.staged = None
         self.placed = None
         self.finished = False
         self.decided = True
@@ -231,10 +232,18 @@ def bounce(names, manifest_dir="/etc/kubernetes/manifests", state_dir=files.STAT
 def restore(state_dir=files.STATE_DIR):
     """Only put right what a killed run left, under the node's lock: manifests that are out, files that were being replaced.
 
-    Gives (as parked.recover() does, as Transaction.recover() does).
+    Gives (as parked.recover() does, as Transaction.recover() does). Raises PkiError after both were tried.
     """
+    errors, found = [], []
     with files.lock(state_dir):
-        return parked.recover(state_dir), transactions.Transaction.recover_all(state_dir)
+        for recover in (parked.recover, transactions.Transaction.recover_all):
+            try:
+                found.append(recover(state_dir))
+            except PkiError as error:
+                errors.append(error)
+    if errors:
+        raise together(errors)
+    return tuple(found)
 
 
 class _Background:
@@ -365,7 +374,7 @@ class _Run:
         return self._serialises
 
     def _park(self, pods):
-        """Keep durable copies of manifests, and say so in the journal, before any of them moves."""
+        """Keep durable copies of manifests, stage what comes back, and journal both, before any manifest moves."""
         if not pods:
             return
         files.make_directory(os.path.join(self.state_dir, parked.PARKED))
@@ -373,20 +382,44 @@ class _Run:
             files.write(pod.parked, pod.data, mode=0o600)
         self.parked += pods
         self.journal.save({"pods": [pod.record() for pod in self.parked]})
+        for pod in pods:
+            data = self._renewed(pod)
+            parked.stage(pod.path, data, pod.mode, pod.owner, pod.token)
+            pod.staged = data
 
     def _all_back(self):
         """Put back whatever is still out, and forget the journal when nothing is."""
-        trouble = None
+        errors = []
         for pod in self.parked:
-            if pod.out:
-                try:
-                    self._place(pod)
-                except (PkiError, OSError) as error:
-                    trouble = error
-        if trouble is not None:
-            raise trouble  # the journal stays: the next run puts it back
+            try:
+                if pod.out:
+                    self._return(pod)
+                parked.clear_away(pod.path, pod.token)
+            except (PkiError, OSError) as error:
+                errors.append(error if isinstance(error, PkiError) else files.explain(error, pod.path))
+        if errors:
+            raise together(errors)  # the journal stays: the next run puts it back
         self.journal.clear()
         shutil.rmtree(os.path.join(self.state_dir, parked.PARKED), ignore_errors=True)
+
+    def _return(self, pod):
+        """Put a manifest that is out into its place, as one that was staged or, where that fails, as it was. Raises PkiError."""
+        try:
+            self._place(pod)
+        except PkiError as error:
+            if not os.path.lexists(pod.path):
+                parked.bring_back(pod.path, pod.token, pod.parked, error)
+                pod.placed = pod.data
+            pod.out = False
+
+    @staticmethod
+    def _renewed(pod):
+        """Return the bytes that come back: the manifest with another annotation, and the flags that were asked for."""
+        flagged = manifest_edits.with_flags(pod.data, pod.path, pod.name, pod.flags)
+        data, changed = manifest_edits.annotated_or_same(flagged, pod.path)
+        if not changed and pod.warning is None:
+            pod.warning = "its manifest cannot be annotated, so it was put back unchanged and the kubelet may delay it"
+        return data
 
     def _place(self, pod, data=None):
         """Put a manifest in its place: data, or the parked one with another annotation (and the flags that were asked for)."""
@@ -398,13 +431,18 @@ class _Run:
         if data is None and pod.same:
             data = pod.data
         if data is None:
-            flagged = manifest_edits.with_flags(pod.data, pod.path, pod.name, pod.flags)
-            data, changed = manifest_edits.annotated_or_same(flagged, pod.path)
             pod.offers += 1
-            if not changed and pod.warning is None:
-                pod.warning = "its manifest cannot be annotated, so it was put back unchanged and the kubelet may delay it"
-        pod.placed = data
-        parked.put_back(pod.path, data, pod.mode, pod.owner, pod.token)
+        out = parked.kept(pod.path, pod.token)
+        if data is None and pod.staged is not None:
+            pod.placed, pod.staged = pod.staged, None
+            parked.place(parked.hidden(pod.path, pod.token), pod.path)
+        elif data == pod.data and os.path.lexists(out):
+            pod.placed = data
+            parked.place(out, pod.path)
+        else:
+            pod.placed = self._renewed(pod) if data is None else data
+            # Beside what is staged already, which comes later.
+            parked.put_back(pod.path, pod.placed, pod.mode, pod.owner, pod.token + "-again")
         pod.out = False
 
     def _bounce(self, pod):
@@ -418,7 +456,7 @@ class _Run:
         except PkiError as error:
             pod.failure = str(error) if error.path else error.message
             if pod.out:
-                self._place(pod)
+                self._return(pod)
         pod.finished = True
         pod.seconds = time.monotonic() - began
 
@@ -579,17 +617,18 @@ class _Run:
         return any(self.runtime.alive(instance) for instance in pod.before)
 
     def _take_out(self, pod):
-        """Unlink a manifest that is parked. Raises PkiError when it is no longer the one that was parked."""
+        """Rename a manifest that is parked to a hidden name. Raises PkiError when it is no longer the one that was parked."""
         if files.read(pod.path) != pod.data:
-            raise PkiError("changed while this was running", path=pod.path, fix="Run again when nobody edits it.")
+            raise PkiError("changed while this was running", path=pod.path, fix="Run again when no other program writes it.")
         pod.action = "restarted"
         pod.moved = time.monotonic()
         pod.out = True  # before it is: a signal in between must find it
         try:
-            os.unlink(pod.path)
-        except OSError as error:
-            raise files.explain(error, pod.path) from error
-        files.sync_directory(os.path.dirname(pod.path))
+            parked.take_out(pod.path, pod.token)
+        except PkiError:
+            if os.path.lexists(pod.path):
+                pod.out, pod.action = False, "kept"
+            raise
 
     def _wait_gone(self, pod):
         """Wait for the end of the old containers. Gives when that was (or when its listener closed, for the outage's length)."""

@@ -158,7 +158,7 @@ class TestTransaction:
             assert snapshot(home) == new
         assert outcomes == {"nothing", "undone", "finished"} and point > 20
 
-    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
     def test_a_failure_at_any_point_changes_nothing_or_all(self, tree, number):
         home, state, reset, change, old, new = tree
         for point in range(1, POINTS):
@@ -217,6 +217,194 @@ class TestTransaction:
             reset()
             point += 1
         assert point > 20
+
+    @pytest.mark.parametrize("renewed", [("a.crt", "a.key"), ("a.crt",), ("a.key",), ("current",), ("gone",), ("b.key",)])
+    def test_what_was_written_after_a_kill_is_never_overwritten(self, tree, renewed):
+        """Killed between two renames, then `kubeadm certs renew`, then any job."""
+        home, state, reset, change, _old, _new = tree
+        said = set()
+        for point in range(1, POINTS):
+            reset()
+            if not faults.kill_at(point, change):
+                break
+            for name in renewed:
+                (home / name).unlink(missing_ok=True)
+                if name == "current":
+                    (home / name).symlink_to("a.key")
+                else:
+                    (home / name).write_bytes(b"renewed by kubeadm")
+            before = snapshot(home)
+            try:
+                said.add(transactions.Transaction.recover("another-job", state))
+            except PkiError as error:
+                said.add("discarded")
+                assert "another program changed" in str(error) and all(str(home / name) in str(error) for name in renewed)
+                assert "check_expiry" in error.fix
+            left = snapshot(home)
+            assert left == {path: content for path, content in before.items() if ".kubepki-" not in path}, "point %d" % point
+            assert transactions.Transaction.recover("t", state) == "nothing"
+            assert not [path for path in Path(state).rglob("*") if ".kubepki-" in path.name]
+        assert said == {"nothing", "undone", "finished", "discarded"} and point > 20
+
+    def test_a_discarded_transaction_says_which_files_are_of_which_version(self, tree, monkeypatch):
+        home, state, _reset, change, _old, _new = tree
+        real = transactions._finish
+
+        def killed(entries, done):
+            real(entries[:1], done)
+            raise KeyboardInterrupt
+        with monkeypatch.context() as patch:
+            patch.setattr(transactions, "_finish", killed)
+            with pytest.raises(KeyboardInterrupt):
+                change()
+        (home / "gone").write_bytes(b"by hand")
+        with pytest.raises(PkiError) as error:
+            transactions.Transaction.recover("t", state)
+        text = str(error.value)
+        assert text.startswith(str(home / "gone") + ": ")
+        assert "the version of that run is in %s; the version from before it is in %s, " % (
+            home / "a.crt", home / "a.key") in text
+
+    def test_staged_files_that_went_away_are_not_half_a_transaction(self, tree):
+        home, state, reset, change, old, new = tree
+        seen = set()
+        for point in range(1, POINTS):
+            reset()
+            if not faults.kill_at(point, change):
+                break
+            for path in sorted(home.iterdir()):
+                if path.name.startswith(".b.key.kubepki-"):
+                    path.unlink()
+            half = snapshot(home)
+            try:
+                seen.add(transactions.Transaction.recover("t", state))
+            except PkiError as error:
+                seen.add("discarded")
+                assert "gone or damaged" in str(error) and str(home / "a.crt") in str(error)
+                assert half[str(home / "a.crt")] != old[str(home / "a.crt")]
+            else:
+                assert snapshot(home) in (old, new), "point %d" % point
+            assert not [name for name in snapshot(home) if ".kubepki-" in name]
+            assert transactions.Transaction.recover("t", state) == "nothing"
+        assert seen == {"nothing", "undone", "finished", "discarded"}
+
+    def test_the_names_of_staged_files_are_durable_before_the_journal_commits(self, tree, monkeypatch):
+        home, _state, _reset, change, _old, _new = tree
+        events = []
+        sync, save = files.sync_directory, files.Journal.save
+        monkeypatch.setattr(files, "sync_directory", lambda directory: (events.append((
+            directory, sorted(path.name.split(".kubepki-")[0] for path in home.iterdir() if ".kubepki-" in path.name))),
+            sync(directory)))
+        monkeypatch.setattr(files.Journal, "save", lambda self, record: (events.append(record["state"]), save(self, record)))
+        change()
+        before = events[events.index("staging"):events.index("commit")]
+        assert (str(home), [".a.crt", ".a.key", ".b.key", ".current"]) in before
+
+    def test_a_file_that_changes_while_others_are_staged_stops_it(self, tree, monkeypatch):
+        home, state, _reset, change, old, _new = tree
+        stage = transactions._stage_all
+
+        def slow(*arguments):
+            stage(*arguments)
+            (home / "a.key").write_bytes(b"by the kubelet")
+        monkeypatch.setattr(transactions, "_stage_all", slow)
+        with pytest.raises(PkiError, match="a.key: another program changed it while this was running"):
+            change()
+        assert (home / "a.key").read_bytes() == b"by the kubelet"
+        assert dict(snapshot(home), **{str(home / "a.key"): None}) == dict(old, **{str(home / "a.key"): None})
+        assert transactions.Transaction.recover("t", state) == "nothing"
+
+    @staticmethod
+    def immutable(monkeypatch, last="current"):
+        """Let the rename to one of the paths fail, as for an immutable file."""
+        real = os.rename
+
+        def rename(source, target):
+            if os.path.basename(target) == last and ".kubepki-" in source:
+                raise PermissionError(errno.EPERM, "immutable", target)
+            real(source, target)
+        monkeypatch.setattr(os, "rename", rename)
+
+    def test_a_kill_while_renames_are_taken_back_is_healed(self, tree, monkeypatch):
+        home, state, reset, change, old, new = tree
+
+        def refused():
+            with pytest.raises(PkiError):
+                change()
+        for point in range(1, POINTS):
+            reset()
+            with monkeypatch.context() as patch:
+                self.immutable(patch)
+                killed = faults.kill_at(point, refused)
+            if not killed:
+                break
+            transactions.Transaction.recover("t", state)
+            assert snapshot(home) in (old, new), "point %d" % point
+            assert transactions.Transaction.recover("t", state) == "nothing"
+        assert point > 40
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
+    def test_renames_that_cannot_be_taken_back_now_are_by_the_next_run(self, tree, monkeypatch, number):
+        home, state, reset, change, old, new = tree
+        waiting = 0
+        for point in range(1, POINTS):
+            reset()
+            with monkeypatch.context() as patch:
+                self.immutable(patch)
+                reached, error = faults.fail_at(point, change, number)
+            assert isinstance(error, PkiError)
+            if "could not be put back yet" in str(error):
+                waiting += 1
+                assert "nothing was changed" not in str(error) and "the next run" in error.fix
+            transactions.Transaction.recover("t", state)
+            assert snapshot(home) in (old, new), "point %d" % point
+            assert transactions.Transaction.recover("t", state) == "nothing"
+            if error.message.startswith("operation not permitted") and "put back" not in error.message and point > 60:
+                break
+        assert waiting > 10
+
+    @pytest.mark.parametrize("name", ["a.crt", "current", "gone"])
+    def test_a_journal_without_digests_is_recovered_only_where_nothing_can_be_overwritten(self, tree, name):
+        """As version 0.1.0 wrote it."""
+        home, state, reset, change, old, new = tree
+        seen = set()
+        for point in range(1, POINTS):
+            reset()
+            if not faults.kill_at(point, change):
+                break
+            journal = files.Journal("t", state)
+            record = journal.load() or {}
+            for entry in record.get("entries", []):
+                del entry["old"], entry["new"]
+            if record:
+                journal.save(record)
+            (home / name).unlink(missing_ok=True)
+            (home / name).write_bytes(b"by kubeadm")
+            before = snapshot(home)
+            try:
+                seen.add(transactions.Transaction.recover("t", state))
+            except PkiError as error:
+                seen.add("refused")
+                assert snapshot(home) == before and "older version" in str(error)
+                assert "rename %s/." % home in str(error) or "to do: remove %s" % (home / "gone") in str(error)
+                journal.clear()
+            else:
+                assert snapshot(home) == {path: content for path, content in before.items() if ".kubepki-" not in path}
+            assert (home / name).read_bytes() == b"by kubeadm"
+            assert journal.load() is None
+        assert seen >= {"nothing", "undone", "refused"}
+
+    def test_an_error_in_one_journal_does_not_keep_others_from_being_recovered(self, tree, tmp_path):
+        home, state, _reset, change, old, new = tree
+        point = 1
+        while faults.kill_at(point, change) and (files.Journal("t", state).load() or {}).get("state") != "commit":
+            transactions.Transaction.recover("t", state)
+            point += 1
+        assert point > 10 and snapshot(home) not in (old, new)
+        (tmp_path / "state" / "journal" / "damaged.json").write_text("{")
+        with pytest.raises(PkiError, match="damaged.json: the journal is not JSON"):
+            transactions.Transaction.recover("damaged", state)
+        assert snapshot(home) in (old, new) and files.Journal("t", state).load() is None
 
     def test_what_another_job_left_is_finished_before_this_one_writes(self, tmp_path):
         """A killed restore must not put its old key over what a renewal wrote in between."""

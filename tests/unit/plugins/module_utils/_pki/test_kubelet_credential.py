@@ -635,3 +635,27 @@ def test_only_dated_files_that_are_not_in_use_count_as_old(worker):
     assert names == ["kubelet-client-2025-01-0%d-00-00-00.pem" % (number + 1) for number in range(3)]
     assert len(kubelet_files.expired_files(str(worker.current), 0)) == 5
     assert kubelet_files.expired_files(str(worker.current), 9) == []
+
+
+def test_a_change_that_the_next_run_finishes_does_not_lose_the_restart_that_is_due(again, monkeypatch):
+    """A link cannot be replaced, and the disk is full when the file before it is to be put back."""
+    new = x509.parse_certificate(again.pem).sha256
+    rename, seen = os.rename, set()
+
+    def immutable(source, target):
+        if ".kubepki-" in source and target == str(again.home / "etc" / "kubernetes" / "kubelet.conf"):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM), target)
+        rename(source, target)
+
+    for point in range(1, POINTS):
+        again.reset()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "rename", immutable)
+            _reached, error = faults.fail_at(point, again.change, errno.ENOSPC, lasting=True)
+        assert isinstance(error, PkiError), "point %d: %r" % (point, error)
+        if "could not be put back yet" in error.message:
+            assert again.settle() == new
+            seen.add(again.worker.examine()["action"])
+        elif error.message.startswith("operation not permitted"):
+            break  # the disk was never full
+    assert seen == {"restart"} and point < POINTS - 1

@@ -644,6 +644,29 @@ class TestInterruption:
             assert sorted(os.listdir(own.root)) == sorted(own.files + ["ca.crt", "ca.key"])
         assert 60 < point < 399
 
+    @pytest.mark.parametrize("renames", range(5))
+    def test_what_kubeadm_renewed_after_a_kill_stays(self, own, monkeypatch, renames):
+        """Killed between two renames, then `kubeadm certs renew`, then the next run."""
+        renewed, finish = self.state(own), transactions._finish
+        work(own, (), False, own.specs, force=True)
+
+        def killed(entries, done):
+            finish(entries[:renames], done)
+            raise KeyboardInterrupt
+        with monkeypatch.context() as patch:
+            patch.setattr(transactions, "_finish", killed)
+            with pytest.raises(KeyboardInterrupt):
+                work(own, (), False, own.specs, force=True)
+        for name, data in renewed.items():
+            (own.root / name).write_bytes(data)
+        if renames == 4:
+            assert work(own, (), False, own.specs)["warnings"] == ["An interrupted run on this node was finished first."]
+        else:
+            with pytest.raises(PkiError, match="another program changed .*web.key.* since, .* was discarded"):
+                work(own, (), False, own.specs)
+        assert self.state(own) == renewed and work(own, (), False, own.specs)["warnings"] == []
+        assert sorted(os.listdir(own.root)) == sorted(own.files + ["ca.crt", "ca.key"])
+
     def test_too_little_space_is_found_before_the_backup(self, node, monkeypatch):
         monkeypatch.setattr(files, "free_bytes", lambda path: 20000)
         before = snapshot(node)

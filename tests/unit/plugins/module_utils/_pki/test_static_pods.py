@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +15,7 @@ import sys
 import threading
 import time
 
+import faults
 import pytest
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, manifest_edits, parked, static_pods, x509
@@ -325,6 +328,124 @@ def test_killed_at_every_step_and_run_again(tmp_path, minor):
             assert kubelet.wrong == [], point
         assert_whole(node)
     assert 20 < point < 199  # the test would prove nothing if nothing were killed
+
+
+class TestFaults:
+    """A disk that is full, read-only or broken, at every system call of a bounce and of a recovery."""
+
+    NUMBERS = (errno.ENOSPC, errno.EROFS, errno.EIO)
+
+    @staticmethod
+    def settled(node):
+        """Let the next run come, on a disk that is well again."""
+        static_pods.restore(str(node.state))
+        assert_whole(node)
+        assert static_pods.restore(str(node.state)) == ([], "nothing")
+
+    @pytest.mark.parametrize("minor", [20, 36])
+    @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from-then-on"])
+    @pytest.mark.parametrize("number", NUMBERS, ids=errno.errorcode.get)
+    def test_of_a_bounce(self, tmp_path, number, lasting, minor):
+        node = Node(tmp_path, minor)
+        node.add("kube-scheduler", grace=0)
+        path, said = node.manifests / "kube-scheduler.yaml", set()
+        with FakeKubelet(node, housekeeping=0.05, stop_seconds=0.01, start_seconds=0.01, backoff=0, requeue=0.1) as kubelet:
+            for point in range(1, 200):
+                shutil.rmtree(node.state, ignore_errors=True)
+                node.original["kube-scheduler"] = path.read_bytes()
+                reached, error = faults.fail_at(point, lambda: bounce(node, ["kube-scheduler"], timeout=5), number, lasting)
+                if not reached:
+                    break
+                assert error is None or isinstance(error, PkiError), "point %d: %r" % (point, error)
+                if not lasting or number == errno.ENOSPC:
+                    assert path.exists(), "point %d: %s" % (point, error)
+                if not path.exists():
+                    assert "is out of the manifest directory" in str(error) and "nothing was changed" not in str(error)
+                said.add(path.exists())
+                self.settled(node)
+            assert kubelet.wrong == []
+        assert 30 < point < 199 and said == ({True, False} if lasting and number != errno.ENOSPC else {True})
+
+    @pytest.fixture(params=["renamed", "as-0.1.0"])
+    def out(self, request, tmp_path):
+        """A node whose run was killed with two manifests out. Version 0.1.0 had only the copies in the state directory."""
+        node = Node(tmp_path)
+
+        def kill():
+            shutil.rmtree(node.state, ignore_errors=True)
+            entries = []
+            for name in ("kube-scheduler", "kube-controller-manager"):
+                path = node.add(name)
+                files.make_directory(str(node.state / "parked"))
+                copy = node.state / "parked" / (name + ".x")
+                copy.write_bytes(path.read_bytes())
+                entries.append({"name": name, "path": str(path), "parked": str(copy), "sha256": files.sha256(path.read_bytes()),
+                                "mode": 0o600, "uid": os.getuid(), "gid": os.getgid(), "token": "ab12"})
+                if request.param == "renamed":
+                    path.rename(path.with_name(".%s.kubepki-ab12-out" % path.name))
+                    path.with_name(".%s.kubepki-ab12" % path.name).write_text("staged: true")
+                else:
+                    path.unlink()
+                    path.with_name(".%s.kubepki-ab12" % path.name).write_text("half a manif")
+            files.Journal("static-pods", str(node.state)).save({"pods": entries})
+        node.kill, node.renames = kill, request.param == "renamed"
+        kill()
+        return node
+
+    def test_of_a_recovery_by_a_kill(self, out):
+        for point in range(1, 200):
+            out.kill()
+            if not faults.kill_at(point, lambda: parked.recover(str(out.state))):
+                break
+            parked.recover(str(out.state))
+            assert_whole(out)
+            assert parked.recover(str(out.state)) == []
+        assert 15 < point < 199
+
+    @pytest.mark.parametrize("lasting", [False, True], ids=["once", "from-then-on"])
+    @pytest.mark.parametrize("number", NUMBERS, ids=errno.errorcode.get)
+    def test_of_a_recovery(self, out, number, lasting):
+        for point in range(1, 200):
+            out.kill()
+            reached, error = faults.fail_at(point, lambda: parked.recover(str(out.state)), number, lasting)
+            if not reached:
+                break
+            assert error is None or isinstance(error, PkiError), error
+            if out.renames and lasting and number == errno.ENOSPC:
+                assert len(list(out.manifests.glob("*.yaml"))) == 2, "point %d: a full disk keeps nothing out" % point
+            parked.recover(str(out.state))
+            assert_whole(out)
+        assert 15 < point < 199
+
+    @pytest.mark.parametrize("damage", [
+        lambda entry: entry.pop("token"), lambda entry: entry.update(path=7), lambda entry: entry.update(sha256="0" * 64),
+        lambda entry: os.unlink(entry["parked"])])
+    def test_of_one_entry_of_the_journal(self, out, damage):
+        """The others are restored all the same, and are not looked at again."""
+        journal = files.Journal("static-pods", str(out.state))
+        record = journal.load()
+        if out.renames:
+            (out.manifests / ".kube-scheduler.yaml.kubepki-ab12-out").unlink()
+        damage(record["pods"][0])
+        journal.save(record)
+        with pytest.raises(PkiError) as error:
+            parked.recover(str(out.state))
+        other = out.manifests / "kube-controller-manager.yaml"
+        assert stripped(other.read_bytes()) == stripped(out.original["kube-controller-manager"])
+        assert "put back: %s" % other in str(error.value)
+        assert journal.load() == {"pods": record["pods"][:1]} and (out.state / "parked").exists()
+        certificate = out.root / "a.crt"
+        certificate.with_name("staged").write_bytes(b"new")
+        files.Journal("leaves", str(out.state)).save({"state": "commit", "entries": [
+            {"path": str(certificate), "staged": str(certificate.with_name("staged")), "old": "absent",
+             "new": "sha256:" + files.sha256(b"new")}]})
+        with pytest.raises(PkiError):
+            static_pods.restore(str(out.state))
+        assert certificate.read_bytes() == b"new"
+        journal.save({"pods": "none"})
+        with pytest.raises(PkiError, match="the journal of static pods is damaged"):
+            parked.recover(str(out.state))
+        assert parked.pending(str(out.state)) == []
 
 
 def test_check_finds_what_a_killed_run_left_out(tmp_path):
