@@ -13,7 +13,7 @@ import contextlib
 import os
 import re
 
-from . import files, kubeconfig, layouts, profiles, restarts, x509
+from . import file_users, files, kubeconfig, layouts, profiles, restarts, x509
 from .errors import PkiError
 
 JOB = "rotation"  # the name of its transaction
@@ -144,7 +144,7 @@ def facts(tree, state_dir=files.STATE_DIR, names=profiles.AUTHORITIES):
               "journal": JOB if files.Journal(JOB, state_dir).load() else None,
               "pending": pending, "seconds": restarts.took(record),
               "verifies_kubelets": bool(layout.flags.get(_APISERVER, {}).get("--kubelet-certificate-authority")),
-              "external_etcd": layout.external_etcd, "authorities": {}, "certificates": {}}
+              "external_etcd": layout.external_etcd, "pods": _pods(layout), "authorities": {}, "certificates": {}}
     for name, held in held_here(layout, names, with_keys=False).items():
         view = result["authorities"][name] = _view(tree, held, result["certificates"])
         if result["journal"] and held.problems:
@@ -153,6 +153,12 @@ def facts(tree, state_dir=files.STATE_DIR, names=profiles.AUTHORITIES):
         for item in held.known():
             result["certificates"][item.key_sha256] = _described(item)
     return result
+
+
+def _pods(layout):
+    """Return the static pods that use files which rotations replace: {name: {"cas", "stale", "why"}}, as rotation describes it."""
+    return {user.name: {"cas": file_users.authorities(layout, user), "stale": bool(file_users.stale(layout, user)), "why": user.why}
+            for user in file_users.users(layout) if user.uses()}
 
 
 def _described(item):

@@ -10,12 +10,14 @@ The facts of a node (authorities.facts gives them):
    "external_etcd": where the apiserver finds an etcd that is no static pod (str), or None,
    "pending": [components that still run with what they read before the last change],
    "verifies_kubelets": whether the apiserver has --kubelet-certificate-authority, which it reads once,
+   "pods": {name: {"cas": [names], "stale": bool, "why": str or None}},
    "authorities": {name: {"signer": digest or None, "bundle": [digest], "next": digest or None, "previous": digest or None,
                           "trust": {file name: [digest]}, "leaves": {name: digest or None}, "split": bool or None,
                           "signing": [digest] or None, "lookup_off": bool, "problems": [str]}}}
 signer: the key beside the certificate; bundle: who is trusted, in order; next, previous: complete pairs staged or kept;
 split: whether kube-controller-manager signs with a file of its own, None where it does not matter. lookup_off: whether the
-apiserver has the flag that a rotation of sa gives it for a while.
+apiserver has the flag that a rotation of sa gives it for a while. pods: the static pods that mount files which a rotation of
+these CAs replaces, whether they still use old ones, and why they cannot be restarted from here.
 """
 
 from __future__ import annotations
@@ -327,8 +329,22 @@ def _compare(state, facts, view, level):
             state._add(node, "kubelet", "the kubelet has not been restarted since its files changed")
         elif component in _components(state.authority, facts):
             state._add(node, "pods", "%s has not been restarted since its files changed" % component)
+    _compare_pods(state, facts)
     if facts["journal"]:
         state._add(node, "files", "a run ended while files were being replaced; the next one finishes them")
+
+
+def _compare_pods(state, facts):
+    """Note the static pods that still use files of before; outside of a rotation that is no matter of its phase."""
+    for name, pod in sorted(facts.get("pods", {}).items()):
+        if state.new and pod["stale"] and state.authority in pod["cas"] and name not in facts["pending"]:
+            state._add(facts["node"], "pods", "the static pod %s has not been restarted since its files changed%s" % (
+                name, "; restart it by hand, because %s" % pod["why"] if pod["why"] else ""))
+
+
+def _users(authority, facts):
+    """Return the static pods of a node that mount files of a CA and can be restarted, sorted."""
+    return sorted(name for name, pod in facts.get("pods", {}).items() if authority in pod["cas"] and not pod["why"])
 
 
 def _components(authority, facts):
@@ -562,7 +578,7 @@ def plan(nodes, names, target, fresh=False):
                 if track.state.authority in facts["authorities"]:
                     track.add(step, facts, level == path[-1], backwards)
             if step.authorities:
-                step.restarts.sort(key=_ORDER.index)
+                step.restarts.sort(key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
                 steps.append(step)
     return steps
 
@@ -647,6 +663,8 @@ class _Track:
             wanted = list(_restarts(name, phase, facts)) if moves else flagged
             wanted += [component for component in facts["pending"] if component in _components(name, facts)]
             step.restarts = _unique(step.restarts + wanted)
+        if moves or "pods" in kinds:
+            step.restarts = _unique(step.restarts + _users(name, facts))
         if name == "ca" and facts["role"] != "etcd" and (moves or kinds & {"kubelet", "client", "files"}):
             step.kubelet = True
             step.new_client = (moves and step.phase in ("switch", _UNDO[2])) or "client" in kinds \

@@ -27,6 +27,7 @@ import time
 
 from . import etcd, files, leases, manifest_edits, manifests, parked, pod_endpoints, probe, transactions
 from .errors import PkiError
+from .profiles import STATIC_PODS
 from .runtime import Runtime
 
 # The kubelet that serialises static pods by name came with the pod workers of 1.22 (kubernetes#102344).
@@ -139,7 +140,7 @@ def choose(names, manifest_dir):
     everything, _foreign, problems = manifests.read_manifest_dir(manifest_dir)
     chosen, warnings = [], []
     for name in names:
-        found = [item for item in everything if called(item, [name])]
+        found = [item for item in everything if manifests.called(item, [name])]
         broken = [problem for problem in problems if _stem(problem.path or "") == name]
         if not found and broken:
             raise broken[0]
@@ -168,11 +169,6 @@ def present(names, manifest_dir, state_dir=files.STATE_DIR):
     known.update(_stem(path) for path in parked.pending(state_dir))
     known.update(name for item in everything for name in (item.component, item.name))
     return [name for name in names if name in known]
-
-
-def called(manifest, names):
-    """Tell whether one of the names means a Manifest: its component, its pod's name, or its file's without extension."""
-    return not {manifest.component, manifest.name, _stem(manifest.path)}.isdisjoint(names)
 
 
 def _stem(path):
@@ -290,10 +286,10 @@ class _Run:
                      for item in chosen]
         # The apiserver goes first: it needs its whole grace period, and etcd waits until it has stopped listening.
         self.pods.sort(key=lambda pod: pod.name != "kube-apiserver")
-        maybe = {item for item in chosen if called(item, unless_reloaded)}
+        maybe = {item for item in chosen if manifests.called(item, unless_reloaded)}
         for pod in self.pods:
             # An etcd in plain http has nothing to take up, and is restarted only where it is asked for by name.
-            spared = _in_the_clear(pod.endpoints) and not called(pod.manifest, names)
+            spared = _in_the_clear(pod.endpoints) and not manifests.called(pod.manifest, names)
             pod.decided = pod.manifest not in maybe or not (pod.serving or spared)
         self.journal = files.Journal(parked.JOURNAL, state_dir)
         self.apiserver = next((pod for pod in self.pods if pod.name == "kube-apiserver"), None)
@@ -491,6 +487,8 @@ class _Run:
         if pod is self.apiserver:
             while self.etcd is not None and not self.etcd.decided:
                 yield
+        if pod.name not in STATIC_PODS:
+            yield from self._wait_components(pod)
         if pod is not self.etcd:
             return
         if self.apiserver is not None:
@@ -507,11 +505,21 @@ class _Run:
         if self._alone(pod):
             pod.warning = ("restarted under a running kube-apiserver, whose requests hang meanwhile; restarted together with "
                            "kube-apiserver, none would")
-            # A kubelet hangs with them when it has a mirror pod to change; so no other pod is under way now.
-            while not all(other.finished for other in self.pods if other is not pod):
+            # A kubelet hangs with them when it has a mirror pod to change; so no other pod is under way now. Those that are no
+            # components wait for this one.
+            while not all(other.finished for other in self.pods if other is not pod and other.name in STATIC_PODS):
                 yield
             if self.serialises:
                 yield from self._wait_mirror(pod)
+
+    def _wait_components(self, pod):
+        """Let another pod go out only when the control plane's own are back: kube-vip, say, needs the API server of its node."""
+        components = [other for other in self.pods if other.name in STATIC_PODS]
+        while not all(other.finished for other in components):
+            yield
+        failed = sorted(other.name for other in components if other.failure)
+        if failed:
+            raise PkiError("was not restarted, because %s did not come back" % " and ".join(failed))
 
     def _hand_over(self, pod):
         """Let another member lead before etcd goes out, one that will not go out next."""
@@ -690,10 +698,17 @@ class _Run:
         since = time.monotonic()
         while True:
             if endpoint is None:
-                # Nothing can be asked: a container that lives for a second is all that can be seen.
-                if self.runtime.alive(new) and time.monotonic() - since > 1:
-                    pod.saw("it has no health endpoint to ask, and its process lives")
+                asked = _Background(lambda: self.runtime.ready(new.uid))
+                while not asked.done:
+                    yield
+                seen = "the kubelet says that it is not ready" if asked.value is False else "its process does not stay"
+                if self.runtime.alive(new) and time.monotonic() - since > 1 and asked.value is not False:
+                    # A container that lives for a second is all that can be seen where the kubelet cannot be asked either.
+                    pod.saw("the kubelet calls it ready" if asked.value else "it has no health endpoint to ask, and its process lives")
                     return
+                again = time.monotonic() + 0.3
+                while time.monotonic() < again:
+                    yield
             else:
                 asked = _Background(lambda: probe.health(endpoint, timeout=2.0))
                 while not asked.done:
@@ -708,7 +723,7 @@ class _Run:
                 pod.container_after = new.identity
             if time.monotonic() - began > self.timeout:
                 raise PkiError("is not healthy %d s after it was begun: %s%s%s" % (
-                    self.timeout, (endpoint.health + " says " + seen) if endpoint else "its process does not stay",
+                    self.timeout, (endpoint.health + " says " + seen) if endpoint else seen,
                     "" if self.runtime.alive(new) else ", and its container has ended", self._words(pod)))
             yield
 
