@@ -9,7 +9,7 @@ The facts of a node (authorities.facts gives them):
   {"node": str, "role": "control-plane" | "worker" | "etcd", "journal": str or None,
    "external_etcd": where the apiserver finds an etcd that is no static pod (str), or None,
    "pending": [components that still run with what they read before the last change],
-   "verifies_kubelets": whether the apiserver has --kubelet-certificate-authority, which it reads once,
+   "verifies_kubelets": whether the apiserver verifies kubelets, webhooks or others with ca.crt, which it reads once,
    "pods": {name: {"cas": [names], "stale": bool, "why": str or None}},
    "authorities": {name: {"signer": digest or None, "bundle": [digest], "next": digest or None, "previous": digest or None,
                           "trust": {file name: [digest]}, "leaves": {name: digest or None}, "split": bool or None,
@@ -354,7 +354,7 @@ def _components(authority, facts):
 def _restarts(authority, phase, facts):
     """Whom a phase restarts on a control-plane node."""
     own = RESTARTS[authority][phase]
-    # --kubelet-certificate-authority is read once; the switch changes the order of what the file trusts, and no more.
+    # What it verifies kubelets and others with is read once; the switch changes the order of what the file trusts, and no more.
     return own + ("kube-apiserver",) if authority == "ca" and phase != "switch" and facts.get("verifies_kubelets") else own
 
 
@@ -495,7 +495,7 @@ def refuse(states, target, fresh=False):
                            path=name, fix=_fix(state))
     for name in sorted(states):
         state = states[name]
-        reached = _highest(state)
+        reached = highest_level(state)
         # Where they stand at different places, no phase is right for all of them.
         alone = " kubepki_cas=%s" % name if len({other.phase for other in states.values()}) > 1 else ""
         if state.new is None:
@@ -566,7 +566,7 @@ def plan(nodes, names, target, fresh=False):
     tracks = [_Track(state, nodes, fresh) for state in states.values()]
     goal = TARGETS[target]
     backwards = not goal
-    path = list(range(1, goal + 1) if goal else range(max(max(map(_highest, states.values())) - 1, 0), -1, -1))
+    path = list(range(1, goal + 1) if goal else range(max(max(map(highest_level, states.values())) - 1, 0), -1, -1))
     if path == [0] and any("client" in kinds for state in states.values() for kinds in state.kinds.values()):
         path = [1, 0]  # what is left of the way back from the switch comes before the way back from prepare
     steps = []
@@ -613,7 +613,8 @@ def holders(states, nodes):
     return found
 
 
-def _highest(state):
+def highest_level(state):
+    """Return the highest level (int) that a node of a State has reached."""
     return max((level for level in state.levels.values() if level is not None), default=0)
 
 
@@ -644,7 +645,7 @@ class _Track:
             skipped = facts["role"] == "worker" and level < self.keepers_at
             moves = not skipped and not self.finished and (now is None or now < level)
             kinds = self.state.kinds.get(step.node, set()) if now == level else set()
-            if not last and level < _highest(self.state):
+            if not last and level < highest_level(self.state):
                 kinds = kinds & {"stage"}  # it follows others who are further: what it lacks of this level, the next one brings
         if moves or kinds:
             self._fill(step, facts, view, moves, kinds, backwards)

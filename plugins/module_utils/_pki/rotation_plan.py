@@ -7,7 +7,7 @@ from __future__ import annotations
 __metaclass__ = type
 
 from . import rotation
-from .errors import PkiError
+from .errors import PkiError, short
 
 TARGETS = {"prepare": "prepared", "switch": "switched", "complete": "completed", "rollback": "rolled_back", "all": "completed"}
 
@@ -25,7 +25,7 @@ def derived(nodes, names, target, named=True):
     lines = [line for name in names for line in rotation.explain(states[name])]
     result = {"changed": False, "phase": {name: state.phase for name, state in states.items()},
               "authorities": {name: state.as_dict() for name, state in states.items()}, "explanation": lines,
-              "plan": [], "plan_text": [], "phases": [], "new_clients": [], "names": list(names), "work": {}, "holders": {},
+              "cluster_dependents": _tokens(nodes), "plan": [], "plan_text": [], "phases": [], "new_clients": [], "names": list(names), "work": {}, "holders": {},
               "known": {}}
     if target == "status":
         return result
@@ -45,6 +45,19 @@ def derived(nodes, names, target, named=True):
                   work=rotation.work(steps), holders=rotation.holders({name: states[name] for name in chosen}, nodes),
                   new_clients=[step.node for step in steps if step.new_client and step.phase == phases[0]])
     return result
+
+
+def _tokens(nodes):
+    """Return the kubeconfigs of CNI plugins whose token is not of the key that signs: a worker alone does not know that key."""
+    state, found = rotation.derive("sa", nodes), []
+    signer = state.new if state.new and rotation.highest_level(state) >= 2 else state.old
+    for facts in nodes if signer else []:
+        for path, keys in sorted((facts.get("tokens") or {}).items()):
+            others = [key for key in keys if key != signer]
+            if others:
+                found.append({"node": facts["node"], "what": "CNI kubeconfig", "path": path, "why": "its token is signed by %s of sa"
+                              ": restart the DaemonSet of the CNI plugin, which writes it again" % " and ".join(map(short, others))})
+    return found
 
 
 def _one_after_the_other(nodes, names):
