@@ -25,8 +25,8 @@ options:
     elements: str
   bundle_files:
     description:
-      - List instead where pods have mounted a ClusterTrustBundle that kube-controller-manager publishes (Kubernetes 1.33 and newer),
-        as O(kubepki.lifecycle.cluster_pki#module:mounted_bundles) takes it. Pods are asked for only where there is one.
+      - List instead where pods have mounted a ClusterTrustBundle that kube-controller-manager publishes (Kubernetes 1.33 and
+        newer), as O(kubepki.lifecycle.cluster_pki#module:mounted_bundles) takes it. Pods are asked for only where there is one.
     type: bool
     default: false
 attributes:

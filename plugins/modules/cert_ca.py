@@ -182,7 +182,8 @@ leaves:
   elements: dict
 restart:
   description: The static pods that have to be restarted, because they do not take these files up by themselves, or an earlier run
-    ended before they were. Also others than the control plane's own, which mount one of these files (kube-vip with C(admin.conf)).
+    ended before they were. Also others than the control plane's own, which mount one of these files (kube-vip with
+    C(admin.conf)).
   returned: for the authorities of a cluster
   type: list
   elements: str

@@ -220,7 +220,6 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
-
 # A kubelet keeps ClusterTrustBundles for five minutes (pkg/kubelet/clustertrustbundle), and looks at a pod every minute.
 BUNDLE_SECONDS = 390
 
@@ -279,9 +278,9 @@ def _mounted(layout, options):
             len(tokens), seconds), path=tokens[0], fix="Restart these pods, or wait until the kubelet has renewed their tokens "
             "(within the hour), and run again.")
     if plugins:
-        raise PkiError("the CNI plugin still has a token of the former service-account key after %d s: no pod would start on this "
-                       "node" % seconds, path=plugins[0], fix="Restart the DaemonSet of the CNI plugin (kubectl rollout restart), "
-                       "which writes the file again, and run again.")
+        raise PkiError("the CNI plugin still has a token of the former service-account key after %d s: no pod would start on "
+                       "this node" % seconds, path=plugins[0], fix="Restart the DaemonSet of the CNI plugin (kubectl rollout "
+                       "restart), which writes the file again, and run again.")
     if published:
         raise PkiError("%d volumes with a ClusterTrustBundle still have other certificates after %d s" % (
             len(published), seconds + BUNDLE_SECONDS), path=published[0],

@@ -198,8 +198,8 @@ after:
   returned: with O(state=installed)
   type: dict
 restart:
-  description: The static pods that mount one of these files and have to be restarted (M(kubepki.lifecycle.static_pod_restart)), also
-    those that have run since before an earlier change.
+  description: The static pods that mount one of these files and have to be restarted
+    (M(kubepki.lifecycle.static_pod_restart)), also those that have run since before an earlier change.
   returned: with O(state=installed)
   type: list
   elements: str

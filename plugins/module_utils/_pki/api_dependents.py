@@ -76,7 +76,8 @@ def bundle_files(api) -> dict:
         for volume, source in _bundle_sources(pod):
             # Without a label selector it holds nothing (core/v1: ClusterTrustBundleProjection).
             if node and source.get("signerName") == trust_objects.BUNDLE_SIGNER and source.get("labelSelector") is not None:
-                found.setdefault(node, []).append({"uid": pod["metadata"].get("uid"), "volume": volume, "path": source.get("path")})
+                found.setdefault(node, []).append(
+                    {"uid": pod["metadata"].get("uid"), "volume": volume, "path": source.get("path")})
     return found
 
 
@@ -91,7 +92,8 @@ def _bundle_sources(pod):
 def _bundles_by_name(pods):
     """Pods that name a ClusterTrustBundle which kube-controller-manager replaces by one of another name."""
     return [{"what": "pod", "path": "%s/%s" % (pod["metadata"]["namespace"], pod["metadata"]["name"]),
-             "why": "mounts the ClusterTrustBundle %s by its name, which ends with the CA: let it select by signerName" % source["name"]}
+             "why": "mounts the ClusterTrustBundle %s by its name, which ends with the CA: let it select by signerName"
+                    % source["name"]}
             for pod in pods for _volume, source in _bundle_sources(pod)
             if str(source.get("name") or "").startswith(trust_objects.BUNDLE_SIGNER.replace("/", ":") + ":")]
 

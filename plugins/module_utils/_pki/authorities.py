@@ -166,8 +166,9 @@ def reads_ca_once(layout):
 
 
 def _pods(layout):
-    """Return the static pods that use files which rotations replace: {name: {"cas", "stale", "why"}}, as rotation describes it."""
-    return {user.name: {"cas": file_users.authorities(layout, user), "stale": bool(file_users.stale(layout, user)), "why": user.why}
+    """Return the static pods that use files which rotations replace: {name: {"cas", "stale", "why"}}, as rotation has it."""
+    return {user.name: {"cas": file_users.authorities(layout, user), "stale": bool(file_users.stale(layout, user)),
+                        "why": user.why}
             for user in file_users.users(layout) if user.uses()}
 
 

@@ -18,8 +18,8 @@ from .certificates import parse_certificates
 from .errors import PkiError
 
 _BUNDLES = ("--oidc-ca-file", "--peer-ca-file")
-_KUBECONFIGS = ("--audit-webhook-config-file", "--authentication-token-webhook-config-file", "--authorization-webhook-config-file",
-                "--authentication-kubeconfig", "--authorization-kubeconfig")
+_KUBECONFIGS = ("--audit-webhook-config-file", "--authentication-token-webhook-config-file",
+                "--authorization-webhook-config-file", "--authentication-kubeconfig", "--authorization-kubeconfig")
 
 
 class Trust:
@@ -75,7 +75,8 @@ class _Reader:
         """Return where a path of the container lies on the node."""
         inside = os.path.normpath(inside)
         for mount in sorted(self.manifest.mounts, key=lambda mount: -len(mount.inside)):
-            if mount.container in (self.component, self.manifest.name) and (inside + "/").startswith(mount.inside.rstrip("/") + "/"):
+            own = mount.container in (self.component, self.manifest.name)
+            if own and (inside + "/").startswith(mount.inside.rstrip("/") + "/"):
                 return self.layout.at(os.path.normpath(os.path.join(mount.host, os.path.relpath(inside, mount.inside))))
         return self.layout.at(inside)
 

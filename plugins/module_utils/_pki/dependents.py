@@ -57,10 +57,12 @@ def _configured(layout, cluster):
 
 def _wrong(trust, signer, known, cluster):
     if trust.problem is not None:
-        return ["cannot be read, so that nothing is known of whom it trusts (%s: %s)" % (trust.problem.path, trust.problem.message)]
+        return ["cannot be read, so that nothing is known of whom it trusts (%s: %s)" % (
+            trust.problem.path, trust.problem.message)]
     found, keys = [], {item.key_sha256 for item in trust.trusted}
     if keys & known and signer not in keys:
-        found.append("does not trust the CA that signs: put its certificate beside the other one, then restart %s" % trust.component)
+        found.append("does not trust the CA that signs: put its certificate beside the other one, then restart %s"
+                     % trust.component)
     signed = authorities.signed_by(trust.client, cluster.known()) if trust.client else None
     if signed and signed != signer:
         found.append("its client certificate is signed by %s: issue it again" % short(signed))

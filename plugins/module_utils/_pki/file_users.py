@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Static pods that use files which this collection replaces, such as kube-vip with admin.conf, and whether they still use old ones.
+"""Static pods that use files which this collection replaces, such as kube-vip with admin.conf: are they still using old ones?
 
 A mount of a single file keeps the inode it was started with: a file that is renamed into its place is never seen in the pod. Of
 a directory's mount the pod sees the new file, but a program that reads it once, as client-go does with a kubeconfig, does not.
@@ -173,11 +173,11 @@ def left(layout: layouts.Layout, runtime=None) -> list:
     for user in users(layout):
         paths = stale(layout, user, runtime)
         if paths and user.why:
-            found.append({"what": "static pod", "path": user.manifest.path, "why": "uses %s as it was before, and cannot be restarted "
-                          "from here: %s. Restart it by hand" % (" and ".join(paths), user.why)})
+            found.append({"what": "static pod", "path": user.manifest.path, "why": "uses %s as it was before, and cannot be "
+                          "restarted from here: %s. Restart it by hand" % (" and ".join(paths), user.why)})
         seen = [] if paths else stale(layout, user, runtime, (DIRECTORY,))
         if seen:
-            found.append({"what": "static pod", "path": user.manifest.path, "why": "mounts the directory of %s, which changed since "
-                          "it started: if it reads that only once, restart it (playbook restart_static_pods with kubepki_names=%s)"
-                          % (" and ".join(seen), user.name)})
+            found.append({"what": "static pod", "path": user.manifest.path, "why": "mounts the directory of %s, which changed "
+                          "since it started: if it reads that only once, restart it (playbook restart_static_pods with "
+                          "kubepki_names=%s)" % (" and ".join(seen), user.name)})
     return found

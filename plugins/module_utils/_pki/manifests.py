@@ -42,7 +42,8 @@ class Manifest:
     container's command and arguments, as one list. flags: {"--flag": last value as str}, and flag_values: {"--flag": [every
     value]}. image: str or None. minor: Kubernetes 1.<minor> from the image's tag, or None.
     probes: {"livenessProbe": {"host", "port", "path", "scheme"}, ...} (only HTTP ones). annotations: {str: str}.
-    host_paths: {volume name: path on the node}. mounts: [Mount] of its hostPath volumes. user: the uid the component runs as (int; 0 is root). data: the document.
+    host_paths: {volume name: path on the node}. mounts: [Mount] of its hostPath volumes.
+    user: the uid the component runs as (int; 0 is root). data: the document.
     """
 
     def __init__(self, data, path):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What pods of this node have mounted, or written for their CNI plugin, of the cluster's trust: CA bundles and tokens.
 
-Of volumes only those of service accounts count, which follow the cluster by themselves. What else lies below the kubelet's directory
+Of volumes only those of service accounts count, which follow the cluster themselves. What else lies below the kubelet's directory
 was put there by a pod, and neither followed nor believed: a copy of the former ca.crt would hold up a rotation for ever.
 """
 
@@ -150,7 +150,7 @@ def _tokens_in(layout, document, path):
         if isinstance(user.get("token"), str):
             yield user["token"].strip().encode("ascii", "replace")
         if isinstance(user.get("tokenFile"), str) and user["tokenFile"]:
-            place = user["tokenFile"] if user["tokenFile"].startswith("/") else os.path.join(os.path.dirname(path), user["tokenFile"])
+            place = os.path.join(os.path.dirname(path), user["tokenFile"])
             try:
                 yield guarded.read(layout.at(place)).strip()
             except PkiError:

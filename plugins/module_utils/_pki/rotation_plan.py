@@ -25,7 +25,8 @@ def derived(nodes, names, target, named=True):
     lines = [line for name in names for line in rotation.explain(states[name])]
     result = {"changed": False, "phase": {name: state.phase for name, state in states.items()},
               "authorities": {name: state.as_dict() for name, state in states.items()}, "explanation": lines,
-              "cluster_dependents": _tokens(nodes), "plan": [], "plan_text": [], "phases": [], "new_clients": [], "names": list(names), "work": {}, "holders": {},
+              "cluster_dependents": _tokens(nodes), "plan": [],
+              "plan_text": [], "phases": [], "new_clients": [], "names": list(names), "work": {}, "holders": {},
               "known": {}}
     if target == "status":
         return result
@@ -55,8 +56,9 @@ def _tokens(nodes):
         for path, keys in sorted((facts.get("tokens") or {}).items()):
             others = [key for key in keys if key != signer]
             if others:
-                found.append({"node": facts["node"], "what": "CNI kubeconfig", "path": path, "why": "its token is signed by %s of sa"
-                              ": restart the DaemonSet of the CNI plugin, which writes it again" % " and ".join(map(short, others))})
+                why = "its token is signed by %s of sa: restart the DaemonSet of the CNI plugin, which writes it again" % (
+                    " and ".join(map(short, others)))
+                found.append({"node": facts["node"], "what": "CNI kubeconfig", "path": path, "why": why})
     return found
 
 

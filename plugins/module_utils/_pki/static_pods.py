@@ -488,9 +488,11 @@ class _Run:
             while self.etcd is not None and not self.etcd.decided:
                 yield
         if pod.name not in STATIC_PODS:
-            yield from self._wait_components(pod)
-        if pod is not self.etcd:
-            return
+            yield from self._wait_components()
+        if pod is self.etcd:
+            yield from self._gate_etcd(pod)
+
+    def _gate_etcd(self, pod):
         if self.apiserver is not None:
             while not self.apiserver.decided:
                 yield
@@ -512,7 +514,7 @@ class _Run:
             if self.serialises:
                 yield from self._wait_mirror(pod)
 
-    def _wait_components(self, pod):
+    def _wait_components(self):
         """Let another pod go out only when the control plane's own are back: kube-vip, say, needs the API server of its node."""
         components = [other for other in self.pods if other.name in STATIC_PODS]
         while not all(other.finished for other in components):
@@ -698,13 +700,14 @@ class _Run:
         since = time.monotonic()
         while True:
             if endpoint is None:
-                asked = _Background(lambda: self.runtime.ready(new.uid))
+                asked = _Background(lambda uid=new.uid: self.runtime.ready(uid))
                 while not asked.done:
                     yield
                 seen = "the kubelet says that it is not ready" if asked.value is False else "its process does not stay"
                 if self.runtime.alive(new) and time.monotonic() - since > 1 and asked.value is not False:
                     # A container that lives for a second is all that can be seen where the kubelet cannot be asked either.
-                    pod.saw("the kubelet calls it ready" if asked.value else "it has no health endpoint to ask, and its process lives")
+                    pod.saw("the kubelet calls it ready" if asked.value
+                            else "it has no health endpoint to ask, and its process lives")
                     return
                 again = time.monotonic() + 0.3
                 while time.monotonic() < again:

@@ -71,7 +71,8 @@ def published(pem, name=NAME, signer=SIGNER):
 
 def using(name, source, phase="Running", node="w1"):
     return {"metadata": {"namespace": "a", "name": name, "uid": "uid-" + name}, "status": {"phase": phase},
-            "spec": {"nodeName": node, "volumes": [{"name": "trust", "projected": {"sources": [{"clusterTrustBundle": source}]}}]}}
+            "spec": {"nodeName": node, "volumes": [
+                {"name": "trust", "projected": {"sources": [{"clusterTrustBundle": source}]}}]}}
 
 
 def test_where_pods_mount_the_published_bundle_is_found_where_there_is_one():
@@ -80,8 +81,8 @@ def test_where_pods_mount_the_published_bundle_is_found_where_there_is_one():
                       using("none", dict(chosen, labelSelector=None)), using("other", dict(chosen, signerName="example.com/x")),
                       using("name", {"name": NAME, "path": "x"})]}
     api = Api({BUNDLES: {"items": [published(BOTH)]}, "/api/v1/pods": pods})
-    assert api_dependents.bundle_files(api) == {
-        "w1": [{"uid": "uid-one", "volume": "trust", "path": "ca.pem"}], "w2": [{"uid": "uid-two", "volume": "trust", "path": "ca.pem"}]}
+    assert api_dependents.bundle_files(api) == {"w1": [{"uid": "uid-one", "volume": "trust", "path": "ca.pem"}],
+                                                "w2": [{"uid": "uid-two", "volume": "trust", "path": "ca.pem"}]}
     assert api_dependents.bundle_files(Api({"/api/v1/pods": pods})) == {}
     found = api_dependents.find(api, BOTH, NEW.key_sha256)
     assert [(item["what"], item["path"]) for item in found] == [("pod", "a/name")] and "signerName" in found[0]["why"]
@@ -89,4 +90,5 @@ def test_where_pods_mount_the_published_bundle_is_found_where_there_is_one():
 
 def test_a_published_bundle_that_lags_is_listed():
     api = Api({BUNDLES: {"items": [published(OLD.pem)]}})
-    assert [(item["what"], item["path"]) for item in api_dependents.find(api, BOTH, NEW.key_sha256)] == [("ClusterTrustBundle", NAME)]
+    found = api_dependents.find(api, BOTH, NEW.key_sha256)
+    assert [(item["what"], item["path"]) for item in found] == [("ClusterTrustBundle", NAME)]

@@ -52,7 +52,8 @@ class Site:
                 for item in dependents.find(self.host.tree()) if item["what"].startswith("--")]
 
     def config(self, ca, client=None, **server):
-        cluster = dict({"certificate-authority-data": base64.b64encode(ca.pem).decode()} if not server else server, server="https://x")
+        trust = server or {"certificate-authority-data": base64.b64encode(ca.pem).decode()}
+        cluster = dict(trust, server="https://x")
         user = {"client-certificate-data": base64.b64encode(client.pem).decode()} if client else {}
         return {"current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
                 "clusters": [{"name": "k", "cluster": cluster}], "users": [{"name": "u", "user": user}]}
@@ -72,23 +73,26 @@ def files_of(site, ca):
     conf = "/etc/kubernetes/conf/"
     return {
         "--oidc-ca-file": [(conf + "oidc.crt", pem)], "--peer-ca-file": [(conf + "peer.crt", pem)],
-        "--audit-webhook-config-file": [(conf + "audit", hook)], "--authentication-token-webhook-config-file": [(conf + "authn", hook)],
+        "--audit-webhook-config-file": [(conf + "audit", hook)],
+        "--authentication-token-webhook-config-file": [(conf + "authn", hook)],
         "--authorization-webhook-config-file": [(conf + "authz", site.config(ca, **{"certificate-authority": "authz.crt"})),
                                                 (conf + "authz.crt", pem)],
         "--authorization-config": [(conf + "authorization", {"authorizers": [{"type": "Node"}, {"type": "Webhook", "webhook": {
             "connectionInfo": {"type": "KubeConfigFile", "kubeConfigFile": conf + "inner"}}}]}), (conf + "inner", hook)],
-        "--authentication-config": [(conf + "authentication", {"jwt": [{"issuer": {"certificateAuthority": pem.decode()}}]})],
+        "--authentication-config": [
+            (conf + "authentication", {"jwt": [{"issuer": {"certificateAuthority": pem.decode()}}]})],
         "--admission-control-config-file": [
             (conf + "admission", dict(ADMISSION, plugins=[{"name": "ImagePolicyWebhook", "path": "image.yaml"}])),
             (conf + "image.yaml", {"imagePolicy": {"kubeConfigFile": conf + "image.conf"}}), (conf + "image.conf", hook)],
         "--egress-selector-config-file": [(conf + "egress", {"egressSelections": [{"name": "cluster", "connection": {
-            "proxyProtocol": "HTTPConnect", "transport": {"tcp": {"url": "https://x", "tlsConfig": {"caBundle": conf + "k.crt"}}}}}]}),
+            "proxyProtocol": "HTTPConnect", "transport": {
+                "tcp": {"url": "https://x", "tlsConfig": {"caBundle": conf + "k.crt"}}}}}]}),
             (conf + "k.crt", pem)]}
 
 
 FLAGS = ["--oidc-ca-file", "--peer-ca-file", "--audit-webhook-config-file", "--authentication-token-webhook-config-file",
-         "--authorization-webhook-config-file", "--authorization-config", "--authentication-config", "--admission-control-config-file",
-         "--egress-selector-config-file"]
+         "--authorization-webhook-config-file", "--authorization-config", "--authentication-config",
+         "--admission-control-config-file", "--egress-selector-config-file"]
 
 
 @pytest.mark.parametrize("flag", FLAGS)
@@ -117,7 +121,8 @@ def test_another_ca_is_no_matter_of_the_rotation(site, flag):
 
 
 @pytest.mark.parametrize("flag", [*FLAGS, "--encryption-provider-config"])
-@pytest.mark.parametrize("document", [None, b"\xff", "[]", "a: [", {"jwt": 7, "plugins": [7], "authorizers": {}, "egressSelections": [[]]},
+@pytest.mark.parametrize("document", [None, b"\xff", "[]", "a: [",
+                                      {"jwt": 7, "plugins": [7], "authorizers": {}, "egressSelections": [[]]},
                                       {"users": [{"user": {"client-certificate-data": 7}}]}, b" " * (1 << 20)])
 def test_what_cannot_be_read_is_a_line_of_status_and_no_crash(site, flag, document):
     site.flag(flag, "/etc/kubernetes/conf/x", document)
@@ -163,7 +168,8 @@ def test_a_kms_plugin_is_named_while_two_cas_are_known(site):
     assert flag == "--encryption-provider-config" and "KMS plugin vault (unix:///run/kms.sock)" in why
 
 
-@pytest.mark.parametrize("flag, document", [("--oidc-ca-file", None), ("--audit-webhook-config-file", {"certificate-authority": "/etc/kubernetes/pki/ca.crt"})])
+@pytest.mark.parametrize("flag, document", [
+    ("--oidc-ca-file", None), ("--audit-webhook-config-file", {"certificate-authority": "/etc/kubernetes/pki/ca.crt"})])
 def test_who_verifies_with_ca_crt_itself_is_restarted_when_that_changes(site, flag, document):
     """It is read once, when kube-apiserver starts."""
     def restarted():

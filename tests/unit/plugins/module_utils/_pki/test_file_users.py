@@ -38,7 +38,8 @@ class Running:
 
 def vip(node, host, inside="/etc/kubernetes/admin.conf", name="kube-vip", file_name=None, init=False, **container):
     """Write the manifest of a static pod with one hostPath volume."""
-    own = {"name": name, "image": "kube-vip", "volumeMounts": [dict({"name": "v", "mountPath": inside}, **container.pop("mount", {}))]}
+    mount = dict({"name": "v", "mountPath": inside}, **container.pop("mount", {}))
+    own = {"name": name, "image": "kube-vip", "volumeMounts": [mount]}
     own.update(container)
     other = {"name": "main", "image": "x"}
     spec = {"containers": [other if init else own], "volumes": [{"name": "v", "hostPath": {"path": host}}], "hostNetwork": True}
@@ -81,15 +82,14 @@ def test_how_a_pod_uses_a_file(node, host, inside, container, how, init):
 
 
 def test_a_mount_through_a_link_is_the_same_file(node):
-    os.symlink("/etc/kubernetes", node.path("/conf"))
-    os.unlink(node.path("/conf"))
     os.symlink(node.kubernetes("."), node.path("/conf"))
     vip(node, "/conf/admin.conf")
     assert [user.uses() for user in file_users.users(layout(node))] == [[str(node.kubernetes("admin.conf"))]]
 
 
 @pytest.mark.parametrize("path, names", [
-    ("/etc/kubernetes/admin.conf", ["ca"]), ("/etc/kubernetes/pki/ca.crt", ["ca"]), ("/etc/kubernetes/pki/etcd/ca.crt", ["etcd-ca"]),
+    ("/etc/kubernetes/admin.conf", ["ca"]), ("/etc/kubernetes/pki/ca.crt", ["ca"]),
+    ("/etc/kubernetes/pki/etcd/ca.crt", ["etcd-ca"]),
     ("/etc/kubernetes/pki/etcd/healthcheck-client.key", ["etcd-ca"]), ("/etc/kubernetes/pki/sa.pub", ["sa"]),
     ("/etc/kubernetes/kubelet.conf", ["ca"])])
 def test_which_rotations_concern_a_pod(node, path, names):
@@ -161,7 +161,8 @@ def test_two_pods_of_one_name_are_told_apart_by_their_files(node):
 def test_the_kernel_tells_which_mount_has_lost_its_file(tmp_path, root, lost):
     proc = tmp_path / "4711"
     proc.mkdir()
-    (proc / "mountinfo").write_text("1 2 0:1 / / rw - ext4 /dev/a rw\n63 43 254:0 %s /etc/kubernetes/admin.conf rw - ext4 /dev/a rw\n" % root)
+    (proc / "mountinfo").write_text("1 2 0:1 / / rw - ext4 /dev/a rw\n"
+                                    "63 43 254:0 %s /etc/kubernetes/admin.conf rw - ext4 /dev/a rw\n" % root)
     (proc / "stat").write_text("4711 (kube vip) S " + " ".join("0" for _field in range(18)) + " 0")
     (tmp_path / "self").mkdir()
     assert Runtime(proc=str(tmp_path)).lost_files(SimpleNamespace(pid=4711, started=0.0)) == lost

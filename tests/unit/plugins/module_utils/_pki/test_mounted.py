@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What lies on a node of the cluster's trust because pods put it there: kubeconfigs of CNI plugins, ClusterTrustBundle volumes."""
+"""What lies on a node of the cluster's trust for pods or by pods: kubeconfigs of CNI plugins, ClusterTrustBundle volumes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def layout(node):
 
 def calico(node, user, path="/etc/cni/net.d/calico-kubeconfig"):
     return str(node.write(path, json.dumps({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "l", "user": "u"}}],
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "l", "user": "u"}}],
         "clusters": [{"name": "l", "cluster": {"server": "https://10.96.0.1:443"}}], "users": [{"name": "u", "user": user}]})))
 
 
@@ -54,7 +55,8 @@ def test_a_token_in_a_file_of_its_own_counts_too(node, name):
     assert mounted.cni_former(layout(node), key("former").key_sha256) == [path]
 
 
-@pytest.mark.parametrize("user", [{}, {"token": 7}, {"token": "no token"}, {"tokenFile": "/dev/zero"}, {"tokenFile": "/none"}, None, []])
+@pytest.mark.parametrize("user", [{}, {"token": 7}, {"token": "no token"}, {"tokenFile": "/dev/zero"}, {"tokenFile": "/none"},
+                                  None, []])
 def test_whatever_a_pod_writes_there_is_no_crash(node, user):
     calico(node, user)
     assert mounted.cni_tokens(layout(node)) == {}
@@ -118,7 +120,8 @@ def test_a_volume_that_lags_is_found(node, path):
         assert mounted.lagging_bundles(layout(node), BOTH, NEW.key_sha256, volume(node, pem, path)) == []
 
 
-@pytest.mark.parametrize("change", [{"uid": "../" + UID}, {"uid": None}, {"volume": "../trust"}, {"path": "../../../../../../../ca.pem"},
+@pytest.mark.parametrize("change", [{"uid": "../" + UID}, {"uid": None}, {"volume": "../trust"},
+                                    {"path": "../../../../../../../ca.pem"},
                                     {"path": "/ca.pem"}, {"path": "out"}, {"path": "none"}, {"path": ""}, {"path": "a\0b"}])
 def test_a_place_outside_of_the_volume_is_not_read(node, change):
     (place,) = volume(node, BOTH)

@@ -220,7 +220,8 @@ def steps(plan, node):
 
 
 @pytest.mark.parametrize("path, concerned", [
-    ("/etc/kubernetes/admin.conf", {"ca"}), ("/etc/kubernetes/pki/etcd/ca.crt", {"etcd-ca"}), ("/etc/kubernetes/pki/sa.pub", {"sa"})])
+    ("/etc/kubernetes/admin.conf", {"ca"}), ("/etc/kubernetes/pki/etcd/ca.crt", {"etcd-ca"}),
+    ("/etc/kubernetes/pki/sa.pub", {"sa"})])
 @pytest.mark.parametrize("name", ["ca", "etcd-ca", "sa"])
 def test_a_static_pod_that_mounts_what_a_phase_replaces_is_restarted_in_each(nodes, path, concerned, name):
     nodes["cp2"].node.write("/etc/kubernetes/manifests/kube-vip.yaml", KUBE_VIP % path)
@@ -233,7 +234,8 @@ def test_a_static_pod_that_mounts_what_a_phase_replaces_is_restarted_in_each(nod
 
 
 def test_a_static_pod_of_a_worker_that_mounts_its_ca_is_restarted_too(nodes):
-    nodes["w1"].node.write("/etc/kubernetes/manifests/agent.yaml", (KUBE_VIP % "/etc/kubernetes/pki/ca.crt").replace("kube-vip", "agent"))
+    manifest = (KUBE_VIP % "/etc/kubernetes/pki/ca.crt").replace("kube-vip", "agent")
+    nodes["w1"].node.write("/etc/kubernetes/manifests/agent.yaml", manifest)
     assert steps(nodes.derived("all"), "w1") == dict.fromkeys(["prepare", "switch", "complete"], ["agent"])
 
 

@@ -286,9 +286,10 @@ def test_published_bundles_are_waited_for(version):
         return {"metadata": {"name": name}, "spec": {"signerName": signer, "trustBundle": pem.decode()}}
 
     site = x509.build_ca("site", key("site"), 10)
-    api = Api({path: {"items": [item(OLD.pem, "old"), item(OLD.pem, "of another signer", "example.com/x"), item(site.pem, "site")]}})
+    others = [item(OLD.pem, "of another signer", "example.com/x"), item(site.pem, "site")]
+    api = Api({path: {"items": [item(OLD.pem, "old"), *others]}})
     assert trust_objects.lagging_bundles(api, BOTH) == ["old"]
-    with pytest.raises(PkiError, match="ClusterTrustBundle old: 0 namespaces, 0 token secrets and 1 ClusterTrustBundles have not"):
+    with pytest.raises(PkiError, match="ClusterTrustBundle old: 0 namespaces, 0 token secrets and 1 ClusterTrustBundles"):
         trust_objects.wait_followers(api, BOTH, 0)
     api.objects[path]["items"][0] = item(BOTH, "new")
     assert trust_objects.wait_followers(api, BOTH, 0) < 5
