@@ -167,9 +167,14 @@ def reads_ca_once(layout):
 
 def _pods(layout):
     """Return the static pods that use files which rotations replace: {name: {"cas", "stale", "why"}}, as rotation has it."""
-    return {user.name: {"cas": file_users.authorities(layout, user), "stale": bool(file_users.stale(layout, user)),
-                        "why": user.why}
-            for user in file_users.users(layout) if user.uses()}
+    found = {}
+    for user in file_users.users(layout):
+        if user.uses():
+            stale, other = bool(file_users.stale(layout, user)), found.get(user.name, {"cas": [], "stale": False, "why": None})
+            # Two of one name cannot be restarted, and both have a reason.
+            found[user.name] = {"cas": sorted({*file_users.authorities(layout, user), *other["cas"]}),
+                                "stale": stale or other["stale"], "why": user.why or other["why"]}
+    return found
 
 
 def _described(item):

@@ -73,7 +73,7 @@ class _Reader:
 
     def _host(self, inside):
         """Return where a path of the container lies on the node."""
-        inside = os.path.normpath(inside)
+        inside = os.path.normpath(inside.replace("\0", "?"))
         for mount in sorted(self.manifest.mounts, key=lambda mount: -len(mount.inside)):
             own = mount.container in (self.component, self.manifest.name)
             if own and (inside + "/").startswith(mount.inside.rstrip("/") + "/"):

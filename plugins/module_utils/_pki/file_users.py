@@ -46,6 +46,8 @@ def _name(manifest, everything):
     same = [item for item in everything if (item.namespace, item.name) == (manifest.namespace, manifest.name)]
     if len(same) > 1:
         return manifest.name, "it is in several files of the manifest directory"
+    if (manifest.data.get("spec") or {}).get("restartPolicy") not in (None, "Always"):
+        return manifest.name, "it does not run all the time (restartPolicy)"
     if os.path.islink(manifest.path):
         return manifest.name, "its manifest is a symbolic link"
     for name in (manifest.name, os.path.splitext(os.path.basename(manifest.path))[0]):

@@ -27,6 +27,8 @@ def read(path: str, largest: int = LARGEST) -> bytes:
         handle = _open(os.path.abspath(path), path)
     except OSError as error:
         raise reading.explain(error, path) from error
+    except ValueError:  # a NUL, or what is no text
+        raise PkiError("is no possible name of a file", path=ascii(path), fix="Correct it where it is written.") from None
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):

@@ -203,9 +203,10 @@ def _mounts_of(container, paths, runs):
     for item in _list(container.get("volumeMounts")):
         mount = _mapping(item)
         host, inside = paths.get(_text(mount.get("name")) or ""), _text(mount.get("mountPath"))
-        if not host or not inside or mount.get("subPathExpr"):
+        below = _text(mount.get("subPath")) or ""
+        if not host or not inside or mount.get("subPathExpr") or "\0" in host + inside + below:
             continue
-        host = os.path.normpath(os.path.join(host, (_text(mount.get("subPath")) or "").lstrip("/")))
+        host = os.path.normpath(os.path.join(host, below.lstrip("/")))
         found.append(Mount(str(container.get("name")), host, os.path.normpath(os.path.join("/", inside)), words, runs))
     return found
 

@@ -189,7 +189,7 @@ def up_to_date(chosen, everything, kubernetes_dir):
     """
     endpoints, current = pod_endpoints.node_endpoints(everything, kubernetes_dir), set()
     for item in chosen:
-        found = endpoints.get(item.component, [])
+        found = pod_endpoints.endpoints_of(endpoints, item)
         serving = [endpoint for endpoint in found if endpoint.path]
         with contextlib.suppress(PkiError):
             if _in_the_clear(found) or serving and all(
@@ -282,7 +282,7 @@ class _Run:
                                                    manifest_dir)
         self.kubernetes_dir = kubernetes_dir or os.path.dirname(manifest_dir.rstrip("/"))
         endpoints = pod_endpoints.node_endpoints(everything, self.kubernetes_dir)
-        self.pods = [_Pod(item, endpoints.get(item.component, []), state_dir, (edits or {}).get(item.component))
+        self.pods = [_Pod(item, pod_endpoints.endpoints_of(endpoints, item), state_dir, (edits or {}).get(item.component))
                      for item in chosen]
         # The apiserver goes first: it needs its whole grace period, and etcd waits until it has stopped listening.
         self.pods.sort(key=lambda pod: pod.name != "kube-apiserver")
@@ -306,11 +306,11 @@ class _Run:
         with _signals() as stopped:
             try:
                 self._park([pod for pod in self.pods if pod.decided])
-                running = {pod.name: self._bounce(pod) for pod in self.pods}
+                running = {pod.path: self._bounce(pod) for pod in self.pods}
                 while running:
-                    for name in list(running):
-                        if next(running[name], "end") == "end":
-                            del running[name]
+                    for path in list(running):
+                        if next(running[path], "end") == "end":
+                            del running[path]
                     time.sleep(TICK)
             except _Stopped as signalled:
                 stopped.append(str(signalled))

@@ -123,7 +123,8 @@ def test_another_ca_is_no_matter_of_the_rotation(site, flag):
 @pytest.mark.parametrize("flag", [*FLAGS, "--encryption-provider-config"])
 @pytest.mark.parametrize("document", [None, b"\xff", "[]", "a: [",
                                       {"jwt": 7, "plugins": [7], "authorizers": {}, "egressSelections": [[]]},
-                                      {"users": [{"user": {"client-certificate-data": 7}}]}, b" " * (1 << 20)])
+                                      {"users": [{"user": {"client-certificate-data": 7}}]},
+                                      {"users": [{"user": {"client-certificate": "a\0b"}}]}, b" " * (1 << 20)])
 def test_what_cannot_be_read_is_a_line_of_status_and_no_crash(site, flag, document):
     site.flag(flag, "/etc/kubernetes/conf/x", document)
     if not isinstance(document, dict):

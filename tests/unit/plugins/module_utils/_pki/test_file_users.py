@@ -149,6 +149,18 @@ def test_what_cannot_be_restarted_is_named_with_the_reason_and_not_due(node):
     assert "kubepki_names=reads" in found[str(node.kubernetes("manifests/reads.yaml"))]
 
 
+def test_a_pod_that_ends_by_itself_is_not_restarted(node):
+    path = vip(node, "/etc/kubernetes/admin.conf")
+    path.write_text(path.read_text().replace("spec:", "spec:\n  restartPolicy: OnFailure", 1))
+    assert file_users.due(layout(node), [str(node.kubernetes("admin.conf"))], Running()) == []
+
+
+def test_impossible_paths_of_a_manifest_are_passed_over(node):
+    vip(node, "/etc/kubernetes\0/admin.conf")
+    vip(node, "/etc/kubernetes", name="other", mount={"subPath": "admin\0.conf"})
+    assert file_users.users(layout(node)) == []
+
+
 def test_two_pods_of_one_name_are_told_apart_by_their_files(node):
     vip(node, "/etc/kubernetes/admin.conf", name="vip", file_name="one.yaml")
     other = vip(node, "/opt", name="vip", file_name="two.yaml")

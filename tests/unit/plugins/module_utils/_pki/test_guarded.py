@@ -56,7 +56,7 @@ def test_what_is_no_small_regular_file_is_refused(tmp_path):
     (tmp_path / "large").write_bytes(b"x" * (guarded.LARGEST + 1))
     (tmp_path / "loop").symlink_to("loop")
     for name, said in (("pipe", "no regular file"), ("large", "larger than"), ("loop", "circle"), ("none", "does not exist"),
-                       ("", "no regular file")):
+                       ("", "no regular file"), ("a\0b", "no possible name"), ("\ud800", "no possible name")):
         with pytest.raises(PkiError, match=said):
             guarded.read(str(tmp_path / name))
     assert guarded.read(str(tmp_path / "large"), guarded.LARGEST + 1)

@@ -56,7 +56,7 @@ def test_a_token_in_a_file_of_its_own_counts_too(node, name):
 
 
 @pytest.mark.parametrize("user", [{}, {"token": 7}, {"token": "no token"}, {"tokenFile": "/dev/zero"}, {"tokenFile": "/none"},
-                                  None, []])
+                                  {"tokenFile": "a\0b"}, {"token": "eyJraWQiOiJBQUFBIn0.e30.c2ln"}, None, []])
 def test_whatever_a_pod_writes_there_is_no_crash(node, user):
     calico(node, user)
     assert mounted.cni_tokens(layout(node)) == {}

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -200,6 +201,20 @@ def test_another_static_pod_stays_where_a_component_does_not_come_back(node):
         bounce(node, ["kube-vip", "kube-scheduler"], timeout=3)
     assert "kube-vip was not restarted, because kube-scheduler did not come back" in str(refused.value)
     assert "kube-vip" not in [name for _moment, event, name in kubelet.events if event == "stop"]
+    assert_whole(node)
+
+
+def test_two_static_pods_with_one_label_are_both_restarted(tmp_path):
+    node = Node(tmp_path, 20)
+    for name in ("one", "two"):
+        path = node.add(name)
+        path.write_text(path.read_text().replace("component: " + name, "component: agent"))
+        node.original[name] = path.read_bytes()
+    with FakeKubelet(node) as kubelet:
+        runtime = FakeRuntime(node.root, node.minor)
+        runtime.instances = lambda manifest: FakeRuntime.instances(runtime, SimpleNamespace(component=manifest.name))
+        result = bounce(node, ["one", "two"], runtime)
+    assert [pod["action"] for pod in result["pods"]] == ["restarted", "restarted"] and kubelet.starts == 4
     assert_whole(node)
 
 
