@@ -136,8 +136,8 @@ def cni_tokens(layout) -> dict:
             document = reading.load_mapping(guarded.read(path), path)
         except PkiError:
             continue  # dependents names it
-        keys = {signed_by(token) for token in _tokens_in(layout, document, path)}
-        keys = sorted(key for key in keys if key and len(key) == 64)  # a SHA-256; what else may stand there is no key's name
+        signers = {signed_by(token) for token in _tokens_in(layout, document, path)}
+        keys = sorted(key for key in signers if key and len(key) == 64)  # a SHA-256; what else may stand there is no key's name
         if keys:
             found[path] = keys
     return found
