@@ -160,26 +160,23 @@ def stale(layout: layouts.Layout, user: FileUser, runtime=None, hows=(FILE, NAME
 
 
 def _runtime(layout, runtime):
-    if runtime is None:
-        from .runtime import Runtime  # only here: most nodes have no such pod, and nothing to look at
-        runtime = Runtime.of(layout)
-    return runtime
+    if runtime is None and layout.runtime is None:
+        from .runtime import Runtime  # only here: a worker mostly has no such pod, and nothing to look at
+        layout.runtime = Runtime.of(layout)
+    return runtime or layout.runtime
 
 
 def left(layout: layouts.Layout, runtime=None) -> list:
-    """Return what uses replaced files and is not restarted by this collection: [{"what", "path", "why"}].
-
-    Pods that cannot be restarted from here, and those that mount a directory and may have read a file of it once.
-    """
+    """Return the static pods that use, or may use, replaced files as they were before: [{"what", "path", "why"}]."""
     found = []
     for user in users(layout):
         paths = stale(layout, user, runtime)
-        if paths and user.why:
-            found.append({"what": "static pod", "path": user.manifest.path, "why": "uses %s as it was before, and cannot be "
-                          "restarted from here: %s. Restart it by hand" % (" and ".join(paths), user.why)})
         seen = [] if paths else stale(layout, user, runtime, (DIRECTORY,))
-        if seen:
-            found.append({"what": "static pod", "path": user.manifest.path, "why": "mounts the directory of %s, which changed "
-                          "since it started: if it reads that only once, restart it (playbook restart_static_pods with "
-                          "kubepki_names=%s)" % (" and ".join(seen), user.name)})
+        by_hand = "cannot be restarted from here, because %s: restart it by hand" % user.why if user.why else \
+            "restart it (playbook restart_static_pods with kubepki_names=%s)" % user.name
+        if paths or seen:
+            why = "uses %s as it was before" if paths else \
+                "mounts the directory of %s, which changed since it started, and may read that only once"
+            found.append({"what": "static pod", "path": user.manifest.path,
+                          "why": "%s; %s" % (why % " and ".join(paths or seen), by_hand)})
     return found

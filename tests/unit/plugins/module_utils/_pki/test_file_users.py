@@ -145,8 +145,17 @@ def test_what_cannot_be_restarted_is_named_with_the_reason_and_not_due(node):
     assert file_users.due(layout(node), [str(node.kubernetes("admin.conf"))], Running()) == []
     found = {item["path"]: item["why"] for item in file_users.left(layout(node), Running())}
     assert "it is in several files" in found[str(path)] and "symbolic link" in found[str(linked)]
-    assert "if it reads that only once" in found[str(node.kubernetes("manifests/reads.yaml"))]
+    assert "may read that only once" in found[str(node.kubernetes("manifests/reads.yaml"))]
     assert "kubepki_names=reads" in found[str(node.kubernetes("manifests/reads.yaml"))]
+
+
+def test_status_names_a_pod_that_an_interrupted_run_has_left_behind(node):
+    path = vip(node, "/etc/kubernetes/admin.conf")
+    aged(node)
+    os.utime(node.kubernetes("admin.conf"))
+    (found,) = file_users.left(layout(node), Running())
+    assert found["path"] == str(path) and "uses %s as it was before" % node.kubernetes("admin.conf") in found["why"]
+    assert "kubepki_names=kube-vip" in found["why"]
 
 
 def test_a_pod_that_ends_by_itself_is_not_restarted(node):
