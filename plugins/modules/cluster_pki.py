@@ -264,7 +264,7 @@ def _mounted(layout, options):
     while True:
         count, lagging = mounted.lagging(layout, bundle, needed)
         tokens = mounted.tokens(layout, former) if former else []
-        plugins = mounted.cni_former(layout, former) if former else []
+        plugins = mounted.cni_signed_by(layout, former) if former else []
         published = mounted.lagging_bundles(layout, bundle, needed, options["mounted_bundles"])
         late = time.monotonic() - deadline
         if not lagging + tokens + plugins + published or late > (0 if lagging + tokens + plugins else BUNDLE_SECONDS):
@@ -278,7 +278,7 @@ def _mounted(layout, options):
             len(tokens), seconds), path=tokens[0], fix="Restart these pods, or wait until the kubelet has renewed their tokens "
             "(within the hour), and run again.")
     if plugins:
-        raise PkiError("the CNI plugin still has a token of the former service-account key after %d s: no pod would start on "
+        raise PkiError("the CNI plugin still has a token of the old service-account key after %d s: no pod would start on "
                        "this node" % seconds, path=plugins[0], fix="Restart the DaemonSet of the CNI plugin (kubectl rollout "
                        "restart), which writes the file again, and run again.")
     if published:

@@ -172,7 +172,7 @@ def _pods(layout):
         if user.uses():
             stale, other = bool(file_users.stale(layout, user)), found.get(user.name, {"cas": [], "stale": False, "why": None})
             # Two of one name cannot be restarted, and both have a reason.
-            found[user.name] = {"cas": sorted({*file_users.authorities(layout, user), *other["cas"]}),
+            found[user.name] = {"cas": sorted({*file_users.cas(layout, user), *other["cas"]}),
                                 "stale": stale or other["stale"], "why": user.why or other["why"]}
     return found
 

@@ -48,7 +48,7 @@ def find(layout) -> list:
 
 
 def reads_file(layout, component: str, path: str) -> bool:
-    """Return whether a component has been told, by such a file, to verify servers with a CA file of the node."""
+    """Return whether a component verifies servers with a CA file of the node, because such a file names it."""
     return any(os.path.realpath(named) == os.path.realpath(path)
                for trust in find(layout) if trust.component == component for named in trust.ca_files)
 

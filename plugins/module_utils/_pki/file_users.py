@@ -119,7 +119,7 @@ def _names(word, path):
     return re.search(r"(?:^|[=\s,:;\"'])%s(?:$|[\s,:;\"'])" % re.escape(path), word) is not None
 
 
-def authorities(layout: layouts.Layout, user: FileUser) -> list:
+def cas(layout: layouts.Layout, user: FileUser) -> list:
     """Return the names of the CAs (and "sa") whose rotation replaces a file that a FileUser uses, sorted."""
     known = replaced(layout)
     return sorted({name for path in user.uses() for name in known.get(path, ())})

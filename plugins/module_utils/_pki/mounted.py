@@ -158,9 +158,9 @@ def _tokens_in(layout, document, path):
                 continue  # of the plugin's own container, mostly
 
 
-def cni_former(layout, former) -> list:
-    """Return the paths of the kubeconfigs of CNI plugins whose token a former key signed (its digest), sorted.
+def cni_signed_by(layout, key) -> list:
+    """Return the paths of the kubeconfigs of CNI plugins whose token a key signed (its digest), sorted.
 
     Once the key is dropped the plugin is refused, and no pod starts or ends on the node.
     """
-    return sorted(path for path, keys in cni_tokens(layout).items() if former in keys)
+    return sorted(path for path, keys in cni_tokens(layout).items() if key in keys)

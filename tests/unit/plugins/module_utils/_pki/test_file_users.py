@@ -95,7 +95,7 @@ def test_a_mount_through_a_link_is_the_same_file(node):
 def test_which_rotations_concern_a_pod(node, path, names):
     vip(node, path)
     (user,) = file_users.users(layout(node))
-    assert file_users.authorities(layout(node), user) == names
+    assert file_users.cas(layout(node), user) == names
 
 
 def test_the_credential_that_the_kubelet_rotates_itself_restarts_nothing(node):

@@ -43,16 +43,16 @@ def token(label):
 def test_the_token_of_a_cni_plugin_tells_which_key_signed_it(node, path):
     path = calico(node, {"token": token("former") + "\n"}, path)
     assert mounted.cni_tokens(layout(node)) == {path: [key("former").key_sha256]}
-    assert mounted.cni_former(layout(node), key("former").key_sha256) == [path]
-    assert mounted.cni_former(layout(node), key("present").key_sha256) == []
+    assert mounted.cni_signed_by(layout(node), key("former").key_sha256) == [path]
+    assert mounted.cni_signed_by(layout(node), key("present").key_sha256) == []
 
 
 @pytest.mark.parametrize("name", ["/etc/cni/net.d/calico-token", "calico-token"])
 def test_a_token_in_a_file_of_its_own_counts_too(node, name):
     path = calico(node, {"tokenFile": name})
-    assert mounted.cni_former(layout(node), key("former").key_sha256) == []
+    assert mounted.cni_signed_by(layout(node), key("former").key_sha256) == []
     node.write("/etc/cni/net.d/calico-token", token("former"))
-    assert mounted.cni_former(layout(node), key("former").key_sha256) == [path]
+    assert mounted.cni_signed_by(layout(node), key("former").key_sha256) == [path]
 
 
 @pytest.mark.parametrize("user", [{}, {"token": 7}, {"token": "no token"}, {"tokenFile": "/dev/zero"}, {"tokenFile": "/none"},
@@ -76,7 +76,7 @@ def test_links_and_large_files_of_a_pod_are_not_read(node):
 def test_a_phase_waits_for_the_cni_plugin_and_names_its_file(node):
     path = calico(node, {"token": token("former")})
     options = {"mounted_timeout": 0, "mounted_ca": None, "former_sa": key("former").key_sha256, "mounted_bundles": []}
-    with pytest.raises(PkiError, match="the CNI plugin still has a token of the former service-account key") as refused:
+    with pytest.raises(PkiError, match="the CNI plugin still has a token of the old service-account key") as refused:
         cluster_pki._mounted(layout(node), options)
     assert refused.value.path == path and "rollout restart" in refused.value.fix
     calico(node, {"token": token("present")})

@@ -293,7 +293,7 @@ def test_published_bundles_are_waited_for(version):
         trust_objects.wait_followers(api, BOTH, 0)
     api.objects[path]["items"][0] = item(BOTH, "new")
     assert trust_objects.wait_followers(api, BOTH, 0) < 5
-    assert trust_objects.lagging_bundles(api, ALONE) == ["new"], "the former CA is in it still"
+    assert trust_objects.lagging_bundles(api, ALONE) == ["new"], "the old CA is in it still"
 
 
 def test_a_cluster_without_the_api_has_no_published_bundle():
