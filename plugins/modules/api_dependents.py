@@ -23,6 +23,12 @@ options:
       - The names of Nodes that are covered. Fails where the API has another one, or where one is not Ready, and lists nothing.
     type: list
     elements: str
+  bundle_files:
+    description:
+      - List instead where pods have mounted a ClusterTrustBundle that kube-controller-manager publishes (Kubernetes 1.33 and
+        newer), as O(kubepki.lifecycle.cluster_pki#module:mounted_bundles) takes it. Pods are asked for only where there is one.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Does the same in check mode.
@@ -54,10 +60,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 dependents:
-  description: What does not trust the authority that signs - C(what), C(path), C(why). Empty with O(nodes).
+  description: What does not trust the authority that signs - C(what), C(path), C(why). Empty with O(nodes) and O(bundle_files).
   returned: success
   type: list
   elements: dict
+bundle_files:
+  description: By the name of the Node, C(uid), C(volume) and C(path) of each such file.
+  returned: with O(bundle_files)
+  type: dict
 seconds:
   description: How long the module took.
   returned: always
@@ -83,13 +93,16 @@ def look(module):
     if options["nodes"] is not None:
         api_dependents.check_nodes(api, options["nodes"])
         return {"changed": False, "dependents": []}
+    if options["bundle_files"]:
+        return {"changed": False, "dependents": [], "bundle_files": api_dependents.bundle_files(api)}
     bundle = files.read(layout.paths["ca"][0])
     return {"changed": False, "dependents": api_dependents.find(api, bundle, certificates.parse_certificate(bundle).key_sha256)}
 
 
 def main():
     """Run the module."""
-    spec = dict(glue.path_options("kubernetes_dir", "kubelet_dir"), nodes={"type": "list", "elements": "str"})
+    spec = dict(glue.path_options("kubernetes_dir", "kubelet_dir"), nodes={"type": "list", "elements": "str"},
+                bundle_files={"type": "bool", "default": False})
     glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), look)
 
 

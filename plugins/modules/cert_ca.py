@@ -182,7 +182,8 @@ leaves:
   elements: dict
 restart:
   description: The static pods that have to be restarted, because they do not take these files up by themselves, or an earlier run
-    ended before they were.
+    ended before they were. Also others than the control plane's own, which mount one of these files (kube-vip with
+    C(admin.conf)).
   returned: for the authorities of a cluster
   type: list
   elements: str
@@ -227,6 +228,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     authorities,
     declaration,
+    file_users,
     files,
     layouts,
     own_ca,
@@ -294,7 +296,8 @@ def _cluster(module, options):
         result["authorities"] = _shown(after)
     else:
         result["authorities"] = _shown(before)
-    result["restart"] = sorted(waiting & set(layout.manifests))
+    written = list(declared.writes) + declared.removals
+    result["restart"] = sorted(waiting & set(layout.manifests) | set(file_users.due(layout, written)))
     bundle = declared.trust.get("ca") or files.read_if_exists(authorities.places(layout, "ca", authorities.CURRENT)[0])
     if bundle:
         result["ca_bundle"] = bundle.decode("utf-8")

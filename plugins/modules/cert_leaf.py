@@ -321,6 +321,8 @@ restart:
   description:
     - Components that only a restart makes take up what changed.
     - Also those that run since before their kubeconfig was last written, by whomever.
+    - Also static pods that are no component of the control plane and use a file that was replaced, now or since they started
+      (kube-vip with C(admin.conf)). A mount of a single file never shows the new one.
   returned: success
   type: list
   elements: str
@@ -411,7 +413,14 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import external, layouts, leaf_specs, leaves, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    external,
+    file_users,
+    layouts,
+    leaf_specs,
+    leaves,
+    pki_tree,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 
 KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
@@ -430,18 +439,27 @@ def renew(module):
                                  options["certificates"] if options["external_ca"] == "install" else None,
                                  only=options["external_ca"] == "request"))
 
-    missing = []
+    missing, trees = [], []
 
     def find():
         found = leaf_specs.leaves(options["leaves"] or [], settings)
         if names:
             tree = pki_tree.read_tree(layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"]))
+            trees[:] = [tree]
             missing[:] = leaves.missing_here(tree, names) if options["skip_missing"] else []
             found = leaves.catalogue_leaves(tree, {name.strip() for name in names}.difference(missing), settings) + found
         return found
     result = leaves.run(settings, find, check=module.check_mode, state_dir=options["state_dir"],
                         backup_dir=options["backup_dir"], keep=options["backup_keep"])
+    for tree in trees:
+        result["restart"] = sorted(set(result["restart"]).union(file_users.due(tree.layout, _written(tree, result["leaves"]))))
     return dict(result, missing=missing)
+
+
+def _written(tree, rows):
+    """Return the paths of the certificates and keys that were, or would be, replaced."""
+    items = [tree.items[row["name"]] for row in rows if row["action"] in ("renewed", "created") and row["name"] in tree.items]
+    return [path for item in items for path in (item.path, item.key_path) if path]
 
 
 def main():

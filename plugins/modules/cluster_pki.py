@@ -82,8 +82,17 @@ options:
   former_sa:
     description:
       - With O(mounted_timeout), also wait until no pod of this node has a token mounted that this service-account key signed,
-        given by its digest. Whoever reads such a token is refused once the key is dropped.
+        given by its digest, and no kubeconfig of a CNI plugin (C(/etc/cni/net.d/*kubeconfig*)) holds one. A client with such a
+        token is refused once the key is dropped.
     type: str
+  mounted_bundles:
+    description:
+      - With O(mounted_timeout), also wait until these files of ClusterTrustBundle volumes hold the same, as
+        RV(kubepki.lifecycle.api_dependents#module:bundle_files) gives them for this node. Kubelets look every five minutes, which
+        are added to O(mounted_timeout).
+    type: list
+    elements: dict
+    default: []
 attributes:
   check_mode:
     description: Changes nothing in any mode.
@@ -135,6 +144,12 @@ mounted:
 dependents:
   description: What on the node still depends on another authority than the one that signs - C(what), C(path), C(why).
   returned: with O(dependents)
+  type: list
+  elements: dict
+cluster_dependents:
+  description: With O(nodes) that were read with O(dependents), what on them only all nodes together show - C(node), C(what),
+    C(path), C(why). These are kubeconfigs of CNI plugins whose token another service-account key signed than the one that signs.
+  returned: with O(nodes)
   type: list
   elements: dict
 phase:
@@ -212,6 +227,9 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
+# A kubelet keeps ClusterTrustBundles for five minutes (pkg/kubelet/clustertrustbundle), and looks at a pod every minute.
+BUNDLE_SECONDS = 390
+
 
 def look(module):
     """Do what the options say and give the module's result. Raises PkiError."""
@@ -221,10 +239,11 @@ def look(module):
     result = {"changed": False, "node": authorities.facts(tree, options["state_dir"])}
     if options["dependents"]:
         result["dependents"] = dependents.find(tree)
+        result["node"]["tokens"] = mounted.cni_tokens(layout)
     if options["prove"]:
         result["proven"] = _proven(layout, options)
     if options["mounted_timeout"]:
-        result["mounted"] = _mounted(layout, options["mounted_timeout"], options["mounted_ca"], options["former_sa"])
+        result["mounted"] = _mounted(layout, options)
     return result
 
 
@@ -244,14 +263,18 @@ def _proven(layout, options):
         time.sleep(1)
 
 
-def _mounted(layout, seconds, needed, former):
+def _mounted(layout, options):
+    seconds, needed, former = options["mounted_timeout"], options["mounted_ca"], options["former_sa"]
     deadline = time.monotonic() + seconds
     path = layout.paths["ca"][0] if "ca" in layout.paths else authorities.places(layout, "ca", authorities.CURRENT)[0]
     bundle = files.read(path)
     while True:
         count, lagging = mounted.lagging(layout, bundle, needed)
         tokens = mounted.tokens(layout, former) if former else []
-        if not lagging + tokens or time.monotonic() > deadline:
+        plugins = mounted.cni_signed_by(layout, former) if former else []
+        published = mounted.lagging_bundles(layout, bundle, needed, options["mounted_bundles"])
+        late = time.monotonic() - deadline
+        if not lagging + tokens + plugins + published or late > (0 if lagging + tokens + plugins else BUNDLE_SECONDS):
             break
         time.sleep(0.5)
     if lagging:
@@ -261,6 +284,14 @@ def _mounted(layout, seconds, needed, former):
         raise PkiError("%d pods still have a token of the former service-account key mounted after %d s, and would be refused" % (
             len(tokens), seconds), path=tokens[0], fix="Restart these pods, or wait until the kubelet has renewed their tokens "
             "(within the hour), and run again.")
+    if plugins:
+        raise PkiError("the CNI plugin still has a token of the old service-account key after %d s: no pod would start on "
+                       "this node" % seconds, path=plugins[0], fix="Restart the DaemonSet of the CNI plugin (kubectl rollout "
+                       "restart), which writes the file again, and run again.")
+    if published:
+        raise PkiError("%d volumes with a ClusterTrustBundle still have other certificates after %d s" % (
+            len(published), seconds + BUNDLE_SECONDS), path=published[0],
+            fix="See whether the kubelet works and what kubectl get clustertrustbundles shows; restarting the pod helps, too.")
     return {"files": count}
 
 
@@ -280,6 +311,7 @@ def main():
         mounted_timeout={"type": "int", "default": 0},
         mounted_ca={"type": "str"},
         former_sa={"type": "str"},
+        mounted_bundles={"type": "list", "elements": "dict", "default": []},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     glue.run(module, look)

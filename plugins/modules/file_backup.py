@@ -129,6 +129,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     backups,
+    file_users,
     files,
     layouts,
     manifests,
@@ -183,6 +184,7 @@ def _restore(options, check):
     # A manifest that is put back may be none yet, in a check: the kubelet restarts its pod, and whoever asks waits for that.
     pods = {os.path.splitext(os.path.basename(path))[0] for path in changed if os.path.dirname(path) == layout.manifest_dir}
     pods.update(manifests.readers(layout.all_manifests, changed, SERVED))
+    pods.update(file_users.due(layout, changed))
     # Of a restore that ended before anything was restarted, only what runs can tell.
     pods.update(item.component for item in layout.all_manifests
                 if manifests.readers([item], restarts.written_since(item.component, considered), SERVED))

@@ -224,6 +224,12 @@ after:
   description: The certificate that was installed, without its key.
   returned: with O(state=installed)
   type: dict
+restart:
+  description: The static pods that mount one of these files and have to be restarted
+    (M(kubepki.lifecycle.static_pod_restart)), also those that have run since before an earlier change.
+  returned: with O(state=installed)
+  type: list
+  elements: str
 paths:
   description: The files that were changed.
   returned: with O(state=installed)
@@ -256,6 +262,7 @@ seconds:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    file_users,
     files,
     kubelet_api,
     kubelet_credential,
@@ -363,7 +370,7 @@ def installed(module):
         if installation.changes:
             result["diff"] = {"before": result["before"], "after": dict(result["after"], paths=result["paths"])}
         if module.check_mode or not due:
-            return result
+            return dict(result, restart=file_users.due(layout, installation.paths()))
         if installation.changes:
             result["backup"] = installation.apply(state_dir, options["backup_dir"], options["backup_keep"])
         if options["restart"]:
@@ -371,6 +378,7 @@ def installed(module):
         for path in kubelet_files.expired_files(kubelet_credential.current_path(layout), options["keep_files"]):
             files.remove(path)
             result["removed"].append(path)
+        result["restart"] = file_users.due(layout, installation.paths())
     return result
 
 

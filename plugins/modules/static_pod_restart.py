@@ -198,7 +198,7 @@ seconds:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, parked, runtime, static_pods
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, manifests, parked, runtime, static_pods
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
@@ -255,7 +255,7 @@ def _plan(names, options):
     missing = parked.pending(options["state_dir"])
     absent = {os.path.splitext(os.path.basename(path))[0] for path in missing}
     chosen, everything, warnings = static_pods.choose([name for name in names if name not in absent], options["manifest_dir"])
-    kept = static_pods.up_to_date([item for item in chosen if not static_pods.called(item, options["names"])], everything,
+    kept = static_pods.up_to_date([item for item in chosen if not manifests.called(item, options["names"])], everything,
                                   options["kubernetes_dir"])
     pods = [_row(item.component, "kept" if item.path in kept else "restarted") for item in chosen]
     pods += [_row(name, "restored") for name in sorted(absent)]

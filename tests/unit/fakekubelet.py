@@ -299,6 +299,7 @@ class FakeRuntime:
         self.node_dir = Path(root) / "node"
         self.minor, self.kubelet_age, self.running = minor, age, running
         self.removed = []
+        self.readiness = None
 
     @staticmethod
     def _runtime():
@@ -338,6 +339,15 @@ class FakeRuntime:
     def age(self, instance):
         """Old enough."""
         return 3600.0
+
+    def lost_files(self, instance):
+        """None of its mounts."""
+        return set()
+
+    def ready(self, uid):
+        """The kubelet cannot be asked, unless a test says what it answers: called with the seconds since the pod began."""
+        began = next((item["started"] for item in self._all() if item["uid"] == uid), None)
+        return self.readiness(time.monotonic() - began) if self.readiness and began else None
 
     def mirror_hash(self, manifest, apiserver, kubernetes_dir):
         """There is no API."""

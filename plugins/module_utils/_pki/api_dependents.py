@@ -59,10 +59,46 @@ def find(api, bundle, signer):
     if trust is not None and trust[0] != trust_objects.digests(bundle):
         found.append({"what": "extension-apiserver-authentication", "path": "kube-system/extension-apiserver-authentication",
                       "why": "trusts other client authorities than ca.crt does"})
-    return found + _ca_bundles(api, bundle, signer) + _older_pods(api)
+    found += [{"what": "ClusterTrustBundle", "path": name, "why": "trusts others than ca.crt does"}
+              for name in trust_objects.lagging_bundles(api, bundle)]
+    pods = list(api.list("/api/v1/pods"))
+    return found + _ca_bundles(api, bundle, signer) + _older_pods(api, pods) + _bundles_by_name(pods)
 
 
-def _older_pods(api):
+def bundle_files(api) -> dict:
+    """Return where pods have a ClusterTrustBundle of the API servers' mounted: {node: [{"uid", "volume", "path"}]}.
+
+    Pods are asked for only where kube-controller-manager publishes one.
+    """
+    found: dict = {}
+    for pod in api.list("/api/v1/pods") if trust_objects.published_bundles(api) else []:
+        node = (pod.get("spec") or {}).get("nodeName")
+        for volume, source in _bundle_sources(pod):
+            # Without a label selector it holds nothing (core/v1: ClusterTrustBundleProjection).
+            if node and source.get("signerName") == trust_objects.BUNDLE_SIGNER and source.get("labelSelector") is not None:
+                found.setdefault(node, []).append(
+                    {"uid": pod["metadata"].get("uid"), "volume": volume, "path": source.get("path")})
+    return found
+
+
+def _bundle_sources(pod):
+    """Return [(name of a volume, clusterTrustBundle source)] of a pod that runs."""
+    if (pod.get("status") or {}).get("phase") not in ("Running", "Pending"):
+        return []
+    return [(volume.get("name"), source["clusterTrustBundle"]) for volume in (pod.get("spec") or {}).get("volumes") or []
+            for source in (volume.get("projected") or {}).get("sources") or [] if source.get("clusterTrustBundle")]
+
+
+def _bundles_by_name(pods):
+    """Pods that name a ClusterTrustBundle which kube-controller-manager replaces by one of another name."""
+    return [{"what": "pod", "path": "%s/%s" % (pod["metadata"]["namespace"], pod["metadata"]["name"]),
+             "why": "mounts the ClusterTrustBundle %s by its name, which ends with the CA: let it select by signerName"
+                    % source["name"]}
+            for pod in pods for _volume, source in _bundle_sources(pod)
+            if str(source.get("name") or "").startswith(trust_objects.BUNDLE_SIGNER.replace("/", ":") + ":")]
+
+
+def _older_pods(api, pods):
     """Pods that began before the trust of their namespace last changed: client-go in a pod reads its CA once (InClusterConfig).
 
     The change is when kube-controller-manager last wrote kube-root-ca.crt, as its managedFields say.
@@ -71,7 +107,7 @@ def _older_pods(api):
                                                    item["metadata"].get("managedFields") or []], default="")
                for item in trust_objects.root_maps(api)}
     found = []
-    for item in api.list("/api/v1/pods"):
+    for item in pods:
         metadata, status = item["metadata"], item.get("status") or {}
         # Both are RFC 3339 in UTC without fractions, and so in order as text.
         if status.get("phase") == "Running" and str(status.get("startTime") or "9") < changed.get(metadata["namespace"], "") \

@@ -13,7 +13,7 @@ import contextlib
 import os
 import re
 
-from . import files, kubeconfig, layouts, profiles, restarts, x509
+from . import component_configs, file_users, files, kubeconfig, layouts, profiles, restarts, x509
 from .errors import PkiError
 
 JOB = "rotation"  # the name of its transaction
@@ -152,9 +152,10 @@ def facts(tree, state_dir=files.STATE_DIR, names=profiles.AUTHORITIES):
     result = {"node": layout.node_name, "role": layout.role,
               "journal": JOB if files.Journal(JOB, state_dir).load() else None,
               "pending": pending, "seconds": restarts.took(record),
-              "verifies_kubelets": bool(layout.flags.get(_APISERVER, {}).get("--kubelet-certificate-authority")),
+              "verifies_kubelets": reads_ca_once(layout),
               "external_etcd": layout.external_etcd,
-              "token_signer": layout.flags.get(_APISERVER, {}).get("--service-account-signing-endpoint"), "authorities": {}, "certificates": {}}
+              "token_signer": layout.flags.get(_APISERVER, {}).get("--service-account-signing-endpoint"),
+              "pods": _pods(layout), "authorities": {}, "certificates": {}}
     for name, held in held_here(layout, names, with_keys=False).items():
         view = result["authorities"][name] = _view(tree, held, result["certificates"])
         if result["journal"] and held.problems:
@@ -163,6 +164,28 @@ def facts(tree, state_dir=files.STATE_DIR, names=profiles.AUTHORITIES):
         for item in held.known():
             result["certificates"][item.key_sha256] = _described(item)
     return result
+
+
+def reads_ca_once(layout):
+    """Return whether this node's API server verifies servers with ca.crt itself, which it then reads only when it starts.
+
+    The kubelets, or what a file that its flags name (OIDC, webhooks, egress) verifies with that file.
+    """
+    if layout.flags.get(_APISERVER, {}).get("--kubelet-certificate-authority"):
+        return True
+    return _APISERVER in layout.parsed and component_configs.reads_file(layout, _APISERVER, places(layout, "ca", CURRENT)[0])
+
+
+def _pods(layout):
+    """Return the static pods that use files which rotations replace: {name: {"cas", "stale", "why"}}, as rotation has it."""
+    found = {}
+    for user in file_users.users(layout):
+        if user.uses():
+            stale, other = bool(file_users.stale(layout, user)), found.get(user.name, {"cas": [], "stale": False, "why": None})
+            # Two of one name cannot be restarted, and both have a reason.
+            found[user.name] = {"cas": sorted({*file_users.cas(layout, user), *other["cas"]}),
+                                "stale": stale or other["stale"], "why": user.why or other["why"]}
+    return found
 
 
 def _described(item):

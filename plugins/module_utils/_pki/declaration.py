@@ -221,7 +221,7 @@ class Declarer:
             self.result.restarts.add(_MANAGER)
         if trust_changed and name == "ca":
             self.result.restarts.add(_MANAGER)  # --root-ca-file
-            if flags.get(_APISERVER, {}).get("--kubelet-certificate-authority"):
+            if authorities.reads_ca_once(self.layout):
                 self.result.restarts.add(_APISERVER)
 
     def _signing(self, held, signer, two):

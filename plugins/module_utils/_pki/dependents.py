@@ -7,12 +7,14 @@ from __future__ import annotations
 __metaclass__ = type
 
 import glob
+import os
 
-from . import authorities, files, kubeconfig, serving
+from . import authorities, component_configs, file_users, guarded, kubeconfig, mounted, serving
 from .certificates import parse_certificate, parse_certificates
 from .errors import PkiError, short
 
-_ELSEWHERE = ("/etc/cni/net.d/*kubeconfig*", "/etc/cni/net.d/*/*kubeconfig*", "/root/.kube/config", "/home/*/.kube/config")
+_HOMES = ("/root/.kube/config", "/home/*/.kube/config")
+_MOST = 500  # kubeconfigs in home directories
 
 
 def find(tree):
@@ -25,7 +27,8 @@ def find(tree):
     cluster = held.get("ca")
     if cluster and cluster.bundle:
         signer = cluster.current.id if cluster.current else cluster.bundle[0].key_sha256
-        elsewhere = [path for pattern in _ELSEWHERE for path in sorted(glob.glob(layout.at(pattern)))]
+        elsewhere = mounted.cni_kubeconfigs(layout)
+        elsewhere += [path for pattern in _HOMES for path in sorted(glob.glob(layout.at(pattern)))[:_MOST]]
         for path in authorities.trust_kubeconfigs(layout) + elsewhere:
             why = _depends(path, signer, cluster.known())
             if why:
@@ -36,7 +39,37 @@ def find(tree):
             if signed and signed != signer:
                 found.append({"what": "leaf", "path": tree.items[leaf].path, "why": "signed by %s of %s" % (
                     short(signed), name)})
-    return found + _served(layout, held)
+    return found + _configured(layout, cluster) + file_users.left(layout) + _served(layout, held)
+
+
+def _configured(layout, cluster):
+    """What flags of the components make them trust beside kubeadm's files (component_configs)."""
+    if not cluster or not cluster.bundle:
+        return []
+    signer = cluster.current.id if cluster.current else cluster.bundle[0].key_sha256
+    known, found = {item.key_sha256 for item in cluster.known()}, []
+    for trust in component_configs.find(layout):
+        if os.path.realpath(trust.path) not in {os.path.realpath(path) for path in authorities.trust_kubeconfigs(layout)}:
+            found += [{"what": "%s of %s" % (trust.flag, trust.component), "path": trust.path, "why": why}
+                      for why in _wrong(trust, signer, known, cluster)]
+    return found
+
+
+def _wrong(trust, signer, known, cluster):
+    if trust.problem is not None:
+        return ["cannot be read, so that nothing is known of whom it trusts (%s: %s)" % (
+            trust.problem.path, trust.problem.message)]
+    found, keys = [], {item.key_sha256 for item in trust.trusted}
+    if keys & known and signer not in keys:
+        found.append("does not trust the CA that signs: put its certificate beside the other one, then restart %s"
+                     % trust.component)
+    signed = authorities.signed_by(trust.client, cluster.known()) if trust.client else None
+    if signed and signed != signer:
+        found.append("its client certificate is signed by %s: issue it again" % short(signed))
+    if trust.kms and len(known) > 1:
+        found.append("the KMS plugin %s (%s) may verify its server with the cluster's CA, which cannot be seen from here: let it "
+                     "trust both" % trust.kms)
+    return found
 
 
 def _served(layout, held):
@@ -55,7 +88,7 @@ def _served(layout, held):
 
 def _depends(path, signer, known):
     try:
-        config = kubeconfig.Kubeconfig(files.read(path), path)
+        config = kubeconfig.Kubeconfig(guarded.read(path), path)
         trusts = parse_certificates(config.ca_data, path) if config.ca_data else []
         shown = parse_certificate(config.certificate_data, path) if config.certificate_data else None
     except PkiError:

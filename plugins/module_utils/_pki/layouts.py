@@ -56,6 +56,7 @@ class Layout:
         self.all_manifests = []
         self.image_minor = None
         self.reader = Reader(root)
+        self.runtime = None  # what looks at the node's processes (file_users), once that was needed
         self._node_name = None
 
     def at(self, path):

@@ -22,6 +22,18 @@ _MINOR = re.compile(r":v?1\.(\d+)\.")
 _SHELLS = ("sh", "bash", "dash", "ash")
 
 
+class Mount:
+    """One mount of a hostPath volume in a container of a pod.
+
+    container: its name. host, inside: the absolute path on the node, and that in the container. words: [str], the container's
+    command, arguments and values of environment variables, as the manifest has them. runs: False for an init container, which
+    ends before the others start.
+    """
+
+    def __init__(self, container: str, host: str, inside: str, words: list, runs: bool = True) -> None:
+        self.container, self.host, self.inside, self.words, self.runs = container, host, inside, words, runs
+
+
 class Manifest:
     """One static pod manifest.
 
@@ -30,7 +42,8 @@ class Manifest:
     container's command and arguments, as one list. flags: {"--flag": last value as str}, and flag_values: {"--flag": [every
     value]}. image: str or None. minor: Kubernetes 1.<minor> from the image's tag, or None.
     probes: {"livenessProbe": {"host", "port", "path", "scheme"}, ...} (only HTTP ones). annotations: {str: str}.
-    host_paths: {volume name: path on the node}. user: the uid the component runs as (int; 0 is root). data: the document.
+    host_paths: {volume name: path on the node}. mounts: [Mount] of its hostPath volumes.
+    user: the uid the component runs as (int; 0 is root). data: the document.
     """
 
     def __init__(self, data, path):
@@ -61,6 +74,7 @@ class Manifest:
                 self.probes[kind] = {key: get.get(key) for key in ("host", "port", "path", "scheme")}
         contexts = (_mapping(container.get("securityContext")), _mapping(spec.get("securityContext")))
         self.user = next((item["runAsUser"] for item in contexts if isinstance(item.get("runAsUser"), int)), 0)
+        self.mounts = _mounts(spec)
         self.host_paths = {}
         for volume in _list(spec.get("volumes")):
             path_on_node = _mapping(_mapping(volume).get("hostPath")).get("path")
@@ -106,6 +120,11 @@ def read_manifest_dir(directory):
                 or not name.endswith((".yaml", ".yml", ".json")):
             foreign.append(path)
     return manifests, foreign, problems
+
+
+def called(manifest, names):
+    """Return whether one of the names means a Manifest: its component, its pod's name, or its file's without extension."""
+    return not {manifest.component, manifest.name, os.path.splitext(os.path.basename(manifest.path))[0]}.isdisjoint(names)
 
 
 def effective(manifests):
@@ -160,6 +179,36 @@ def _main_container(spec, component):
         if command and os.path.basename(command[0]) in STATIC_PODS:
             return container
     return containers[0] if containers else {}
+
+
+def _mounts(spec):
+    paths = {}
+    for volume in _list(spec.get("volumes")):
+        path = _text(_mapping(_mapping(volume).get("hostPath")).get("path"))
+        name = _text(_mapping(volume).get("name"))
+        if path and name and path.startswith("/"):
+            paths[name] = os.path.normpath(path)
+    found = []
+    for key in ("initContainers", "containers"):
+        for container in _list(spec.get(key)):
+            if isinstance(container, dict):
+                found += _mounts_of(container, paths, key == "containers")
+    return found
+
+
+def _mounts_of(container, paths, runs):
+    words = [str(word) for key in ("command", "args") for word in _list(container.get(key)) if word is not None]
+    words += [str(_mapping(item).get("value") or "") for item in _list(container.get("env"))]
+    found = []
+    for item in _list(container.get("volumeMounts")):
+        mount = _mapping(item)
+        host, inside = paths.get(_text(mount.get("name")) or ""), _text(mount.get("mountPath"))
+        below = _text(mount.get("subPath")) or ""
+        if not host or not inside or mount.get("subPathExpr") or "\0" in host + inside + below:
+            continue
+        host = os.path.normpath(os.path.join(host, below.lstrip("/")))
+        found.append(Mount(str(container.get("name")), host, os.path.normpath(os.path.join("/", inside)), words, runs))
+    return found
 
 
 def _arguments(container):

@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What pods of this node have mounted of the cluster's trust: CA bundles and service-account tokens.
+"""What pods of this node have mounted, or written for their CNI plugin, of the cluster's trust: CA bundles and tokens.
 
-Only volumes of service accounts count, which follow the cluster by themselves. What else lies below the kubelet's directory
+Of volumes only those of service accounts count, which follow the cluster themselves. What else lies below the kubelet's directory
 was put there by a pod, and neither followed nor believed: a copy of the former ca.crt would hold up a rotation for ever.
 """
 
@@ -15,12 +15,20 @@ import os
 import re
 import stat
 
+from . import guarded, reading
 from .certificates import parse_certificates
 from .errors import PkiError
 from .tokens import signed_by
 
+# Where CNI plugins keep the kubeconfigs that their pods write on the node.
+CNI = ("/etc/cni/net.d/*kubeconfig*", "/etc/cni/net.d/*/*kubeconfig*")
+_MOST = 50  # kubeconfigs; a node has one or two
+
 _ACCESS = "kube-api-access-"  # plugin/pkg/admission/serviceaccount: ServiceAccountVolumeName
 _TOKEN_SECRET = re.compile(r".+-token-[a-z0-9]{5}")  # before 1.21: pkg/controller/serviceaccount/tokens_controller.go
+_UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LARGEST_BUNDLE = 1024 * 1024  # bytes; a ClusterTrustBundle has at most that many
 _LARGEST = 64 * 1024  # bytes; such a file has two or three
 
 
@@ -48,6 +56,28 @@ def lagging(layout, bundle, needed=None):
         if there & (known | wanted) and not wanted <= there:
             found.append(os.path.relpath(path, layout.kubelet_dir))
     return count, sorted(found)
+
+
+def lagging_bundles(layout, bundle, needed, places) -> list:
+    """Return the files of ClusterTrustBundle volumes on this node that lag, as lagging() judges a ca.crt.
+
+    places: [{"uid", "volume", "path"}], as api_dependents.bundle_files() gives them: what pods say of themselves.
+    """
+    known = {item.key_sha256 for item in parse_certificates(bundle, "the trust bundle")}
+    wanted, found = {needed} if needed else known, []
+    for place in places:
+        uid, volume, name = (str(place.get(key) or "") for key in ("uid", "volume", "path"))
+        if not _UID.fullmatch(uid) or not _LABEL.fullmatch(volume) or "\0" in name:
+            continue
+        folder = os.path.join(layout.kubelet_dir, "pods", uid, "volumes", "kubernetes.io~projected", volume)
+        data = _read(folder, name, _LARGEST_BUNDLE)
+        try:
+            there = {item.key_sha256 for item in parse_certificates(data, name)} if data else set()
+        except PkiError:
+            continue
+        if there & (known | wanted) and not wanted <= there:
+            found.append(os.path.relpath(os.path.join(folder, name), layout.kubelet_dir))
+    return sorted(found)
 
 
 def _volumes(layout):
@@ -88,3 +118,49 @@ def tokens(layout, former):
     """
     return sorted(os.path.relpath(os.path.join(volume, "token"), layout.kubelet_dir) for volume in _volumes(layout)
                   if signed_by(_read(volume, "token") or b"") == former)
+
+
+def cni_kubeconfigs(layout) -> list:
+    """Return the paths of the kubeconfigs of CNI plugins on this node, sorted."""
+    return sorted({path for pattern in CNI for path in glob.glob(layout.at(pattern))})[:_MOST]
+
+
+def cni_tokens(layout) -> dict:
+    """Return {path of a kubeconfig of a CNI plugin: [digest of the key that signed a service-account token in it]}.
+
+    Pods write these files, with a token or the name of a file that holds one; what cannot be read is left out.
+    """
+    found = {}
+    for path in cni_kubeconfigs(layout):
+        try:
+            document = reading.load_mapping(guarded.read(path), path)
+        except PkiError:
+            continue  # dependents names it
+        signers = {signed_by(token) for token in _tokens_in(layout, document, path)}
+        keys = sorted(key for key in signers if key and len(key) == 64)  # a SHA-256; what else may stand there is no key's name
+        if keys:
+            found[path] = keys
+    return found
+
+
+def _tokens_in(layout, document, path):
+    for item in document.get("users") if isinstance(document.get("users"), list) else []:
+        user = item.get("user") if isinstance(item, dict) else None
+        if not isinstance(user, dict):
+            continue
+        if isinstance(user.get("token"), str):
+            yield user["token"].strip().encode("ascii", "replace")
+        if isinstance(user.get("tokenFile"), str) and user["tokenFile"]:
+            place = os.path.join(os.path.dirname(path), user["tokenFile"])
+            try:
+                yield guarded.read(layout.at(place)).strip()
+            except PkiError:
+                continue  # of the plugin's own container, mostly
+
+
+def cni_signed_by(layout, key) -> list:
+    """Return the paths of the kubeconfigs of CNI plugins whose token a key signed (its digest), sorted.
+
+    Once the key is dropped the plugin is refused, and no pod starts or ends on the node.
+    """
+    return sorted(path for path, keys in cni_tokens(layout).items() if key in keys)

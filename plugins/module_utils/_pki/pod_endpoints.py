@@ -38,6 +38,8 @@ class View:
 def node_endpoints(everything, kubernetes_dir):
     """Give {component: [Endpoint]} of all static pods; for a pod that is no control-plane component, its own HTTP probe.
 
+    Of these, {path of the manifest: [Endpoint]}, too: two may have one label.
+
     everything: [manifests.Manifest] of the node.
     """
     view = View({item.component: item.flags for item in everything}, kubernetes_dir)
@@ -45,9 +47,16 @@ def node_endpoints(everything, kubernetes_dir):
     for endpoint in endpoints(view):
         found.setdefault(endpoint.component, []).append(endpoint)
     for item in everything:
+        if item.component not in profiles.STATIC_PODS:
+            found[item.path] = _probe_endpoint(item)
         if item.component not in found:
             found[item.component] = _probe_endpoint(item)
     return found
+
+
+def endpoints_of(found, manifest):
+    """Return the [Endpoint] of one Manifest among what node_endpoints() gave."""
+    return found.get(manifest.path, found.get(manifest.component, []))
 
 
 def _probe_endpoint(manifest):

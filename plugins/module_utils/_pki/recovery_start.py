@@ -17,6 +17,7 @@ import signal
 import time
 
 from . import (
+    file_users,
     files,
     kubeconfig,
     kubelet_api,
@@ -49,6 +50,9 @@ def start(layout, components=None, timeout=120.0, state_dir=files.STATE_DIR, ser
     if components is None:
         components = (recovery_journal.load(state_dir) or {}).get("restart", [])
     pods = [layout.parsed[name] for name in components if name in layout.parsed]
+    # Other pods that mount a file which was replaced: a container that is started again mounts the new one.
+    pods += [user.manifest for user in file_users.users(layout)
+             if user.manifest not in pods and file_users.stale(layout, user, runtime)]
     pending = files.Journal(files.KUBELET_RESTART, state_dir)
     if not pods and pending.load() is None and service.state()["active"] == "active":
         return {"kubelet": {}, "ended": [], "since": 0.0}

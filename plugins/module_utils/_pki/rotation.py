@@ -9,13 +9,15 @@ The facts of a node (authorities.facts gives them):
   {"node": str, "role": "control-plane" | "worker" | "etcd", "journal": str or None,
    "external_etcd": where the apiserver finds an etcd that is no static pod (str), or None,
    "pending": [components that still run with what they read before the last change],
-   "verifies_kubelets": whether the apiserver has --kubelet-certificate-authority, which it reads once,
+   "verifies_kubelets": whether the apiserver verifies kubelets, webhooks or others with ca.crt, which it reads once,
+   "pods": {name: {"cas": [names], "stale": bool, "why": str or None}},
    "authorities": {name: {"signer": digest or None, "bundle": [digest], "next": digest or None, "previous": digest or None,
                           "trust": {file name: [digest]}, "leaves": {name: digest or None}, "split": bool or None,
                           "signing": [digest] or None, "lookup_off": bool, "problems": [str]}}}
 signer: the key beside the certificate; bundle: who is trusted, in order; next, previous: complete pairs staged or kept;
 split: whether kube-controller-manager signs with a file of its own, None where it does not matter. lookup_off: whether the
-apiserver has the flag that a rotation of sa gives it for a while.
+apiserver has the flag that a rotation of sa gives it for a while. pods: the static pods that mount files which a rotation of
+these CAs replaces, whether they still use old ones, and why they cannot be restarted from here.
 """
 
 from __future__ import annotations
@@ -346,8 +348,22 @@ def _compare(state, facts, view, level):
             state._add(node, "kubelet", "the kubelet has not been restarted since its files changed")
         elif component in _components(state.authority, facts):
             state._add(node, "pods", "%s has not been restarted since its files changed" % component)
+    _compare_pods(state, facts)
     if facts["journal"]:
         state._add(node, "files", "a run ended while files were being replaced; the next one finishes them")
+
+
+def _compare_pods(state, facts):
+    """Note the static pods that still use files of before; outside of a rotation that is no matter of its phase."""
+    for name, pod in sorted(facts.get("pods", {}).items()):
+        if state.new and pod["stale"] and state.authority in pod["cas"] and name not in facts["pending"]:
+            state._add(facts["node"], "pods", "the static pod %s has not been restarted since its files changed%s" % (
+                name, "; restart it by hand, because %s" % pod["why"] if pod["why"] else ""))
+
+
+def _users(authority, facts):
+    """Return the static pods of a node that mount files of a CA and can be restarted, sorted."""
+    return sorted(name for name, pod in facts.get("pods", {}).items() if authority in pod["cas"] and not pod["why"])
 
 
 def _components(authority, facts):
@@ -357,7 +373,7 @@ def _components(authority, facts):
 def _restarts(authority, phase, facts):
     """Whom a phase restarts on a control-plane node."""
     own = RESTARTS[authority][phase]
-    # --kubelet-certificate-authority is read once; the switch changes the order of what the file trusts, and no more.
+    # What it verifies kubelets and others with is read once; the switch changes the order of what the file trusts, and no more.
     return own + ("kube-apiserver",) if authority == "ca" and phase != "switch" and facts.get("verifies_kubelets") else own
 
 
@@ -499,7 +515,7 @@ def refuse(states, target, fresh=False):
                            path=name, fix=_fix(state))
     for name in sorted(states):
         state = states[name]
-        reached = _highest(state)
+        reached = highest_level(state)
         # Where they stand at different places, no phase is right for all of them.
         alone = " kubepki_cas=%s" % name if len({other.phase for other in states.values()}) > 1 else ""
         if state.new is None:
@@ -573,7 +589,7 @@ def plan(nodes, names, target, fresh=False):
     tracks = [_Track(state, nodes, fresh) for state in states.values()]
     goal = TARGETS[target]
     backwards = not goal
-    path = list(range(1, goal + 1) if goal else range(max(max(map(_highest, states.values())) - 1, 0), -1, -1))
+    path = list(range(1, goal + 1) if goal else range(max(max(map(highest_level, states.values())) - 1, 0), -1, -1))
     if path == [0] and any("client" in kinds for state in states.values() for kinds in state.kinds.values()):
         path = [1, 0]  # what is left of the way back from the switch comes before the way back from prepare
     steps = []
@@ -585,7 +601,7 @@ def plan(nodes, names, target, fresh=False):
                 if track.state.authority in facts["authorities"]:
                     track.add(step, facts, level == path[-1], backwards)
             if step.authorities:
-                step.restarts.sort(key=_ORDER.index)
+                step.restarts.sort(key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
                 steps.append(step)
     return steps
 
@@ -620,7 +636,8 @@ def holders(states, nodes):
     return found
 
 
-def _highest(state):
+def highest_level(state):
+    """Return the highest level (int) that a node of a State has reached."""
     return max((level for level in state.levels.values() if level is not None), default=0)
 
 
@@ -651,7 +668,7 @@ class _Track:
             skipped = facts["role"] == "worker" and level < self.keepers_at
             moves = not skipped and not self.finished and (now is None or now < level)
             kinds = self.state.kinds.get(step.node, set()) if now == level else set()
-            if not last and level < _highest(self.state):
+            if not last and level < highest_level(self.state):
                 kinds = kinds & {"stage"}  # it follows others who are further: what it lacks of this level, the next one brings
         if moves or kinds:
             self._fill(step, facts, view, moves, kinds, backwards)
@@ -670,6 +687,8 @@ class _Track:
             wanted = list(_restarts(name, phase, facts)) if moves else flagged
             wanted += [component for component in facts["pending"] if component in _components(name, facts)]
             step.restarts = _unique(step.restarts + wanted)
+        if moves or "pods" in kinds:
+            step.restarts = _unique(step.restarts + _users(name, facts))
         if name == "ca" and facts["role"] != "etcd" and (moves or kinds & {"kubelet", "client", "files"}):
             step.kubelet = True
             step.new_client = (moves and step.phase in ("switch", _UNDO[2])) or "client" in kinds \

@@ -7,7 +7,7 @@ from __future__ import annotations
 __metaclass__ = type
 
 from . import answers, node_identity, rotation
-from .errors import PkiError, printable
+from .errors import PkiError, printable, short
 
 TARGETS = {"prepare": "prepared", "switch": "switched", "complete": "completed", "rollback": "rolled_back", "all": "completed"}
 
@@ -52,7 +52,8 @@ def derived(nodes, names, target, named=True):
     lines = [line for name in names for line in rotation.explain(states[name])]
     result = {"changed": False, "phase": {name: state.phase for name, state in states.items()},
               "authorities": {name: state.as_dict() for name, state in states.items()}, "explanation": lines,
-              "plan": [], "plan_text": [], "phases": [], "new_clients": [], "names": list(names), "work": {}, "holders": {},
+              "cluster_dependents": _tokens(nodes), "plan": [],
+              "plan_text": [], "phases": [], "new_clients": [], "names": list(names), "work": {}, "holders": {},
               "known": {}}
     if target == "status":
         result["plan_text"] = _outlook(nodes, names, states, named)
@@ -91,6 +92,20 @@ def _outlook(nodes, names, states, named):
         return []
     return (["kubepki_phase=all would do the following. Nothing is done now."] + _left(states, chosen, "all")
             + _text(steps, phases, nodes))
+
+
+def _tokens(nodes):
+    """Return the kubeconfigs of CNI plugins whose token is not of the key that signs: a worker alone does not know that key."""
+    state, found = rotation.derive("sa", nodes), []
+    signer = state.new if state.new and rotation.highest_level(state) >= 2 else state.old
+    for facts in nodes if signer else []:
+        for path, keys in sorted((facts.get("tokens") or {}).items()):
+            others = [key for key in keys if key != signer]
+            if others:
+                why = "its token is signed by %s of sa: restart the DaemonSet of the CNI plugin, which writes it again" % (
+                    " and ".join(map(short, others)))
+                found.append({"node": facts["node"], "what": "CNI kubeconfig", "path": path, "why": why})
+    return found
 
 
 def _one_after_the_other(nodes, names):

@@ -18,6 +18,7 @@ from . import files, probe, processes, serving, yamltext
 from .errors import PkiError
 
 HEALTHZ = "http://127.0.0.1:10248/healthz"
+_DELETED = "//deleted"
 _UID = re.compile(r"(?:pod|^)([0-9a-f]{32}|[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?![0-9a-f])")
 
 
@@ -35,12 +36,15 @@ class Runtime:
     /var/log/pods/NAMESPACE_NAME-NODE_UID after its pod.
     """
 
-    def __init__(self, kubelet_dir=processes.KUBELET_DIR, logs="/var/log/pods", node_name=None, healthz=HEALTHZ, seen=None):
+    def __init__(self, kubelet_dir=processes.KUBELET_DIR, logs="/var/log/pods", node_name=None, healthz=HEALTHZ, seen=None,
+                 kubelet_pods=None):
         """Take where the kubelet keeps its pods, and their logs. node_name: the node's in the API, when not its host's.
 
         healthz: URL of the kubelet's own health endpoint, or None where it is switched off. seen: the processes.Processes to
-        look at, by default those of this node.
+        look at, by default those of this node. kubelet_pods: (URL of the kubelet's list of pods, (path of the client certificate,
+        path of its key)), or None where it cannot be asked.
         """
+        self.kubelet_pods = kubelet_pods
         self.kubelet_dir, self.pods_dir = kubelet_dir, os.path.join(kubelet_dir, "pods")
         self.logs, self._healthz = logs, healthz
         self._node_name = node_name or os.uname().nodename.lower()
@@ -52,7 +56,8 @@ class Runtime:
         """Give the Runtime of the node that a layouts.Layout describes."""
         told = layout.kubelet["flags"].get("--root-dir")
         directory = layout.at(told) if told else layout.kubelet_dir
-        return cls(directory, node_name=layout.node_name, healthz=serving.healthz_url(layout))
+        return cls(directory, node_name=layout.node_name, healthz=serving.healthz_url(layout),
+                   kubelet_pods=_kubelet_pods(layout))
 
     def kubelet(self):
         """Return the Kubelet. Raise PkiError, which says why there is none."""
@@ -113,6 +118,34 @@ class Runtime:
     def age(self, instance):
         """Give for how many seconds an Instance has run."""
         return self.processes.uptime() - instance.started
+
+    def lost_files(self, instance):
+        """Return the paths (set of str, in their file systems) of what an Instance has mounted and its node has replaced since.
+
+        The kernel marks such a mount in /proc/PID/mountinfo (fs/d_path.c: the name of an unlinked file ends in "//deleted").
+        """
+        lines = self.processes.text("mountinfo", instance.pid).splitlines()
+        roots = [(line.split() + [""] * 4)[3] for line in lines] if self.alive(instance) else []
+        return {re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), root[:-len(_DELETED)])
+                for root in roots if root.endswith(_DELETED)}
+
+    def ready(self, uid):
+        """Return whether the kubelet calls a pod (str, its UID) ready, or None where it cannot be asked.
+
+        Of a static pod its own list of pods has the state also without the API (pkg/kubelet: GetPods, kubernetes#57106).
+        """
+        if not self.kubelet_pods:
+            return None
+        url, pair = self.kubelet_pods
+        try:
+            answer = probe.http_request(url, client=pair, timeout=3.0)
+            pods = answer.json().get("items") or [] if answer.status == 200 else []
+            pod = next((item for item in pods if (item.get("metadata") or {}).get("uid") == uid), None)
+            conditions = ((pod or {}).get("status") or {}).get("conditions") or []
+            return {"True": True, "False": False}.get(next(
+                (item.get("status") for item in conditions if item.get("type") == "Ready"), None))
+        except (PkiError, AttributeError, TypeError):
+            return None
 
     def mirror_hash(self, manifest, apiserver, kubernetes_dir):
         """Give the UID of the static pod that its mirror pod in the API stands for, asked with admin.conf, or None."""
@@ -191,6 +224,16 @@ class Runtime:
         if status.get("state") == "CONTAINER_EXITED":
             text += " with exit code %s (%s)" % (status.get("exitCode"), status.get("reason") or "no reason")
         return text
+
+
+def _kubelet_pods(layout):
+    """Return whom to ask for the kubelet's pods, and as whom, as Runtime() takes it: only a control-plane node has the client."""
+    pair, endpoint = layout.paths.get("apiserver-kubelet-client"), None
+    with contextlib.suppress(PkiError):  # an impossible port: a finding of its own
+        endpoint = next((item for item in serving.endpoints(layout) if item.name == serving.KUBELET), None)
+    if not pair or not all(pair) or endpoint is None:
+        return None
+    return "https://%s/pods" % endpoint.address, pair
 
 
 def _uids_in(directory):

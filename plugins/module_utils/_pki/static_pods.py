@@ -27,6 +27,7 @@ import time
 
 from . import etcd, files, leases, manifest_edits, manifests, parked, pod_endpoints, probe, transactions
 from .errors import PkiError, together
+from .profiles import STATIC_PODS
 from .runtime import Runtime
 
 # The kubelet that serialises static pods by name came with the pod workers of 1.22 (kubernetes#102344).
@@ -140,7 +141,7 @@ def choose(names, manifest_dir):
     everything, _foreign, problems = manifests.read_manifest_dir(manifest_dir)
     chosen, warnings = [], []
     for name in names:
-        found = [item for item in everything if called(item, [name])]
+        found = [item for item in everything if manifests.called(item, [name])]
         broken = [problem for problem in problems if _stem(problem.path or "") == name]
         if not found and broken:
             raise broken[0]
@@ -171,11 +172,6 @@ def present(names, manifest_dir, state_dir=files.STATE_DIR):
     return [name for name in names if name in known]
 
 
-def called(manifest, names):
-    """Tell whether one of the names means a Manifest: its component, its pod's name, or its file's without extension."""
-    return not {manifest.component, manifest.name, _stem(manifest.path)}.isdisjoint(names)
-
-
 def _stem(path):
     return os.path.splitext(os.path.basename(path))[0]
 
@@ -194,7 +190,7 @@ def up_to_date(chosen, everything, kubernetes_dir):
     """
     endpoints, current = pod_endpoints.node_endpoints(everything, kubernetes_dir), set()
     for item in chosen:
-        found = endpoints.get(item.component, [])
+        found = pod_endpoints.endpoints_of(endpoints, item)
         serving = [endpoint for endpoint in found if endpoint.path]
         with contextlib.suppress(PkiError):
             if _in_the_clear(found) or serving and all(
@@ -295,14 +291,14 @@ class _Run:
                                                    manifest_dir)
         self.kubernetes_dir = kubernetes_dir or os.path.dirname(manifest_dir.rstrip("/"))
         endpoints = pod_endpoints.node_endpoints(everything, self.kubernetes_dir)
-        self.pods = [_Pod(item, endpoints.get(item.component, []), state_dir, (edits or {}).get(item.component))
+        self.pods = [_Pod(item, pod_endpoints.endpoints_of(endpoints, item), state_dir, (edits or {}).get(item.component))
                      for item in chosen]
         # The apiserver goes first: it needs its whole grace period, and etcd waits until it has stopped listening.
         self.pods.sort(key=lambda pod: pod.name != "kube-apiserver")
-        maybe = {item for item in chosen if called(item, unless_reloaded)}
+        maybe = {item for item in chosen if manifests.called(item, unless_reloaded)}
         for pod in self.pods:
             # An etcd in plain http has nothing to take up, and is restarted only where it is asked for by name.
-            spared = _in_the_clear(pod.endpoints) and not called(pod.manifest, names)
+            spared = _in_the_clear(pod.endpoints) and not manifests.called(pod.manifest, names)
             pod.decided = pod.manifest not in maybe or not (pod.serving or spared)
         self.journal = files.Journal(parked.JOURNAL, state_dir)
         self.apiserver = next((pod for pod in self.pods if pod.name == "kube-apiserver"), None)
@@ -319,11 +315,11 @@ class _Run:
         with _signals() as stopped:
             try:
                 self._park([pod for pod in self.pods if pod.decided])
-                running = {pod.name: self._bounce(pod) for pod in self.pods}
+                running = {pod.path: self._bounce(pod) for pod in self.pods}
                 while running:
-                    for name in list(running):
-                        if next(running[name], "end") == "end":
-                            del running[name]
+                    for path in list(running):
+                        if next(running[path], "end") == "end":
+                            del running[path]
                     time.sleep(TICK)
             except _Stopped as signalled:
                 stopped.append(str(signalled))
@@ -531,8 +527,12 @@ class _Run:
         if pod is self.apiserver:
             while self.etcd is not None and not self.etcd.decided:
                 yield
-        if pod is not self.etcd:
-            return
+        if pod.name not in STATIC_PODS:
+            yield from self._wait_components()
+        if pod is self.etcd:
+            yield from self._gate_etcd(pod)
+
+    def _gate_etcd(self, pod):
         if self.apiserver is not None:
             while not self.apiserver.decided:
                 yield
@@ -547,11 +547,21 @@ class _Run:
         if self._alone(pod):
             pod.warning = ("restarted under a running kube-apiserver, whose requests hang meanwhile; restarted together with "
                            "kube-apiserver, none would")
-            # A kubelet hangs with them when it has a mirror pod to change; so no other pod is under way now.
-            while not all(other.finished for other in self.pods if other is not pod):
+            # A kubelet hangs with them when it has a mirror pod to change; so no other pod is under way now. Those that are no
+            # components wait for this one.
+            while not all(other.finished for other in self.pods if other is not pod and other.name in STATIC_PODS):
                 yield
             if self.serialises:
                 yield from self._wait_mirror(pod)
+
+    def _wait_components(self):
+        """Let another pod go out only when the control plane's own are back: kube-vip, say, needs the API server of its node."""
+        components = [other for other in self.pods if other.name in STATIC_PODS]
+        while not all(other.finished for other in components):
+            yield
+        failed = sorted(other.name for other in components if other.failure)
+        if failed:
+            raise PkiError("was not restarted, because %s did not come back" % " and ".join(failed))
 
     def _hand_over(self, pod):
         """Let another member lead before etcd goes out, one that will not go out next."""
@@ -731,10 +741,18 @@ class _Run:
         since = time.monotonic()
         while True:
             if endpoint is None:
-                # Nothing can be asked: a container that lives for a second is all that can be seen.
-                if self.runtime.alive(new) and time.monotonic() - since > 1:
-                    pod.saw("it has no health endpoint to ask, and its process lives")
+                asked = _Background(lambda uid=new.uid: self.runtime.ready(uid))
+                while not asked.done:
+                    yield
+                seen = "the kubelet says that it is not ready" if asked.value is False else "its process does not stay"
+                if self.runtime.alive(new) and time.monotonic() - since > 1 and asked.value is not False:
+                    # A container that lives for a second is all that can be seen where the kubelet cannot be asked either.
+                    pod.saw("the kubelet calls it ready" if asked.value
+                            else "it has no health endpoint to ask, and its process lives")
                     return
+                again = time.monotonic() + 0.3
+                while time.monotonic() < again:
+                    yield
             else:
                 asked = _Background(lambda: probe.health(endpoint, timeout=2.0))
                 while not asked.done:
@@ -749,7 +767,7 @@ class _Run:
                 pod.container_after = new.identity
             if time.monotonic() - began > self.timeout:
                 raise PkiError("is not healthy %d s after it was begun: %s%s%s" % (
-                    self.timeout, (endpoint.health + " says " + seen) if endpoint else "its process does not stay",
+                    self.timeout, (endpoint.health + " says " + seen) if endpoint else seen,
                     "" if self.runtime.alive(new) else ", and its container has ended", self._words(pod)))
             yield
 

@@ -27,6 +27,9 @@ CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
 _KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 _EXTENSION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 _KINDS = ("deployments", "daemonsets", "statefulsets")
+# What kube-controller-manager publishes of --root-ca-file (pkg/controller/certificates/clustertrustbundlepublisher).
+BUNDLE_SIGNER = "kubernetes.io/kube-apiserver-serving"
+_BUNDLES = "/apis/certificates.k8s.io/%s/clustertrustbundles"
 _POLL = 0.3
 _SETTLED = 5.0  # seconds: an API server that puts an authority back does so as soon as it sees the change
 
@@ -244,19 +247,46 @@ def lagging_secrets(api, bundle, of=digests):
     return sorted(found)
 
 
+def published_bundles(api) -> list:
+    """Return the ClusterTrustBundles of BUNDLE_SIGNER, [mapping]; [] where the cluster has none, or not the API (1.33)."""
+    for version in ("v1", "v1beta1", "v1alpha1"):
+        found = api.get(_BUNDLES % version)
+        if found is not None:
+            return [item for item in found.get("items") or [] if (item.get("spec") or {}).get("signerName") == BUNDLE_SIGNER]
+    return []
+
+
+def lagging_bundles(api, bundle, of=digests) -> list:
+    """Return the names of the published ClusterTrustBundles that do not trust exactly what a bundle does, sorted.
+
+    One that has nothing in common with the bundle is another CA's. of: digests, or certificates_in.
+    """
+    wanted, ours, found = of(bundle), digests(bundle), []
+    for item in published_bundles(api):
+        text = item["spec"].get("trustBundle") or ""
+        if digests(text) & ours and of(text) != wanted:
+            found.append(item["metadata"]["name"])
+    return sorted(found)
+
+
 def wait_followers(api, bundle, seconds, of=digests):
-    """Wait until kube-root-ca.crt of every namespace and the token secrets follow. Gives seconds; raises PkiError."""
+    """Wait until kube-root-ca.crt of every namespace, the token secrets and the published ClusterTrustBundles follow.
+
+    Gives seconds; raises PkiError.
+    """
     began = time.monotonic()
     while True:
         roots, secrets = lagging_roots(api, bundle, of), lagging_secrets(api, bundle, of)
+        published = lagging_bundles(api, bundle, of)
         passed = time.monotonic() - began
-        if not roots and not secrets:
+        if not roots and not secrets and not published:
             return round(passed, 1)
         if passed > seconds:
-            first = ("ConfigMap %s/kube-root-ca.crt" % roots[0]) if roots else "Secret " + secrets[0]
+            first = (["ConfigMap %s/kube-root-ca.crt" % name for name in roots[:1]] + ["Secret " + name for name in secrets[:1]]
+                     + ["ClusterTrustBundle " + name for name in published[:1]])[0]
             raise PkiError(
-                "%d namespaces and %d token secrets have not followed the cluster's trust within %d s" % (
-                    len(roots), len(secrets), seconds), path=first,
+                "%d namespaces, %d token secrets and %d ClusterTrustBundles have not followed the cluster's trust within %d s" % (
+                    len(roots), len(secrets), len(published), seconds), path=first,
                 fix="See kube-controller-manager's log (--root-ca-file); run again when it follows.")
         time.sleep(_POLL)
 

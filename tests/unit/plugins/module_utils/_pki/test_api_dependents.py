@@ -58,3 +58,37 @@ def test_a_change_of_trust_has_to_reach_every_node():
 def test_a_node_that_is_not_ready_is_named(ill):
     with pytest.raises(PkiError, match=r"1 of 2 nodes are not Ready: w1 \((container|stopped|its kubelet)"):
         api_dependents.check_nodes(Api({"/api/v1/nodes": {"items": [node("cp1"), ill]}}), ["cp1", "w1"])
+
+
+BUNDLES = "/apis/certificates.k8s.io/v1beta1/clustertrustbundles"
+SIGNER = "kubernetes.io/kube-apiserver-serving"
+NAME = "kubernetes.io:kube-apiserver-serving:abc"
+
+
+def published(pem, name=NAME, signer=SIGNER):
+    return {"metadata": {"name": name}, "spec": {"signerName": signer, "trustBundle": pem.decode()}}
+
+
+def using(name, source, phase="Running", node="w1"):
+    return {"metadata": {"namespace": "a", "name": name, "uid": "uid-" + name}, "status": {"phase": phase},
+            "spec": {"nodeName": node, "volumes": [
+                {"name": "trust", "projected": {"sources": [{"clusterTrustBundle": source}]}}]}}
+
+
+def test_where_pods_mount_the_published_bundle_is_found_where_there_is_one():
+    chosen = {"signerName": SIGNER, "labelSelector": {}, "path": "ca.pem"}
+    pods = {"items": [using("one", chosen), using("two", chosen, node="w2"), using("ended", chosen, "Succeeded"),
+                      using("none", dict(chosen, labelSelector=None)), using("other", dict(chosen, signerName="example.com/x")),
+                      using("name", {"name": NAME, "path": "x"})]}
+    api = Api({BUNDLES: {"items": [published(BOTH)]}, "/api/v1/pods": pods})
+    assert api_dependents.bundle_files(api) == {"w1": [{"uid": "uid-one", "volume": "trust", "path": "ca.pem"}],
+                                                "w2": [{"uid": "uid-two", "volume": "trust", "path": "ca.pem"}]}
+    assert api_dependents.bundle_files(Api({"/api/v1/pods": pods})) == {}
+    found = api_dependents.find(api, BOTH, NEW.key_sha256)
+    assert [(item["what"], item["path"]) for item in found] == [("pod", "a/name")] and "signerName" in found[0]["why"]
+
+
+def test_a_published_bundle_that_lags_is_listed():
+    api = Api({BUNDLES: {"items": [published(OLD.pem)]}})
+    found = api_dependents.find(api, BOTH, NEW.key_sha256)
+    assert [(item["what"], item["path"]) for item in found] == [("ClusterTrustBundle", NAME)]

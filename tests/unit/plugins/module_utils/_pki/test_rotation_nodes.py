@@ -9,7 +9,14 @@ import contextlib
 import shutil
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubeconfig, restarts, rotation, transactions, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    file_users,
+    kubeconfig,
+    restarts,
+    rotation,
+    transactions,
+    x509,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from rotating import Host, Killed, Nodes
 from throwaway import key
@@ -195,3 +202,72 @@ def test_advice_names_the_authority_where_several_stand_at_different_places(node
     with pytest.raises(PkiError) as refused:
         nodes.run("complete", ["ca", "sa"])
     assert "kubepki_phase=switch kubepki_cas=ca" in refused.value.fix
+
+
+KUBE_VIP = """apiVersion: v1
+kind: Pod
+metadata: {name: kube-vip, namespace: kube-system}
+spec:
+  containers:
+  - {name: kube-vip, image: kube-vip, volumeMounts: [{name: kubeconfig, mountPath: /etc/kubernetes/admin.conf}]}
+  volumes:
+  - {name: kubeconfig, hostPath: {path: %s}}
+"""
+
+
+def steps(plan, node):
+    return {step["phase"]: step["restarts"] for step in plan["plan"] if step["node"] == node}
+
+
+@pytest.mark.parametrize("path, concerned", [
+    ("/etc/kubernetes/admin.conf", {"ca"}), ("/etc/kubernetes/pki/etcd/ca.crt", {"etcd-ca"}),
+    ("/etc/kubernetes/pki/sa.pub", {"sa"})])
+@pytest.mark.parametrize("name", ["ca", "etcd-ca", "sa"])
+def test_a_static_pod_that_mounts_what_a_phase_replaces_is_restarted_in_each(nodes, path, concerned, name):
+    nodes["cp2"].node.write("/etc/kubernetes/manifests/kube-vip.yaml", KUBE_VIP % path)
+    plan = nodes.derived("all", [name])
+    assert set(steps(plan, "cp2")) == {"prepare", "switch", "complete"}
+    for phase, restarts_ in steps(plan, "cp2").items():
+        assert ("kube-vip" in restarts_) == (name in concerned), phase
+        assert restarts_[-1:] == ["kube-vip"] or name not in concerned, "after the components"
+    assert not any("kube-vip" in restarts_ for restarts_ in steps(plan, "cp1").values())
+
+
+def test_a_static_pod_of_a_worker_that_mounts_its_ca_is_restarted_too(nodes):
+    manifest = (KUBE_VIP % "/etc/kubernetes/pki/ca.crt").replace("kube-vip", "agent")
+    nodes["w1"].node.write("/etc/kubernetes/manifests/agent.yaml", manifest)
+    assert steps(nodes.derived("all"), "w1") == dict.fromkeys(["prepare", "switch", "complete"], ["agent"])
+
+
+def test_no_phase_is_complete_while_a_static_pod_uses_the_files_of_before(nodes, monkeypatch):
+    nodes["cp2"].node.write("/etc/kubernetes/manifests/kube-vip.yaml", KUBE_VIP % "/etc/kubernetes/admin.conf")
+    for phase in ("prepare", "switch"):
+        nodes.run(phase, ["ca"])
+    monkeypatch.setattr(file_users, "stale", lambda layout, user, *more: ["/etc/kubernetes/admin.conf"])
+    state = nodes.derived(names=["ca"])
+    assert state["phase"]["ca"] == "switching"
+    assert any("kube-vip has not been restarted since its files changed" in line for line in state["explanation"])
+    with pytest.raises(PkiError, match="not every node is there yet .*cp2"):
+        nodes.derived("complete", ["ca"])
+    assert steps(nodes.derived("switch", ["ca"]), "cp2") == {"switch": ["kube-vip"]}
+
+
+def test_a_static_pod_that_cannot_be_restarted_is_named_before_the_point_of_no_return(nodes, monkeypatch):
+    for name in ("one", "two"):
+        nodes["cp2"].node.write("/etc/kubernetes/manifests/%s.yaml" % name, KUBE_VIP % "/etc/kubernetes/admin.conf")
+    for phase in ("prepare", "switch"):
+        nodes.run(phase, ["ca"])
+    monkeypatch.setattr(file_users, "stale", lambda layout, user, *more: ["/etc/kubernetes/admin.conf"])
+    state = nodes.derived(names=["ca"])
+    assert any("cp2: the static pod kube-vip has not been restarted" in line and "by hand, because it is in several files" in line
+               for line in state["explanation"])
+    with pytest.raises(PkiError, match="not every node is there yet"):
+        nodes.derived("complete", ["ca"])
+
+
+def test_a_static_pod_that_is_behind_before_a_rotation_does_not_hold_it_up(nodes, monkeypatch):
+    """kubeadm has renewed admin.conf, say: prepare replaces it again and restarts the pod."""
+    nodes["cp2"].node.write("/etc/kubernetes/manifests/kube-vip.yaml", KUBE_VIP % "/etc/kubernetes/admin.conf")
+    monkeypatch.setattr(file_users, "stale", lambda layout, user, *more: ["/etc/kubernetes/admin.conf"])
+    assert nodes.phases(["ca"]) == {"stable"}
+    assert "kube-vip" in steps(nodes.derived("prepare", ["ca"]), "cp2")["prepare"]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import faults
 import pytest
@@ -172,6 +173,64 @@ def test_etcd_under_a_running_apiserver_is_done_and_said(node):
     # A newer kubelet would have to tell the hanging apiserver about another mirror pod; so its manifest is the same.
     same = (node.manifests / "etcd.yaml").read_bytes() == node.original["etcd"]
     assert same is (node.minor >= 22)
+    assert_whole(node)
+
+
+def test_another_static_pod_goes_when_the_components_are_back(node):
+    """kube-vip speaks with the API server of its node, and does not come up without it."""
+    names = ["kube-controller-manager", "kube-scheduler", "etcd"]
+    for name in [*names, "kube-vip"]:
+        node.add(name)
+    with FakeKubelet(node, stop_seconds=0.2) as kubelet:
+        result = bounce(node, ["kube-vip", *names])
+    assert {pod["name"]: pod["action"] for pod in result["pods"]} == dict.fromkeys([*names, "kube-vip"], "restarted")
+    moments = {(event, name): moment for moment, event, name in kubelet.events}
+    assert moments["stop", "kube-vip"] > max(moments["start", name] for name in names)
+    assert_whole(node)
+
+
+def test_another_static_pod_beside_an_etcd_that_is_restarted_alone_is_no_deadlock(node):
+    for name in ("etcd", "kube-apiserver", "kube-vip"):
+        node.add(name)
+    with FakeKubelet(node):
+        result = bounce(node, ["kube-vip", "etcd"])
+    assert [(pod["name"], pod["action"]) for pod in result["pods"]] == [("etcd", "restarted"), ("kube-vip", "restarted")]
+
+
+def test_another_static_pod_stays_where_a_component_does_not_come_back(node):
+    for name in ("kube-scheduler", "kube-vip"):
+        node.add(name)
+    with FakeKubelet(node, broken=["kube-scheduler"]) as kubelet, pytest.raises(static_pods.BounceError) as refused:
+        bounce(node, ["kube-vip", "kube-scheduler"], timeout=3)
+    assert "kube-vip was not restarted, because kube-scheduler did not come back" in str(refused.value)
+    assert "kube-vip" not in [name for _moment, event, name in kubelet.events if event == "stop"]
+    assert_whole(node)
+
+
+def test_two_static_pods_with_one_label_are_both_restarted(tmp_path):
+    node = Node(tmp_path, 20)
+    for name in ("one", "two"):
+        path = node.add(name)
+        path.write_text(path.read_text().replace("component: " + name, "component: agent"))
+        node.original[name] = path.read_bytes()
+    with FakeKubelet(node) as kubelet:
+        runtime = FakeRuntime(node.root, node.minor)
+        runtime.instances = lambda manifest: FakeRuntime.instances(runtime, SimpleNamespace(component=manifest.name))
+        result = bounce(node, ["one", "two"], runtime)
+    assert [pod["action"] for pod in result["pods"]] == ["restarted", "restarted"] and kubelet.starts == 4
+    assert_whole(node)
+
+
+def test_a_pod_without_a_health_endpoint_is_proven_by_the_kubelets_word(node):
+    node.add("kube-vip")
+    runtime = FakeRuntime(node.root, node.minor)
+    runtime.readiness = lambda age: age > 1.5
+    with FakeKubelet(node):
+        pod = bounce(node, ["kube-vip"], runtime)["pods"][0]
+        assert pod["proof"][-1].endswith("the kubelet calls it ready") and pod["seconds"] > 1.5
+        runtime.readiness = lambda age: False
+        with pytest.raises(static_pods.BounceError, match="kube-vip is not healthy .* the kubelet says that it is not ready"):
+            bounce(node, ["kube-vip"], runtime, timeout=4)
     assert_whole(node)
 
 

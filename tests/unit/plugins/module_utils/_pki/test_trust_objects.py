@@ -301,3 +301,25 @@ def test_a_section_that_kubeadm_would_not_read_is_named(section):
     for value in (PATH, None):
         with pytest.raises(PkiError, match="kubeadm-config"):
             trust_objects.with_extra_arg(text, "controllerManager", FLAG, value)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1", "v1alpha1"])
+def test_published_bundles_are_waited_for(version):
+    path = "/apis/certificates.k8s.io/%s/clustertrustbundles" % version
+
+    def item(pem, name, signer="kubernetes.io/kube-apiserver-serving"):
+        return {"metadata": {"name": name}, "spec": {"signerName": signer, "trustBundle": pem.decode()}}
+
+    site = x509.build_ca("site", key("site"), 10)
+    others = [item(OLD.pem, "of another signer", "example.com/x"), item(site.pem, "site")]
+    api = Api({path: {"items": [item(OLD.pem, "old"), *others]}})
+    assert trust_objects.lagging_bundles(api, BOTH) == ["old"]
+    with pytest.raises(PkiError, match="ClusterTrustBundle old: 0 namespaces, 0 token secrets and 1 ClusterTrustBundles"):
+        trust_objects.wait_followers(api, BOTH, 0)
+    api.objects[path]["items"][0] = item(BOTH, "new")
+    assert trust_objects.wait_followers(api, BOTH, 0) < 5
+    assert trust_objects.lagging_bundles(api, ALONE) == ["new"], "the old CA is in it still"
+
+
+def test_a_cluster_without_the_api_has_no_published_bundle():
+    assert trust_objects.published_bundles(Api({})) == []
