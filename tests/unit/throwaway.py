@@ -9,6 +9,7 @@ import functools
 import os
 from pathlib import Path
 
+import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubeconfig, profiles, x509
 
 ENDPOINT = "api.example:6443"
@@ -88,6 +89,25 @@ class Node:
         else:
             self.write("/etc/kubernetes/" + entry.path, certificate.pem, 0o644)
             self.write("/etc/kubernetes/" + entry.key, leaf_key.pem)
+
+    def merge(self, other: Cluster, file_name: str = "admin.conf", user: str = "kubernetes-admin-b", current: bool = True,
+              server: str = "https://other.example:6443") -> None:
+        """Append the administrator of another cluster to a kubeconfig, as `kubectl config view --flatten` does.
+
+        user: his name in the file; where the file has one of that name already, that one stays. current: whether the current
+        context is his afterwards.
+        """
+        certificate, leaf_key = other.leaf("admin.conf", self.name, self.address)
+        path = self.kubernetes(file_name)
+        data = yaml.safe_load(path.read_text())
+        theirs = yaml.safe_load(kubeconfig.build(server, other.cas["ca"].pem, user, certificate.pem, leaf_key.pem, "other"))
+        for kind in ("clusters", "contexts", "users"):
+            names = [entry["name"] for entry in data[kind]]
+            # In front, so that what takes the first entry of a list takes the wrong one.
+            data[kind] = [entry for entry in theirs[kind] if entry["name"] not in names] + data[kind]
+        if current:
+            data["current-context"] = theirs["current-context"]
+        path.write_text(yaml.safe_dump(data))
 
     def _authority(self, name: str, with_key: bool = True) -> None:
         entry = profiles.BY_NAME[name]

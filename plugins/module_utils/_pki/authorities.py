@@ -194,6 +194,12 @@ def _out_of_reach(tree, held):
             "the kubelet knows its clients by this file, and the API server its own by %s" % held.path, path=own,
             fix="Name one file for both: clientCAFile in %s, then restart the kubelet." % layout.kubelet["config_path"]))
     for path in trust_kubeconfigs(layout, kubelet=False):
+        try:
+            layout.reader.kubeconfig(path)
+        except kubeconfig.OtherClusterError as error:
+            found.append(error)
+        except PkiError:
+            pass  # a finding of cert_expiry
         config = tree.kubeconfigs.get(path)  # None: a finding of cert_expiry
         named = _files_of(layout, config, held.known()) if config else []
         if named:

@@ -22,7 +22,7 @@ import time
 from urllib.parse import quote as url_quote
 from urllib.parse import urlencode, urlsplit
 
-from . import files, memory_files, yamltext
+from . import files, memory_files
 from .errors import PkiError
 from .kubeconfig import Kubeconfig
 
@@ -277,12 +277,7 @@ def from_kubeconfig(path, context=None, timeout=30, validate_certs=None, server=
     Understands embedded and named certificates, token, tokenFile, tls-server-name and insecure-skip-tls-verify. Raises PkiError
     for what needs the library (exec, auth-provider, a proxy) and for a kubeconfig that cannot be used.
     """
-    text = files.read(path)
-    if context:
-        document = yamltext.YamlText(text, path)
-        document.set(("current-context",), context)
-        text = bytes(document)
-    config = Kubeconfig(text, path)
+    config = Kubeconfig(files.read(path), path, context)
     user, cluster = _entry(config, "users", "user", config.user), _entry(config, "clusters", "cluster", config.cluster)
     for key, mapping in (("exec", user), ("auth-provider", user), ("username", user), ("proxy-url", cluster)):
         if mapping.get(key):

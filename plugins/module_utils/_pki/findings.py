@@ -32,6 +32,7 @@ _REISSUE = "Run the playbook reissue_kubelets: it replaces what is due, and leav
 _SERVING = "Run the playbook reissue_kubelets with kubepki_kubelet_serving=bootstrap."
 _RESTORE = "Restore it from a backup set (playbook restore), or from another control-plane node."
 _BROUGHT = "Renew it where it came from, or take it away if nobody reads it. Nothing here replaces it."
+_EARLY_CA = "Restore the CA certificate from before from a backup set (playbook restore), or wait until it is valid."
 _ELSEWHERE = "Renew it where its key is, and copy the certificate to every node."
 _OWN_SERVING = re.compile(r"\bCN=.+-ca@[0-9]+(,|$)")  # client-go: util/cert.GenerateSelfSignedCertKeyWithFixtures
 # kubeadm makes the one on its first node only; the other a kubelet makes for itself when it starts without.
@@ -99,6 +100,9 @@ def check_served(tree, endpoints, served, now=None, critical_days=7):
                     "%s serves a certificate that ends %s, while the one in %s ends %s" % (
                         endpoint.component, certificates.timestamp(seen.not_after), item.path,
                         certificates.timestamp(item.certificate.not_after)), _restart(endpoint.component), item.name))
+        elif seen.not_before > now:
+            found.append(_not_yet(ERROR, endpoint.address, "%s serves a certificate that" % endpoint.component, seen,
+                                  _restart(endpoint.component), endpoint.item))
         elif state != "ok" and not own_serving(endpoint.item, seen.issuer):
             found.append(finding(ERROR, "expired" if state == "expired" else "expires-soon", endpoint.address,
                                  "%s serves a certificate that %s %s" % (endpoint.component, "ended" if state == "expired" else
@@ -126,6 +130,8 @@ def _brought(item, now, warn_days, critical_days):
     """What the user put beside the catalogue: its time is told, and what it is for is not known."""
     if item.problem is not None:
         return [finding(WARNING, "unreadable", item.path, item.problem.message, _BROUGHT, item.name)]
+    if item.certificate.not_before > now:
+        return [_not_yet(WARNING, item.path, "%s, which is not kubeadm's," % item.name, item.certificate, _BROUGHT, item.name)]
     state = pki_tree.state_of(item.certificate, now, warn_days, critical_days)
     if state == "ok":
         return []
@@ -240,9 +246,7 @@ def _expiry(tree, item, now, warn_days, critical_days):
     if item.kind == profiles.CA:
         return _ca_expiry(item, now, critical_days)
     if certificate.not_before > now:
-        return [finding(ERROR, "not-yet-valid", item.path, "%s is not valid before %s" % (
-            item.name, certificates.timestamp(certificate.not_before)),
-            "Check this node's clock (timedatectl); if it is right, issue the certificate again. " + _fix(item), item.name)]
+        return [_not_yet(ERROR, item.path, item.name, certificate, _fix(item), item.name)]
     state = pki_tree.state_of(certificate, now, warn_days, critical_days)
     if state == "ok":
         return []
@@ -261,10 +265,22 @@ def _expiry(tree, item, now, warn_days, critical_days):
     return [finding(ERROR if state == "critical" else WARNING, "expires-soon", item.path, message, _fix(item), item.name)]
 
 
+def _not_yet(severity, path, what, certificate, fix, name):
+    """Return the finding of a certificate from the future. what: the beginning of the message."""
+    return finding(severity, "not-yet-valid", path, "%s is not valid before %s" % (
+        what, certificates.timestamp(certificate.not_before)),
+        "Check this node's clock (timedatectl). If it is right: " + fix[:1].lower() + fix[1:], name)
+
+
 def _ca_expiry(item, now, critical_days):
     found = []
     for index, ca in enumerate(item.bundle):
         which = item.name if index == 0 else "certificate %d of %s" % (index + 1, item.name)
+        if ca.not_before > now:
+            # Clients refuse every chain that ends at it; one that is only trusted besides disturbs nothing until it signs.
+            found.append(_not_yet(ERROR if index == 0 else WARNING, item.path, "the CA %s" % which, ca,
+                                  _ELSEWHERE if item.externally_managed else _EARLY_CA, item.name))
+            continue
         state = pki_tree.state_of(ca, now, CA_LEAD_DAYS, critical_days)
         fix = "Run the playbook rotate_ca with kubepki_cas=%s." % item.name
         if item.externally_managed:
@@ -292,7 +308,11 @@ def _signature(tree, item):
     if not bundle or tree.signer(item) is not None:
         return []
     path = tree.items[name].path
-    if any(item.certificate.issuer == ca.subject for ca in bundle):
+    if any(item.certificate.verified_by_key(ca) for ca in bundle):
+        message = "is signed with the key of the CA in %s, but its issuer (%s) is not byte for byte the subject of that CA (%s): " \
+            "the CA certificate was made again with the same key, and clients refuse what was signed before" % (
+                path, item.certificate.issuer, next(ca.subject for ca in bundle if item.certificate.verified_by_key(ca)))
+    elif any(item.certificate.issuer == ca.subject for ca in bundle):
         message = "is signed by another authority of the same name than the one in %s" % path
     else:
         message = "is signed by %s, which is not in %s" % (item.certificate.issuer, path)

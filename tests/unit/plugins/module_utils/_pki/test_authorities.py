@@ -18,6 +18,7 @@ import types
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     acceptance,
     authorities,
@@ -475,6 +476,37 @@ def test_a_kubeconfig_that_names_files_of_another_authority_is_the_users_own(hos
     for name, data in (("ca.crt", other.cas["ca"].pem), ("client.crt", certificate.pem), ("client.key", leaf_key.pem)):
         host.node.write("/etc/kubernetes/own/" + name, data)
     assert rotation_plan.derived([host.facts()], ["ca"], "all")["phases"] == ["prepare", "switch", "complete"]
+
+
+def test_a_merged_admin_conf_keeps_the_other_clusters_entries_through_a_rotation(host):
+    host.node.merge(Cluster(label="another"))
+    path = host.node.kubernetes("admin.conf")
+
+    def theirs():
+        data = yaml.safe_load(path.read_text())
+        return {kind: [entry for entry in data[kind] if entry["name"] in ("other", "kubernetes-admin-b")]
+                for kind in ("clusters", "users")}
+    before = theirs()
+    assert before["clusters"] and before["users"]
+    host.stage()
+    for level in (PREPARED, SWITCHED, COMPLETED):
+        host.level(level)
+    assert theirs() == before
+    own = kubeconfig.Kubeconfig(path.read_bytes(), str(path))
+    ca = x509.parse_certificates(host.node.kubernetes("pki/ca.crt").read_bytes())
+    assert ids(own.ca_data) == [item.key_sha256 for item in ca]
+    assert x509.parse_certificate(own.certificate_data).signed_by(ca[0])
+
+
+def test_an_admin_conf_of_other_clusters_is_refused_before_anything_changes(host):
+    path = host.node.kubernetes("admin.conf")
+    certificate, leaf_key = Cluster(label="another").leaf("admin.conf", "cp1", "10.0.0.1")
+    config = kubeconfig.Kubeconfig(path.read_bytes(), str(path))
+    path.write_bytes(bytes(config.with_client(certificate.pem, leaf_key.pem)))
+    host.node.merge(Cluster(label="another"), user="kubernetes-admin")
+    with pytest.raises(PkiError, match=r"cp1: .*admin\.conf: its user kubernetes-admin is used for another cluster as well"):
+        rotation_plan.derived([host.facts()], ["ca"], "all")
+    rotation_plan.derived([host.facts()], ["front-proxy-ca", "etcd-ca", "sa"], "all")
 
 
 def test_flags_that_cannot_be_changed_are_refused_before_the_first_file_is(host):
