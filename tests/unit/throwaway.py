@@ -31,6 +31,11 @@ class Cluster:
                     for name in profiles.CA_NAMES}
         self.sa = key(label + "sa")
 
+    def share(self, name: str) -> "Cluster":
+        """Let the cluster's CA be another CA as well, before nodes are made."""
+        self.cas[name], self.keys[name] = self.cas["ca"], self.keys["ca"]
+        return self
+
     def leaf(self, name: str, node: str, address: str, days: float | None = None, leaf_key=None):
         """Issue a leaf of the catalogue: gives (Certificate, PrivateKey)."""
         entry = profiles.BY_NAME[name]
@@ -89,6 +94,26 @@ class Node:
         else:
             self.write("/etc/kubernetes/" + entry.path, certificate.pem, 0o644)
             self.write("/etc/kubernetes/" + entry.key, leaf_key.pem)
+
+    def flag(self, component: str, flag: str, value: str) -> None:
+        """Set one flag in a static pod's manifest."""
+        path = self.kubernetes("manifests/%s.yaml" % component)
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("    - %s=" % flag)]
+        lines.insert(lines.index("    - " + component) + 1, "    - %s=%s" % (flag, value))
+        path.write_text("\n".join(lines) + "\n")
+
+    def share(self, name: str, copy: bool = False) -> None:
+        """Take a CA's own files away, and name the cluster's CA file (or a copy of its certificate) in the flags instead."""
+        path = self.kubernetes(profiles.BY_NAME[name].path)
+        self.kubernetes(profiles.BY_NAME[name].key).unlink()
+        if not copy:
+            path.unlink()
+        value = "/etc/kubernetes/pki/ca.crt" if not copy else "/etc/kubernetes/" + profiles.BY_NAME[name].path
+        if name == "front-proxy-ca":
+            self.flag("kube-apiserver", "--requestheader-client-ca-file", value)
+        else:
+            self.flag("kube-apiserver", "--etcd-cafile", value)
+            self.flag("etcd", "--trusted-ca-file", value)
 
     def merge(self, other: Cluster, file_name: str = "admin.conf", user: str = "kubernetes-admin-b", current: bool = True,
               server: str = "https://other.example:6443") -> None:

@@ -57,6 +57,8 @@ def check(tree, now=None, warn_days=30, critical_days=7, owner=0):
         if error.path not in tree.layout.foreign or _is_manifest_name(error.path):
             found.append(_unreadable(error))
     for item in tree.items.values():
+        if _is_alias(tree, item):
+            continue  # the other name of the same file has the findings
         found += _presence(tree, item)
         if item.certificate is not None:
             found += _pair(item)
@@ -307,7 +309,7 @@ def _signature(tree, item):
     bundle = tree.ca_bundle(name)
     if not bundle or tree.signer(item) is not None:
         return []
-    path = tree.items[name].path
+    path, foreign = tree.items[name].path, False
     if any(item.certificate.verified_by_key(ca) for ca in bundle):
         message = "is signed with the key of the CA in %s, but its issuer (%s) is not byte for byte the subject of that CA (%s): " \
             "the CA certificate was made again with the same key, and clients refuse what was signed before" % (
@@ -316,7 +318,10 @@ def _signature(tree, item):
         message = "is signed by another authority of the same name than the one in %s" % path
     else:
         message = "is signed by %s, which is not in %s" % (item.certificate.issuer, path)
+        foreign = True
     fix = _fix(item)
+    if foreign and item.kind in (profiles.LEAF, profiles.KUBECONFIG):
+        fix = _RENEW_FORCED % item.name  # what the user brought is kept, unless it is named and forced
     if item.externally_managed:
         fix = "Put the right CA certificate into %s, or have the certificate issued by that CA." % path
     return [finding(ERROR, "not-signed-by-ca", item.path, message, fix, item.name)]
@@ -334,7 +339,7 @@ def _validity_of_ca(tree, item):
 def _modes(tree, item, owner):
     secret = item.key_path is None and item.kind in (profiles.KUBECONFIG, profiles.KUBELET)
     found = _mode(tree, item.path, (item.mode, item.uid, item.gid), secret, owner, item.name)
-    if item.key_path and item.key_path != item.path:
+    if item.key_path and item.key_path != item.path and item.name not in tree.layout.shared:
         found += _mode(tree, item.key_path, (item.key_mode, item.key_uid, item.key_gid), True, owner, item.name)
     return found
 
@@ -362,11 +367,37 @@ def _mode(tree, path, status, secret, owner, name):
     return found
 
 
+def _is_alias(tree, item):
+    """Tell whether a CA's file is the file of another CA of this node."""
+    other = tree.items.get(tree.layout.shared.get(item.name))
+    return other is not None and os.path.realpath(other.path) == os.path.realpath(item.path)
+
+
+def _shared_authorities(tree):
+    """Return the findings of CAs that are the cluster's CA as well: what it signs is then trusted by more than the API."""
+    found, cluster = [], tree.items.get("ca")
+    for name in ("front-proxy-ca", "etcd-ca"):
+        item = tree.items.get(name)
+        if cluster is None or cluster.certificate is None or item is None or item.certificate is None \
+                or item.certificate.key_sha256 != cluster.certificate.key_sha256:
+            continue
+        if name == "etcd-ca":
+            text = "etcd trusts the cluster's CA (%s): every client certificate that this CA signs, of a kubelet or of a user, can " \
+                "read and write all data of etcd" % cluster.path
+        else:
+            allowed = tree.layout.flags.get("kube-apiserver", {}).get("--requestheader-allowed-names") or ""
+            text = "kube-apiserver trusts the cluster's CA (%s) for front proxies: every client certificate that this CA signs " \
+                "with %s can act as any user and any group" % (
+                    cluster.path, "one of the names %s" % allowed if allowed else "any name (--requestheader-allowed-names is empty)")
+        found.append(finding(WARNING, "shared-ca", item.path, text, layouts.separate_ca(tree.layout, name), name))
+    return found
+
+
 def _authorities(tree):
-    found = []
+    found = _shared_authorities(tree)
     for name in profiles.CA_NAMES:
         item = tree.items.get(name)
-        if item is None or item.certificate is None:
+        if item is None or item.certificate is None or _is_alias(tree, item):
             continue
         if item.externally_managed:
             found.append(finding(

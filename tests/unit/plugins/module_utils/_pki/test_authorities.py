@@ -25,6 +25,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     declaration,
     dependents,
     files,
+    findings,
     kubeconfig,
     kubelet_credential,
     layouts,
@@ -33,6 +34,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     own_ca,
     pki_tree,
     probe,
+    profiles,
     restarts,
     rotation,
     rotation_plan,
@@ -476,6 +478,79 @@ def test_a_kubeconfig_that_names_files_of_another_authority_is_the_users_own(hos
     for name, data in (("ca.crt", other.cas["ca"].pem), ("client.crt", certificate.pem), ("client.key", leaf_key.pem)):
         host.node.write("/etc/kubernetes/own/" + name, data)
     assert rotation_plan.derived([host.facts()], ["ca"], "all")["phases"] == ["prepare", "switch", "complete"]
+
+
+def sharing(tmp_path, name: str, copy: bool = False) -> Host:
+    found = Host(tmp_path, Cluster(label="shares " + name).share(name))
+    found.node.share(name, copy)
+    return found
+
+
+@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize("name, flag", [("etcd-ca", "--etcd-cafile of kube-apiserver|--trusted-ca-file of etcd"),
+                                        ("front-proxy-ca", "--requestheader-client-ca-file of kube-apiserver")])
+def test_a_ca_that_others_trust_under_another_name_is_refused_by_the_plan_and_the_remedy_works(tmp_path, name, flag, copy):
+    host = sharing(tmp_path, name, copy)
+    for names in (["ca"], [name], list(rotation.AUTHORITIES)):
+        status = rotation_plan.derived([host.facts()], names, "status")
+        shown = [name] if names == [name] else ["ca"]
+        assert [status["phase"][one] for one in shown] == ["impossible"]
+        before = host.snapshot()
+        with pytest.raises(PkiError, match=r"cp1: .*(%s|the cluster's CA as well).*copy .*restart_static_pods.*kubepki_cas=%s" % (
+                flag, name)):
+            rotation_plan.derived([host.facts()], names, "all")
+        assert host.snapshot() == before
+    rotation_plan.derived([host.facts()], ["sa"], "all")
+    # The remedy: a pair of its own, named in the flags.
+    pki = host.node.kubernetes("pki")
+    entry = profiles.BY_NAME[name]
+    for source, target in (("ca.crt", entry.path), ("ca.key", entry.key)):
+        host.node.write("/etc/kubernetes/" + target, (pki / source).read_bytes())
+    if name == "etcd-ca":
+        host.node.flag("etcd", "--trusted-ca-file", "/etc/kubernetes/" + entry.path)
+        host.node.flag("kube-apiserver", "--etcd-cafile", "/etc/kubernetes/" + entry.path)
+    else:
+        host.node.flag("kube-apiserver", "--requestheader-client-ca-file", "/etc/kubernetes/" + entry.path)
+    for names in ((name,), ("ca",)):
+        assert rotation_plan.derived([host.facts()], list(names), "all")["phases"] == ["prepare", "switch", "complete"]
+        host.stage(names)
+        for level in (PREPARED, SWITCHED, COMPLETED):
+            host.level(level, names)
+        if names == (name,):
+            found = {one["code"] for one in findings.check(host.tree(), owner=os.getuid())}
+            assert "shared-ca" not in found and "not-signed-by-ca" not in found
+    items = host.tree().items
+    assert len({items[one].certificate.key_sha256 for one in profiles.CA_NAMES}) == 3
+    for item in items.values():
+        if item.kind in (profiles.LEAF, profiles.KUBECONFIG) and not item.missing:
+            assert item.certificate.signed_by(items[item.ca].certificate), item.name
+
+
+@pytest.mark.parametrize("component, flag", [
+    ("kube-controller-manager", "--root-ca-file"), ("kube-apiserver", "--kubelet-certificate-authority"),
+    ("etcd", "--peer-trusted-ca-file"), ("kube-scheduler", "--client-ca-file"),
+    ("kube-controller-manager", "--requestheader-client-ca-file")])
+def test_a_copy_of_the_clusters_ca_that_a_flag_names_is_refused_by_the_plan(host, component, flag):
+    host.node.write("/srv/copy.crt", host.node.cluster.cas["ca"].pem)
+    host.node.flag(component, flag, "/srv/copy.crt")
+    with pytest.raises(PkiError, match=r"cp1: .*srv/copy.crt: %s of %s" % (flag, component)):
+        rotation_plan.derived([host.facts()], ["ca"], "all")
+    rotation_plan.derived([host.facts()], ["front-proxy-ca", "etcd-ca", "sa"], "all")
+    host.node.path("/srv/copy.crt").write_bytes(Cluster(label="another").cas["ca"].pem)
+    rotation_plan.derived([host.facts()], ["ca"], "all")
+
+
+def test_a_peer_ca_that_is_the_clusters_ca_file_is_refused(host):
+    host.node.flag("etcd", "--peer-trusted-ca-file", PKI + "/ca.crt")
+    with pytest.raises(PkiError, match=r"--peer-trusted-ca-file of etcd trusts the cluster's CA"):
+        rotation_plan.derived([host.facts()], ["ca"], "all")
+
+
+def test_an_external_etcd_that_the_clusters_ca_signs_for_is_refused(host):
+    host.node.kubernetes("manifests/etcd.yaml").unlink()
+    host.node.flag("kube-apiserver", "--etcd-cafile", PKI + "/ca.crt")
+    with pytest.raises(PkiError, match=r"--etcd-cafile of kube-apiserver trusts the cluster's CA"):
+        rotation_plan.derived([host.facts()], ["ca"], "all")
 
 
 def test_a_merged_admin_conf_keeps_the_other_clusters_entries_through_a_rotation(host):

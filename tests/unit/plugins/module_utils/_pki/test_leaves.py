@@ -515,6 +515,18 @@ class TestRefusal:
         with pytest.raises(PkiError, match="not valid before.*timedatectl"):
             work(node, ["apiserver"], force=True)
 
+    @pytest.mark.parametrize("copy", [False, True])
+    @pytest.mark.parametrize("name", ["etcd-ca", "front-proxy-ca"])
+    def test_what_the_clusters_ca_signs_under_another_name_is_renewed_with_its_key(self, tmp_path, name, copy):
+        node = throwaway.Node(tmp_path / "root", throwaway.Cluster(label="shares " + name).share(name))
+        node.share(name, copy)
+        result = work(node, force=True)
+        renewed = {row["name"] for row in result["leaves"] if row["action"] == "renewed"}
+        assert renewed >= {one for one in profiles.RENEWABLE if profiles.BY_NAME[one].ca == name}
+        assert not result["requests"]
+        check_pairs(node)
+        assert [one["code"] for one in findings.check(tree(node), owner=os.getuid())] == ["shared-ca"]
+
     def test_another_clusters_user_in_a_merged_kubeconfig_stays(self, node):
         node.merge(OTHER)
         path = node.kubernetes("admin.conf")
