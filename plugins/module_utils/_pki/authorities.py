@@ -212,8 +212,8 @@ def _out_of_reach(tree, held):
     return found
 
 
-# Flags that name a CA file. With the cluster's CA file itself in one of the first, a rotation of that CA restarts, or need not
-# restart, whoever reads it.
+# Flags that name a CA file. Where one of the first names the cluster's CA file itself, a rotation of that CA restarts the
+# component, or the component reloads the file.
 _CARRIED_FLAGS = ("--client-ca-file", "--kubelet-certificate-authority", "--root-ca-file")
 _SEPARATE_FLAGS = {"--trusted-ca-file": "etcd-ca", "--peer-trusted-ca-file": "etcd-ca", "--etcd-cafile": "etcd-ca",
                    "--requestheader-client-ca-file": "front-proxy-ca"}
@@ -250,8 +250,8 @@ def _beside(layout, held):
 
 def _trusted_beside(layout, component, flag, path, name):
     fix = layouts.separate_ca(layout, name) if name in layout.paths else "Give it a CA of its own first."
-    return PkiError("%s of %s trusts the cluster's CA through this file. A rotation of that CA would cut off what it signed for %s"
-                    % (flag, component, "etcd" if name == "etcd-ca" else "front proxies"), path=path, fix=fix)
+    return PkiError("%s of %s trusts the cluster's CA through this file. A rotation of that CA would cut off what it signed "
+                    "for %s" % (flag, component, "etcd" if name == "etcd-ca" else "front proxies"), path=path, fix=fix)
 
 
 def _trusts(layout, path, ours):

@@ -311,8 +311,8 @@ def _signature(tree, item):
         return []
     path, foreign = tree.items[name].path, False
     if any(item.certificate.verified_by_key(ca) for ca in bundle):
-        message = "is signed with the key of the CA in %s, but its issuer (%s) is not byte for byte the subject of that CA (%s): " \
-            "the CA certificate was made again with the same key, and clients refuse what was signed before" % (
+        message = "is signed with the key of the CA in %s, but its issuer (%s) is not byte for byte the subject of that CA " \
+            "(%s): the CA certificate was made again with the same key, and clients refuse what was signed before" % (
                 path, item.certificate.issuer, next(ca.subject for ca in bundle if item.certificate.verified_by_key(ca)))
     elif any(item.certificate.issuer == ca.subject for ca in bundle):
         message = "is signed by another authority of the same name than the one in %s" % path
@@ -373,7 +373,7 @@ def _is_alias(tree, item):
     return other is not None and os.path.realpath(other.path) == os.path.realpath(item.path)
 
 
-def _shared_authorities(tree):
+def _shared_cas(tree):
     """Return the findings of CAs that are the cluster's CA as well: what it signs is then trusted by more than the API."""
     found, cluster = [], tree.items.get("ca")
     for name in ("front-proxy-ca", "etcd-ca"):
@@ -382,19 +382,19 @@ def _shared_authorities(tree):
                 or item.certificate.key_sha256 != cluster.certificate.key_sha256:
             continue
         if name == "etcd-ca":
-            text = "etcd trusts the cluster's CA (%s): every client certificate that this CA signs, of a kubelet or of a user, can " \
-                "read and write all data of etcd" % cluster.path
+            text = "etcd trusts the cluster's CA (%s): every client certificate that this CA signs, of a kubelet or of a user, " \
+                "can read and write all data of etcd" % cluster.path
         else:
             allowed = tree.layout.flags.get("kube-apiserver", {}).get("--requestheader-allowed-names") or ""
+            names = "one of the names %s" % allowed if allowed else "any name (--requestheader-allowed-names is empty)"
             text = "kube-apiserver trusts the cluster's CA (%s) for front proxies: every client certificate that this CA signs " \
-                "with %s can act as any user and any group" % (
-                    cluster.path, "one of the names %s" % allowed if allowed else "any name (--requestheader-allowed-names is empty)")
+                "with %s can act as any user and any group" % (cluster.path, names)
         found.append(finding(WARNING, "shared-ca", item.path, text, layouts.separate_ca(tree.layout, name), name))
     return found
 
 
 def _authorities(tree):
-    found = _shared_authorities(tree)
+    found = _shared_cas(tree)
     for name in profiles.CA_NAMES:
         item = tree.items.get(name)
         if item is None or item.certificate is None or _is_alias(tree, item):

@@ -109,8 +109,8 @@ class Kubeconfig:
         others = sorted(name for name, pair in pairs.items() if pair[1] == user and pair[0] not in ours)
         if others and not own.signed(self._embedded(users[user][1], "client-certificate-data")):
             raise OtherClusterError(
-                "its user %s is used for another cluster as well (context %s), and no CA of this cluster signed its certificate" % (
-                    user, ", ".join(others)), path=self.path, fix=_MAKE_AGAIN)
+                "its user %s is used for another cluster as well (context %s), and no CA of this cluster signed its certificate"
+                % (user, ", ".join(others)), path=self.path, fix=_MAKE_AGAIN)
         return found[0]
 
     def _trusted_keys(self, cluster):

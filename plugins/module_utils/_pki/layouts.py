@@ -238,14 +238,17 @@ def separate_ca(layout, name):
     entry, (source, source_key) = profiles.BY_NAME[name], layout.paths["ca"]
     target, target_key = layout.place(entry.path), layout.place(entry.key)
     if os.path.lexists(target_key) and name not in layout.shared:
-        return "Run the playbook rotate_ca with kubepki_cas=%s: it gets a CA of its own." % name
+        return "Run the playbook rotate_ca with kubepki_cas=%s: it gets a CA of its own." % name if not layout.external_etcd \
+            else "The tool that set etcd up replaces that CA."
     copies = [pair for pair in ((source, target), (source_key, target_key)) if os.path.realpath(pair[1]) not in (
         os.path.realpath(pair[0]), os.path.realpath(layout.paths[name][0]))]
     flags = {"etcd-ca": "--trusted-ca-file and --peer-trusted-ca-file of etcd and in --etcd-cafile of kube-apiserver",
              "front-proxy-ca": "--requestheader-client-ca-file of kube-apiserver and kube-controller-manager"}
-    return "On every control-plane node copy %s (keys with mode 0600; move away what is there), name %s in %s, and run the playbook restart_static_pods. " \
-        "Then run rotate_ca with kubepki_cas=%s, which replaces the copy by a CA of its own." % (
-            " and ".join("%s to %s" % pair for pair in copies), target, flags[name], name)
+    then = "Then run rotate_ca with kubepki_cas=%s, which replaces the copy by a CA of its own." % name
+    if name == "etcd-ca" and layout.external_etcd:
+        then = "The tool that set etcd up replaces that CA."
+    return "On every control-plane node copy %s (keys with mode 0600; move away what is there), name %s in %s, and run the " \
+        "playbook restart_static_pods. %s" % (" and ".join("%s to %s" % pair for pair in copies), target, flags[name], then)
 
 
 def _belongs(layout, entry, named):

@@ -38,10 +38,11 @@ LATE = datetime.timedelta(minutes=10)
 # foreign: signed by a CA this node does not know. unreadable: certificate or key cannot be read. key: "ok", "missing" or
 # "mismatch". signed: by the CA that signs now. residual: days left (float). unfit: what an explicit specification demands
 # otherwise (str), or None. signer: whether the CA can sign. external: it cannot, because its key is elsewhere, and requests are
-# made for it. pending: such a request waits already. early: it is not valid yet. renamed: a CA of the file has the key that signed
-# it and another subject than its issuer: the CA certificate was made again, and no client follows such a chain.
+# made for it. pending: such a request waits already. early: it is not valid yet. renamed: a CA of the file has the key that
+# signed it and another subject than its issuer: the CA certificate was made again, and no client follows such a chain.
 State = collections.namedtuple(
-    "State", "missing named remake optional outside foreign unreadable key signed residual unfit signer external pending early renamed",
+    "State", "missing named remake optional outside foreign unreadable key signed residual unfit signer external pending "
+    "early renamed",
     defaults=(False, False, False, False))
 
 

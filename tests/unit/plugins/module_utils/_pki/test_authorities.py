@@ -549,8 +549,14 @@ def test_a_peer_ca_that_is_the_clusters_ca_file_is_refused(host):
 def test_an_external_etcd_that_the_clusters_ca_signs_for_is_refused(host):
     host.node.kubernetes("manifests/etcd.yaml").unlink()
     host.node.flag("kube-apiserver", "--etcd-cafile", PKI + "/ca.crt")
-    with pytest.raises(PkiError, match=r"--etcd-cafile of kube-apiserver trusts the cluster's CA"):
+    for name in ("ca.crt", "ca.key"):
+        host.node.kubernetes("pki/etcd/" + name).unlink()
+    with pytest.raises(PkiError, match=r"--etcd-cafile of kube-apiserver trusts the cluster's CA.*The tool that set etcd up"):
         rotation_plan.derived([host.facts()], ["ca"], "all")
+    for name in ("ca.crt", "ca.key"):  # the remedy
+        host.node.write(PKI + "/etcd/" + name, host.node.kubernetes("pki/" + name).read_bytes())
+    host.node.flag("kube-apiserver", "--etcd-cafile", PKI + "/etcd/ca.crt")
+    assert rotation_plan.derived([host.facts()], ["ca"], "all")["phases"] == ["prepare", "switch", "complete"]
 
 
 def test_a_merged_admin_conf_keeps_the_other_clusters_entries_through_a_rotation(host):

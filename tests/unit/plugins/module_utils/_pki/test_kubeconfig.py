@@ -136,7 +136,7 @@ def test_any_mapping_is_a_kubeconfig_or_one_error(data):
         assert "\n" not in str(error)
 
 
-# --- a kubeconfig of kubeadm's into which other clusters were merged -------------------------------------------------------------
+# --- a kubeconfig of kubeadm's into which other clusters were merged ----------------------------------------------------------
 
 OTHER = throwaway.Cluster(label="another cluster")
 
@@ -226,8 +226,8 @@ def test_two_administrators_of_this_cluster_behind_another_clusters_current_cont
     data["users"] += mine["users"]
     data["contexts"] += mine["contexts"]
     path.write_text(yaml.safe_dump(data))
-    with pytest.raises(OtherClusterError, match=r"contexts of several users belong to .*alice@kubernetes, kubernetes-admin@kubernetes.*"
-                                                r"use-context"):
+    with pytest.raises(OtherClusterError, match=r"contexts of several users belong to .*alice@kubernetes, "
+                                                r"kubernetes-admin@kubernetes.*use-context"):
         admin_of(node)
     data["current-context"] = "alice@kubernetes"  # the remedy
     path.write_text(yaml.safe_dump(data))
