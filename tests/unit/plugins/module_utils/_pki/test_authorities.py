@@ -496,7 +496,7 @@ def test_a_ca_that_others_trust_under_another_name_is_refused_by_the_plan_and_th
         shown = [name] if names == [name] else ["ca"]
         assert [status["phase"][one] for one in shown] == ["impossible"]
         before = host.snapshot()
-        with pytest.raises(PkiError, match=r"cp1: .*(%s|the cluster's CA as well).*copy .*restart_static_pods.*kubepki_cas=%s" % (
+        with pytest.raises(PkiError, match=r"cp1: .*(%s|the cluster's CA as well).*copy .*kubelet restarts.*kubepki_cas=%s" % (
                 flag, name)):
             rotation_plan.derived([host.facts()], names, "all")
         assert host.snapshot() == before
