@@ -9,7 +9,7 @@ __metaclass__ = type
 import base64
 import contextlib
 import os
-import re
+from urllib.parse import urlsplit
 
 from .errors import PkiError
 from .reading import load_mapping, read
@@ -18,11 +18,13 @@ _FIX = "Correct it, or restore it from a backup."
 # How else a user may log in (client-go tools/clientcmd/api/v1: AuthInfo).
 _LOGINS = ("token", "tokenFile", "exec", "auth-provider", "username")
 # The kubeconfigs of administrators: users merge other clusters into them and change their current context.
-_ADMIN_NAMES = ("admin.conf", "super-admin.conf")
+ADMIN_NAMES = ("admin.conf", "super-admin.conf")
 # What tells the cluster of a node: its CA file, and the kubeconfigs that its components use through their current context.
 _CA_FILES = ("pki/ca.crt", "ssl/ca.crt")
 _COMPONENT_NAMES = ("kubelet.conf", "controller-manager.conf", "scheduler.conf")
-_LOOPBACK = re.compile(r"https?://(localhost|127\.[0-9.]+|\[::1\])(:|/|\Z)")
+# Names that the API servers of all clusters have.
+_EVERYWHERE = ("localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default", "kubernetes.default.svc",
+               "kubernetes.default.svc.cluster.local")
 _MAKE_AGAIN = "Move it to another path, then run the playbook renew_leaves with its name in kubepki_names: it is made again."
 
 
@@ -65,7 +67,7 @@ class Kubeconfig:
         self.current = _text(self.data.get("current-context"))
         contexts = self._named("contexts", "context")
         clusters, users = self._named("clusters", "cluster"), self._named("users", "user")
-        if name is None and os.path.basename(self.path) in _ADMIN_NAMES and max(map(len, (contexts, clusters, users))) > 1:
+        if name is None and os.path.basename(self.path) in ADMIN_NAMES and max(map(len, (contexts, clusters, users))) > 1:
             name = self._own_context(contexts, clusters, users)
         name = name or self.current
         if not name and len(contexts) == 1:
@@ -91,14 +93,14 @@ class Kubeconfig:
         ours = trusting or serving
         pairs = {name: (_text(body.get("cluster")), _text(body.get("user"))) for name, (_index, body) in contexts.items()}
         found = [name for name, (cluster, user) in pairs.items() if cluster in ours and user in users]
-        if len({pairs[name] for name in found}) > 1:
-            # Several entries trust this CA: those that name an endpoint of this cluster come first.
-            found = [name for name in found if pairs[name][0] in serving] or found
+        if len({pairs[name][0] for name in found}) > 1:
+            # Several entries trust this CA, which may be one that clusters share: the endpoint decides.
+            found = [name for name in found if pairs[name][0] in serving]
         if self.current in found:
             found = [self.current]
         if not found:
-            raise OtherClusterError("it holds several contexts, and none belongs to the cluster of this node: no cluster entry "
-                                    "trusts its CA or names its endpoint", path=self.path, fix=_MAKE_AGAIN)
+            raise OtherClusterError("it holds several contexts, and none clearly belongs to the cluster of this node, by the CA "
+                                    "that its cluster entry trusts or by its server", path=self.path, fix=_MAKE_AGAIN)
         if len({pairs[name][1] for name in found}) > 1:
             raise OtherClusterError(
                 "its current context is of another cluster, and contexts of several users belong to the cluster of this node "
@@ -125,7 +127,8 @@ class Kubeconfig:
     def check_cluster(self):
         """Raise OtherClusterError where neither its CA nor its server is of the cluster of the node on which it lies."""
         own, trusted = _identity(self.path), self._trusted_keys(self._cluster)
-        if own.keys and own.servers and trusted and not trusted & own.keys and _plain(self.server) not in own.servers:
+        if own.keys and own.servers and trusted and not trusted & own.keys and _plain(self.server) not in own.servers \
+                and not own.serves(self.server):
             raise OtherClusterError("its CA and its server %s are not those of the cluster of this node" % self.server,
                                     path=self.path, fix=_MAKE_AGAIN)
 
@@ -195,10 +198,13 @@ class Kubeconfig:
 
 
 class _Identity:
-    """What the files of a node say about its cluster. keys: key digests of its CAs. servers: URLs. cas: [Certificate]."""
+    """What the files of a node say about its cluster.
+
+    keys: key digests of its CAs. servers: URLs. hosts: names and addresses of its API server. cas: [Certificate].
+    """
 
     def __init__(self):
-        self.keys, self.servers, self.cas = set(), set(), []
+        self.keys, self.servers, self.hosts, self.cas = set(), set(), set(), []
 
     @property
     def known(self):
@@ -206,7 +212,8 @@ class _Identity:
 
     def serves(self, server):
         """Tell whether a URL is an endpoint of this cluster. A loopback address is one of every node, and proves nothing."""
-        return _plain(server) in self.servers and not _LOOPBACK.match(server)
+        host = _host(server)
+        return host is not None and host not in _EVERYWHERE and (_plain(server) in self.servers or host in self.hosts)
 
     def signed(self, pem):
         """Tell whether one of the CAs signed the certificate in PEM bytes (or None)."""
@@ -226,6 +233,9 @@ def _identity(path):
     for name in _CA_FILES:
         with contextlib.suppress(PkiError):
             bundles.append(read(os.path.join(directory, name)))
+        with contextlib.suppress(PkiError):
+            served = os.path.join(directory, os.path.dirname(name), "apiserver.crt")
+            found.hosts.update(san.partition(":")[2].lower() for san in parse_certificates(read(served))[0].sans)
     for name in _COMPONENT_NAMES:
         other = os.path.join(directory, name)
         if name != os.path.basename(path):
@@ -238,6 +248,14 @@ def _identity(path):
             found.cas += parse_certificates(data, path)
     found.keys = {ca.key_sha256 for ca in found.cas}
     return found
+
+
+def _host(server):
+    """Return the host of a URL in lower case, None where there is none."""
+    try:
+        return urlsplit(server).hostname if isinstance(server, str) else None
+    except ValueError:
+        return None
 
 
 def _plain(server):

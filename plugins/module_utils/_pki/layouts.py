@@ -247,8 +247,9 @@ def separate_ca(layout, name):
     then = "Then run rotate_ca with kubepki_cas=%s, which replaces the copy by a CA of its own." % name
     if name == "etcd-ca" and layout.external_etcd:
         then = "The tool that set etcd up replaces that CA."
-    return "On one control-plane node after the other copy %s (keys with mode 0600; move away what is there), and name %s in " \
-        "%s: the kubelet restarts these pods. %s" % (" and ".join("%s to %s" % pair for pair in copies), target, flags[name], then)
+    return "On one control-plane node after the other copy %s (keys with mode 0600; move away what is there), and name %s " \
+        "in %s: the kubelet restarts these pods. %s" % (
+            " and ".join("%s to %s" % pair for pair in copies), target, flags[name], then)
 
 
 def _belongs(layout, entry, named):

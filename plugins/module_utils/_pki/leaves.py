@@ -251,7 +251,9 @@ class Leaf:
         else:
             key = "missing" if self.key_missing else "mismatch"
         return State(
-            missing=self.missing, named=self.named, remake=self.remake, optional=self.optional, outside=self.outside,
+            # Made again, it would lose what belongs to other clusters.
+            remake=self.remake and not isinstance(self.problem, kubeconfig.OtherClusterError),
+            missing=self.missing, named=self.named, optional=self.optional, outside=self.outside,
             foreign=certificate is not None and self.signer.certificate is not None and not known and not same_name
             and not renamed,
             unreadable=self.problem is not None, key=key, signed=signed,
@@ -340,15 +342,14 @@ def _catalogue_leaf(tree, item, signer, named):
     entry = item.entry
     form = KUBECONFIG if item.kubeconfig is not None or item.kind == profiles.KUBECONFIG else PAIR if item.key_path else COMBINED
     leaf = Leaf(item.name, form, item.path, signer)
-    leaf.named, leaf.of_cluster = named, True
+    leaf.named = leaf.remake = named
+    leaf.of_cluster = True
     leaf.optional = entry.optional
     # An external etcd's CA has no key on a control-plane node by the nature of it.
     leaf.outside = entry.ca == "etcd-ca" and "etcd" not in tree.layout.parsed and signer.problem is not None
     leaf.certificate, leaf.bundle, leaf.key_sha256 = item.certificate, item.bundle, item.key_sha256
     leaf.kubeconfig = item.kubeconfig
     leaf.problem = item.key_problem if item.missing else item.problem or item.key_problem
-    # Made again, it would lose what belongs to other clusters.
-    leaf.remake = named and not isinstance(leaf.problem, kubeconfig.OtherClusterError)
     leaf.missing, leaf.key_missing = item.missing, item.key_missing
     leaf.other_login = item.other_login
     if item.other_login:

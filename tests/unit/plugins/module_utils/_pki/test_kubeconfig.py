@@ -199,7 +199,7 @@ def test_none_of_a_merged_files_entries_is_this_clusters(node):
     data = yaml.safe_load(path.read_text())
     data["clusters"] = [entry for entry in data["clusters"] if entry["name"] != "kubernetes"]
     path.write_text(yaml.safe_dump(data))
-    with pytest.raises(OtherClusterError, match=r"admin\.conf: it holds several contexts, and none belongs to the cluster"):
+    with pytest.raises(OtherClusterError, match=r"admin\.conf: it holds several contexts, and none clearly belongs to "):
         admin_of(node)
 
 
@@ -213,7 +213,7 @@ def test_where_no_entry_trusts_this_cluster_its_endpoint_tells(node, server, fou
     if found:
         assert admin_of(node).user == "kubernetes-admin"
     else:
-        with pytest.raises(OtherClusterError, match="none belongs"):
+        with pytest.raises(OtherClusterError, match="none clearly belongs"):
             admin_of(node)
 
 
@@ -260,3 +260,37 @@ def test_a_file_beside_which_nothing_tells_the_cluster_is_the_users_own(node, tm
     path.parent.mkdir()
     path.write_bytes(node.kubernetes("admin.conf").read_bytes())
     assert Kubeconfig(path.read_bytes(), str(path)).server == "https://other.example:6443"
+
+
+@pytest.mark.parametrize("current", [True, False])
+def test_where_two_clusters_share_a_ca_the_endpoint_decides(node, current):
+    """A CA of a company: the other cluster's context is current, and its entry trusts the very same CA."""
+    twin = throwaway.Cluster(label="twin")
+    twin.cas, twin.keys = node.cluster.cas, node.cluster.keys
+    node.merge(twin, current=current)
+    assert admin_of(node).server == "https://" + throwaway.ENDPOINT
+    node.kubernetes("admin.conf").write_bytes(bytes(admin_of(node).with_server("https://unknown.example:6443")))
+    with pytest.raises(OtherClusterError, match="none clearly belongs"):
+        admin_of(node)
+
+
+def test_a_name_of_the_api_server_is_an_endpoint_of_its_cluster(node):
+    """The components of the node speak to other addresses than its administrators."""
+    own = admin_of(node)
+    node.kubernetes("kubelet.conf").unlink()
+    stale = throwaway.Cluster(label="the CA before")
+    node.kubernetes("admin.conf").write_bytes(bytes(own.with_ca(stale.cas["ca"].pem).with_server("https://cp1:6443")))
+    node.merge(OTHER)
+    assert admin_of(node).server == "https://cp1:6443"
+
+
+@pytest.mark.parametrize("damage", ["server: [1]", "server: 'https://[::1'", "certificate-authority-data: '!'",
+                                    "certificate-authority: /nowhere", "certificate-authority-data: {a: b}"])
+def test_a_damaged_entry_of_another_cluster_is_passed_over(node, damage):
+    node.merge(OTHER)
+    path = node.kubernetes("admin.conf")
+    data = yaml.safe_load(path.read_text())
+    next(entry for entry in data["clusters"] if entry["name"] == "other")["cluster"] = yaml.safe_load(damage)
+    data["contexts"].append({"name": "odd", "context": {"cluster": ["x"], "user": {}}})
+    path.write_text(yaml.safe_dump(data))
+    assert admin_of(node).context == "kubernetes-admin@kubernetes"
