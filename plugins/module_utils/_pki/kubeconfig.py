@@ -88,14 +88,15 @@ class Kubeconfig:
         own = _identity(self.path)
         if not own.known:
             return None
-        trusting = {name for name, (_index, body) in clusters.items() if own.keys & self._trusted_keys(body)}
+        trusting = {name for name, (_index, body) in clusters.items() if own.signers & self._trusted_keys(body)}
         serving = {name for name, (_index, body) in clusters.items() if own.serves(body.get("server"))}
         ours = trusting or serving
         pairs = {name: (_text(body.get("cluster")), _text(body.get("user"))) for name, (_index, body) in contexts.items()}
         found = [name for name, (cluster, user) in pairs.items() if cluster in ours and user in users]
         if len({pairs[name][0] for name in found}) > 1:
-            # Several entries trust this CA, which may be one that clusters share: the endpoint decides.
-            found = [name for name in found if pairs[name][0] in serving]
+            # Several entries trust this CA, which may be one that clusters share: the endpoint decides. Without the CA, an
+            # endpoint that several entries name decides nothing: private addresses are not unique.
+            found = [name for name in found if trusting and pairs[name][0] in serving]
         if self.current in found:
             found = [self.current]
         if not found:
@@ -131,6 +132,18 @@ class Kubeconfig:
                 and not own.serves(self.server):
             raise OtherClusterError("its CA and its server %s are not those of the cluster of this node" % self.server,
                                     path=self.path, fix=_MAKE_AGAIN)
+
+    def embedded(self):
+        """Return what all entries hold, of whatever context: ([CA bundles], [client certificates]) as PEM bytes, each once."""
+        found = []
+        for kind, inner, key in (("clusters", "cluster", "certificate-authority-data"),
+                                 ("users", "user", "client-certificate-data")):
+            values = []
+            for _index, body in self._named(kind, inner).values():
+                with contextlib.suppress(PkiError):
+                    values.append(self._embedded(body, key))
+            found.append(list(dict.fromkeys(filter(None, values))))
+        return tuple(found)
 
     def _named(self, key, inner):
         entries = self.data.get(key)
@@ -200,15 +213,20 @@ class Kubeconfig:
 class _Identity:
     """What the files of a node say about its cluster.
 
-    keys: key digests of its CAs. servers: URLs. hosts: names and addresses of its API server. cas: [Certificate].
+    signers: key digests of the CAs that sign. keys: of all CAs that are trusted. servers: URLs. hosts: names and addresses of
+    its API server. cas: [Certificate].
     """
 
     def __init__(self):
-        self.keys, self.servers, self.hosts, self.cas = set(), set(), set(), []
+        self.signers, self.servers, self.hosts, self.cas = set(), set(), set(), []
+
+    @property
+    def keys(self):
+        return {ca.key_sha256 for ca in self.cas}
 
     @property
     def known(self):
-        return bool(self.keys or self.servers)
+        return bool(self.cas or self.servers)
 
     def serves(self, server):
         """Tell whether a URL is an endpoint of this cluster. A loopback address is one of every node, and proves nothing."""
@@ -245,8 +263,9 @@ def _identity(path):
                 found.servers.update(filter(None, [_plain(config.server)]))
     for data in bundles:
         with contextlib.suppress(PkiError):
-            found.cas += parse_certificates(data, path)
-    found.keys = {ca.key_sha256 for ca in found.cas}
+            bundle = parse_certificates(data, path)
+            found.cas += bundle
+            found.signers.add(bundle[0].key_sha256)  # the first signs; others may be trusted by many clusters
     return found
 
 

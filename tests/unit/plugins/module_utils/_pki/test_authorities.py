@@ -848,6 +848,24 @@ def test_what_is_served_below_the_former_authority_is_listed(host, tmp_path, mon
         assert served() == [("etcd-server", "signed by %s of ca" % rotation.short(old.id))]
 
 
+def test_a_users_kubeconfig_with_several_clusters_depends_on_this_one_whichever_is_current(host):
+    host.node.merge(Cluster(label="another"))
+    path = host.node.write("/root/.kube/config", host.node.kubernetes("admin.conf").read_bytes())
+    other = host.node.write("/home/bob/.kube/config", kubeconfig.build(
+        "https://other.example:6443", Cluster(label="another").cas["ca"].pem, "bob", b"", b""))
+    cluster = authorities.held_here(host.tree().layout, ["ca"])["ca"]
+
+    def why(name, signer):
+        return dependents._depends(str(name), signer, cluster.known() + [new.certificate])
+    new = host.stage(("ca",))["ca"]
+    assert why(path, cluster.current.id) is None
+    assert why(path, new.id) == "does not trust the authority that signs"
+    text = kubeconfig.Kubeconfig(path.read_bytes(), str(path), "kubernetes-admin@kubernetes")
+    path.write_bytes(bytes(text.with_ca(new.certificate_pem)))
+    assert why(path, new.id) == "its client certificate is signed by %s" % rotation.short(cluster.current.id)
+    assert why(other, new.id) == "does not trust the authority that signs", "alone in its file, it may be one that was dropped"
+
+
 def test_whom_a_component_lets_in_is_seen(host, tmp_path, monkeypatch):
     staged = host.stage(("etcd-ca",))
     old = host.node.kubernetes("pki/etcd/ca.crt").read_bytes()

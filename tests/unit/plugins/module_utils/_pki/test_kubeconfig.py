@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 import throwaway
 import yaml
@@ -294,3 +296,30 @@ def test_a_damaged_entry_of_another_cluster_is_passed_over(node, damage):
     data["contexts"].append({"name": "odd", "context": {"cluster": ["x"], "user": {}}})
     path.write_text(yaml.safe_dump(data))
     assert admin_of(node).context == "kubernetes-admin@kubernetes"
+
+
+def test_a_ca_that_is_only_trusted_besides_does_not_tell_the_cluster(node):
+    """A company's CA is in the bundle of every cluster; of two entries only the second is this cluster's."""
+    shared = throwaway.Cluster(label="a company").cas["ca"].pem
+    ca = node.kubernetes("pki/ca.crt")
+    ca.write_bytes(ca.read_bytes() + shared)
+    node.merge(OTHER)
+    path = node.kubernetes("admin.conf")
+    data = yaml.safe_load(path.read_text())
+    theirs = next(entry["cluster"] for entry in data["clusters"] if entry["name"] == "other")
+    theirs["certificate-authority-data"] = base64.b64encode(OTHER.cas["ca"].pem + shared).decode()
+    path.write_text(yaml.safe_dump(data))
+    assert admin_of(node).user == "kubernetes-admin"
+    data["clusters"] = [entry for entry in data["clusters"] if entry["name"] == "other"]
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(OtherClusterError, match="none clearly belongs"):
+        admin_of(node)
+
+
+def test_an_endpoint_that_two_entries_name_decides_nothing_without_the_ca(node):
+    own = admin_of(node)
+    stale = throwaway.Cluster(label="the CA before")
+    node.kubernetes("admin.conf").write_bytes(bytes(own.with_ca(stale.cas["ca"].pem)))
+    node.merge(OTHER, server="https://" + throwaway.ENDPOINT)
+    with pytest.raises(OtherClusterError, match="none clearly belongs"):
+        admin_of(node)
