@@ -16,14 +16,16 @@ PAST = x509.now() - datetime.timedelta(days=400)
 class Plane:
     """A control-plane node whose CAs (and leaves) ended long ago, in a directory."""
 
-    def __init__(self, root, ca_left=-1.0, leaf_left=-1.0, role="control-plane"):
-        self.cluster = throwaway.Cluster()
+    def __init__(self, root, ca_left=-1.0, leaf_left=-1.0, role="control-plane", shared=None):
+        self.cluster = throwaway.Cluster(label="shares " + shared).share(shared) if shared else throwaway.Cluster()
         self.fresh = dict(self.cluster.cas)
         if ca_left < 0:
             self.cluster.cas = {name: x509.renew_ca(ca, self.cluster.keys[name], 400 + ca_left, PAST)
                                 for name, ca in self.cluster.cas.items()}
         self.cluster.leaf_days = leaf_left
         self.node = throwaway.Node(root / "node", self.cluster, role=role)
+        if shared:
+            self.node.share(shared)
         self.root, self.state, self.backups = str(root / "node"), str(root / "state"), str(root / "backups")
 
     @property

@@ -9,6 +9,7 @@ import functools
 import os
 from pathlib import Path
 
+import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubeconfig, profiles, x509
 
 ENDPOINT = "api.example:6443"
@@ -29,6 +30,11 @@ class Cluster:
         self.cas = {name: x509.build_ca(profiles.BY_NAME[name].common_name, self.keys[name], ca_days)
                     for name in profiles.CA_NAMES}
         self.sa = key(label + "sa")
+
+    def share(self, name: str) -> "Cluster":
+        """Let the cluster's CA be another CA as well, before nodes are made."""
+        self.cas[name], self.keys[name] = self.cas["ca"], self.keys["ca"]
+        return self
 
     def leaf(self, name: str, node: str, address: str, days: float | None = None, leaf_key=None):
         """Issue a leaf of the catalogue: gives (Certificate, PrivateKey)."""
@@ -88,6 +94,45 @@ class Node:
         else:
             self.write("/etc/kubernetes/" + entry.path, certificate.pem, 0o644)
             self.write("/etc/kubernetes/" + entry.key, leaf_key.pem)
+
+    def flag(self, component: str, flag: str, value: str) -> None:
+        """Set one flag in a static pod's manifest."""
+        path = self.kubernetes("manifests/%s.yaml" % component)
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("    - %s=" % flag)]
+        lines.insert(lines.index("    - " + component) + 1, "    - %s=%s" % (flag, value))
+        path.write_text("\n".join(lines) + "\n")
+
+    def share(self, name: str, copy: bool = False) -> None:
+        """Take a CA's own files away, and name the cluster's CA file (or a copy of its certificate) in the flags instead."""
+        path = self.kubernetes(profiles.BY_NAME[name].path)
+        self.kubernetes(profiles.BY_NAME[name].key).unlink()
+        if not copy:
+            path.unlink()
+        value = "/etc/kubernetes/pki/ca.crt" if not copy else "/etc/kubernetes/" + profiles.BY_NAME[name].path
+        if name == "front-proxy-ca":
+            self.flag("kube-apiserver", "--requestheader-client-ca-file", value)
+        else:
+            self.flag("kube-apiserver", "--etcd-cafile", value)
+            self.flag("etcd", "--trusted-ca-file", value)
+
+    def merge(self, other: Cluster, file_name: str = "admin.conf", user: str = "kubernetes-admin-b", current: bool = True,
+              server: str = "https://other.example:6443") -> None:
+        """Append the administrator of another cluster to a kubeconfig, as `kubectl config view --flatten` does.
+
+        user: his name in the file; where the file has one of that name already, that one stays. current: whether the current
+        context is his afterwards.
+        """
+        certificate, leaf_key = other.leaf("admin.conf", self.name, self.address)
+        path = self.kubernetes(file_name)
+        data = yaml.safe_load(path.read_text())
+        theirs = yaml.safe_load(kubeconfig.build(server, other.cas["ca"].pem, user, certificate.pem, leaf_key.pem, "other"))
+        for kind in ("clusters", "contexts", "users"):
+            names = [entry["name"] for entry in data[kind]]
+            # In front, so that what takes the first entry of a list takes the wrong one.
+            data[kind] = [entry for entry in theirs[kind] if entry["name"] not in names] + data[kind]
+        if current:
+            data["current-context"] = theirs["current-context"]
+        path.write_text(yaml.safe_dump(data))
 
     def _authority(self, name: str, with_key: bool = True) -> None:
         entry = profiles.BY_NAME[name]

@@ -47,7 +47,7 @@ def find(api, bundle, signer):
     found = []
     info = ((api.get(trust_objects.CLUSTER_INFO) or {}).get("data") or {}).get("kubeconfig")
     if info:
-        place = ("clusters", 0, "cluster", "certificate-authority-data")
+        place = trust_objects.cluster_info_place(info)
         data = yamltext.YamlText(info, "cluster-info").get(place) or ""
         if trust_objects.digests(base64.b64decode(data)) != trust_objects.digests(bundle):
             found.append({"what": "cluster-info", "path": "kube-public/cluster-info", "why": "trusts others than ca.crt does"})

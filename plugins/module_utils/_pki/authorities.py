@@ -215,7 +215,9 @@ def _view(tree, held, certificates):
             certificates.update((item.key_sha256, _described(item)) for item in trusted)
         if layout.role == layouts.CONTROL_PLANE:
             view["split"], view["signing"] = _split(layout, held)
-            view["problems"] += [str(problem) for problem in _out_of_reach(tree, held)]
+            view["problems"] += [str(problem) for problem in _out_of_reach(tree, held) + _beside(layout, held)]
+    if held.name in layout.shared and keeper:
+        view["problems"].append(str(_one_ca(layout, held.name, held.path)))
     return view
 
 
@@ -227,6 +229,12 @@ def _out_of_reach(tree, held):
             "the kubelet knows its clients by this file, and the API server its own by %s" % held.path, path=own,
             fix="Name one file for both: clientCAFile in %s, then restart the kubelet." % layout.kubelet["config_path"]))
     for path in trust_kubeconfigs(layout, kubelet=False):
+        try:
+            layout.reader.kubeconfig(path)
+        except kubeconfig.OtherClusterError as error:
+            found.append(error)
+        except PkiError:
+            pass  # a finding of cert_expiry
         config = tree.kubeconfigs.get(path)  # None: a finding of cert_expiry
         named = _files_of(layout, config, held.known()) if config else []
         if named:
@@ -235,6 +243,55 @@ def _out_of_reach(tree, held):
                 path=path, fix="Embed them: kubectl --kubeconfig=%s config set-cluster %s, or set-credentials %s, with the files "
                                "and --embed-certs=true; then restart whoever uses it." % (path, config.cluster, config.user)))
     return found
+
+
+# Flags that name a CA file. Where one of the first names the cluster's CA file itself, a rotation of that CA restarts the
+# component, or the component reloads the file.
+_CARRIED_FLAGS = ("--client-ca-file", "--kubelet-certificate-authority", "--root-ca-file")
+_SEPARATE_FLAGS = {"--trusted-ca-file": "etcd-ca", "--peer-trusted-ca-file": "etcd-ca", "--etcd-cafile": "etcd-ca",
+                   "--requestheader-client-ca-file": "front-proxy-ca"}
+
+
+def _one_ca(layout, name, path):
+    return PkiError("the CA %s is the cluster's CA as well, and neither can be replaced alone" % name, path=path,
+                    fix=layouts.separate_ca(layout, name) if layout.shared.get(name) == "ca" else
+                    "Give each CA a key and a certificate of its own first.")
+
+
+def _beside(layout, held):
+    """Return what trusts the cluster's CA through a flag that its rotation does not serve: [PkiError]."""
+    ours = {signer.id for signer in (held.current, held.next, held.previous) if signer}
+    own_pairs = {os.path.realpath(layout.paths[name][0]) for name in set(_SEPARATE_FLAGS.values())
+                 if name in layout.paths and name not in layout.shared and os.path.lexists(layout.paths[name][1])}
+    found, separate = [], []
+    for component, flags in sorted(layout.flags.items()):
+        for flag, value in sorted(flags.items()):
+            if (flag not in _CARRIED_FLAGS and flag not in _SEPARATE_FLAGS) or not value or not ours:
+                continue
+            path, name = layout.at(value), _SEPARATE_FLAGS.get(flag)
+            same = os.path.realpath(path) == os.path.realpath(held.path)
+            if (same and name is None) or os.path.realpath(path) in own_pairs or (not same and not _trusts(layout, path, ours)):
+                continue
+            if name is None:
+                found.append(PkiError("%s of %s names a copy of the cluster's CA, which a rotation does not replace" % (
+                    flag, component), path=path, fix="Name %s there instead, then restart %s." % (held.path, component)))
+            elif name not in separate:
+                separate.append(name)
+                found.append(_trusted_beside(layout, component, flag, path, name))
+    return found
+
+
+def _trusted_beside(layout, component, flag, path, name):
+    fix = layouts.separate_ca(layout, name) if name in layout.paths else "Give it a CA of its own first."
+    return PkiError("%s of %s trusts the cluster's CA through this file. A rotation of that CA would cut off what it signed "
+                    "for %s" % (flag, component, "etcd" if name == "etcd-ca" else "front proxies"), path=path, fix=fix)
+
+
+def _trusts(layout, path, ours):
+    try:
+        return bool(ours & {ca.key_sha256 for ca in layout.reader.certificates(path)})
+    except PkiError:
+        return False  # the component would not start; a finding of cert_expiry
 
 
 def _files_of(layout, config, known):

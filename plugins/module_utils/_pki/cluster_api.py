@@ -22,9 +22,9 @@ import time
 from urllib.parse import quote as url_quote
 from urllib.parse import urlencode, urlsplit
 
-from . import files, memory_files, yamltext
+from . import files, memory_files
 from .errors import PkiError
-from .kubeconfig import Kubeconfig
+from .kubeconfig import ADMIN_NAMES, Kubeconfig
 
 AUTO, LIBRARY, BUILT_IN = "auto", "kubernetes", "builtin"
 ADMIN_CONF = "/etc/kubernetes/admin.conf"
@@ -277,12 +277,7 @@ def from_kubeconfig(path, context=None, timeout=30, validate_certs=None, server=
     Understands embedded and named certificates, token, tokenFile, tls-server-name and insecure-skip-tls-verify. Raises PkiError
     for what needs the library (exec, auth-provider, a proxy) and for a kubeconfig that cannot be used.
     """
-    text = files.read(path)
-    if context:
-        document = yamltext.YamlText(text, path)
-        document.set(("current-context",), context)
-        text = bytes(document)
-    config = Kubeconfig(text, path)
+    config = Kubeconfig(files.read(path), path, context)
     user, cluster = _entry(config, "users", "user", config.user), _entry(config, "clusters", "cluster", config.cluster)
     for key, mapping in (("exec", user), ("auth-provider", user), ("username", user), ("proxy-url", cluster)):
         if mapping.get(key):
@@ -360,11 +355,12 @@ def _library(options):
     from kubernetes import client, config
     configuration = client.Configuration()
     configuration.retries = False
+    context = _own_context(options)
     try:
         if options.get("host") and not options.get("kubeconfig"):
             configuration.host = options["host"]
         elif options.get("kubeconfig") or options.get("context") or not os.path.isdir(_SERVICE_ACCOUNT):
-            config.load_kube_config(options.get("kubeconfig"), options.get("context"), configuration, persist_config=False)
+            config.load_kube_config(options.get("kubeconfig"), context, configuration, persist_config=False)
         else:
             config.incluster_config.InClusterConfigLoader(
                 token_filename=os.path.join(_SERVICE_ACCOUNT, "token"), cert_filename=os.path.join(_SERVICE_ACCOUNT, "ca.crt"),
@@ -383,6 +379,14 @@ def _library(options):
         # Older versions of the library look for it under the second name.
         configuration.api_key = dict.fromkeys(("BearerToken", "authorization"), "Bearer " + options["api_key"])
     return Library(configuration, options["api_timeout"])
+
+
+def _own_context(options):
+    """Return the name of the context to use, None for the current one. In a node's own files it is that of its cluster."""
+    path = options.get("kubeconfig")
+    if options.get("context") or not path or os.path.basename(path) not in ADMIN_NAMES:
+        return options.get("context")
+    return Kubeconfig(files.read(path), path).context
 
 
 def _built_in(options):

@@ -650,6 +650,8 @@ class _UserKubeconfig:
             return None
         if any(certificate.issuer == ca.subject for ca in self.bundle):
             return "the cluster's authority was replaced"
+        if certificate.verified_by_key(self.bundle[0]):
+            return "the subject of the cluster's CA was changed"
         return None
 
     def requested(self):

@@ -89,13 +89,14 @@ def _served(layout, held):
 def _depends(path, signer, known):
     try:
         config = kubeconfig.Kubeconfig(guarded.read(path), path)
-        trusts = parse_certificates(config.ca_data, path) if config.ca_data else []
-        shown = parse_certificate(config.certificate_data, path) if config.certificate_data else None
+        bundles, shown = config.embedded()
+        trusts = [{item.key_sha256 for item in parse_certificates(data, path)} for data in bundles]
+        signed = [authorities.signed_by(parse_certificate(data, path), known) for data in shown]
     except PkiError:
         return "cannot be read"
-    if trusts and signer not in [item.key_sha256 for item in trusts]:
+    ours = {item.key_sha256 for item in known}
+    # Of several clusters in one file those count that have to do with this one, whichever is current.
+    if any(signer not in keys and (len(trusts) == 1 or keys & ours) for keys in trusts):
         return "does not trust the authority that signs"
-    signed = authorities.signed_by(shown, known) if shown else None
-    if signed and signed != signer:
-        return "its client certificate is signed by %s" % short(signed)
-    return None
+    other = next((one for one in signed if one and one != signer), None)
+    return "its client certificate is signed by %s" % short(other) if other else None

@@ -32,6 +32,7 @@ _REISSUE = "Run the playbook reissue_kubelets: it replaces what is due, and leav
 _SERVING = "Run the playbook reissue_kubelets with kubepki_kubelet_serving=bootstrap."
 _RESTORE = "Restore it from a backup set (playbook restore), or from another control-plane node."
 _BROUGHT = "Renew it where it came from, or take it away if nobody reads it. Nothing here replaces it."
+_EARLY_CA = "Restore the CA certificate from before from a backup set (playbook restore), or wait until it is valid."
 _ELSEWHERE = "Renew it where its key is, and copy the certificate to every node."
 _OWN_SERVING = re.compile(r"\bCN=.+-ca@[0-9]+(,|\Z)")  # client-go: util/cert.GenerateSelfSignedCertKeyWithFixtures
 # kubeadm makes the one on its first node only; the other a kubelet makes for itself when it starts without.
@@ -56,6 +57,8 @@ def check(tree, now=None, warn_days=30, critical_days=7, owner=0):
         if error.path not in tree.layout.foreign or _is_manifest_name(error.path):
             found.append(_unreadable(error))
     for item in tree.items.values():
+        if _is_alias(tree, item):
+            continue  # the other name of the same file has the findings
         found += _presence(tree, item)
         if item.certificate is not None:
             found += _pair(item)
@@ -99,6 +102,9 @@ def check_served(tree, endpoints, served, now=None, critical_days=7):
                     "%s serves a certificate that ends %s, while the one in %s ends %s" % (
                         endpoint.component, certificates.timestamp(seen.not_after), item.path,
                         certificates.timestamp(item.certificate.not_after)), _restart(endpoint.component), item.name))
+        elif seen.not_before > now:
+            found.append(_not_yet(ERROR, endpoint.address, "%s serves a certificate that" % endpoint.component, seen,
+                                  _restart(endpoint.component), endpoint.item))
         elif state != "ok" and not own_serving(endpoint.item, seen.issuer):
             found.append(finding(ERROR, "expired" if state == "expired" else "expires-soon", endpoint.address,
                                  "%s serves a certificate that %s %s" % (endpoint.component, "ended" if state == "expired" else
@@ -126,6 +132,8 @@ def _brought(item, now, warn_days, critical_days):
     """What the user put beside the catalogue: its time is told, and what it is for is not known."""
     if item.problem is not None:
         return [finding(WARNING, "unreadable", item.path, item.problem.message, _BROUGHT, item.name)]
+    if item.certificate.not_before > now:
+        return [_not_yet(WARNING, item.path, "%s, which is not kubeadm's," % item.name, item.certificate, _BROUGHT, item.name)]
     state = pki_tree.state_of(item.certificate, now, warn_days, critical_days)
     if state == "ok":
         return []
@@ -240,9 +248,7 @@ def _expiry(tree, item, now, warn_days, critical_days):
     if item.kind == profiles.CA:
         return _ca_expiry(item, now, critical_days)
     if certificate.not_before > now:
-        return [finding(ERROR, "not-yet-valid", item.path, "%s is not valid before %s" % (
-            item.name, certificates.timestamp(certificate.not_before)),
-            "Check this node's clock (timedatectl); if it is right, issue the certificate again. " + _fix(item), item.name)]
+        return [_not_yet(ERROR, item.path, item.name, certificate, _fix(item), item.name)]
     state = pki_tree.state_of(certificate, now, warn_days, critical_days)
     if state == "ok":
         return []
@@ -261,10 +267,22 @@ def _expiry(tree, item, now, warn_days, critical_days):
     return [finding(ERROR if state == "critical" else WARNING, "expires-soon", item.path, message, _fix(item), item.name)]
 
 
+def _not_yet(severity, path, what, certificate, fix, name):
+    """Return the finding of a certificate from the future. what: the beginning of the message."""
+    return finding(severity, "not-yet-valid", path, "%s is not valid before %s" % (
+        what, certificates.timestamp(certificate.not_before)),
+        "Check this node's clock (timedatectl). If it is right: " + fix[:1].lower() + fix[1:], name)
+
+
 def _ca_expiry(item, now, critical_days):
     found = []
     for index, ca in enumerate(item.bundle):
         which = item.name if index == 0 else "certificate %d of %s" % (index + 1, item.name)
+        if ca.not_before > now:
+            # Clients refuse every chain that ends at it; one that is only trusted besides disturbs nothing until it signs.
+            found.append(_not_yet(ERROR if index == 0 else WARNING, item.path, "the CA %s" % which, ca,
+                                  _ELSEWHERE if item.externally_managed else _EARLY_CA, item.name))
+            continue
         state = pki_tree.state_of(ca, now, CA_LEAD_DAYS, critical_days)
         fix = "Run the playbook rotate_ca with kubepki_cas=%s." % item.name
         if item.externally_managed:
@@ -291,12 +309,19 @@ def _signature(tree, item):
     bundle = tree.ca_bundle(name)
     if not bundle or tree.signer(item) is not None:
         return []
-    path = tree.items[name].path
-    if any(item.certificate.issuer == ca.subject for ca in bundle):
+    path, foreign = tree.items[name].path, False
+    if any(item.certificate.verified_by_key(ca) for ca in bundle):
+        message = "is signed with the key of the CA in %s, but its issuer (%s) is not byte for byte the subject of that CA " \
+            "(%s): the CA certificate was made again with the same key, and clients refuse what was signed before" % (
+                path, item.certificate.issuer, next(ca.subject for ca in bundle if item.certificate.verified_by_key(ca)))
+    elif any(item.certificate.issuer == ca.subject for ca in bundle):
         message = "is signed by another authority of the same name than the one in %s" % path
     else:
         message = "is signed by %s, which is not in %s" % (item.certificate.issuer, path)
+        foreign = True
     fix = _fix(item)
+    if foreign and item.kind in (profiles.LEAF, profiles.KUBECONFIG):
+        fix = _RENEW_FORCED % item.name  # what the user brought is kept, unless it is named and forced
     if item.externally_managed:
         fix = "Put the right CA certificate into %s, or have the certificate issued by that CA." % path
     return [finding(ERROR, "not-signed-by-ca", item.path, message, fix, item.name)]
@@ -314,7 +339,7 @@ def _validity_of_ca(tree, item):
 def _modes(tree, item, owner):
     secret = item.key_path is None and item.kind in (profiles.KUBECONFIG, profiles.KUBELET)
     found = _mode(tree, item.path, (item.mode, item.uid, item.gid), secret, owner, item.name)
-    if item.key_path and item.key_path != item.path:
+    if item.key_path and item.key_path != item.path and item.name not in tree.layout.shared:
         found += _mode(tree, item.key_path, (item.key_mode, item.key_uid, item.key_gid), True, owner, item.name)
     return found
 
@@ -342,11 +367,37 @@ def _mode(tree, path, status, secret, owner, name):
     return found
 
 
+def _is_alias(tree, item):
+    """Tell whether a CA's file is the file of another CA of this node."""
+    other = tree.items.get(tree.layout.shared.get(item.name))
+    return other is not None and os.path.realpath(other.path) == os.path.realpath(item.path)
+
+
+def _shared_cas(tree):
+    """Return the findings of CAs that are the cluster's CA as well: what it signs is then trusted by more than the API."""
+    found, cluster = [], tree.items.get("ca")
+    for name in ("front-proxy-ca", "etcd-ca"):
+        item = tree.items.get(name)
+        if cluster is None or cluster.certificate is None or item is None or item.certificate is None \
+                or item.certificate.key_sha256 != cluster.certificate.key_sha256:
+            continue
+        if name == "etcd-ca":
+            text = "etcd trusts the cluster's CA (%s): every client certificate that this CA signs, of a kubelet or of a user, " \
+                "can read and write all data of etcd" % cluster.path
+        else:
+            allowed = tree.layout.flags.get("kube-apiserver", {}).get("--requestheader-allowed-names") or ""
+            names = "one of the names %s" % allowed if allowed else "any name (--requestheader-allowed-names is empty)"
+            text = "kube-apiserver trusts the cluster's CA (%s) for front proxies: every client certificate that this CA signs " \
+                "with %s can act as any user and any group" % (cluster.path, names)
+        found.append(finding(WARNING, "shared-ca", item.path, text, layouts.separate_ca(tree.layout, name), name))
+    return found
+
+
 def _authorities(tree):
-    found = []
+    found = _shared_cas(tree)
     for name in profiles.CA_NAMES:
         item = tree.items.get(name)
-        if item is None or item.certificate is None:
+        if item is None or item.certificate is None or _is_alias(tree, item):
             continue
         if item.externally_managed:
             found.append(finding(

@@ -236,6 +236,8 @@ def due(certificate, renew_below, now):
     left = certificate.not_after - now
     if left <= datetime.timedelta(0):
         return "it has expired"
+    if certificate.not_before > now:
+        return "it is not valid yet"
     limit = (certificate.not_after - certificate.not_before) / 5 if renew_below is None else renew_below
     return "it is about to expire" if left < limit else None
 

@@ -216,6 +216,9 @@ def sign(requests, ca, ca_key, days, known=None, require_bound=None):
     if left <= 0:
         raise PkiError("the CA expired on %s" % x509.timestamp(ca.not_after), path=ca.path,
                        fix="Renew it first: the playbook kubepki.lifecycle.recover does.")
+    if ca.not_before > x509.now():
+        raise PkiError("the CA is not valid before %s" % x509.timestamp(ca.not_before), path=ca.path,
+                       fix="Set this node's clock right (`timedatectl`), then run again.")
     parsed, owners = [], {}
     for entry in requests:
         request = _checked(entry, known)

@@ -76,6 +76,8 @@ def wrong_dates(certificate, below_days):
     left = (certificate.not_after - now()).total_seconds() / _DAY
     if left <= 0:
         return "it expired on %s" % timestamp(certificate.not_after)
+    if certificate.not_before > now():
+        return "it is not valid before %s" % timestamp(certificate.not_before)
     lifetime = (certificate.not_after - certificate.not_before).total_seconds() / _DAY
     # Where the cluster signs for a month or a day, below_days alone would always be true; the kubelet itself rotates when 10 to
     # 30 percent are left (client-go util/certificate: nextRotationDeadline).

@@ -34,6 +34,7 @@ class Layout:
     manifest_dir, kubelet_dir: str. advertise_address: str or None. control_plane_endpoint: "host:port" or None.
     paths: {catalogue name: (path of certificate or kubeconfig, path of key or None)}. flags: {component: {"--flag": str}}.
     manifests: {component: path}; parsed: {component: manifests.Manifest}. foreign: [path] in the manifest directory.
+    shared: {name of a CA: name of the CA that it is as well, and with whose key it signs}.
     all_manifests: [manifests.Manifest] of
     every pod. problems: [PkiError] of what could not be read. sa_key: path or None; sa_pub: [paths].
     kubelet: {"running", "flags", "config_path", "config", "kubeconfig_path", "bootstrap_kubeconfig_path", "cert_dir",
@@ -52,7 +53,7 @@ class Layout:
         self.paths, self.flags, self.manifests, self.parsed = {}, {}, {}, {}
         self.foreign, self.problems = [], []
         self.sa_key, self.sa_pub = None, []
-        self.kubelet = {}
+        self.kubelet, self.shared = {}, {}
         self.all_manifests = []
         self.image_minor = None
         self.reader = Reader(root)
@@ -149,6 +150,7 @@ def find_layout(kubernetes_dir=profiles.KUBERNETES_DIR, kubelet_dir=profiles.KUB
     _find_pki(layout)
     layout.role = _role(layout)
     layout.paths = _paths(layout)
+    _find_shared(layout)
     _service_account(layout)
     _addresses(layout)
     return layout
@@ -159,7 +161,7 @@ def _find_pki(layout):
     flags, known = layout.flags.get("kube-apiserver", {}), profiles.CERTIFICATE_FLAGS["kube-apiserver"]
     directory = os.path.dirname(flags.get("--client-ca-file", ""))
     if directory and "--tls-cert-file" in flags and all(
-            flags[flag] == directory + profiles.BY_NAME[name].path[3:]
+            flags[flag] in (directory + profiles.BY_NAME[name].path[3:], flags["--client-ca-file"])
             for flag, name in known.items() if flag in flags and name not in ETCD_NAMES):
         directory = layout.at(directory)
         if os.path.realpath(directory) != os.path.realpath(layout.pki_dir):
@@ -204,6 +206,50 @@ def _paths(layout):
         key = named.get(entry.name, {}).get(1) or (layout.place(entry.key) if entry.key else None)
         paths[entry.name] = (path, key)
     return {name: pair for name, pair in paths.items() if pair}
+
+
+def _find_shared(layout):
+    """Find the CAs that are another CA of this node under a second name, and let them sign with its key.
+
+    The flags of both name one file, or the one is a copy of the other's certificate without a key of its own.
+    """
+    for name in profiles.CA_NAMES[1:]:
+        path, key = layout.paths.get(name) or (None, None)
+        for other in profiles.CA_NAMES:
+            other_path, other_key = layout.paths.get(other) or (None, None)
+            if other == name or other in layout.shared or not (path and other_path):
+                continue
+            one_file = os.path.realpath(path) == os.path.realpath(other_path)
+            if one_file or (not os.path.lexists(key) and os.path.lexists(other_key) and _same_ca(layout, path, other_path)):
+                layout.paths[name], layout.shared[name] = (path, other_key), other
+                break
+
+
+def _same_ca(layout, *paths):
+    try:
+        one, other = (layout.reader.certificates(path)[0] for path in paths)
+    except PkiError:
+        return False  # a finding of its own
+    return (one.key_sha256, one.subject) == (other.key_sha256, other.subject)
+
+
+def separate_ca(layout, name):
+    """Return how a CA that is the cluster's CA as well gets a key and certificate of its own: sentences for the user."""
+    entry, (source, source_key) = profiles.BY_NAME[name], layout.paths["ca"]
+    target, target_key = layout.place(entry.path), layout.place(entry.key)
+    if os.path.lexists(target_key) and name not in layout.shared:
+        return "Run the playbook rotate_ca with kubepki_cas=%s: it gets a CA of its own." % name if not layout.external_etcd \
+            else "The tool that set etcd up replaces that CA."
+    copies = [pair for pair in ((source, target), (source_key, target_key)) if os.path.realpath(pair[1]) not in (
+        os.path.realpath(pair[0]), os.path.realpath(layout.paths[name][0]))]
+    flags = {"etcd-ca": "--trusted-ca-file and --peer-trusted-ca-file of etcd and in --etcd-cafile of kube-apiserver",
+             "front-proxy-ca": "--requestheader-client-ca-file of kube-apiserver and kube-controller-manager"}
+    then = "Then run rotate_ca with kubepki_cas=%s, which replaces the copy by a CA of its own." % name
+    if name == "etcd-ca" and layout.external_etcd:
+        then = "The tool that set etcd up replaces that CA."
+    return "On one control-plane node after the other copy %s (keys with mode 0600; move away what is there), and name %s " \
+        "in %s: the kubelet restarts these pods. %s" % (
+            " and ".join("%s to %s" % pair for pair in copies), target, flags[name], then)
 
 
 def _belongs(layout, entry, named):

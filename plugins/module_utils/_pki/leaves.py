@@ -38,10 +38,12 @@ LATE = datetime.timedelta(minutes=10)
 # foreign: signed by a CA this node does not know. unreadable: certificate or key cannot be read. key: "ok", "missing" or
 # "mismatch". signed: by the CA that signs now. residual: days left (float). unfit: what an explicit specification demands
 # otherwise (str), or None. signer: whether the CA can sign. external: it cannot, because its key is elsewhere, and requests are
-# made for it. pending: such a request waits already.
+# made for it. pending: such a request waits already. early: it is not valid yet. renamed: a CA of the file has the key that
+# signed it and another subject than its issuer: the CA certificate was made again, and no client follows such a chain.
 State = collections.namedtuple(
-    "State", "missing named remake optional outside foreign unreadable key signed residual unfit signer external pending",
-    defaults=(False, False))
+    "State", "missing named remake optional outside foreign unreadable key signed residual unfit signer external pending "
+    "early renamed",
+    defaults=(False, False, False, False))
 
 
 def decide(state, below_days=0, force=False):
@@ -81,6 +83,10 @@ def _due(state, below_days, force):
         return state.unfit
     if state.residual <= 0:
         return "it expired %d days ago" % int(-state.residual)
+    if state.early:
+        return "it is not valid yet"
+    if state.renamed:
+        return "its issuer is not the subject of the CA, which was made again with the same key"
     if not state.signed and not (state.foreign or state.outside):
         return "another CA than the one on this node signed it"
     if state.residual < below_days:
@@ -200,7 +206,8 @@ class Leaf:
     key_path: where the two PEMs go (for a kubeconfig with embedded data, None). certificate, bundle, key_sha256,
     kubeconfig: what is there. problem: PkiError or None. signer: Signer. profile: function that gives (Profile, what was
     assumed as str or None) where there is nothing to take it from. days: float or None for the run's.
-    consumer, takes_up: the catalogue's. unfit, request, server, mode, owner, key_type: of explicit ones. below_days: or None.
+    consumer, takes_up: the catalogue's. of_cluster: it is of the catalogue, so its kubeconfig has to be of this node's cluster.
+    unfit, request, server, mode, owner, key_type: of explicit ones. below_days: or None.
     neighbours: [(what, {real paths of its files})] of everything else on the node.
     """
 
@@ -217,17 +224,24 @@ class Leaf:
         self.mode = self.owner = self.key_type = None
         self.consumer, self.takes_up = None, profiles.NOBODY
         self.external = self.pending = self.other_login = False
+        self.of_cluster = False
         self.neighbours = []
 
     def files(self):
         """Give the real paths of all that it consists of, as a set."""
         return _real((self.path, self.certificate_path, self.key_path))
 
+    def is_renamed(self):
+        """Tell whether a CA of the file has the key that signed the certificate, and none has its issuer as subject."""
+        return self.certificate is not None and not any(self.certificate.signed_by(ca) for ca in self.signer.bundle) \
+            and any(self.certificate.verified_by_key(ca) for ca in self.signer.bundle)
+
     def state(self, now):
         """Give the State that the decision is made on."""
         certificate = self.certificate
         known = certificate is not None and any(certificate.signed_by(ca) for ca in self.signer.bundle)
         signed = known and certificate.signed_by(self.signer.certificate)
+        renamed = self.is_renamed()
         same_name = (certificate is not None and self.signer.certificate is not None
                      and certificate.issuer == self.signer.certificate.subject)
         if self.request is not None:
@@ -237,11 +251,15 @@ class Leaf:
         else:
             key = "missing" if self.key_missing else "mismatch"
         return State(
-            missing=self.missing, named=self.named, remake=self.remake, optional=self.optional, outside=self.outside,
-            foreign=certificate is not None and self.signer.certificate is not None and not known and not same_name,
+            # Made again, it would lose what belongs to other clusters.
+            remake=self.remake and not isinstance(self.problem, kubeconfig.OtherClusterError),
+            missing=self.missing, named=self.named, optional=self.optional, outside=self.outside,
+            foreign=certificate is not None and self.signer.certificate is not None and not known and not same_name
+            and not renamed,
             unreadable=self.problem is not None, key=key, signed=signed,
             residual=(certificate.not_after - now).total_seconds() / 86400.0 if certificate is not None else 0.0,
-            unfit=self.unfit, signer=self.signer.problem is None, external=self.external, pending=self.pending)
+            unfit=self.unfit, signer=self.signer.problem is None, external=self.external, pending=self.pending,
+            early=certificate is not None and certificate.not_before > now, renamed=renamed)
 
 
 class Decision:
@@ -325,6 +343,7 @@ def _catalogue_leaf(tree, item, signer, named):
     form = KUBECONFIG if item.kubeconfig is not None or item.kind == profiles.KUBECONFIG else PAIR if item.key_path else COMBINED
     leaf = Leaf(item.name, form, item.path, signer)
     leaf.named = leaf.remake = named
+    leaf.of_cluster = True
     leaf.optional = entry.optional
     # An external etcd's CA has no key on a control-plane node by the nature of it.
     leaf.outside = entry.ca == "etcd-ca" and "etcd" not in tree.layout.parsed and signer.problem is not None
@@ -410,11 +429,24 @@ def plan(leaves, settings):
         if action == REFUSE:
             decisions.append(_refused(leaf, reason))
         else:
-            decisions.append(Decision(leaf, action, reason))
+            decisions.append(_writable(Decision(leaf, action, reason)))
     return decisions
 
 
+def _writable(decision):
+    """Return the Decision, or a refusal where it would write a credential into the kubeconfig of another cluster."""
+    config = decision.leaf.kubeconfig
+    if config is not None and decision.leaf.of_cluster and decision.action != KEEP:
+        try:
+            config.check_cluster()
+        except PkiError as error:
+            return Decision(decision.leaf, REFUSE, error.message, error=error)
+    return decision
+
+
 def _refused(leaf, why):
+    if why == "unreadable" and isinstance(leaf.problem, kubeconfig.OtherClusterError):
+        return Decision(leaf, REFUSE, leaf.problem.message, error=leaf.problem)
     if why == "unreadable":
         problem = leaf.problem
         return Decision(leaf, REFUSE, problem.message, error=PkiError(
@@ -683,7 +715,8 @@ def changes(decision, settings):
         config = config.with_client(chain, key)
         if leaf.server and config.server != leaf.server:
             config = config.with_server(leaf.server)
-        if settings.embed_ca:
+        # A CA with another subject: what the kubeconfig trusts accepts the API server's new certificate no more.
+        if settings.embed_ca or leaf.is_renamed():
             config = config.with_ca(x509.bundle(leaf.signer.bundle))
         return [(leaf.path, bytes(config), leaf.mode, leaf.owner)], []
     if leaf.certificate_path == leaf.key_path:
@@ -874,7 +907,8 @@ def restarts(decisions, now):
                 restart.add(leaf.consumer)
                 decision.reason += "; %s runs since before it was written" % leaf.consumer
             continue
-        usable = leaf.certificate is not None and leaf.certificate.not_after > now + LATE \
+        usable = leaf.certificate is not None and leaf.certificate.not_before <= now \
+            and leaf.certificate.not_after > now + LATE and not leaf.is_renamed() \
             and leaf.key_sha256 == leaf.certificate.key_sha256
         if leaf.takes_up == profiles.RESTARTS or (leaf.takes_up == profiles.CLIENT and not usable):
             restart.add(leaf.consumer)

@@ -77,9 +77,16 @@ class Tree:
 
 
 def state_of(certificate, now, warn_days=30, critical_days=7):
-    """Give "ok", "warning", "critical" or "expired" for a Certificate at a moment (datetime in UTC)."""
+    """Give "ok", "warning", "critical" or "expired" for a Certificate at a moment (datetime in UTC).
+
+    One that is not valid yet is critical: nothing accepts it.
+    """
     days = (certificate.not_after - now).total_seconds() / 86400.0
-    return "expired" if days <= 0 else "critical" if days < critical_days else "warning" if days < warn_days else "ok"
+    if days <= 0:
+        return "expired"
+    if days < critical_days or certificate.not_before > now:
+        return "critical"
+    return "warning" if days < warn_days else "ok"
 
 
 def read_tree(layout):

@@ -25,12 +25,15 @@ def extend(layout, wanted, days, check=False, state_dir=files.STATE_DIR, backup_
     """
     if not check:
         transactions.Transaction.recover(_JOB, state_dir)
-    writes, certificates = {}, {}
+    writes, certificates, made = {}, {}, {}
     for name, pem in sorted(wanted.items()):
         path, key_path = authorities.places(layout, name, authorities.CURRENT)
         data = files.read(path)
         present = x509.parse_certificates(data, path)[0]
-        new = _renewed(present, key_path, days) if pem is None else _brought(present, pem, name)
+        # One CA under two names (layouts.Layout.shared) is renewed once.
+        new = made.get((present.key_sha256, present.subject)) if pem is None else _brought(present, pem, name)
+        new = new or _renewed(present, key_path, days)
+        made[present.key_sha256, present.subject] = new
         certificates[name] = new.pem.decode("ascii")
         _plan(writes, path, replaced(data, new, path))
         if name == "ca":

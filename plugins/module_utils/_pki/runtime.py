@@ -6,7 +6,6 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-import base64
 import contextlib
 import json
 import os
@@ -14,7 +13,7 @@ import re
 import shutil
 import subprocess
 
-from . import files, probe, processes, serving, yamltext
+from . import files, kubeconfig, probe, processes, serving
 from .errors import PkiError
 
 HEALTHZ = "http://127.0.0.1:10248/healthz"
@@ -151,8 +150,10 @@ class Runtime:
         """Give the UID of the static pod that its mirror pod in the API stands for, asked with admin.conf, or None."""
         path = os.path.join(kubernetes_dir, "admin.conf")
         try:
-            user = yamltext.load_mapping(files.read(path), path)["users"][0]["user"]
-            pair = tuple(base64.b64decode(user[key]) for key in ("client-certificate-data", "client-key-data"))
+            config = kubeconfig.Kubeconfig(files.read(path), path)
+            if not (config.certificate_data and config.key_data):
+                return None
+            pair = config.certificate_data, config.key_data
             answer = probe.http_request("https://%s/api/v1/namespaces/%s/pods/%s-%s" % (
                 apiserver.address, manifest.namespace, manifest.name, self._node_name), client=pair)
             return answer.json()["metadata"]["annotations"]["kubernetes.io/config.mirror"]

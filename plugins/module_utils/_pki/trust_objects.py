@@ -57,6 +57,25 @@ def trust_name(bundle, of=digests):
     return hashlib.sha256("".join(sorted(of(bundle))).encode("ascii")).hexdigest()[:16]
 
 
+def cluster_info_place(text):
+    """Return where cluster-info holds the CA that joining nodes trust, as a place for YamlText.
+
+    The entry without a name, else that of the current context (kubeadm: util/kubeconfig.GetClusterFromKubeConfig). Other entries
+    are not this cluster's. Raises PkiError where there is none.
+    """
+    data = yamltext.load_mapping(text, "cluster-info")
+    clusters, contexts = ([entry if isinstance(entry, dict) else {} for entry in data.get(kind) or []]
+                          for kind in ("clusters", "contexts"))
+    current = next(((entry.get("context") or {}).get("cluster") for entry in contexts
+                    if entry.get("name") == data.get("current-context")), None)
+    names = [entry.get("name") or "" for entry in clusters]
+    index = names.index("") if "" in names else 0 if len(names) == 1 else names.index(current) if current in names else None
+    if index is None:
+        raise PkiError("no cluster entry is that of its current context", path="kube-public/cluster-info",
+                       fix="Correct it: kubectl -n kube-public edit configmap cluster-info.")
+    return ("clusters", index, "cluster", "certificate-authority-data")
+
+
 def publish_cluster_info(api, bundle, check=False):
     """Make cluster-info, by which nodes join, trust a bundle (PEM bytes). Gives whether it had to change."""
     found = api.get(CLUSTER_INFO)
@@ -64,7 +83,7 @@ def publish_cluster_info(api, bundle, check=False):
     if not text:
         return False  # kubeadm init --skip-phases=bootstrap-token: nobody joins by it
     document = yamltext.YamlText(text, "cluster-info")
-    place = ("clusters", 0, "cluster", "certificate-authority-data")
+    place = cluster_info_place(text)
     wanted = base64.b64encode(bundle).decode("ascii")
     if document.get(place) == wanted:
         return False

@@ -18,12 +18,14 @@ import types
 from pathlib import Path
 
 import pytest
+import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     acceptance,
     authorities,
     declaration,
     dependents,
     files,
+    findings,
     kubeconfig,
     kubelet_credential,
     layouts,
@@ -32,6 +34,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     own_ca,
     pki_tree,
     probe,
+    profiles,
     restarts,
     rotation,
     rotation_plan,
@@ -477,6 +480,116 @@ def test_a_kubeconfig_that_names_files_of_another_authority_is_the_users_own(hos
     assert rotation_plan.derived([host.facts()], ["ca"], "all")["phases"] == ["prepare", "switch", "complete"]
 
 
+def sharing(tmp_path, name: str, copy: bool = False) -> Host:
+    found = Host(tmp_path, Cluster(label="shares " + name).share(name))
+    found.node.share(name, copy)
+    return found
+
+
+@pytest.mark.parametrize("copy", [False, True])
+@pytest.mark.parametrize("name, flag", [("etcd-ca", "--etcd-cafile of kube-apiserver|--trusted-ca-file of etcd"),
+                                        ("front-proxy-ca", "--requestheader-client-ca-file of kube-apiserver")])
+def test_a_ca_that_others_trust_under_another_name_is_refused_by_the_plan_and_the_remedy_works(tmp_path, name, flag, copy):
+    host = sharing(tmp_path, name, copy)
+    for names in (["ca"], [name], list(rotation.AUTHORITIES)):
+        status = rotation_plan.derived([host.facts()], names, "status")
+        shown = [name] if names == [name] else ["ca"]
+        assert [status["phase"][one] for one in shown] == ["impossible"]
+        before = host.snapshot()
+        with pytest.raises(PkiError, match=r"cp1: .*(%s|the cluster's CA as well).*copy .*kubelet restarts.*kubepki_cas=%s" % (
+                flag, name)):
+            rotation_plan.derived([host.facts()], names, "all")
+        assert host.snapshot() == before
+    rotation_plan.derived([host.facts()], ["sa"], "all")
+    # The remedy: a pair of its own, named in the flags.
+    pki = host.node.kubernetes("pki")
+    entry = profiles.BY_NAME[name]
+    for source, target in (("ca.crt", entry.path), ("ca.key", entry.key)):
+        host.node.write("/etc/kubernetes/" + target, (pki / source).read_bytes())
+    if name == "etcd-ca":
+        host.node.flag("etcd", "--trusted-ca-file", "/etc/kubernetes/" + entry.path)
+        host.node.flag("kube-apiserver", "--etcd-cafile", "/etc/kubernetes/" + entry.path)
+    else:
+        host.node.flag("kube-apiserver", "--requestheader-client-ca-file", "/etc/kubernetes/" + entry.path)
+    for names in ((name,), ("ca",)):
+        assert rotation_plan.derived([host.facts()], list(names), "all")["phases"] == ["prepare", "switch", "complete"]
+        host.stage(names)
+        for level in (PREPARED, SWITCHED, COMPLETED):
+            host.level(level, names)
+        if names == (name,):
+            found = {one["code"] for one in findings.check(host.tree(), owner=os.getuid())}
+            assert "shared-ca" not in found and "not-signed-by-ca" not in found
+    items = host.tree().items
+    assert len({items[one].certificate.key_sha256 for one in profiles.CA_NAMES}) == 3
+    for item in items.values():
+        if item.kind in (profiles.LEAF, profiles.KUBECONFIG) and not item.missing:
+            assert item.certificate.signed_by(items[item.ca].certificate), item.name
+
+
+@pytest.mark.parametrize("component, flag", [
+    ("kube-controller-manager", "--root-ca-file"), ("kube-apiserver", "--kubelet-certificate-authority"),
+    ("etcd", "--peer-trusted-ca-file"), ("kube-scheduler", "--client-ca-file"),
+    ("kube-controller-manager", "--requestheader-client-ca-file")])
+def test_a_copy_of_the_clusters_ca_that_a_flag_names_is_refused_by_the_plan(host, component, flag):
+    host.node.write("/srv/copy.crt", host.node.cluster.cas["ca"].pem)
+    host.node.flag(component, flag, "/srv/copy.crt")
+    with pytest.raises(PkiError, match=r"cp1: .*srv/copy.crt: %s of %s" % (flag, component)):
+        rotation_plan.derived([host.facts()], ["ca"], "all")
+    rotation_plan.derived([host.facts()], ["front-proxy-ca", "etcd-ca", "sa"], "all")
+    host.node.path("/srv/copy.crt").write_bytes(Cluster(label="another").cas["ca"].pem)
+    rotation_plan.derived([host.facts()], ["ca"], "all")
+
+
+def test_a_peer_ca_that_is_the_clusters_ca_file_is_refused(host):
+    host.node.flag("etcd", "--peer-trusted-ca-file", PKI + "/ca.crt")
+    with pytest.raises(PkiError, match=r"--peer-trusted-ca-file of etcd trusts the cluster's CA"):
+        rotation_plan.derived([host.facts()], ["ca"], "all")
+
+
+def test_an_external_etcd_that_the_clusters_ca_signs_for_is_refused(host):
+    host.node.kubernetes("manifests/etcd.yaml").unlink()
+    host.node.flag("kube-apiserver", "--etcd-cafile", PKI + "/ca.crt")
+    for name in ("ca.crt", "ca.key"):
+        host.node.kubernetes("pki/etcd/" + name).unlink()
+    with pytest.raises(PkiError, match=r"--etcd-cafile of kube-apiserver trusts the cluster's CA.*The tool that set etcd up"):
+        rotation_plan.derived([host.facts()], ["ca"], "all")
+    for name in ("ca.crt", "ca.key"):  # the remedy
+        host.node.write(PKI + "/etcd/" + name, host.node.kubernetes("pki/" + name).read_bytes())
+    host.node.flag("kube-apiserver", "--etcd-cafile", PKI + "/etcd/ca.crt")
+    assert rotation_plan.derived([host.facts()], ["ca"], "all")["phases"] == ["prepare", "switch", "complete"]
+
+
+def test_a_merged_admin_conf_keeps_the_other_clusters_entries_through_a_rotation(host):
+    host.node.merge(Cluster(label="another"))
+    path = host.node.kubernetes("admin.conf")
+
+    def theirs():
+        data = yaml.safe_load(path.read_text())
+        return {kind: [entry for entry in data[kind] if entry["name"] in ("other", "kubernetes-admin-b")]
+                for kind in ("clusters", "users")}
+    before = theirs()
+    assert before["clusters"] and before["users"]
+    host.stage()
+    for level in (PREPARED, SWITCHED, COMPLETED):
+        host.level(level)
+    assert theirs() == before
+    own = kubeconfig.Kubeconfig(path.read_bytes(), str(path))
+    ca = x509.parse_certificates(host.node.kubernetes("pki/ca.crt").read_bytes())
+    assert ids(own.ca_data) == [item.key_sha256 for item in ca]
+    assert x509.parse_certificate(own.certificate_data).signed_by(ca[0])
+
+
+def test_an_admin_conf_of_other_clusters_is_refused_before_anything_changes(host):
+    path = host.node.kubernetes("admin.conf")
+    certificate, leaf_key = Cluster(label="another").leaf("admin.conf", "cp1", "10.0.0.1")
+    config = kubeconfig.Kubeconfig(path.read_bytes(), str(path))
+    path.write_bytes(bytes(config.with_client(certificate.pem, leaf_key.pem)))
+    host.node.merge(Cluster(label="another"), user="kubernetes-admin")
+    with pytest.raises(PkiError, match=r"cp1: .*admin\.conf: its user kubernetes-admin is used for another cluster as well"):
+        rotation_plan.derived([host.facts()], ["ca"], "all")
+    rotation_plan.derived([host.facts()], ["front-proxy-ca", "etcd-ca", "sa"], "all")
+
+
 def test_flags_that_cannot_be_changed_are_refused_before_the_first_file_is(host):
     """kube-controller-manager signs nothing with the two certificates that its signing file would have."""
     path = host.node.kubernetes("manifests/kube-controller-manager.yaml")
@@ -731,6 +844,24 @@ def test_what_is_served_below_the_former_authority_is_listed(host, tmp_path, mon
         assert served() == []
         host.level(SWITCHED)
         assert served() == [("etcd-server", "signed by %s of ca" % rotation.short(old.id))]
+
+
+def test_a_users_kubeconfig_with_several_clusters_depends_on_this_one_whichever_is_current(host):
+    host.node.merge(Cluster(label="another"))
+    path = host.node.write("/root/.kube/config", host.node.kubernetes("admin.conf").read_bytes())
+    other = host.node.write("/home/bob/.kube/config", kubeconfig.build(
+        "https://other.example:6443", Cluster(label="another").cas["ca"].pem, "bob", b"", b""))
+    cluster = authorities.held_here(host.tree().layout, ["ca"])["ca"]
+
+    def why(name, signer):
+        return dependents._depends(str(name), signer, cluster.known() + [new.certificate])
+    new = host.stage(("ca",))["ca"]
+    assert why(path, cluster.current.id) is None
+    assert why(path, new.id) == "does not trust the authority that signs"
+    text = kubeconfig.Kubeconfig(path.read_bytes(), str(path), "kubernetes-admin@kubernetes")
+    path.write_bytes(bytes(text.with_ca(new.certificate_pem)))
+    assert why(path, new.id) == "its client certificate is signed by %s" % rotation.short(cluster.current.id)
+    assert why(other, new.id) == "does not trust the authority that signs", "alone in its file, it may be one that was dropped"
 
 
 def test_whom_a_component_lets_in_is_seen(host, tmp_path, monkeypatch):

@@ -201,6 +201,22 @@ def test_another_context(client, secure, tmp_path):
 
 
 @BOTH
+def test_a_merged_admin_conf_of_a_node_is_used_for_its_own_cluster(client, secure, tmp_path):
+    """Its current context is the other cluster's: no request may go there."""
+    import yaml
+    path = write_kubeconfig(tmp_path, secure.url)
+    path = path.rename(path.parent / "admin.conf")
+    document = yaml.safe_load(path.read_text())
+    (path.parent / "kubelet.conf").write_text(path.read_text())
+    document["clusters"].insert(0, {"name": "two", "cluster": {"server": "https://127.0.0.1:1"}})
+    document["users"].insert(0, {"name": "bob", "user": {"token": "x"}})
+    document["contexts"].insert(0, {"name": "second", "context": {"cluster": "two", "user": "bob"}})
+    document["current-context"] = "second"
+    path.write_text(yaml.safe_dump(document))
+    assert connect(client, kubeconfig=str(path)).minor == 28
+
+
+@BOTH
 def test_a_missing_kubeconfig_is_named(client, tmp_path):
     with pytest.raises(PkiError) as caught:
         connect(client, kubeconfig=str(tmp_path / "none.conf"))

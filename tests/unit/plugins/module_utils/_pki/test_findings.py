@@ -72,8 +72,114 @@ def test_thresholds_are_the_callers(node):
 def test_a_certificate_from_the_future(node):
     moment = x509.now() - datetime.timedelta(days=2)
     found = check(node, now=moment)
-    assert {one["code"] for one in found} == {"not-yet-valid"} and len(found) == 12
+    assert {one["code"] for one in found} == {"not-yet-valid"} and len(found) == 15
     assert "clock" in found[0]["fix"]
+
+
+def from_the_future(node, name="etcd-ca"):
+    start = x509.now() + datetime.timedelta(days=3)
+    return x509.build_ca(throwaway.profiles.BY_NAME[name].common_name, node.cluster.keys[name], 3650, start=start)
+
+
+def test_a_ca_from_the_future(node):
+    path = node.kubernetes("pki/etcd/ca.crt")
+    good = path.read_bytes()
+    path.write_bytes(from_the_future(node).pem)
+    one, = check(node)
+    assert (one["severity"], one["code"], one["name"], one["path"]) == ("error", "not-yet-valid", "etcd-ca", str(path))
+    assert "clock" in one["fix"] and "backup set" in one["fix"]
+    row = next(row for row in rows.certificates(tree_of(node)) if row["name"] == "etcd-ca")
+    assert row["status"] == "critical"
+    path.write_bytes(good)  # the remedy
+    assert check(node) == []
+
+
+def test_a_second_ca_from_the_future_disturbs_nothing_yet(node):
+    path = node.kubernetes("pki/etcd/ca.crt")
+    path.write_bytes(path.read_bytes() + from_the_future(node).pem)
+    assert codes(check(node)) == [("warning", "not-yet-valid", "etcd-ca")]
+
+
+def test_what_the_user_brought_from_the_future(node):
+    node.write("/etc/kubernetes/pki/odd.crt", from_the_future(node).pem, 0o644)
+    assert codes(check(node)) == [("warning", "not-yet-valid", "pki/odd.crt")]
+
+
+def test_an_endpoint_that_serves_a_certificate_from_the_future(node):
+    endpoint = probe.Endpoint("kube-scheduler", "kube-scheduler", "127.0.0.1", 10259)
+    found = findings.check_served(tree_of(node), [endpoint], {"kube-scheduler": from_the_future(node)})
+    assert [(one["severity"], one["code"], one["path"]) for one in found] == [("error", "not-yet-valid", endpoint.address)]
+
+
+def make_ca_again(node, name="ca", subject="Kubernetes"):
+    """Write a CA certificate with the same key and another subject, as `openssl req -x509 -key ca.key` makes it."""
+    again = x509.build_ca(subject, node.cluster.keys[name], 3650)
+    node.write("/etc/kubernetes/" + throwaway.profiles.BY_NAME[name].path, again.pem, 0o644)
+    return again
+
+
+def test_a_ca_that_was_made_again_with_the_same_key_and_another_subject(node):
+    make_ca_again(node)
+    found = {one["name"]: one for one in check(node) if one["code"] == "not-signed-by-ca"}
+    assert set(found) == {"apiserver", "apiserver-kubelet-client", "admin.conf", "controller-manager.conf", "scheduler.conf",
+                          "kubelet-client"}
+    assert "same key" in found["apiserver"]["message"] and "CN=Kubernetes" in found["apiserver"]["message"]
+    assert "renew_leaves with kubepki_names=apiserver." in found["apiserver"]["fix"]
+    assert "reissue_kubelets" in found["kubelet-client"]["fix"]
+
+
+@pytest.mark.parametrize("copy", [False, True])
+def test_etcd_that_shares_the_clusters_ca(tmp_path, copy):
+    """Nothing is externally managed; that every client of the cluster's CA can read etcd is said."""
+    node = throwaway.Node(tmp_path, throwaway.Cluster(label="shares etcd").share("etcd-ca"))
+    node.share("etcd-ca", copy)
+    one, = check(node)
+    assert (one["severity"], one["code"], one["name"]) == ("warning", "shared-ca", "etcd-ca")
+    assert "read and write all data of etcd" in one["message"] and "--trusted-ca-file" in one["fix"]
+    by_name = {row["name"]: row for row in rows.certificates(tree_of(node))}
+    for name in ("etcd-ca", "etcd-server", "etcd-peer", "apiserver-etcd-client"):
+        assert not by_name[name]["externally_managed"] and by_name[name]["sha256"]
+    assert by_name["etcd-server"]["signed_by"] == node.cluster.cas["ca"].sha256
+
+
+@pytest.mark.parametrize("left_key", [False, True])
+@pytest.mark.parametrize("allowed, text", [(None, "any name"), ("front-proxy-client,other", "front-proxy-client,other")])
+def test_front_proxies_that_are_known_by_the_clusters_ca(tmp_path, allowed, text, left_key):
+    node = throwaway.Node(tmp_path, throwaway.Cluster(label="shares proxy").share("front-proxy-ca"))
+    node.share("front-proxy-ca")
+    if left_key:
+        node.write("/etc/kubernetes/pki/front-proxy-ca.key", throwaway.key("left over").pem)
+    if allowed:
+        node.flag("kube-apiserver", "--requestheader-allowed-names", allowed)
+    one, = check(node)
+    assert (one["severity"], one["code"], one["name"]) == ("warning", "shared-ca", "front-proxy-ca")
+    assert text in one["message"] and "act as any user" in one["message"]
+
+
+def test_findings_of_a_shared_ca_file_come_once(tmp_path):
+    node = throwaway.Node(tmp_path, throwaway.Cluster(ca_days=100, leaf_days=90, label="shares").share("etcd-ca"))
+    node.share("etcd-ca")
+    os.chmod(node.kubernetes("pki/ca.key"), 0o644)
+    assert sorted((one["code"], one["name"]) for one in check(node) if one["name"] in ("ca", "etcd-ca")) == [
+        ("ca-expires", "ca"), ("shared-ca", "etcd-ca"), ("wrong-mode", "ca")]
+
+
+def test_a_ca_file_elsewhere_with_a_shared_ca_does_not_hide_the_directory(tmp_path):
+    node = throwaway.Node(tmp_path, throwaway.Cluster(label="shares proxy").share("front-proxy-ca"))
+    node.share("front-proxy-ca")
+    node.move_pki("/srv/pki")
+    assert layouts.find_layout(root=str(node.root)).pki_dir == str(node.path("/srv/pki"))
+    assert [one["code"] for one in check(node)] == ["shared-ca"]
+
+
+def test_the_remedy_for_what_the_user_brought_is_to_force_it(node):
+    other = throwaway.Cluster(label="another")
+    other.cas["ca"] = x509.build_ca("corporate", other.keys["ca"], 3650)
+    certificate, leaf_key = other.leaf("apiserver", "cp1", "10.0.0.1")
+    node.write("/etc/kubernetes/pki/apiserver.crt", certificate.pem, 0o644)
+    node.write("/etc/kubernetes/pki/apiserver.key", leaf_key.pem)
+    one, = [one for one in check(node) if one["code"] == "not-signed-by-ca"]
+    assert "kubepki_names=apiserver and kubepki_force=true" in one["fix"]
 
 
 @pytest.mark.parametrize("ca_days,severity,code", [(100, "warning", "ca-expires"), (3, "error", "ca-expires")])

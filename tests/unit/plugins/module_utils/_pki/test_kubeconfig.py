@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
+import throwaway
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeconfig import Kubeconfig, build
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeconfig import Kubeconfig, OtherClusterError, build
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -133,3 +136,190 @@ def test_any_mapping_is_a_kubeconfig_or_one_error(data):
         Kubeconfig(yaml.safe_dump(data), "f")
     except PkiError as error:
         assert "\n" not in str(error)
+
+
+# --- a kubeconfig of kubeadm's into which other clusters were merged ----------------------------------------------------------
+
+OTHER = throwaway.Cluster(label="another cluster")
+
+
+@pytest.fixture
+def node(tmp_path):
+    return throwaway.Node(tmp_path)
+
+
+def admin_of(node, name="admin.conf"):
+    path = node.kubernetes(name)
+    return Kubeconfig(path.read_bytes(), str(path))
+
+
+def entries(node, name="admin.conf"):
+    data = yaml.safe_load(node.kubernetes(name).read_text())
+    return {kind: {entry["name"]: entry for entry in data[kind]} for kind in ("clusters", "contexts", "users")}
+
+
+def test_a_merged_admin_conf_is_seen_through_the_context_of_its_own_cluster(node):
+    own = admin_of(node)
+    node.merge(OTHER)
+    merged = admin_of(node)
+    assert merged.current == "kubernetes-admin-b@other" and merged.context == "kubernetes-admin@kubernetes"
+    assert (merged.server, merged.certificate_data, merged.key_data) == (own.server, own.certificate_data, own.key_data)
+    before = entries(node)
+    node.kubernetes("admin.conf").write_bytes(bytes(merged.with_client(b"NEW", b"KEY").with_ca(b"CA")))
+    after = entries(node)
+    for kind, name in (("users", "kubernetes-admin-b"), ("clusters", "other"), ("contexts", "kubernetes-admin-b@other")):
+        assert after[kind][name] == before[kind][name]
+    assert after["users"]["kubernetes-admin"]["user"]["client-certificate-data"] == "TkVX"
+    assert after["clusters"]["kubernetes"]["cluster"]["certificate-authority-data"] == "Q0E="
+
+
+def test_an_explicit_context_wins(node):
+    node.merge(OTHER, current=False)
+    path = node.kubernetes("admin.conf")
+    assert Kubeconfig(path.read_bytes(), str(path), "kubernetes-admin-b@other").server == "https://other.example:6443"
+
+
+def test_a_user_who_is_another_clusters_too_is_never_taken(node):
+    """kubectl keeps the first of two users with one name: here that of the other cluster."""
+    certificate, leaf_key = OTHER.leaf("admin.conf", "cp1", "10.0.0.1")
+    node.kubernetes("admin.conf").write_bytes(bytes(admin_of(node).with_client(certificate.pem, leaf_key.pem)))
+    node.merge(OTHER, user="kubernetes-admin")
+    with pytest.raises(OtherClusterError, match=r"admin\.conf: its user kubernetes-admin is used for another cluster as well"):
+        admin_of(node)
+
+
+def test_a_user_whom_two_clusters_share_is_this_clusters_when_its_ca_signed(node):
+    own = admin_of(node)
+    node.merge(OTHER, user="kubernetes-admin")
+    assert admin_of(node).certificate_data == own.certificate_data
+
+
+def test_none_of_a_merged_files_entries_is_this_clusters(node):
+    path = node.kubernetes("admin.conf")
+    node.merge(OTHER)
+    node.merge(throwaway.Cluster(label="a third cluster"), user="third")
+    data = yaml.safe_load(path.read_text())
+    data["clusters"] = [entry for entry in data["clusters"] if entry["name"] != "kubernetes"]
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(OtherClusterError, match=r"admin\.conf: it holds several contexts, and none clearly belongs to "):
+        admin_of(node)
+
+
+@pytest.mark.parametrize("server, found", [("https://" + throwaway.ENDPOINT, True), ("https://127.0.0.1:6443", False)])
+def test_where_no_entry_trusts_this_cluster_its_endpoint_tells(node, server, found):
+    """A CA that was replaced by hand; a loopback address is one of every cluster's."""
+    own = admin_of(node)
+    stale = throwaway.Cluster(label="the CA before")
+    node.kubernetes("admin.conf").write_bytes(bytes(own.with_ca(stale.cas["ca"].pem).with_server(server)))
+    node.merge(OTHER)
+    if found:
+        assert admin_of(node).user == "kubernetes-admin"
+    else:
+        with pytest.raises(OtherClusterError, match="none clearly belongs"):
+            admin_of(node)
+
+
+def test_two_administrators_of_this_cluster_behind_another_clusters_current_context(node):
+    alice, alice_key = node.cluster.leaf("admin.conf", "cp1", "10.0.0.1")
+    node.merge(OTHER)
+    path = node.kubernetes("admin.conf")
+    data = yaml.safe_load(path.read_text())
+    mine = yaml.safe_load(build("https://" + throwaway.ENDPOINT, node.cluster.cas["ca"].pem, "alice", alice.pem, alice_key.pem))
+    data["users"] += mine["users"]
+    data["contexts"] += mine["contexts"]
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(OtherClusterError, match=r"contexts of several users belong to .*alice@kubernetes, "
+                                                r"kubernetes-admin@kubernetes.*use-context"):
+        admin_of(node)
+    data["current-context"] = "alice@kubernetes"  # the remedy
+    path.write_text(yaml.safe_dump(data))
+    assert admin_of(node).user == "alice"
+
+
+def test_a_second_address_of_the_same_cluster_gets_the_bundle_too(node):
+    path = node.kubernetes("admin.conf")
+    data = yaml.safe_load(path.read_text())
+    direct = {"name": "direct", "cluster": dict(data["clusters"][0]["cluster"], server="https://10.0.0.1:6443")}
+    data["clusters"].append(direct)
+    data["contexts"].append({"name": "direct", "context": {"cluster": "direct", "user": "kubernetes-admin"}})
+    path.write_text(yaml.safe_dump(data))
+    node.merge(OTHER)
+    theirs = entries(node)["clusters"]["other"]
+    path.write_bytes(bytes(admin_of(node).with_ca(b"CA")))
+    after = entries(node)["clusters"]
+    assert {after[name]["cluster"]["certificate-authority-data"] for name in ("kubernetes", "direct")} == {"Q0E="}
+    assert after["other"] == theirs
+
+
+def test_what_a_component_uses_is_its_current_context(node):
+    node.merge(OTHER, "scheduler.conf")
+    assert admin_of(node, "scheduler.conf").server == "https://other.example:6443"
+
+
+def test_a_file_beside_which_nothing_tells_the_cluster_is_the_users_own(node, tmp_path):
+    node.merge(OTHER)
+    path = tmp_path / "home" / "admin.conf"
+    path.parent.mkdir()
+    path.write_bytes(node.kubernetes("admin.conf").read_bytes())
+    assert Kubeconfig(path.read_bytes(), str(path)).server == "https://other.example:6443"
+
+
+@pytest.mark.parametrize("current", [True, False])
+def test_where_two_clusters_share_a_ca_the_endpoint_decides(node, current):
+    """A CA of a company: the other cluster's context is current, and its entry trusts the very same CA."""
+    twin = throwaway.Cluster(label="twin")
+    twin.cas, twin.keys = node.cluster.cas, node.cluster.keys
+    node.merge(twin, current=current)
+    assert admin_of(node).server == "https://" + throwaway.ENDPOINT
+    node.kubernetes("admin.conf").write_bytes(bytes(admin_of(node).with_server("https://unknown.example:6443")))
+    with pytest.raises(OtherClusterError, match="none clearly belongs"):
+        admin_of(node)
+
+
+def test_a_name_of_the_api_server_is_an_endpoint_of_its_cluster(node):
+    """The components of the node speak to other addresses than its administrators."""
+    own = admin_of(node)
+    node.kubernetes("kubelet.conf").unlink()
+    stale = throwaway.Cluster(label="the CA before")
+    node.kubernetes("admin.conf").write_bytes(bytes(own.with_ca(stale.cas["ca"].pem).with_server("https://cp1:6443")))
+    node.merge(OTHER)
+    assert admin_of(node).server == "https://cp1:6443"
+
+
+@pytest.mark.parametrize("damage", ["server: [1]", "server: 'https://[::1'", "certificate-authority-data: '!'",
+                                    "certificate-authority: /nowhere", "certificate-authority-data: {a: b}"])
+def test_a_damaged_entry_of_another_cluster_is_passed_over(node, damage):
+    node.merge(OTHER)
+    path = node.kubernetes("admin.conf")
+    data = yaml.safe_load(path.read_text())
+    next(entry for entry in data["clusters"] if entry["name"] == "other")["cluster"] = yaml.safe_load(damage)
+    data["contexts"].append({"name": "odd", "context": {"cluster": ["x"], "user": {}}})
+    path.write_text(yaml.safe_dump(data))
+    assert admin_of(node).context == "kubernetes-admin@kubernetes"
+
+
+def test_a_ca_that_is_only_trusted_besides_does_not_tell_the_cluster(node):
+    """A company's CA is in the bundle of every cluster; of two entries only the second is this cluster's."""
+    shared = throwaway.Cluster(label="a company").cas["ca"].pem
+    ca = node.kubernetes("pki/ca.crt")
+    ca.write_bytes(ca.read_bytes() + shared)
+    node.merge(OTHER)
+    path = node.kubernetes("admin.conf")
+    data = yaml.safe_load(path.read_text())
+    theirs = next(entry["cluster"] for entry in data["clusters"] if entry["name"] == "other")
+    theirs["certificate-authority-data"] = base64.b64encode(OTHER.cas["ca"].pem + shared).decode()
+    path.write_text(yaml.safe_dump(data))
+    assert admin_of(node).user == "kubernetes-admin"
+    data["clusters"] = [entry for entry in data["clusters"] if entry["name"] == "other"]
+    path.write_text(yaml.safe_dump(data))
+    with pytest.raises(OtherClusterError, match="none clearly belongs"):
+        admin_of(node)
+
+
+def test_an_endpoint_that_two_entries_name_decides_nothing_without_the_ca(node):
+    own = admin_of(node)
+    stale = throwaway.Cluster(label="the CA before")
+    node.kubernetes("admin.conf").write_bytes(bytes(own.with_ca(stale.cas["ca"].pem)))
+    node.merge(OTHER, server="https://" + throwaway.ENDPOINT)
+    with pytest.raises(OtherClusterError, match="none clearly belongs"):
+        admin_of(node)

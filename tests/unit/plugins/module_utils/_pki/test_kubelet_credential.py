@@ -74,7 +74,8 @@ def test_a_short_life_is_due_when_less_than_a_third_is_left(worker):
 
 
 @pytest.mark.parametrize(("options", "text"), [
-    ({"days": -0.5}, "expired on"), ({"name": "w2"}, "made out to"), ({"organizations": ["system:masters"]}, "made out to"),
+    ({"days": -0.5}, "expired on"), ({"began": -3}, "not valid before"),
+    ({"name": "w2"}, "made out to"), ({"organizations": ["system:masters"]}, "made out to"),
     ({"organizations": ["system:nodes", "system:masters"]}, "made out to"), ({"ca": "etcd-ca"}, "no CA of this node")])
 def test_a_wrong_certificate_is_due(worker, monkeypatch, options, text):
     worker.put(**options)

@@ -16,9 +16,12 @@ from pathlib import Path
 import faults
 import pytest
 import throwaway
+import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
     backups,
     files,
+    findings,
+    kubeconfig,
     layouts,
     leaf_specs,
     leaves,
@@ -460,6 +463,103 @@ class TestRefusal:
         assert re.search(BAD[what][1], text), text
         assert "\n" not in text and caught.value.path and caught.value.fix and "Nothing was changed" in text
         assert snapshot(node) == before and not (node.root.parent / "backups").exists()
+
+    def test_every_leaf_is_due_when_the_ca_was_made_again_under_another_subject(self, node):
+        """The remedy that the report names, carried out: openssl accepts what is there afterwards, and nothing is due again."""
+        again = x509.build_ca("Kubernetes", node.cluster.keys["ca"], 3650)
+        node.write("/etc/kubernetes/pki/ca.crt", again.pem, 0o644)
+        broken = [one for one in findings.check(tree(node), owner=os.getuid()) if one["code"] == "not-signed-by-ca"]
+        named = [one["name"] for one in broken if "renew_leaves" in one["fix"]]
+        assert sorted(named) == sorted(name for name in profiles.RENEWABLE if profiles.BY_NAME[name].ca == "ca"
+                                       and name != "super-admin.conf")
+        result = work(node, named)
+        assert {row["action"] for row in result["leaves"]} == {"renewed"}
+        assert "same key" in result["leaves"][0]["reason"]
+        check_pairs(node)
+        left = [one for one in findings.check(tree(node), owner=os.getuid()) if one["name"] in named]
+        assert left == []
+        for name in ("admin.conf", "scheduler.conf", "controller-manager.conf"):
+            assert tree(node).items[name].kubeconfig.ca_data == again.pem, "it has to accept the API server's new certificate"
+        assert not work(node)["changed"]
+
+    def test_the_leaves_are_due_without_being_named_too(self, node):
+        node.write("/etc/kubernetes/pki/etcd/ca.crt", x509.build_ca("Etcd-CA", node.cluster.keys["etcd-ca"], 3650).pem, 0o644)
+        due = {row["name"] for row in work(node)["leaves"] if row["action"] == "renewed"}
+        assert due == {name for name in profiles.RENEWABLE if profiles.BY_NAME[name].ca == "etcd-ca"}
+        check_pairs(node)
+
+    def test_putting_the_subject_back_is_a_remedy_too(self, node):
+        path = node.kubernetes("pki/ca.crt")
+        good = path.read_bytes()
+        path.write_bytes(x509.build_ca("Kubernetes", node.cluster.keys["ca"], 3650).pem)
+        path.write_bytes(good)
+        assert findings.check(tree(node), owner=os.getuid()) == [] and not work(node)["changed"]
+
+    def test_a_leaf_from_the_future_is_due(self, node):
+        start = x509.now() + datetime.timedelta(days=3)
+        item = tree(node).items["apiserver"]
+        future = x509.sign_leaf(x509.Profile.of(item.certificate), throwaway.key("apiservercp1"), node.cluster.cas["ca"],
+                                node.cluster.keys["ca"], 365, start)
+        node.write("/etc/kubernetes/pki/apiserver.crt", future.pem, 0o644)
+        one, = findings.check(tree(node), owner=os.getuid())
+        assert one["code"] == "not-yet-valid" and "renew_leaves with kubepki_names=apiserver" in one["fix"]
+        row = rows(work(node, ["apiserver"]))["apiserver"]
+        assert row["action"] == "renewed" and "not valid yet" in row["reason"]
+        assert findings.check(tree(node), owner=os.getuid()) == []
+
+    def test_a_ca_from_the_future_signs_nothing(self, node):
+        start = x509.now() + datetime.timedelta(days=3)
+        node.write("/etc/kubernetes/pki/ca.crt", x509.build_ca("kubernetes", node.cluster.keys["ca"], 3650, start=start).pem,
+                   0o644)
+        with pytest.raises(PkiError, match="not valid before.*timedatectl"):
+            work(node, ["apiserver"], force=True)
+
+    @pytest.mark.parametrize("copy", [False, True])
+    @pytest.mark.parametrize("name", ["etcd-ca", "front-proxy-ca"])
+    def test_what_the_clusters_ca_signs_under_another_name_is_renewed_with_its_key(self, tmp_path, name, copy):
+        node = throwaway.Node(tmp_path / "root", throwaway.Cluster(label="shares " + name).share(name))
+        node.share(name, copy)
+        result = work(node, force=True)
+        renewed = {row["name"] for row in result["leaves"] if row["action"] == "renewed"}
+        assert renewed >= {one for one in profiles.RENEWABLE if profiles.BY_NAME[one].ca == name}
+        assert not result["requests"]
+        check_pairs(node)
+        assert [one["code"] for one in findings.check(tree(node), owner=os.getuid())] == ["shared-ca"]
+
+    def test_another_clusters_user_in_a_merged_kubeconfig_stays(self, node):
+        node.merge(OTHER)
+        path = node.kubernetes("admin.conf")
+        before = {entry["name"]: entry for entry in yaml.safe_load(path.read_text())["users"]}
+        result = work(node, ["admin.conf"], force=True)
+        assert rows(result)["admin.conf"]["action"] == "renewed"
+        after = {entry["name"]: entry for entry in yaml.safe_load(path.read_text())["users"]}
+        assert after["kubernetes-admin-b"] == before["kubernetes-admin-b"]
+        assert after["kubernetes-admin"] != before["kubernetes-admin"]
+        check_pairs(node)
+
+    @pytest.mark.parametrize("names", [["all"], ["admin.conf"]])
+    def test_a_kubeconfig_of_other_clusters_alone_is_refused_even_by_name(self, node, names):
+        path = node.kubernetes("admin.conf")
+        node.merge(OTHER)
+        data = yaml.safe_load(path.read_text())
+        data["contexts"] = [entry for entry in data["contexts"] if entry["context"]["cluster"] == "other"] * 2
+        path.write_text(yaml.safe_dump(data))
+        before = snapshot(node)
+        with pytest.raises(PkiError, match=r"admin\.conf: .*none clearly belongs to .*Move it to another path"):
+            work(node, names, force=True)
+        assert snapshot(node) == before
+        path.unlink()  # the remedy
+        assert rows(work(node, ["admin.conf"]))["admin.conf"]["action"] == "created"
+        check_pairs(node)
+
+    def test_a_kubeconfig_that_another_clusters_took_the_place_of_is_refused(self, node):
+        certificate, leaf_key = OTHER.leaf("admin.conf", "cp1", "10.0.0.1")
+        node.write("/etc/kubernetes/admin.conf", kubeconfig.build(
+            "https://other.example:6443", OTHER.cas["ca"].pem, "kubernetes-admin", certificate.pem, leaf_key.pem))
+        before = snapshot(node)
+        with pytest.raises(PkiError, match=r"admin\.conf: its CA and its server https://other.example:6443 are not those of"):
+            work(node, force=True)
+        assert snapshot(node) == before
 
     def test_what_is_not_concerned_can_be_named(self, node):
         os.unlink(node.kubernetes("pki/ca.key"))

@@ -67,6 +67,18 @@ def test_an_expired_ca_lives_on_with_its_key_wherever_it_lies(plane):
     assert checked.returncode == 0, checked.stderr
 
 
+def test_a_ca_under_two_names_is_renewed_once(tmp_path):
+    """etcd shares the cluster's CA: kubeconfigs, etcd and the API trust the very same certificate afterwards."""
+    plane = Plane(tmp_path, shared="etcd-ca")
+    wanted = dict.fromkeys(("ca", "front-proxy-ca", "etcd-ca"))
+    done = plane.extend(wanted)
+    assert done["certificates"]["ca"] == done["certificates"]["etcd-ca"] != done["certificates"]["front-proxy-ca"]
+    new = ca_of(plane.node.kubernetes("pki/ca.crt"))
+    assert new.pem.decode() == done["certificates"]["ca"] and new.not_after > x509.now()
+    assert [one.sha256 for one in config_ca(plane.node.kubernetes("admin.conf"))] == [new.sha256]
+    assert plane.extend(wanted)["changed"] is False
+
+
 def test_a_backup_set_comes_first_and_check_mode_writes_nothing(plane):
     before = plane.files()
     assert plane.extend({"ca": None}, check=True)["changed"] and plane.files() == before and not os.path.exists(plane.backups)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, serving
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubeconfig, layouts, probe, serving
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runtime import Runtime
 
 
@@ -23,6 +23,21 @@ def test_a_pod_is_known_by_the_nodes_name_in_the_api_not_by_the_hosts(tmp_path):
     etcd = SimpleNamespace(namespace="kube-system", name="etcd")
     assert Runtime(logs=str(tmp_path), node_name="node-7").uids(etcd) == {"1"}
     assert Runtime(logs=str(tmp_path), node_name="host").uids(etcd) == {"3"}
+
+
+def test_the_mirror_pod_is_asked_for_with_this_clusters_user(node, monkeypatch):
+    path = node.kubernetes("admin.conf")
+    own = kubeconfig.Kubeconfig(path.read_bytes(), str(path))
+    node.merge(throwaway.Cluster(label="another"))
+    seen = []
+
+    def asked(url, client=None):
+        seen.append(client)
+        return SimpleNamespace(json=lambda: {"metadata": {"annotations": {"kubernetes.io/config.mirror": "hash"}}})
+    monkeypatch.setattr(probe, "http_request", asked)
+    etcd = SimpleNamespace(namespace="kube-system", name="etcd")
+    found = Runtime().mirror_hash(etcd, SimpleNamespace(address="127.0.0.1:6443"), str(node.kubernetes("")))
+    assert found == "hash" and seen == [(own.certificate_data, own.key_data)]
 
 
 @pytest.mark.parametrize(("settings", "url"), [

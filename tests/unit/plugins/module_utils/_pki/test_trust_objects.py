@@ -33,6 +33,23 @@ def test_cluster_info_trusts_the_bundle_once():
     assert not trust_objects.publish_cluster_info(Api({}), BOTH)
 
 
+@pytest.mark.parametrize("name", ["", "mine"])
+def test_another_entry_of_cluster_info_stays(name):
+    """Joining nodes take the entry without a name, else that of the current context."""
+    path = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
+    data = yaml.safe_load(kubeconfig.build("https://api:6443", OLD.pem, "", b"", b"", name))
+    other = {"name": "other", "cluster": {"server": "https://other:6443", "certificate-authority-data": "T1RIRVI="}}
+    data["clusters"].insert(0, other)
+    api = Api({path: config_map("kube-public", kubeconfig=yaml.safe_dump(data))})
+    assert trust_objects.publish_cluster_info(api, BOTH)
+    after = yaml.safe_load(api.objects[path]["data"]["kubeconfig"])["clusters"]
+    assert after[0] == other and base64.b64decode(after[1]["cluster"]["certificate-authority-data"]) == BOTH
+    data["clusters"], data["current-context"] = [other, dict(other, name="third")], "gone"
+    api = Api({path: config_map("kube-public", kubeconfig=yaml.safe_dump(data))})
+    with pytest.raises(PkiError, match="cluster-info: no cluster entry"):
+        trust_objects.publish_cluster_info(api, BOTH)
+
+
 V3 = """apiServer:
   extraArgs:
     authorization-mode: Node,RBAC
