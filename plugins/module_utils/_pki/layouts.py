@@ -129,7 +129,7 @@ class Reader:
 
     def mapping(self, path):
         """Give a YAML mapping that only root can have written. Raises PkiError."""
-        return self._once("yaml", path, reading.load_mapping, not self.root)
+        return self._once("yaml", path, reading.load_mapping, of_root=not self.root)
 
 
 def find_layout(kubernetes_dir=profiles.KUBERNETES_DIR, kubelet_dir=profiles.KUBELET_DIR, root=None):

@@ -86,7 +86,7 @@ def _outlook(nodes, names, states, named):
     try:
         chosen, steps = _planned(nodes, names, states, "all", named)
     except PkiError as error:
-        return ["kubepki_phase=all would be refused: %s" % error]
+        return [printable("kubepki_phase=all would be refused: %s" % error, 4000)]
     phases = list(dict.fromkeys(step.phase for step in steps))
     if not phases:
         return []
