@@ -157,7 +157,7 @@ class Bundle:
     def _move(self, relative, to):
         files.make_directory(os.path.dirname(self.at(to)), 0o755)
         try:
-            os.replace(self.at(relative), self.at(to))
+            files.rename(self.at(relative), self.at(to))
         except OSError as error:
             raise files.explain(error, self.at(relative)) from error
 
