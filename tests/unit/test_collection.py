@@ -110,7 +110,7 @@ def test_a_room_imports_only_rooms_that_stand_above_it_in_the_table(path):
 
 # Ansible compresses each file for itself; `python -m tests.bench.payload` builds the real thing, which is as large.
 @pytest.mark.parametrize("path", MODULES, ids=ids(MODULES))
-def test_a_module_sends_at_most_80_kb_of_the_collection(path):
+def test_a_module_sends_at_most_120_kb_of_the_collection(path):
     carried, todo = {ROOMS[0].with_name("__init__.py")}, [path]
     while todo:
         file = todo.pop()
@@ -118,7 +118,7 @@ def test_a_module_sends_at_most_80_kb_of_the_collection(path):
             carried.add(file)
             todo += [ROOMS[0].parent / f"{room}.py" for room in imports(ast.parse(file.read_text()))[1]]
     assert len(carried) > 6 or not imports(ast.parse(path.read_text()))[1]
-    assert sum(len(zlib.compress(file.read_bytes())) for file in carried) <= 80 * 1024
+    assert sum(len(zlib.compress(file.read_bytes())) for file in carried) <= 120 * 1024
 
 
 @pytest.mark.parametrize("path", TARGET_SIDE, ids=ids(TARGET_SIDE))

@@ -206,6 +206,11 @@ def read_backup(directory):
     return document
 
 
+def records_host(directory):
+    """Return whether a set records the host that it was made on, as those of earlier versions do not. Raises PkiError."""
+    return read_backup(directory).get("host") is not None
+
+
 def copy_of(directory, entry):
     """Return the path of the copy that a set holds of a file. It is below the path that the set recorded."""
     return os.path.join(directory, "files", entry["path"].lstrip("/"))
