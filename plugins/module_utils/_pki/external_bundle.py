@@ -19,8 +19,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
+import tempfile
 
 from . import certificates, files, profiles, x509
 from .errors import PkiError
@@ -274,7 +276,9 @@ class Bundle:
     def _sign_one(self, words, entry, seconds):
         final = self.at(entry["certificate"])
         files.make_directory(os.path.dirname(final), 0o755)
-        target = final + ".new"
+        # Not in the folder: a link there, placed by another user, would have the command write elsewhere.
+        private = tempfile.mkdtemp(prefix="kubepki-")
+        target = os.path.join(private, os.path.basename(final))
         what = "%s of %s" % (entry["name"], entry["host"])
         values = {"request": self.at(entry["request"]), "certificate": target, "name": entry["name"], "host": entry["host"],
                   "ca": entry["ca"], "days": "%d" % max(1, round(entry["days"])), "dir": self.directory,
@@ -293,8 +297,7 @@ class Bundle:
                                fix="It has to sign the request in {request} as it is.")
             files.write(final, data, mode=0o644)
         finally:
-            with contextlib.suppress(OSError):
-                os.unlink(target)
+            shutil.rmtree(private, ignore_errors=True)
 
     @staticmethod
     def _run(words, values, named, seconds, what):

@@ -93,6 +93,27 @@ def require_trusted(path, users=None, fix=None):
             here = "/"
 
 
+def require_trusted_tree(path, users=None, fix=None):
+    """Raise PkiError as require_trusted() does, also for everything below a directory and for what links in it lead to."""
+    allowed = {0}.union([os.geteuid()] if users is None else users)
+    todo, seen = [path], set()
+    while todo:
+        path = todo.pop()
+        require_trusted(path, users, fix)
+        real = os.path.realpath(path)
+        if real in seen:
+            continue
+        for home, directories, names in os.walk(real):
+            seen.add(home)
+            for name in directories + names:
+                below = os.path.join(home, name)
+                with contextlib.suppress(FileNotFoundError):
+                    status = os.lstat(below)
+                    _require_own(below, status, allowed, False, fix)
+                    if stat.S_ISLNK(status.st_mode):
+                        todo.append(below)
+
+
 def require_own(path, users=None, fix=None):
     """Raise PkiError unless only root and `users` can change a file or directory, the way to it is not looked at."""
     try:

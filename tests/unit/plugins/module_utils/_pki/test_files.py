@@ -277,6 +277,26 @@ class TestRequireTrusted:
         path.parent.chmod(0o1777)
         files.require_trusted(str(path))
 
+    def test_everything_below_a_directory_counts_and_what_links_lead_to(self, tmp_path):
+        for name in ("venv/bin", "venv/lib", "system"):
+            (tmp_path / name).mkdir(parents=True)
+        (tmp_path / "system" / "python").write_bytes(b"")
+        (tmp_path / "system" / "more").mkdir()
+        (tmp_path / "venv" / "bin" / "python").symlink_to(tmp_path / "system" / "python")
+        (tmp_path / "venv" / "lib64").symlink_to("lib")
+        (tmp_path / "venv" / "lib" / "circle").symlink_to("..")
+        (tmp_path / "venv" / "lib" / "more").symlink_to(tmp_path / "system")
+        (tmp_path / "venv" / "lib" / "gone").symlink_to("nowhere")
+        (tmp_path / "venv" / "lib" / "a.py").write_bytes(b"")
+        files.require_trusted_tree(str(tmp_path / "venv"))
+        for name in ("venv/lib/a.py", "venv/lib", "venv", "system/python", "system", "system/more"):
+            before = (tmp_path / name).stat().st_mode
+            (tmp_path / name).chmod(0o777)
+            with pytest.raises(PkiError, match="%s: other users can write" % (tmp_path / name)):
+                files.require_trusted_tree(str(tmp_path / "venv"))
+            (tmp_path / name).chmod(before)
+        files.require_trusted_tree(str(tmp_path / "venv"))
+
     @pytest.mark.skipif(not ROOT, reason="only root can give files away")
     def test_another_user_is_named_and_can_be_allowed(self, tmp_path):
         (tmp_path / "a").mkdir()
