@@ -115,7 +115,7 @@ def require_trusted_tree(path, users=None, fix=None):
 
 
 def require_own(path, users=None, fix=None):
-    """Raise PkiError unless only root and `users` can change a file or directory, the way to it is not looked at."""
+    """Raise PkiError unless only root and `users` can change a file or directory. The way to it is not checked."""
     try:
         status = os.lstat(path)
     except OSError as error:
@@ -193,7 +193,8 @@ def _walk(path):
                 links += 1
                 if links > _MOST_LINKS:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path) from None
-                beyond = (os.path.join(here, name), len(todo))
+                if not beyond[0] or len(todo) < beyond[1]:  # of links in links, the outer one
+                    beyond = (os.path.join(here, name), len(todo))
                 todo.extend(_parts(target))
                 if target.startswith("/"):
                     descriptor, here = _again(descriptor), "/"
@@ -240,7 +241,7 @@ def real_directory(path):
 
 
 def resolve(path, replace=False):
-    """Return the real path of a file that is to be written: links that nobody else could have placed are followed.
+    """Return the real path of a file that is to be written: links that no other user could have placed are followed.
 
     replace: a last component that is another link is left in the path, to be renamed over. Raise PkiError for other links.
     What does not exist stays in the path as it is.

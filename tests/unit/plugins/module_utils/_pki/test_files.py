@@ -179,6 +179,12 @@ class TestSharedDirectories:
         with pytest.raises(PkiError, match="kubelet: is a symbolic link to a place that does not exist. Mount or create"):
             files.make_directory(str(tmp_path / "kubelet" / "pki"))
         assert not (tmp_path / "disk").exists()
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "mounted").symlink_to("disk")
+        (tmp_path / "outer").symlink_to("mounted/kubelet")
+        with pytest.raises(PkiError, match="outer: is a symbolic link to a place that does not exist"):
+            files.make_directory(str(tmp_path / "outer" / "pki"))
+        files.make_directory(str(tmp_path / "mounted" / "kubelet" / "pki"))
 
     def test_a_directory_that_is_swapped_for_a_link_is_still_the_one(self, tmp_path, monkeypatch):
         """Between a look at a path and the write, its owner puts a link in its place."""
