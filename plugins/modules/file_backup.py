@@ -16,6 +16,8 @@ version_added: 0.1.0
 description:
   - Makes, lists and restores backup sets. A set holds files with mode, owner and checksum, and where symbolic links point to; its
     directories have the mode 0700 and its files 0600.
+  - A set records its host, and another host's is refused. So is a set that a user other than root can change, and one that
+    records a mode beyond 0777. A set of an earlier version records no host; it is restored with a warning.
   - A set appears under its name only when it is complete. A restore checks every checksum before the first file changes, makes a
     set of what it replaces, and changes all files together; one that was killed is finished or undone by the next.
   - Restarts nothing. V(restored) needs the Python library PyYAML on the node.
@@ -194,8 +196,10 @@ def _restore(options, check):
             or restarts.written_since("kubelet", [path for path in own if path in considered]):
         restart.append("kubelet")
     shown = "".join(path + "\n" for path in sorted(changed))
-    return {"changed": bool(changed), "set": directory, "entries": len(considered), "restored": sorted(changed), "before": before,
-            "restart": restart,
+    warned = {} if backups.records_host(directory) else {"warnings": [
+        "%s does not record its host, as sets of an earlier version. Check that it was made on this host." % directory]}
+    return {**warned, "changed": bool(changed), "set": directory, "entries": len(considered), "restored": sorted(changed),
+            "before": before, "restart": restart,
             "diff": {"before": "", "after": shown, "before_header": "unchanged", "after_header": "put back from " + directory}}
 
 

@@ -122,3 +122,30 @@ def test_what_cannot_be_is_refused_before_anything_is_written(host, variables, m
     done = host.attempt(**variables)
     assert done.returncode == 2 and message in re.sub(r"\s+", " ", done.stdout + done.stderr)
     assert host.written() == [] and not host.reports.exists()
+
+
+@pytest.mark.parametrize("what", ["inventory", "group_vars/all.yml", "ansible.cfg", "."])
+def test_what_other_users_can_change_is_not_run(host, what):
+    """What they write there would run as root, every day."""
+    folder = host.inventory.parent / "site"
+    folder.mkdir()
+    path = folder / what
+    path.parent.mkdir(exist_ok=True)
+    if what != ".":
+        path.write_text("")
+    (folder / "inventory").write_text(host.inventory.read_text())
+    path.chmod(0o777 if what == "." else 0o666)
+    done = host.attempt(kubepki_timer_inventory=str(folder / "inventory"))
+    said = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    assert done.returncode == 2 and f"{folder / what}: other users can write to this" in said, said
+    assert host.written() == [] and not host.reports.exists()
+
+
+def test_a_folder_that_is_there_keeps_its_mode_and_owner(host):
+    host.reports.mkdir()
+    host.reports.chmod(0o1777)
+    (host.units / "timers.target.wants").mkdir()
+    (host.units / "timers.target.wants").chmod(0o750)
+    host.play()
+    assert host.reports.stat().st_mode & 0o7777 == 0o1777
+    assert (host.units / "timers.target.wants").stat().st_mode & 0o7777 == 0o750

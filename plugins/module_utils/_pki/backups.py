@@ -12,7 +12,7 @@ import os
 import stat
 
 from . import files, transactions
-from .errors import PkiError
+from .errors import PkiError, printable
 
 # What a set's manifest holds of each kind of entry, beside its path.
 _FILED = {"mode": int, "uid": int, "gid": int}
@@ -155,6 +155,8 @@ def restore(directory, paths=None, backup_dir=files.BACKUP_DIR, state_dir=files.
             raise PkiError("the set holds none of: %s" % ", ".join(paths), path=directory,
                            fix="Choose another set or other paths.")
     changing = [entry["path"] for entry, differs in plan if differs]
+    for path in changing:
+        _target(path)  # what cannot be written is known in a check, too
     considered = [entry["path"] for entry, _differs in plan]
     if check or not changing:
         return changing, None, considered
@@ -163,13 +165,23 @@ def restore(directory, paths=None, backup_dir=files.BACKUP_DIR, state_dir=files.
     return restore_backup(directory, set(changing), state_dir), before, considered
 
 
+def _target(path):
+    """Return where an entry of a set is on this node: links to its directory are followed, and the entry may be a link itself."""
+    return os.path.join(files.real_directory(os.path.dirname(path)), os.path.basename(path))
+
+
 def _at_or_below(path, parent):
     return path == parent.rstrip("/") or path.startswith(parent.rstrip("/") + "/")
 
 
 def read_backup(directory):
-    """Give a set's manifest after checking every file in it against its checksum. Raises PkiError if one differs."""
+    """Give a set's manifest after checking every file in it against its checksum. Raises PkiError if one differs.
+
+    Also for a set that another user can change, that another host made, or that records a mode beyond 0777. A set of an earlier
+    version records no host.
+    """
     path = os.path.join(directory, "manifest.json")
+    _require_own(directory)
     try:
         document = json.loads(files.read(path, limited=False).decode("utf-8"))
         entries = document["entries"]
@@ -180,9 +192,11 @@ def read_backup(directory):
         raise PkiError("the manifest of this backup set is damaged", path=path, fix="Choose another set.") from error
     if not kinds <= set(_RECORDED):
         raise PkiError("the manifest of this backup set is of a newer kind", path=path, fix="Use a newer kubepki.")
+    _require_this_host(document, path)
     for entry in entries:
+        _require_plain(entry, path)
         if entry["type"] == "file":
-            copy = os.path.join(directory, "files", entry["path"].lstrip("/"))
+            copy = copy_of(directory, entry)
             data = files.read_if_exists(copy, limited=False)
             if data is None:
                 raise PkiError("the copy is gone from the backup set", path=copy, fix="Choose another set: this one is damaged.")
@@ -192,9 +206,46 @@ def read_backup(directory):
     return document
 
 
+def records_host(directory):
+    """Return whether a set records the host that it was made on, as those of earlier versions do not. Raises PkiError."""
+    return read_backup(directory).get("host") is not None
+
+
+def copy_of(directory, entry):
+    """Return the path of the copy that a set holds of a file. It is below the path that the set recorded."""
+    return os.path.join(directory, "files", entry["path"].lstrip("/"))
+
+
+def _require_own(directory):
+    """Raise PkiError where a user other than root (or the one of this process) can change anything in a set."""
+    fix = "Choose another set. What is in this one can come from another user."
+    files.require_trusted(directory, fix=fix)
+    for home, directories, names in os.walk(directory):
+        for name in directories + names:
+            path = os.path.join(home, name)
+            if os.path.islink(path):
+                raise PkiError("is a symbolic link, and a backup set holds none", path=path, fix=fix)
+            files.require_own(path, fix=fix)
+
+
+def _require_this_host(document, path):
+    host = document.get("host")
+    if host is not None and host != files.host_name():
+        raise PkiError("this backup set was made on the host %s, and this is %s" % (printable(host), files.host_name()),
+                       path=path, fix="Choose a set of this host. Where the host has a new name since, correct `host` in this "
+                                      "file.")
+
+
+def _require_plain(entry, path):
+    if entry["type"] == "file" and not (0 <= entry["mode"] <= 0o777 and entry["uid"] >= 0 and entry["gid"] >= 0):
+        raise PkiError("records the mode %04o and the owner %d:%d for %s, which no file of a node has" % (
+            entry["mode"], entry["uid"], entry["gid"], printable(entry["path"])), path=path,
+            fix="Choose another set: this one is damaged.")
+
+
 def _complete(entry):
     return (os.path.isabs(entry["path"]) and os.path.normpath(entry["path"]) == entry["path"]
-            and all(isinstance(entry[key], kind) for key, kind in _RECORDED[entry["type"]].items()))
+            and all(type(entry[key]) is kind for key, kind in _RECORDED[entry["type"]].items()))
 
 
 def plan_restore(directory, paths=None):
@@ -234,19 +285,18 @@ def restore_backup(directory, paths=None, state_dir=files.STATE_DIR):
     changes = [entry for entry, differs in plan_restore(directory, paths) if differs]
     transaction = transactions.Transaction("restore", state_dir)
     for entry in changes:
-        # A set made through a link to a directory (pki -> elsewhere) holds its files under both names.
-        home, name = os.path.split(entry["path"])
-        if os.path.join(os.path.realpath(home), name) in transaction.paths():
+        # A set can hold a file under both names, where its directory is reached through a link (pki -> elsewhere).
+        target = _target(entry["path"])
+        if target in transaction.paths():
             continue
-        entry = dict(entry, path=os.path.join(os.path.realpath(home), name))
         if entry["type"] == "absent":
-            transaction.remove(entry["path"])
+            transaction.remove(target)
             continue
-        files.make_directory(os.path.dirname(entry["path"]), 0o755)
+        files.make_directory(os.path.dirname(target), 0o755)
         if entry["type"] == "file":
-            data = files.read(os.path.join(directory, "files", entry["path"].lstrip("/")), limited=False)
-            transaction.write(entry["path"], data, entry["mode"], (entry["uid"], entry["gid"]), follow=False)
+            data = files.read(copy_of(directory, entry), limited=False)
+            transaction.write(target, data, entry["mode"], (entry["uid"], entry["gid"]), follow=False)
         else:
-            transaction.symlink(entry["path"], entry["target"])
+            transaction.symlink(target, entry["target"])
     transaction.commit()
     return [entry["path"] for entry in changes]

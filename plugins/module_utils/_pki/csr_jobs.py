@@ -91,7 +91,7 @@ class _OneRequest:
         params = self.params
         if not params["common_name"]:
             raise PkiError("a request from %s needs a common name" % path, fix="Give common_name, or a finished request.")
-        data = files.read_if_exists(path)
+        data = files.read_own(path)
         if data is None:
             key = x509.generate_key(params["key_type"])
             self.actions.append("key made")
@@ -607,7 +607,7 @@ class _UserKubeconfig:
 
     def _current(self):
         """Give (Kubeconfig, x509.Certificate) of the file, or (None, None). Raises PkiError when it is somebody else's."""
-        data = files.read_if_exists(self.path)
+        data = files.read_own(self.path)
         if data is None:
             return None, None
         config = kubeconfig.Kubeconfig(data, self.path)
@@ -662,7 +662,7 @@ class _UserKubeconfig:
         if why is None:
             return result
         profile = x509.Profile(self.user, self.groups, (), ("client",))
-        data = files.read_if_exists(self.pending)
+        data = files.read_private(self.pending)
         try:
             key = x509.parse_private_key(data, self.pending) if data else None
         except PkiError:
@@ -712,7 +712,11 @@ class _UserKubeconfig:
 
     def _issued(self):
         certificate = x509.parse_certificate(self.params["certificate"].encode("utf-8"), "the issued certificate")
-        key = x509.parse_private_key(files.read(self.pending), self.pending)
+        data = files.read_private(self.pending)
+        if data is None:
+            raise PkiError("there is no key for the issued certificate", path=self.pending,
+                           fix="Run state requested first and have its request signed.")
+        key = x509.parse_private_key(data, self.pending)
         if not key.matches(certificate):
             raise PkiError("the key is not the issued certificate's", path=self.pending,
                            fix="Run again from the beginning: another request was made in between.")

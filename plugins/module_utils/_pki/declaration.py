@@ -31,7 +31,8 @@ from .errors import PkiError, short
 _END = re.compile(b"-----END [A-Z0-9 ]+-----[^\n]*\n?")
 _NO_TOKEN_SECRETS = 24  # from here on a service account gets no token secret (LegacyServiceAccountTokenNoAutoGeneration)
 _MANAGER, _SCHEDULER, _APISERVER, _ETCD = "kube-controller-manager", "kube-scheduler", "kube-apiserver", "etcd"
-_PUBLIC, _SECRET = 0o644, 0o600
+# The mode of what is written: a new certificate, a CA's key; a component's key is for its user, too (files.key_mode).
+_PUBLIC, _SECRET, _COMPONENT = 0o644, 0o600, None
 
 
 def bundle_text(name, data, wanted, path):
@@ -63,9 +64,10 @@ def bundle_text(name, data, wanted, path):
 class Declaration:
     """What a node shall look like: files to write, files to remove, flags to change, and who has to be restarted.
 
-    writes: {path: (bytes, mode for a new file)}. removals: [paths]. edits: {component: {flag: value}}.
-    restarts: set of components ("kubelet" among them). reloads: set of components that take their new leaf up by
-    themselves. leaves: [{"name", "path", "before", "after"}] described. notes: [sentences] for people.
+    writes: {path: (bytes, mode)}, where mode is one of _PUBLIC, _SECRET and _COMPONENT. removals: [paths].
+    edits: {component: {flag: value}}. restarts: set of components ("kubelet" among them).
+    reloads: set of components that take their new leaf up by themselves. leaves: [{"name", "path", "before", "after"}] described.
+    notes: [sentences] for people.
     """
 
     def __init__(self):
@@ -183,8 +185,7 @@ class Declarer:
     def _places(self, held, old, new, signer):
         """The three places of the pairs: in use, staged, kept."""
         if signer is not held.current:
-            mode = _mode(held.key_path, _SECRET)
-            self.result.write(held.key_path, signer.key_pem, mode)
+            self.result.write(held.key_path, signer.key_pem, _COMPONENT if held.name == "sa" else _SECRET)
             self.result.notes.append("%s signs: %s instead of %s" % (
                 held.name, short(signer.id), short(held.current.id)))
         stay = {NEXT: new if self.level == 1 else None, PREVIOUS: old if self.level == 2 else None}
@@ -206,7 +207,7 @@ class Declarer:
         self.result.trust[held.name] = data
         before = {item.key_sha256 for item in held.bundle}
         after = {item.key_sha256 for item in wanted}
-        if self.result.write(held.path, data, _SECRET if held.name == "sa" else _PUBLIC):
+        if self.result.write(held.path, data, _PUBLIC if held.name != "sa" or os.path.lexists(held.path) else _SECRET):
             self.result.notes.append("%s trusts %s instead of %s" % (
                 held.name, _short_list(wanted), _short_list(held.bundle)))
         self._restart_for(held.name, before != after, held.key_path in self.result.writes)
@@ -257,7 +258,7 @@ class Declarer:
             self._write_kubeconfig(path, bytes(config))
 
     def _write_kubeconfig(self, path, data):
-        if self.result.write(path, data, _SECRET):
+        if self.result.write(path, data, _COMPONENT):
             component = {self.layout.paths.get("controller-manager.conf", ("",))[0]: _MANAGER,
                          self.layout.paths.get("scheduler.conf", ("",))[0]: _SCHEDULER}.get(path)
             if component:
@@ -322,7 +323,7 @@ class Declarer:
                 certificate, key = self._sign(item, signer)
                 pair = certificate.pem, key.pem
             self.result.write(item.path, pair[0], _PUBLIC)
-            self.result.write(item.key_path, pair[1], _SECRET)
+            self.result.write(item.key_path, pair[1], _COMPONENT)
             self._bridge(item, pair[0], old, new)
 
     def _bridge(self, item, data, old, new):
@@ -378,12 +379,11 @@ class Declarer:
         return certificate.not_after > x509.now() and certificate.verified_by_key(signer.certificate)
 
 
-def _mode(path, default):
-    """Give the permission bits of a file, or a default where it is not there."""
-    try:
-        return os.stat(path).st_mode & 0o7777
-    except OSError:
-        return default
+def _mode(path, mode):
+    """Return the mode to write a file with, or None to keep that of a certificate that is there."""
+    if mode == _COMPONENT:
+        return files.key_mode(path)
+    return None if mode == _PUBLIC and os.path.lexists(path) else mode
 
 
 def _short_list(items):
@@ -424,7 +424,7 @@ def apply(layout, declaration, job, state_dir=files.STATE_DIR, backup_dir=files.
     transaction = transactions.Transaction(authorities.JOB, state_dir)
     for path, (data, mode) in declaration.writes.items():
         files.make_directory(os.path.dirname(path))
-        transaction.write(path, data, None if os.path.lexists(path) else mode)
+        transaction.write(path, data, _mode(path, mode))
     for path in declaration.removals:
         transaction.remove(path)
     record = restarts.recorded(state_dir, declaration.restarts, phase)

@@ -19,8 +19,10 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
+import tempfile
 
 from . import answers, certificates, files, profiles, requests
 from .errors import PkiError, printable
@@ -208,7 +210,7 @@ class Bundle:
     def _move(self, relative, to):
         files.make_directory(os.path.dirname(self.at(to)), 0o755)
         try:
-            os.replace(self.at(relative), self.at(to))
+            files.rename(self.at(relative), self.at(to))
         except OSError as error:
             raise files.explain(error, self.at(relative)) from error
 
@@ -336,7 +338,9 @@ class Bundle:
     def _sign_one(self, words, entry, seconds):
         final = self.at(entry["certificate"])
         files.make_directory(os.path.dirname(final), 0o755)
-        target = final + ".new"
+        # Not in the folder: a link there, placed by another user, would have the command write elsewhere.
+        private = tempfile.mkdtemp(prefix="kubepki-")
+        target = os.path.join(private, os.path.basename(final))
         what = "%s of %s" % (entry["name"], entry["host"])
         values = {"request": self.at(entry["request"]), "certificate": target, "name": entry["name"], "host": entry["host"],
                   "ca": entry["ca"], "days": "%d" % max(1, round(entry["days"])), "dir": self.directory,
@@ -355,8 +359,7 @@ class Bundle:
                                fix="It has to sign the request in {request} as it is.")
             files.write(final, data, mode=0o644)
         finally:
-            with contextlib.suppress(OSError):
-                os.unlink(target)
+            shutil.rmtree(private, ignore_errors=True)
 
     @staticmethod
     def _run(words, values, named, seconds, what):

@@ -139,7 +139,7 @@ def _read(leaf):
             leaf.bundle = x509.parse_certificates(data, leaf.certificate_path)
             leaf.certificate = leaf.bundle[0]
         if leaf.request is None:
-            key = files.read_if_exists(leaf.key_path)
+            key = files.read_own(leaf.key_path)
             leaf.key_missing = key is None
             if key is not None:
                 leaf.key_sha256 = x509.private_key_digest(key, leaf.key_path)

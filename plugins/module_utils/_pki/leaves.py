@@ -718,15 +718,14 @@ def changes(decision, settings):
         # A CA with another subject: what the kubeconfig trusts accepts the API server's new certificate no more.
         if settings.embed_ca or leaf.is_renamed():
             config = config.with_ca(x509.bundle(leaf.signer.bundle))
-        return [(leaf.path, bytes(config), leaf.mode, leaf.owner)], []
+        return [(leaf.path, bytes(config), leaf.mode or files.key_mode(leaf.path), leaf.owner)], []
     if leaf.certificate_path == leaf.key_path:
         path, links = _combined_target(leaf, settings.now)
-        new = not os.path.exists(leaf.certificate_path)
-        return [(path, chain + key, leaf.mode or (0o600 if new or links else None), leaf.owner or _owner(leaf.key_path))], links
+        mode = leaf.mode or (0o600 if links else files.key_mode(path))
+        return [(path, chain + key, mode, leaf.owner or _owner(leaf.key_path))], links
     written = [(leaf.certificate_path, chain, None if os.path.exists(leaf.certificate_path) else 0o644, leaf.owner)]
     if key is not None and (decision.new_key or leaf.mode):
-        new = not os.path.exists(leaf.key_path)
-        written.append((leaf.key_path, key, leaf.mode or (0o600 if new else None), leaf.owner))
+        written.append((leaf.key_path, key, leaf.mode or files.key_mode(leaf.key_path), leaf.owner))
     return written, []
 
 
@@ -790,7 +789,7 @@ class Writes:
                 self.links.update(links)
 
     def _add(self, path, data, mode, owner):
-        real = os.path.realpath(path)
+        real = files.resolve(path)
         if real in self.files and self.files[real][0] != data:
             raise PkiError("two certificates are to be written to this file", path=path, fix="Give each a file of its own.")
         if owner is not None and -1 in owner:
@@ -867,11 +866,7 @@ def adjust(found, check):
             if wrong:
                 changed.append(path)
             if wrong and not check:
-                try:
-                    os.chown(path, owner[0], owner[1])
-                    os.chmod(path, mode)
-                except OSError as error:
-                    raise files.explain(error, path) from error
+                files.set_attributes(path, mode, owner)
     return changed
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+import contextlib
 import os
 import time
 
@@ -67,7 +68,8 @@ def below(node, days):
 def write_textfile(node, directory, now, dry=False):
     """Write the node's metrics for node_exporter. Gives (path, whether anything but the time of writing changed).
 
-    directory: has to exist. The file is replaced atomically, with mode 0644. Raises PkiError.
+    directory: has to exist. The file is replaced atomically, with mode 0644; a link in its place is replaced, too, where other
+    users can write to the directory. Raises PkiError.
     """
     path = os.path.join(directory, TEXTFILE)
     if not os.path.isdir(directory):
@@ -77,7 +79,9 @@ def write_textfile(node, directory, now, dry=False):
 
     # A file's name can be any bytes; what is not UTF-8 would make node_exporter refuse all of it.
     text = metrics.exposition({node["facts"]["node_name"]: node}, now).encode("utf-8", "replace")
-    before = files.read_if_exists(path)
+    before = None
+    with contextlib.suppress(PkiError):  # what cannot be read, and what is no file, is replaced
+        before, _status = files.read_regular(path)
     if not dry:
         files.write(path, text, mode=0o644)
     return path, _lasting(before or b"") != _lasting(text)

@@ -26,6 +26,7 @@ def extend(layout, wanted, days, check=False, state_dir=files.STATE_DIR, backup_
     if not check:
         transactions.Transaction.recover(_JOB, state_dir)
     writes, certificates, made = {}, {}, {}
+    configs = authorities.trust_kubeconfigs(layout) if "ca" in wanted else []
     for name, pem in sorted(wanted.items()):
         path, key_path = authorities.places(layout, name, authorities.CURRENT)
         data = files.read(path)
@@ -40,7 +41,7 @@ def extend(layout, wanted, days, check=False, state_dir=files.STATE_DIR, backup_
             signing = authorities.signing_path(layout)
             if os.path.exists(signing):
                 _plan(writes, signing, replaced(files.read(signing), new, signing))
-            for config_path in authorities.trust_kubeconfigs(layout):
+            for config_path in configs:
                 config = _config(config_path)
                 if config is not None and config.ca_data:
                     trusted = replaced(config.ca_data, new, config_path)
@@ -50,7 +51,7 @@ def extend(layout, wanted, days, check=False, state_dir=files.STATE_DIR, backup_
         files.create_backup(list(writes), _BACKUP_JOB, backup_dir, backup_keep)
         transaction = transactions.Transaction(_JOB, state_dir)
         for path, data in writes.items():
-            transaction.write(path, data)
+            transaction.write(path, data, files.key_mode(path) if path in configs else None)
         transaction.commit()
     return {"changed": bool(writes), "certificates": certificates, "paths": sorted(writes)}
 

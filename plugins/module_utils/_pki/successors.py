@@ -67,7 +67,9 @@ def declare_staged(tree, names, material=None, days=3650.0, key_type=None, known
             raise PkiError("the key of %s is not on this node" % name, path=held.key_path,
                            fix="Leave %s out of kubepki_cas, or rotate it where its key is kept." % name)
         new = (known or {}).get(name, {}).get("new")
-        existing = held.next or (held.current if held.previous or held.current.id == new else None)
+        # Where a restore put the old CA back, the one that is kept is the same, and no new one is here.
+        switched = held.previous and held.previous.id != held.current.id
+        existing = held.next or (held.current if switched or held.current.id == new else None)
         if existing and given and existing.id != given.id:
             raise PkiError("another successor (%s) is staged on this node than %s" % (
                 short(existing.id), short(given.id)), path=places(tree.layout, name, NEXT)[0],

@@ -36,7 +36,7 @@ class Transaction:
 
     def write(self, path, data, mode=None, owner=None, follow=True):
         """Plan new bytes for path; mode and owner as in files.stage(). follow: a link stays, and what it names changes."""
-        self._changes.append({"path": os.path.realpath(path) if follow else path, "data": data, "mode": mode, "owner": owner})
+        self._changes.append({"path": files.resolve(path) if follow else path, "data": data, "mode": mode, "owner": owner})
 
     def symlink(self, path, target):
         """Plan that path becomes a symbolic link to target."""
@@ -296,7 +296,7 @@ def _stage_all(changes, entries, token):
     for change, entry in zip(changes, entries):
         if "target" in change:
             try:
-                os.symlink(change["target"], entry["staged"])
+                files.symlink(change["target"], entry["staged"])
             except OSError as error:
                 raise files.explain(error, change["path"]) from error
         elif "data" in change:
@@ -323,7 +323,7 @@ def _discard(entries):
         # A read-only file system refuses to remove even what is not there.
         if "staged" in entry and os.path.lexists(entry["staged"]):
             try:
-                os.unlink(entry["staged"])
+                files.unlink(entry["staged"])
             except OSError as error:
                 raise files.explain(error, entry["staged"]) from error
 
@@ -334,9 +334,9 @@ def _finish(entries, done):
         try:
             if entry.get("remove"):
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(entry["path"])
+                    files.unlink(entry["path"])
             else:
-                os.rename(entry["staged"], entry["path"])
+                files.rename(entry["staged"], entry["path"])
         except FileNotFoundError as error:
             raise PkiError("what was to be renamed to it is gone", path=entry["path"],
                            fix="Another program removed %s: run again." % entry["staged"]) from error

@@ -177,6 +177,18 @@ def test_the_configuration_that_is_put_back_says_where_the_manifests_are(node):
     assert act(node, "restored")["restart"] == ["kube-scheduler", "kubelet"]
 
 
+def test_a_set_that_records_no_host_is_restored_with_a_warning(node):
+    directory = act(node, "created")["set"]
+    manifest = Path(directory, "manifest.json")
+    document = json.loads(manifest.read_text())
+    del document["host"]
+    manifest.write_text(json.dumps(document))
+    node.path("/etc/kubernetes/scheduler.conf").write_bytes(b"something else")
+    for check in (True, False):
+        result = act(node, "restored", check)
+        assert result["changed"] and "does not record its host" in result["warnings"][0] and directory in result["warnings"][0]
+
+
 STARTER = """
 import json, sys
 sys.path[:0] = [%(root)r + "/tests/unit"]

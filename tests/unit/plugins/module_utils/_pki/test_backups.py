@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from pathlib import Path
 
+import faults
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files, transactions
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
 CLUSTER = throwaway.Cluster()
@@ -147,3 +150,128 @@ def test_sets_of_one_job_belong_together(sets):
 def test_sets_of_several_jobs_are_listed_with_the_nodes_of_the_newest(sets, newest):
     said = backups.mixed(sets)
     assert all(f"{host}: {name}" in said for host, name in sets.items()) and f"--limit {newest} " in said
+
+
+# --- whose set it is, and where it goes -------------------------------------------------------------------------------------
+
+
+def through_links(node, tmp_path):
+    """pki is a link, and /var/lib/kubelet lies on a data disk."""
+    for place, disk in ((node.kubernetes("pki"), tmp_path / "ssl"), (node.path("/var/lib/kubelet"), tmp_path / "disk")):
+        place.rename(disk)
+        place.symlink_to(disk)
+
+
+def test_a_set_is_restored_through_links_to_its_directories(node, tmp_path):
+    through_links(node, tmp_path)
+    make(node)
+    before = {path: Path(path).read_bytes() for path in paths(node)}
+    spoiled = [str(node.kubernetes("pki/etcd/ca.key")), str(node.path("/var/lib/kubelet/config.yaml"))]
+    for path in spoiled:
+        Path(path).write_bytes(b"spoiled")
+    assert restore(node, check=True)[0] == sorted(spoiled)
+    assert sorted(restore(node)[0]) == sorted(spoiled)
+    assert {path: Path(path).read_bytes() for path in paths(node)} == before
+    assert node.kubernetes("pki").is_symlink() and node.path("/var/lib/kubelet").is_symlink()
+
+
+def test_what_cannot_be_restored_is_known_in_a_check(node, tmp_path):
+    make(node)
+    through_links(node, tmp_path)
+    node.kubernetes("pki/ca.key").write_bytes(b"spoiled")
+    node.kubernetes(".").chmod(0o777)
+    for check in (True, False):
+        with pytest.raises(PkiError, match="kubernetes/pki: is a symbolic link that another user could have placed"):
+            restore(node, check=check)
+    assert node.kubernetes("pki/ca.key").read_bytes() == b"spoiled"
+
+
+def changed_manifest(directory, change):
+    path = Path(directory, "manifest.json")
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def test_a_set_of_another_host_is_refused_and_one_of_none_is_taken(node):
+    directory = make(node)[0]
+    assert json.loads(Path(directory, "manifest.json").read_text())["host"] == os.uname().nodename
+    node.issue("apiserver")
+    changed_manifest(directory, lambda document: document.update(host="another-node"))
+    for check in (True, False):
+        with pytest.raises(PkiError, match="made on the host another-node, and this is .*Choose a set of this host"):
+            restore(node, check=check)
+    row, = backups.listing(str(node.root.parent / "sets"))
+    assert not row["usable"] and "another-node" in row["problem"]
+    changed_manifest(directory, lambda document: document.pop("host"))
+    assert not backups.records_host(directory) and restore(node)[0] == [str(node.kubernetes("pki/apiserver.crt"))]
+
+
+@pytest.mark.parametrize("what", ["", "manifest.json", "files"])
+def test_a_set_that_others_can_write_is_refused(node, what):
+    directory = make(node)[0]
+    node.issue("apiserver")
+    before = node.kubernetes("pki/apiserver.crt").read_bytes()
+    Path(directory, what).chmod(0o777 if what != "manifest.json" else 0o666)
+    with pytest.raises(PkiError, match="other users can write to this .*Choose another set"):
+        restore(node)
+    assert not backups.listing(str(node.root.parent / "sets"))[0]["usable"]
+    assert node.kubernetes("pki/apiserver.crt").read_bytes() == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("what", ["", "manifest.json"])
+def test_a_set_of_another_user_is_refused(node, what):
+    directory = make(node)[0]
+    os.chown(Path(directory, what), 65534, 65534)
+    with pytest.raises(PkiError, match="belongs to user 65534.*Choose another set"):
+        restore(node)
+
+
+def test_a_link_in_a_set_is_refused(node, tmp_path):
+    directory = make(node)[0]
+    copy = Path(directory, "files", str(node.kubernetes("admin.conf")).lstrip("/"))
+    copy.rename(tmp_path / "copy")
+    copy.symlink_to(tmp_path / "copy")
+    with pytest.raises(PkiError, match="is a symbolic link, and a backup set holds none"):
+        restore(node)
+
+
+@pytest.mark.parametrize("field, value, word", [
+    ("mode", 0o4755, "records the mode 4755"), ("mode", 0o1777, "records the mode 1777"), ("uid", -1, "the owner -1:"),
+    ("gid", -1, "records the mode"), ("mode", -1, "records the mode"), ("mode", True, "is damaged")])
+def test_a_recorded_mode_or_owner_that_no_file_has_is_refused(node, field, value, word):
+    directory = make(node)[0]
+    changed_manifest(directory, lambda document: document["entries"][0].update({field: value}))
+    assert json.loads(Path(directory, "manifest.json").read_text())["entries"][0]["type"] == "file"
+    with pytest.raises(PkiError, match=word):
+        restore(node)
+
+
+def test_a_kill_at_any_point_of_a_restore_is_healed_by_the_next_one(node):
+    """A few files are enough: one changed, one that goes, one that comes back, all in a directory behind a link."""
+    folder, disk, sets = node.root / "srv", node.root.parent / "disk", str(node.root.parent / "sets")
+    disk.mkdir()
+    folder.symlink_to(disk)
+    names = [str(folder / name) for name in ("a.key", "b.crt", "new")]
+
+    def spoil():
+        for name, content in zip(names, (b"spoiled", None, b"new")):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+            if content is not None:
+                Path(name).write_bytes(content)
+
+    for name in names[:2]:
+        Path(name).write_bytes(b"as it was")
+    directory = files.create_backup(names, "backup", sets)
+    state, seen = str(node.root.parent / "state"), set()
+    for point in range(1, 600):
+        spoil()
+        if not faults.kill_at(point, lambda: backups.restore(directory, None, sets, state)):
+            break
+        seen.add(transactions.Transaction.recover("restore", state))
+        backups.restore(directory, None, sets, state)
+        assert [Path(name).read_bytes() for name in names[:2]] == [b"as it was"] * 2 and not os.path.exists(names[2])
+        assert sorted(os.listdir(disk)) == ["a.key", "b.crt"]
+    assert seen == {"nothing", "undone", "finished"} and point > 40

@@ -725,6 +725,51 @@ def test_an_interrupted_run_goes_on_with_the_same_key(tmp_path):
     assert x509.parse_request(config(tmp_path, state="requested")["request"].encode()).key_sha256 != two.key_sha256
 
 
+def leaf_for(request):
+    return x509.sign_leaf(x509.Profile("alice", ["dev"]), x509.parse_request(request.encode()), CA, CA_KEY, 1).pem.decode()
+
+
+@pytest.mark.parametrize("trap, word", [
+    ("link", "is a symbolic link where a file of this user is expected"), ("mode", "other users may have read it"),
+    ("owner", "belongs to user 65534, so it may be a trap")])
+def test_a_pending_key_that_another_user_may_have_placed_is_not_used(tmp_path, trap, word):
+    """In a directory that others can write to, the key beside the kubeconfig would make theirs the user's."""
+    if trap == "owner" and os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    request = config(tmp_path, state="requested")["request"]
+    pending, theirs = tmp_path / ".alice.conf.kubepki-key", tmp_path / "theirs"
+    theirs.write_bytes(KEY.pem)
+    theirs.chmod(0o644 if trap == "mode" else 0o600)
+    pending.unlink()
+    if trap == "link":
+        pending.symlink_to(theirs)
+    else:
+        theirs.rename(pending)
+    if trap == "owner":
+        os.chown(pending, 65534, 65534)
+    with pytest.raises(PkiError, match=r"alice.conf.kubepki-key: " + word):
+        config(tmp_path, state="requested")
+    with pytest.raises(PkiError, match=word):
+        config(tmp_path, certificate=leaf_for(request), ca=CA.pem.decode(), server="https://a:1", prove="no")
+    assert not (tmp_path / "alice.conf").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_kubeconfig_or_key_that_another_user_placed_in_a_shared_directory_is_refused(people, api, tmp_path):
+    issue(people, tmp_path)
+    tmp_path.chmod(0o1777)
+    os.chown(tmp_path / "alice.conf", 65534, 65534)
+    for state in ("requested", "present", "absent"):
+        with pytest.raises(PkiError, match="alice.conf: belongs to user 65534, in a directory that other users can write to"):
+            config(tmp_path, state=state)
+    (tmp_path / "their.key").write_bytes(KEY.pem)
+    os.chown(tmp_path / "their.key", 65534, 65534)
+    with pytest.raises(PkiError, match="their.key: belongs to user 65534"):
+        one(api, request=None, privatekey_path=str(tmp_path / "their.key"), common_name="alice")
+    tmp_path.chmod(0o755)
+    assert not config(tmp_path, state="requested")["needed"]  # root corrects a user's file in a directory of its own
+
+
 def test_somebody_elses_kubeconfig_is_never_overwritten(people, tmp_path):
     issue(people, tmp_path)
     before = (tmp_path / "alice.conf").read_bytes()

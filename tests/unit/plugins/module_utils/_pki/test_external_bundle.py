@@ -317,6 +317,16 @@ class TestCommand:
         bundle.sign(signer + " " + form, 60)
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "b" / "signed").rglob("*")} == before
 
+    def test_a_command_writes_into_a_directory_of_its_own(self, tmp_path, requests):
+        """Others may write to the folder: a link where the certificate is to go would lead the command elsewhere."""
+        bundle, _changed = write(tmp_path / "b", requests)
+        record = tmp_path / "record"
+        with pytest.raises(PkiError, match="ended with"):
+            bundle.sign("sh -c '(echo $KUBEPKI_CERTIFICATE; stat -c %%a $(dirname $KUBEPKI_CERTIFICATE)) > %s; exit 1' {request}"
+                        % record, 10)
+        path, mode = record.read_text().split()
+        assert not path.startswith(bundle.directory) and mode == "700" and not os.path.exists(os.path.dirname(path))
+
     def test_a_command_for_the_whole_bundle(self, tmp_path, requests):
         bundle, _changed = write(tmp_path / "b", requests)
         ready = tmp_path / "ready.pem"

@@ -97,10 +97,245 @@ class TestWrite:
         assert seen <= {old, new}
 
 
+@pytest.fixture
+def shared(tmp_path):
+    """A directory that other users can write to, with a link that one of them could have placed, and what it leads to."""
+    folder, target = tmp_path / "shared", tmp_path / "target"
+    folder.mkdir()
+    folder.chmod(0o777)
+    target.write_bytes(b"untouched")
+    target.chmod(0o600)
+    (folder / "link").symlink_to(target)
+    return folder
+
+
+def untouched(shared):
+    target = shared.parent / "target"
+    return target.read_bytes() == b"untouched" and stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+class TestSharedDirectories:
+    """Other users can write there: no link of theirs is followed, and nothing is given to them."""
+
+    def test_a_link_is_replaced_and_what_it_leads_to_stays(self, shared):
+        files.write(str(shared / "link"), b"new", mode=0o644)
+        assert untouched(shared) and not (shared / "link").is_symlink() and (shared / "link").read_bytes() == b"new"
+
+    def test_a_link_on_the_way_is_refused_by_name(self, shared):
+        elsewhere = shared.parent / "elsewhere"
+        elsewhere.mkdir()
+        (shared / "way").symlink_to(elsewhere)
+        path = str(shared / "way" / "a")
+        for action in (lambda: files.write(path, b"x"), lambda: files.stage(path, b"x"), lambda: files.remove(path),
+                       lambda: files.make_directory(path), lambda: files.sync_directory(str(shared / "way")),
+                       lambda: files.rename(path, path + "b"), lambda: files.unlink(path), lambda: files.symlink("x", path),
+                       lambda: transactions.Transaction("t", str(shared.parent / "state")).write(path, b"x")):
+            with pytest.raises(PkiError, match="shared/way: is a symbolic link that another user could have placed: the "
+                                               "directory .*/shared belongs to user"):
+                action()
+        assert os.listdir(elsewhere) == []
+
+    def test_a_transaction_refuses_a_link(self, shared):
+        with pytest.raises(PkiError, match="shared/link: is a symbolic link that another user could have placed"):
+            transactions.Transaction("t", str(shared.parent / "state")).write(str(shared / "link"), b"x")
+
+    @pytest.mark.skipif(not ROOT, reason="only root can give files away")
+    @pytest.mark.parametrize("mode", [0o755, 0o1777])
+    def test_links_of_a_user_who_owns_the_directory_or_the_link(self, shared, mode):
+        shared.chmod(mode)
+        os.chown(shared, 65534 if mode == 0o755 else 0, 0)
+        os.chown(shared / "link", 65534, 65534, follow_symlinks=False)
+        with pytest.raises(PkiError, match="the link belongs to user 65534"):
+            files.resolve(str(shared / "link"))
+        files.write(str(shared / "link"), b"new")
+        assert untouched(shared)
+
+    @pytest.mark.skipif(not ROOT, reason="only root can give files away")
+    def test_a_file_that_was_placed_gives_neither_mode_nor_owner(self, shared):
+        shared.chmod(0o1777)
+        placed = shared / "a.key"
+        placed.write_bytes(b"")
+        placed.chmod(0o644)
+        os.chown(placed, 65534, 65534)
+        files.write(str(placed), b"a key")
+        assert (placed.stat().st_uid, stat.S_IMODE(placed.stat().st_mode)) == (0, 0o600)
+
+    def test_root_links_in_root_directories_are_followed(self, tmp_path):
+        """pki -> /etc/kubernetes/ssl and /var/lib/kubelet on a data disk, also through two links and a relative one."""
+        (tmp_path / "data" / "ssl").mkdir(parents=True)
+        (tmp_path / "etc").mkdir()
+        (tmp_path / "etc" / "pki").symlink_to("../data/./link/../ssl")
+        (tmp_path / "data" / "link").symlink_to(tmp_path / "data" / "ssl")
+        files.write(str(tmp_path / "etc" / "pki" / "a"), b"x")
+        files.make_directory(str(tmp_path / "etc" / "pki" / "b"))
+        assert sorted(os.listdir(tmp_path / "data" / "ssl")) == ["a", "b"]
+        (tmp_path / "data" / "link").unlink()
+        (tmp_path / "data" / "link").symlink_to("link")
+        with pytest.raises(PkiError, match="lead in a circle"):
+            files.write(str(tmp_path / "data" / "link" / "a"), b"x")
+
+    def test_a_link_to_a_disk_that_is_not_mounted_is_refused(self, tmp_path):
+        (tmp_path / "kubelet").symlink_to(tmp_path / "disk" / "kubelet")
+        with pytest.raises(PkiError, match="kubelet: is a symbolic link to a place that does not exist. Mount or create"):
+            files.make_directory(str(tmp_path / "kubelet" / "pki"))
+        assert not (tmp_path / "disk").exists()
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "mounted").symlink_to("disk")
+        (tmp_path / "outer").symlink_to("mounted/kubelet")
+        with pytest.raises(PkiError, match="outer: is a symbolic link to a place that does not exist"):
+            files.make_directory(str(tmp_path / "outer" / "pki"))
+        files.make_directory(str(tmp_path / "mounted" / "kubelet" / "pki"))
+
+    def test_a_directory_that_is_swapped_for_a_link_is_still_the_one(self, tmp_path, monkeypatch):
+        """Between a look at a path and the write, its owner puts a link in its place."""
+        home, target = tmp_path / "home", tmp_path / "target"
+        home.mkdir()
+        target.mkdir()
+        real = files._stage
+
+        def swapped(*arguments):
+            home.rename(tmp_path / "moved")
+            home.symlink_to(target)
+            return real(*arguments)
+        monkeypatch.setattr(files, "_stage", swapped)
+        files.write(str(home / "a"), b"x")
+        assert os.listdir(target) == [] and os.listdir(tmp_path / "moved") == ["a"]
+
+    @pytest.mark.parametrize("what", ["lock", "journal", "backup"])
+    def test_state_and_backups_lie_where_only_root_writes(self, shared, what):
+        actions = {"lock": lambda: files.lock(str(shared)).__enter__(),
+                   "journal": lambda: files.Journal("t", str(shared)).save({}),
+                   "backup": lambda: files.create_backup([str(shared.parent / "target")], "test", str(shared))}
+        with pytest.raises(PkiError, match=r"/shared: other users can write to this directory \(mode 0777\).*chmod go-w"):
+            actions[what]()
+
+    def test_a_journal_that_another_user_can_write_is_not_carried_out(self, tmp_path):
+        (tmp_path / "journal").mkdir()
+        (tmp_path / "journal" / "t.json").write_text(json.dumps(
+            {"state": "commit", "entries": [{"path": str(tmp_path / "a"), "remove": True}]}))
+        (tmp_path / "journal" / "t.json").chmod(0o666)
+        (tmp_path / "a").write_bytes(b"")
+        with pytest.raises(PkiError, match="t.json: other users can write to this file"):
+            transactions.Transaction.recover("t", str(tmp_path))
+        assert (tmp_path / "a").exists()
+
+    def test_mode_and_owner_are_set_on_the_file_alone(self, shared):
+        with pytest.raises(PkiError, match="is a symbolic link that another user could have placed"):
+            files.set_attributes(str(shared / "link"), 0o666, (-1, -1))
+        os.link(shared.parent / "target", shared / "name")
+        with pytest.raises(PkiError, match="has 2 names"):
+            files.set_attributes(str(shared / "name"), 0o666, (-1, -1))
+        assert untouched(shared)
+
+
+class TestReadPrivate:
+    @pytest.mark.parametrize("mode, word", [(0o644, "other users may have read it"), (0o640, "other users may"), (0o600, None),
+                                            (0o400, None)])
+    def test_only_0600_is_read(self, tmp_path, mode, word):
+        path = tmp_path / "key"
+        assert files.read_private(str(path)) is None
+        path.write_bytes(b"key")
+        path.chmod(mode)
+        if word is None:
+            assert files.read_private(str(path)) == b"key"
+        else:
+            with pytest.raises(PkiError, match=word):
+                files.read_private(str(path))
+
+    def test_links_pipes_and_second_names_are_refused(self, tmp_path):
+        (tmp_path / "key").write_bytes(b"key")
+        (tmp_path / "key").chmod(0o600)
+        (tmp_path / "link").symlink_to("key")
+        os.mkfifo(tmp_path / "pipe")
+        for name, word in (("link", "is a symbolic link where a file"), ("pipe", "neither a file")):
+            with pytest.raises(PkiError, match=word):
+                files.read_private(str(tmp_path / name))
+        os.link(tmp_path / "key", tmp_path / "other")
+        with pytest.raises(PkiError, match="2 names"):
+            files.read_private(str(tmp_path / "key"))
+
+    @pytest.mark.skipif(not ROOT, reason="only root can give files away")
+    def test_another_users_file_is_refused(self, tmp_path):
+        (tmp_path / "key").write_bytes(b"key")
+        (tmp_path / "key").chmod(0o600)
+        os.chown(tmp_path / "key", 65534, 65534)
+        with pytest.raises(PkiError, match="belongs to user 65534"):
+            files.read_private(str(tmp_path / "key"))
+
+
+class TestRequireTrusted:
+    def test_the_whole_way_counts(self, tmp_path):
+        (tmp_path / "a" / "b").mkdir(parents=True)
+        path = tmp_path / "a" / "b" / "c"
+        path.write_bytes(b"")
+        files.require_trusted(str(path))
+        for part in (path, path.parent, path.parent.parent):
+            before = part.stat().st_mode
+            part.chmod(0o777)
+            with pytest.raises(PkiError, match="%s: other users can write to this" % part):
+                files.require_trusted(str(path))
+            part.chmod(before)
+        (tmp_path / "link").symlink_to("a/b/c")
+        files.require_trusted(str(tmp_path / "link"))
+        path.parent.chmod(0o777)
+        with pytest.raises(PkiError, match="a/b: other users"):
+            files.require_trusted(str(tmp_path / "link"))
+        path.parent.chmod(0o1777)
+        files.require_trusted(str(path))
+
+    def test_everything_below_a_directory_counts_and_what_links_lead_to(self, tmp_path):
+        for name in ("venv/bin", "venv/lib", "system"):
+            (tmp_path / name).mkdir(parents=True)
+        (tmp_path / "system" / "python").write_bytes(b"")
+        (tmp_path / "system" / "more").mkdir()
+        (tmp_path / "venv" / "bin" / "python").symlink_to(tmp_path / "system" / "python")
+        (tmp_path / "venv" / "lib64").symlink_to("lib")
+        (tmp_path / "venv" / "lib" / "circle").symlink_to("..")
+        (tmp_path / "venv" / "lib" / "more").symlink_to(tmp_path / "system")
+        (tmp_path / "venv" / "lib" / "gone").symlink_to("nowhere")
+        (tmp_path / "venv" / "lib" / "a.py").write_bytes(b"")
+        files.require_trusted_tree(str(tmp_path / "venv"))
+        for name in ("venv/lib/a.py", "venv/lib", "venv", "system/python", "system", "system/more"):
+            before = (tmp_path / name).stat().st_mode
+            (tmp_path / name).chmod(0o777)
+            with pytest.raises(PkiError, match="%s: other users can write" % (tmp_path / name)):
+                files.require_trusted_tree(str(tmp_path / "venv"))
+            (tmp_path / name).chmod(before)
+        files.require_trusted_tree(str(tmp_path / "venv"))
+
+    @pytest.mark.skipif(not ROOT, reason="only root can give files away")
+    def test_another_user_is_named_and_can_be_allowed(self, tmp_path):
+        (tmp_path / "a").mkdir()
+        os.chown(tmp_path / "a", 65534, 65534)
+        files.require_trusted(str(tmp_path / "a" / "gone"), users=[65534])
+        with pytest.raises(PkiError, match="/a: this directory belongs to user 65534"):
+            files.require_trusted(str(tmp_path / "a" / "gone"))
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can give files away")
+@pytest.mark.parametrize("mode, group, kept", [(0o644, 0, 0o600), (0o666, 0, 0o600), (0o640, 0, 0o600), (0o644, 4321, 0o640),
+                                               (0o440, 4321, 0o440), (0o400, 0, 0o400)])
+def test_the_mode_of_a_key(tmp_path, mode, group, kept):
+    """A group other than root's may read it: kubeadm's RootlessControlPlane, an etcd with a user of its own."""
+    path = tmp_path / "a.key"
+    assert files.key_mode(str(path)) == 0o600
+    path.write_bytes(b"")
+    os.chown(path, 0, group)
+    path.chmod(mode)
+    assert files.key_mode(str(path)) == kept
+
+
 class TestMakeDirectory:
     def test_parents_get_the_mode(self, tmp_path):
         files.make_directory(str(tmp_path / "a" / "b"), 0o750)
         assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a", "a/b")} == {0o750}
+
+    def test_what_is_there_keeps_its_mode(self, tmp_path):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a").chmod(0o1777)
+        files.make_directory(str(tmp_path / "a" / "b"), 0o700)
+        files.make_directory(str(tmp_path / "a"), 0o700)
+        assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o1777
 
     def test_a_file_in_the_way_is_named(self, tmp_path):
         (tmp_path / "a").write_bytes(b"")
@@ -175,10 +410,10 @@ class TestTransaction:
         home, state, _reset, change, old, _new = tree
         real = os.rename
 
-        def rename(source, target):
+        def rename(source, target, **directories):
             if os.path.basename(target) == "current" and ".kubepki-" in source:
                 raise PermissionError(errno.EPERM, "immutable", target)
-            real(source, target)
+            real(source, target, **directories)
         monkeypatch.setattr(os, "rename", rename)
         with pytest.raises(PkiError, match="current: operation not permitted"):
             change()

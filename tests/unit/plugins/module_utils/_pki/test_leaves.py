@@ -269,6 +269,12 @@ class TestRenewal:
         status = path.stat()
         assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (1234, 4321, 0o440)
 
+    @pytest.mark.parametrize("name, path", [("etcd-server", "pki/etcd/server.key"), ("admin.conf", "admin.conf")])
+    def test_a_new_key_is_0600_whatever_mode_the_old_one_had(self, node, name, path):
+        node.kubernetes(path).chmod(0o644)
+        work(node, [name], force=True)
+        assert stat.S_IMODE(node.kubernetes(path).stat().st_mode) == 0o600
+
     def test_files_behind_links_are_replaced_and_the_links_stay(self, node):
         pki = node.kubernetes("pki")
         (pki / "apiserver.crt").rename(pki / "real.crt")

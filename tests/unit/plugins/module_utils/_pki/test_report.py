@@ -391,6 +391,31 @@ def test_the_text_file_is_written_for_everybody_to_read(nodes, tmp_path):
     assert "} 2\n" in (tmp_path / "kubepki.prom").read_text() and os.listdir(tmp_path) == ["kubepki.prom"]
 
 
+def test_a_link_in_the_text_files_place_is_replaced_and_leads_nowhere(nodes, tmp_path):
+    """The owner of the directory (node_exporter's user) must not have root overwrite a file elsewhere, nor set it 0644."""
+    folder, target = tmp_path / "textfile", tmp_path / "shadow"
+    folder.mkdir()
+    target.write_bytes(b"secret")
+    target.chmod(0o600)
+    (folder / "kubepki.prom").symlink_to(target)
+    if os.geteuid() == 0:
+        for path in (folder, folder / "kubepki.prom"):
+            os.chown(path, 65534, 65534, follow_symlinks=False)
+    else:
+        folder.chmod(0o777)
+    assert node_report.write_textfile(nodes["cp1"], str(folder), 1)[1]
+    assert (target.read_bytes(), target.stat().st_mode & 0o777) == (b"secret", 0o600)
+    assert not (folder / "kubepki.prom").is_symlink() and "} 1\n" in (folder / "kubepki.prom").read_text()
+    os.unlink(folder / "kubepki.prom")
+    (folder / "kubepki.prom").symlink_to("/dev/zero")
+    assert node_report.write_textfile(nodes["cp1"], str(folder), 2)[1]
+    # The directory itself, reached by a link of that user.
+    (folder / "sub").symlink_to(tmp_path)
+    with pytest.raises(PkiError, match="textfile/sub: is a symbolic link that another user could have placed"):
+        node_report.write_textfile(nodes["cp1"], str(folder / "sub"), 1)
+    assert not (tmp_path / "kubepki.prom").exists()
+
+
 def test_a_text_file_without_its_directory(nodes, tmp_path):
     with pytest.raises(PkiError, match="no such directory"):
         node_report.write_textfile(nodes["cp1"], str(tmp_path / "none"), 1)

@@ -10,7 +10,9 @@ import shutil
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
+    backups,
     file_users,
+    files,
     kubeconfig,
     restarts,
     rotation,
@@ -157,6 +159,46 @@ def test_a_node_that_is_put_back_to_an_earlier_phase_is_brought_along_with_the_s
     nodes.run(phases[taken + reached - 1])
     signers = {host.facts()["authorities"]["ca"]["signer"] for host in nodes.planes}
     assert len(signers) == 1 and (successor is None or signers == {successor})
+
+
+def test_a_key_that_all_could_read_gives_its_mode_to_none(nodes):
+    for host in nodes.planes:
+        for path in ("pki/ca.key", "pki/etcd/ca.key", "pki/sa.key", "pki/apiserver.key", "admin.conf"):
+            host.file(path).chmod(0o644)
+    seen = set()
+    for phase in ("prepare", "switch", "complete"):
+        nodes.run(phase)
+        for host in nodes.planes:
+            keys = [path for path in (host.root / "etc").rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
+            new = {path for path in keys if "pki.next" in str(path) or phase != "prepare"}
+            seen |= {path.name for path in new if path.stat().st_mode & 0o077}
+            assert len(keys) > 4
+    assert seen == set()
+
+
+@pytest.mark.parametrize("phase", ["prepare", "switch"])
+@pytest.mark.parametrize("journal", [False, True])
+def test_a_restore_in_the_midst_of_a_rotation_is_seen_and_the_rotation_goes_on(nodes, monkeypatch, phase, journal):
+    """One node goes back to a set from before the rotation, also where a module was killed there just before."""
+    host = nodes["cp2"]
+    everything = backups.default_paths(str(host.file(".")), str(host.node.path("/var/lib/kubelet")))
+    made = files.create_backup(everything, "backup", host.backups)
+    for each in ("prepare", "switch")[:1 if phase == "prepare" else 2]:
+        nodes.run(each)
+    if journal:
+        target, level = ("switch", 2) if phase == "prepare" else ("complete", 3)
+        known = nodes.derived(target)["known"]
+        with monkeypatch.context() as patch, contextlib.suppress(Killed):
+            patch.setattr(transactions, "_finish", lambda *_arguments: (_ for _ in ()).throw(Killed))
+            host.files(ALL, level, known)
+    transactions.Transaction.recover("restore", host.state)  # as file_backup does before it restores
+    assert backups.restore(made, None, host.backups, host.state)[0]
+    assert backups.plan_restore(made) and not any(differs for _entry, differs in backups.plan_restore(made))
+    assert transactions.Transaction.recover("rotation", host.state) == "nothing", "nothing is left to undo the restore"
+    assert nodes.phases() != {"stable"}
+    nodes.run("all")
+    assert nodes.phases() == {"stable"}
+    assert len({host.facts()["authorities"]["ca"]["signer"] for host in nodes.planes}) == 1
 
 
 def test_kubeadm_that_renews_a_kubeconfig_between_a_killed_run_and_the_next_does_no_harm(nodes):
