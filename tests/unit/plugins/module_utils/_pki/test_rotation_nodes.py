@@ -195,3 +195,22 @@ def test_advice_names_the_authority_where_several_stand_at_different_places(node
     with pytest.raises(PkiError) as refused:
         nodes.run("complete", ["ca", "sa"])
     assert "kubepki_phase=switch kubepki_cas=ca" in refused.value.fix
+
+
+def test_two_controllers_that_staged_a_new_ca_each_go_back_and_begin_again(nodes):
+    for name in ("cp1", "cp2"):
+        nodes[name].staged(["ca"], {})
+    with pytest.raises(PkiError, match="there are 3 authorities"):
+        nodes.run("prepare")
+    assert nodes.run("rollback")["names"] == ["ca"]
+    assert not any(host.file("pki.next").exists() for host in nodes.planes)
+    nodes.run("all")
+
+
+def test_material_that_lacks_a_name_makes_no_further_ca(nodes):
+    """Under another strategy than linear, a node asked before the first one had staged anything, with no material at all."""
+    known = nodes.derived("prepare")["known"]
+    for material in ({}, nodes["cp1"].staged(["etcd-ca"], known)):
+        with pytest.raises(PkiError, match="material holds no new CA for .*ca"):
+            nodes["cp2"].staged(["ca", "etcd-ca"], known, material)
+    assert not nodes["cp2"].file("pki.next").exists()
