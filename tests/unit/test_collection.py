@@ -240,6 +240,13 @@ def test_where_a_play_goes_node_by_node_and_looks_for_lost_ones_it_does_that_fir
             assert steps.index("guard.yml") == 0, play["name"]
 
 
+@pytest.mark.parametrize("path", PLAYBOOKS, ids=ids(PLAYBOOKS))
+def test_every_play_pins_the_strategy_that_its_order_needs(path):
+    """With ANSIBLE_STRATEGY=free a node would not wait for the others between two tasks, and a third CA was made."""
+    plays = [play for play in load(path) if "hosts" in play]
+    assert [play["name"] for play in plays if play.get("strategy") != "ansible.builtin.linear"] == []
+
+
 def statistics(document):
     """Every run-level artifact that a play sets at its end."""
     for play in document:
