@@ -126,8 +126,8 @@ class FakeApi:
     def _get(self, path, query, body):
         if path in self.objects:
             return 200, self.objects[path]
-        if path.rsplit("/", 1)[-1] in (CSRS, "nodes", "pods", "configmaps", "clusterrolebindings", "rolebindings", "clusterroles",
-                                       "roles"):
+        if path.rsplit("/", 1)[-1] in (CSRS, "nodes", "pods", "configmaps", "secrets", "serviceaccounts", "clusterrolebindings",
+                                       "rolebindings", "clusterroles", "roles"):
             return self._list(path, query)
         return _status(404, "NotFound", "%s not found" % path)
 
@@ -174,8 +174,23 @@ class FakeApi:
 
     def _patch(self, path, query, body):
         item = self.objects[path]
-        item["data"] = {**item["data"], **body["data"]}
+        version = item["metadata"]["resourceVersion"]
+        if body.get("metadata", {}).get("resourceVersion", version) != version:
+            return _status(409, "Conflict", "the object has been modified")
+        item["data"] = {key: value for key, value in {**item["data"], **body["data"]}.items() if value is not None}
         return 200, self.put(path, item)
+
+    def meanwhile(self, method: str, path: str, change, times: int = 1) -> None:
+        """Let another client change an object just before a request arrives. change: called with the object, so many times."""
+        left = [times]
+
+        def before(asked, where):
+            if (asked, where) == (method, path) and left[0]:
+                left[0] -= 1
+                change(self.objects[path])
+                self.put(path, self.objects[path])
+
+        self.before = before
 
     def _delete(self, path, query, body):
         item = self.objects.get(path)

@@ -53,9 +53,9 @@ def declare_staged(tree, names, material=None, days=3650.0, key_type=None, known
     """Give (Declaration, {name: Signer}) that stages a successor for each authority that has none on this node.
 
     material: {name: (certificate PEM, key PEM)} of successors made elsewhere (another node, or the user), or None. Where it is
-    given, it has to hold every one of the names that the node has, and nothing is made here. A successor that is staged, or that signs already (the former authority is kept), is used as it is; one
-    that differs from the material is refused: there is never a third. known: as declaration.declare() takes it; where it names a
-    successor, none is made. Raises PkiError.
+    given, it has to hold every one of the names that the node has, and nothing is made here. A successor that is staged, or
+    that signs already (the former authority is kept), is used as it is; one that differs from the material is refused: there
+    is never a third. known: as declaration.declare() takes it; where it names a successor, none is made. Raises PkiError.
     """
     result, staged = Declaration(), {}
     here = held_here(tree.layout, names)

@@ -381,7 +381,7 @@ def test_two_successors_are_refused_with_the_evidence():
 
 
 def two_new_cas(trusted_on: str | None = None) -> Cluster:
-    """Two controllers prepared at the same time: cp1 and cp2 have staged different new CAs. trusted_on: a node that trusts cp1's."""
+    """Two controllers prepared at the same time: cp1 and cp2 staged different new CAs. trusted_on: a node that trusts cp1's."""
     cluster = Cluster()
     cluster.generate(["ca"])
     cluster.facts("cp2")["authorities"]["ca"]["next"] = identity("ca", "C")
