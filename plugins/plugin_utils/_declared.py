@@ -221,6 +221,11 @@ VARIABLES = {
             "empty": True,
         }),
     ],
+    "kubepki_take_over": [
+        (("check_signers", "issue_user", "manage_csrs", "recover", "reissue_kubelets", "renew_leaves", "restart_static_pods", "restore", "rotate_ca"), {
+            "type": "bool",
+        }),
+    ],
     "kubepki_textfile_dir": [
         (("check_expiry", "renew_leaves", "restart_static_pods", "restore", "schedule_report"), {
             "type": "str",

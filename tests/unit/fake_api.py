@@ -173,12 +173,13 @@ class FakeApi:
         return 200, stored
 
     def _patch(self, path, query, body):
-        item = self.objects[path]
+        item = self.objects.get(path)
+        if item is None:
+            return _status(404, "NotFound", "not found")
         version = item["metadata"]["resourceVersion"]
         if body.get("metadata", {}).get("resourceVersion", version) != version:
             return _status(409, "Conflict", "the object has been modified")
-        item["data"] = {key: value for key, value in {**item["data"], **body["data"]}.items() if value is not None}
-        return 200, self.put(path, item)
+        return 200, self.put(path, _merged(item, body))
 
     def meanwhile(self, method: str, path: str, change, times: int = 1) -> None:
         """Let another client change an object just before a request arrives. change: called with the object, so many times."""
@@ -226,6 +227,19 @@ class FakeApi:
                 pass
 
         return Handler
+
+
+def _merged(item, patch):
+    """A JSON merge patch (RFC 7386)."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(item) if isinstance(item, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merged(result.get(key), value)
+    return result
 
 
 def _status(code, reason, message):

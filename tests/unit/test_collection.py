@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tools.reference import steps as steps_of
 from tools.run_ansible_test import source_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -235,7 +236,7 @@ def test_a_playbook_begins_with_what_it_needs_under_its_own_name(path):
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=ids(PLAYBOOKS))
 def test_where_a_play_goes_node_by_node_and_looks_for_lost_ones_it_does_that_first(path):
     for play in load(path):
-        steps = [task.get("ansible.builtin.include_role", {}).get("tasks_from") for task in play.get("tasks", [])]
+        steps = [task.get("ansible.builtin.include_role", {}).get("tasks_from") for task in steps_of(play.get("tasks", []))]
         if "serial" in play and "guard.yml" in steps:
             assert steps.index("guard.yml") == 0, play["name"]
 
@@ -250,7 +251,7 @@ def test_every_play_pins_the_strategy_that_its_order_needs(path):
 def statistics(document):
     """Every run-level artifact that a play sets at its end."""
     for play in document:
-        for task in play.get("tasks", []):
+        for task in steps_of(play.get("tasks", [])):
             found = task.get("ansible.builtin.set_stats", {}).get("data", {}).get("kubepki")
             if found and "'failed'" not in str(found):
                 yield str(found)

@@ -141,7 +141,7 @@ class Api:
                 self.call("PATCH", path, patch)
                 return True
             except ApiError as error:
-                if error.status != 409:
+                if error.status not in (404, 409):
                     raise
             found = None
         raise PkiError("another client changed it each of the %d times that it was to be changed" % _CONFLICTS, path=path,
