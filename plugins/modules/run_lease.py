@@ -150,7 +150,7 @@ def main():
         },
         supports_check_mode=True,
     )
-    run(module, keep)
+    run(module, keep, needs=("yaml",))
 
 
 if __name__ == "__main__":
