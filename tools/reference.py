@@ -216,7 +216,8 @@ def declared_module() -> str:
     for name, entries in declared().items():
         lines.append(f"    {name!r}: [".replace("'", '"'))
         for names, spec in entries:
-            lines.append("        (%s, {" % _python(names))
+            lines += textwrap.wrap("(%s, {" % _python(names), 110, break_long_words=False, break_on_hyphens=False,
+                                   initial_indent=" " * 8, subsequent_indent=" " * 10)
             for key, value in spec.items():
                 lines += textwrap.wrap(f"{json.dumps(key)}: {_python(value)},", 110,
                                        break_long_words=False, break_on_hyphens=False,

@@ -15,8 +15,8 @@ short_description: Holds a Lease while a job changes the cluster, so that two co
 version_added: 0.1.0
 description:
   - Takes, renews and releases the Lease C(kubepki-run) in C(kube-system), through the C(admin.conf) of a control-plane node.
-  - Where another run holds it, the task fails and names the holder, since when it has it, and when it expires. An expired Lease is
-    taken. So is that of a run which started on the same controller and whose process has ended.
+  - Where another run holds it, the task fails and names the holder, since when it has it, and when it expires. An expired Lease
+    is taken. So is that of a run which started on the same controller and whose process has ended.
   - Where the API does not answer, or does not allow it, the task warns and does not fail. A job that works without the API then
     runs without a Lease.
   - The Lease is not counted as a change.
@@ -104,7 +104,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module impo
 def keep(module: AnsibleModule) -> dict:
     """Do what the state says and return the module's result. Raise PkiError only where another run holds the Lease."""
     options = module.params
-    result = {"changed": False, "held": False, "taken_from": "", "warnings": []}
+    warnings: list[str] = []
+    result = {"changed": False, "held": False, "taken_from": "", "warnings": warnings}
     try:
         api = cluster_api.from_kubeconfig(options["kubeconfig"], timeout=options["api_timeout"])
         lease = run_lease.RunLease(api, options["holder"], options["job"])
@@ -118,13 +119,13 @@ def keep(module: AnsibleModule) -> dict:
     except run_lease.LeaseRefused as refused:
         if not module.check_mode:
             raise
-        result["warnings"].append(str(refused))
+        warnings.append(str(refused))
         result["holder"] = refused.holder
     except PkiError as error:
-        result["warnings"].append(_NO_LEASE[options["state"]] % str(error))
+        warnings.append(_NO_LEASE[options["state"]] % str(error))
         result["held"] = options["state"] == "renewed"
     if result["taken_from"] and not module.check_mode:
-        result["warnings"].append("The Lease of the run was taken from %s, which did not give it back." % printable(
+        warnings.append("The Lease of the run was taken from %s, which did not give it back." % printable(
             result["taken_from"]))
     return result
 

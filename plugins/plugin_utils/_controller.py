@@ -6,7 +6,6 @@ from __future__ import annotations
 
 __metaclass__ = type
 
-import contextlib
 import getpass
 import os
 import re
@@ -38,16 +37,18 @@ def has_ended(holder: str) -> bool:
 
 
 def _machine() -> str:
-    with contextlib.suppress(OSError, ValueError):
+    try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read().strip()
         return "%s.%d" % (boot, os.stat("/proc/self/ns/pid").st_ino)
-    return ""
+    except (OSError, ValueError):
+        return ""
 
 
 def _start(pid: int) -> str:
     """Return when a process started (clock ticks since boot), or "" where there is none."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
+    try:
         with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as file:
             return file.read().rpartition(")")[2].split()[19]
-    return ""
+    except (OSError, IndexError):
+        return ""

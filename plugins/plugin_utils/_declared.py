@@ -136,7 +136,8 @@ VARIABLES = {
         }),
     ],
     "kubepki_install_prerequisites": [
-        (("check_expiry", "recover", "reissue_kubelets", "renew_leaves", "restart_static_pods", "rotate_ca"), {
+        (("check_expiry", "recover", "reissue_kubelets", "renew_leaves", "restart_static_pods", "rotate_ca"),
+          {
             "type": "bool",
         }),
     ],
@@ -172,7 +173,8 @@ VARIABLES = {
         }),
     ],
     "kubepki_live": [
-        (("check_expiry", "reissue_kubelets", "renew_leaves", "restart_static_pods", "restore", "rotate_ca"), {
+        (("check_expiry", "reissue_kubelets", "renew_leaves", "restart_static_pods", "restore", "rotate_ca"),
+          {
             "type": "bool",
         }),
     ],
@@ -222,7 +224,8 @@ VARIABLES = {
         }),
     ],
     "kubepki_take_over": [
-        (("check_signers", "issue_user", "manage_csrs", "recover", "reissue_kubelets", "renew_leaves", "restart_static_pods", "restore", "rotate_ca"), {
+        (("check_signers", "issue_user", "manage_csrs", "recover", "reissue_kubelets", "renew_leaves",
+          "restart_static_pods", "restore", "rotate_ca"), {
             "type": "bool",
         }),
     ],

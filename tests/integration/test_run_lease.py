@@ -50,11 +50,13 @@ def run(folder: Path, middle: list, take_over: bool = False, arguments=(), admin
     common = {"hosts": "all", "gather_facts": False, "connection": "local", "module_defaults": {
         "kubepki.lifecycle.run_lease": {"kubeconfig": admin_conf or str(folder / "admin.conf")}}}
     plays = [
-        {**common, "hosts": "kube_control_plane", "tasks": [{"block": [role("lease", preflight_job="renew_leaves", preflight_take_over=take_over)],
-                              "always": release_of("renew_leaves.yml", 0)}]},
+        {**common, "hosts": "kube_control_plane", "tasks": [{
+            "block": [role("lease", preflight_job="renew_leaves", preflight_take_over=take_over)],
+            "always": release_of("renew_leaves.yml", 0)}]},
         {**common, "serial": 1, "tasks": [{"block": [role("guard"), mark("CHANGED"), *middle],
                                            "always": release_of("renew_leaves.yml", 0)}]},
-        {**common, "hosts": "kube_control_plane[0]", "tasks": [{"block": [mark("REPORT")], "always": release_of("renew_leaves.yml", -1)}]}]
+        {**common, "hosts": "kube_control_plane[0]", "tasks": [{"block": [mark("REPORT")],
+                                                                "always": release_of("renew_leaves.yml", -1)}]}]
     (folder / "play.yml").write_text(json.dumps(plays))
     (folder / "inventory").write_text("[kube_control_plane]\ncp1\ncp2\ncp3\n[kube_node]\nw1\n[all:vars]\n"
                                       f"ansible_python_interpreter={sys.executable}\n")
