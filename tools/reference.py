@@ -85,10 +85,19 @@ def playbooks() -> dict[str, list[dict]]:
     return {name: plays(name) for name in loaded if not name.startswith("_")}
 
 
+def steps(tasks: list[dict]) -> list[dict]:
+    """The tasks of a list, those of its blocks included, in their order."""
+    found = []
+    for task in tasks:
+        inner = [each for part in ("block", "rescue", "always") for each in task.get(part, [])]
+        found += steps(inner) if inner else [task]
+    return found
+
+
 def handed_over(play: dict) -> list[tuple[str, str, str]]:
     """(role, its option, the expression) for all that a play gives to roles."""
     found = []
-    for task in play.get("tasks", []):
+    for task in steps(play.get("tasks", [])):
         call = task.get("ansible.builtin.include_role") or task.get("ansible.builtin.import_role")
         if call:
             found += [(call["name"].removeprefix(NAMESPACE), name, str(value)) for name, value in task.get("vars", {}).items()]
@@ -216,7 +225,8 @@ def declared_module() -> str:
     for name, entries in declared().items():
         lines.append(f"    {name!r}: [".replace("'", '"'))
         for names, spec in entries:
-            lines.append("        (%s, {" % _python(names))
+            lines += textwrap.wrap("(%s, {" % _python(names), 110, break_long_words=False, break_on_hyphens=False,
+                                   initial_indent=" " * 8, subsequent_indent=" " * 10)
             for key, value in spec.items():
                 lines += textwrap.wrap(f"{json.dumps(key)}: {_python(value)},", 110,
                                        break_long_words=False, break_on_hyphens=False,

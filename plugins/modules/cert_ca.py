@@ -51,6 +51,7 @@ options:
       - With O(state=staged), successors that were made elsewhere, as RV(material) of another node or by the user. A mapping of
         the authority's name to C(certificate) and C(key), both in PEM. Checked before they are taken - an expired CA, a
         certificate that is none, a key that does not match and name constraints that forbid what must be signed are refused.
+      - Where it is given, it has to hold every one of O(names) that the node has, so that the node makes none itself.
       - Use it under C(no_log) only.
     type: dict
   known:

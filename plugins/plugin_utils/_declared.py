@@ -147,7 +147,8 @@ VARIABLES = {
         }),
     ],
     "kubepki_install_prerequisites": [
-        (("check_expiry", "recover", "reissue_kubelets", "renew_leaves", "restart_static_pods", "rotate_ca"), {
+        (("check_expiry", "recover", "reissue_kubelets", "renew_leaves", "restart_static_pods", "rotate_ca"),
+          {
             "type": "bool",
         }),
     ],
@@ -183,7 +184,8 @@ VARIABLES = {
         }),
     ],
     "kubepki_live": [
-        (("check_expiry", "reissue_kubelets", "renew_leaves", "restart_static_pods", "restore", "rotate_ca"), {
+        (("check_expiry", "reissue_kubelets", "renew_leaves", "restart_static_pods", "restore", "rotate_ca"),
+          {
             "type": "bool",
         }),
     ],
@@ -237,6 +239,12 @@ VARIABLES = {
             "pattern": "[a-z0-9]([-a-z0-9]*[a-z0-9])?",
             "said": "list of namespaces",
             "literal": True,
+        }),
+    ],
+    "kubepki_take_over": [
+        (("check_signers", "issue_user", "manage_csrs", "recover", "reissue_kubelets", "renew_leaves",
+          "restart_static_pods", "restore", "rotate_ca"), {
+            "type": "bool",
         }),
     ],
     "kubepki_textfile_dir": [

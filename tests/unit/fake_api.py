@@ -126,8 +126,8 @@ class FakeApi:
     def _get(self, path, query, body):
         if path in self.objects:
             return 200, self.objects[path]
-        if path.rsplit("/", 1)[-1] in (CSRS, "nodes", "pods", "services", "configmaps", "clusterrolebindings", "rolebindings",
-                                       "clusterroles", "roles"):
+        if path.rsplit("/", 1)[-1] in (CSRS, "nodes", "pods", "services", "configmaps", "secrets", "serviceaccounts",
+                                       "clusterrolebindings", "rolebindings", "clusterroles", "roles"):
             return self._list(path, query)
         return _status(404, "NotFound", "%s not found" % path)
 
@@ -173,9 +173,25 @@ class FakeApi:
         return 200, stored
 
     def _patch(self, path, query, body):
-        item = self.objects[path]
-        item["data"] = {**item["data"], **body["data"]}
-        return 200, self.put(path, item)
+        item = self.objects.get(path)
+        if item is None:
+            return _status(404, "NotFound", "not found")
+        version = item["metadata"]["resourceVersion"]
+        if body.get("metadata", {}).get("resourceVersion", version) != version:
+            return _status(409, "Conflict", "the object has been modified")
+        return 200, self.put(path, _merged(item, body))
+
+    def meanwhile(self, method: str, path: str, change, times: int = 1) -> None:
+        """Let another client change an object just before a request arrives. change: called with the object, so many times."""
+        left = [times]
+
+        def before(asked, where):
+            if (asked, where) == (method, path) and left[0]:
+                left[0] -= 1
+                change(self.objects[path])
+                self.put(path, self.objects[path])
+
+        self.before = before
 
     def _delete(self, path, query, body):
         item = self.objects.get(path)
@@ -211,6 +227,19 @@ class FakeApi:
                 pass
 
         return Handler
+
+
+def _merged(item, patch):
+    """A JSON merge patch (RFC 7386)."""
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(item) if isinstance(item, dict) else {}
+    for key, value in patch.items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = _merged(result.get(key), value)
+    return result
 
 
 def _status(code, reason, message):

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, x509
 from throwaway import key
 
 OLD = x509.build_ca("kubernetes", key("old"), 10)
@@ -17,6 +17,8 @@ class Api:
 
     def __init__(self, objects, lags=None):
         self.objects, self.lags, self.writes = objects, lags or {}, []
+
+    update = cluster_api.Api.update
 
     def get(self, path):
         return self.objects.get(path)

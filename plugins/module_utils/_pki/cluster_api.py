@@ -19,6 +19,7 @@ import re
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from urllib.parse import quote as url_quote
 from urllib.parse import urlencode, urlsplit
 
@@ -42,6 +43,7 @@ _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 _PARTIAL_CHAIN = 0x80000
 _LONGEST_BODY = 256 * 1024 * 1024
 _PAGE = 500
+_CONFLICTS = 5  # how often an object is read and changed again that other clients write, too
 
 
 def connection_options(env_fallback):
@@ -113,6 +115,37 @@ class Api:
             if error.status == 404:
                 return None
             raise
+
+    def update(self, path: str, change: Callable[[dict], dict | None], found: dict | None = None, check: bool = False) -> bool:
+        """Change one object as it is now: what another client wrote since it was read is never overwritten.
+
+        path: of the object. change: called with the object, returns a merge patch (a mapping), or None where nothing has to
+        change; called again with the object read again where another client has changed it meanwhile. found: the object where it
+        has just been read, with its resourceVersion. check: whether to write nothing. Return whether it had to change; False
+        also where there is no such object. Raise PkiError.
+
+        Source: Kubernetes API conventions, "Concurrency Control and Consistency": a patch with a resourceVersion that is not the
+        present one is answered with 409.
+        """
+        for _attempt in range(_CONFLICTS):
+            found = self.get(path) if found is None else found
+            patch = change(found) if found is not None else None
+            if patch is None:
+                return False
+            if check:
+                return True
+            version = (found.get("metadata") or {}).get("resourceVersion")
+            if version:
+                patch = dict(patch, metadata=dict(patch.get("metadata") or {}, resourceVersion=version))
+            try:
+                self.call("PATCH", path, patch)
+                return True
+            except ApiError as error:
+                if error.status not in (404, 409):
+                    raise
+            found = None
+        raise PkiError("another client changed it each of the %d times that it was to be changed" % _CONFLICTS, path=path,
+                       fix="Find the client that writes it, stop it, and run again.")
 
     def list(self, path, selector=None):
         """Give every item of a list, page by page (a few hundred objects a call). selector: a label selector, or None."""

@@ -35,12 +35,9 @@ def publish(api, check=False):
         return None  # kubeadm init --skip-phases=upload-config: no node gets its configuration from there
     item = names[max(names)]
     name = item["metadata"]["name"]
-    text = (item.get("data") or {}).get("kubelet")
-    if not text:
-        return None
-    changed = switched_on(text, "ConfigMap kube-system/" + name).decode("utf-8")
-    if changed == text:
-        return None
-    if not check:
-        api.call("PATCH", _CONFIG_MAPS + name, {"data": {"kubelet": changed}})
-    return name
+
+    def change(found):
+        text = (found.get("data") or {}).get("kubelet")
+        changed = switched_on(text, "ConfigMap kube-system/" + name).decode("utf-8") if text else text
+        return {"data": {"kubelet": changed}} if changed != text else None
+    return name if api.update(_CONFIG_MAPS + name, change, item, check) else None

@@ -66,7 +66,9 @@ class State:
     an external signer signs the service-account tokens. damaged: whether the
     evidence is what is wrong on single nodes, each with its remedy. leftovers: [digests] that some trust and nobody should: of an
     authority that was this one's before or was to be. without_former: [nodes] that sign with B and do not have A's pair, as
-    others do; they joined after the switch.
+    others do; they joined after the switch. unused: [digests] of new CAs that are staged besides another one, and that no node
+    trusts or uses: two runs prepared at the same time. A rollback drops them, where nothing else is wrong. contradiction:
+    [sentences] that say so.
     """
 
     def __init__(self, authority):
@@ -76,7 +78,7 @@ class State:
         self.levels, self.pending, self.kinds = {}, {}, {}
         self.behind, self.evidence, self.extras = [], [], []
         self.external_etcd = self.external_signer = self.damaged = False
-        self.leftovers, self.without_former = [], []
+        self.leftovers, self.without_former, self.unused, self.contradiction = [], [], [], []
 
     @property
     def refused(self):
@@ -196,9 +198,14 @@ def _identify(state, keepers, nodes):
     if keyless:
         return _refuse(state, IMPOSSIBLE, ["%s: the key of this authority is not there, while others have it" % name
                                            for name in keyless])
-    broken = _lacking(state.authority, nodes) or _contradiction(keepers, signers, staged, kept)
-    if broken:
-        return _refuse(state, IMPOSSIBLE, broken)
+    broken = _lacking(state.authority, nodes)
+    contradiction = _contradiction(keepers, signers, staged, kept)
+    if contradiction and not broken:
+        state.unused = _unused(state.authority, nodes, signers, staged, kept)
+    if broken or (contradiction and not state.unused):
+        return _refuse(state, IMPOSSIBLE, broken or contradiction)
+    state.contradiction = contradiction
+    staged = [digest for digest in staged if digest not in state.unused]
     if len(signers) == 2:
         state.old, state.new = _order(keepers, signers)
         if state.old is None:
@@ -228,6 +235,18 @@ def _contradiction(keepers, signers, staged, kept):
                 evidence.append("%s %s %s" % (short(digest), words, _where(keepers, key, digest)))
         return ["there are %d authorities, and a rotation has two" % len(everyone)] + evidence
     return []
+
+
+def _unused(authority, nodes, signers, staged, kept):
+    """Give the new CAs that no node trusts or uses, where without them at most one is left and no CA has changed yet."""
+    views = [facts["authorities"][authority] for facts in nodes if authority in facts["authorities"]]
+    used = set(signers)
+    for view in views:
+        used.update(view["bundle"], view["signing"] or (), view["leaves"].values(), *view["trust"].values())
+    new = [digest for digest in staged if digest not in signers]
+    unused = [digest for digest in new if digest not in used]
+    switched = len(signers) > 1 or any(digest not in signers for digest in kept)
+    return [] if switched or len(new) - len(unused) > 1 else unused
 
 
 def _two_signers(keepers, signers):
@@ -399,6 +418,8 @@ def _compare_keeper(state, facts, view, level):
     node = facts["node"]
     if view["signer"] != _signer(state, level) and not facts["journal"]:
         state.evidence.append("%s trusts %s first and signs with %s" % (node, short(view["bundle"][0]), short(view["signer"])))
+    if view["next"] in state.unused:
+        state._add(node, "tidy", "the new CA %s is staged, and another node has another one" % short(view["next"]))
     if state.new and level in (0, 1) and view["next"] != state.new:
         state._add(node, "stage", "the successor %s is not staged" % short(state.new))
     if state.new and level >= 2 and view["next"]:
@@ -429,6 +450,9 @@ def _compare_split(state, node, view, level):
 
 def _name(state, keepers):
     levels = {state.levels[facts["node"]] for facts, _view in keepers}
+    if state.evidence or None in levels:
+        state.unused = []
+    state.evidence = state.contradiction + state.evidence
     if None in levels:
         _refuse(state, IMPOSSIBLE, ["%s: trusts neither authority it could have" % facts["node"] for facts, _view in keepers
                                     if state.levels[facts["node"]] is None])
@@ -510,7 +534,7 @@ def refuse(states, target, fresh=False):
     goal = TARGETS[target]
     for name in sorted(states):
         state = states[name]
-        if state.refused:  # no order of phases helps these
+        if state.refused and not (state.unused and goal == 0):  # no order of phases helps these
             raise PkiError("the state of %s does not allow a rotation (%s): %s" % (name, state.phase, "; ".join(state.evidence)),
                            path=name, fix=_fix(state))
     for name in sorted(states):
@@ -564,6 +588,9 @@ def _fix(state):
         return "Leave it out of kubepki_cas, or rotate it where its key is kept."
     if state.phase == ABSENT:
         return "Leave it out of kubepki_cas."
+    if state.unused:
+        return ("Run kubepki_phase=rollback kubepki_cas=%s, which removes the new CAs that no node trusts. Then run again." %
+                state.authority)
     if state.damaged:
         return "Put that right, then run again."
     return "Compare the nodes named, and put the odd one right from its newest backup set (playbook restore)."
@@ -621,13 +648,15 @@ def work(steps):
 
 
 def holders(states, nodes):
-    """Give {authority: the node that gives the successor to the others}: one that has it, else the first that can make one.
+    """Give {authority: the node that gives the new CA to the others}: one that has it, else the first that can make one.
 
-    Asked for each authority: a node may have the successor of one and lack that of another.
+    Asked for each CA: a node may have the new one of one and lack that of another. The first by name: two controllers whose
+    inventories have the nodes in another order choose the same one.
     """
     found = {}
+    by_name = sorted(nodes, key=lambda facts: facts["node"])
     for name, state in states.items():
-        views = [(facts["node"], facts["authorities"][name]) for facts in nodes
+        views = [(facts["node"], facts["authorities"][name]) for facts in by_name
                  if facts["role"] != "worker" and name in facts["authorities"]]
         having = [node for node, view in views if state.new and state.new == view["next"]] \
             + [node for node, view in views if state.new and state.new == view["signer"]]

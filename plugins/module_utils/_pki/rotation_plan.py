@@ -133,11 +133,13 @@ def _chosen(states, names, target):
 
     Where all that is under way has not been prepared yet, the run that began it ended before it came to the others.
     """
+    unused = [name for name in names if states[name].unused] if target == "rollback" else []
     for name in names:
-        if states[name].refused and states[name].phase != rotation.ABSENT:
+        if states[name].refused and states[name].phase != rotation.ABSENT and name not in unused:
             return names
     there = [name for name in names if states[name].phase != rotation.ABSENT]
-    going = rotation.under_way({name: states[name] for name in there})
+    under_way = rotation.under_way({name: states[name] for name in there})
+    going = [name for name in there if name in under_way or name in unused]
     beginning = all(states[name].phase == rotation.PREPARING for name in going)  # also where none is under way
     if target == "prepare" or (target == "all" and beginning) or (target == "switch" and not going):
         return there

@@ -52,13 +52,18 @@ def leaf_names(tree, name):
 def declare_staged(tree, names, material=None, days=3650.0, key_type=None, known=None):
     """Give (Declaration, {name: Signer}) that stages a successor for each authority that has none on this node.
 
-    material: {name: (certificate PEM, key PEM)} of successors made elsewhere (another node, or the user), which win over
-    making one. A successor that is staged, or that signs already (the former authority is kept), is used as it is; one
-    that differs from the material is refused: there is never a third. known: as declaration.declare() takes it; where it names a
-    successor, none is made. Raises PkiError.
+    material: {name: (certificate PEM, key PEM)} of successors made elsewhere (another node, or the user), or None. Where it is
+    given, it has to hold every one of the names that the node has, and nothing is made here. A successor that is staged, or
+    that signs already (the former authority is kept), is used as it is; one that differs from the material is refused: there
+    is never a third. known: as declaration.declare() takes it; where it names a successor, none is made. Raises PkiError.
     """
     result, staged = Declaration(), {}
-    for name, held in held_here(tree.layout, names).items():
+    here = held_here(tree.layout, names)
+    lacking = [name for name in here if material is not None and name not in material]
+    if lacking:
+        raise PkiError("material holds no new CA for %s, and this node must not make another one" % ", ".join(lacking),
+                       fix="Stage it on one control-plane node first, and pass the material of that node's result.")
+    for name, held in here.items():
         for problem in held.problems:
             raise problem
         given = (material or {}).get(name)

@@ -26,6 +26,7 @@ ROOT = "kube-root-ca.crt"
 CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
 _KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 _EXTENSION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
+_EXTENSION_KEYS = ("client-ca-file", "requestheader-client-ca-file")
 _KINDS = ("deployments", "daemonsets", "statefulsets")
 # What kube-controller-manager publishes of --root-ca-file (pkg/controller/certificates/clustertrustbundlepublisher).
 BUNDLE_SIGNER = "kubernetes.io/kube-apiserver-serving"
@@ -78,19 +79,19 @@ def cluster_info_place(text):
 
 def publish_cluster_info(api, bundle, check=False):
     """Make cluster-info, by which nodes join, trust a bundle (PEM bytes). Gives whether it had to change."""
-    found = api.get(CLUSTER_INFO)
-    text = ((found or {}).get("data") or {}).get("kubeconfig")
-    if not text:
-        return False  # kubeadm init --skip-phases=bootstrap-token: nobody joins by it
-    document = yamltext.YamlText(text, "cluster-info")
-    place = cluster_info_place(text)
     wanted = base64.b64encode(bundle).decode("ascii")
-    if document.get(place) == wanted:
-        return False
-    document.set(place, wanted)
-    if not check:
-        api.call("PATCH", CLUSTER_INFO, {"data": {"kubeconfig": document.text}})
-    return True
+
+    def change(found):
+        text = (found.get("data") or {}).get("kubeconfig")
+        if not text:
+            return None  # kubeadm init --skip-phases=bootstrap-token: no node joins by it
+        document = yamltext.YamlText(text, "cluster-info")
+        place = cluster_info_place(text)
+        if document.get(place) == wanted:
+            return None
+        document.set(place, wanted)
+        return {"data": {"kubeconfig": document.text}}
+    return api.update(CLUSTER_INFO, change, check=check)
 
 
 def publish_kubeadm_config(api, section, name, value, check=False, ours=None):
@@ -99,16 +100,13 @@ def publish_kubeadm_config(api, section, name, value, check=False, ours=None):
     section, name, value: as in with_extra_arg(). A flag that kubeadm sets by itself is taken away with None.
     ours: the values that may be replaced or taken away; any other is the user's and stays. None for all.
     """
-    found = api.get(_KUBEADM)
-    text = ((found or {}).get("data") or {}).get("ClusterConfiguration")
-    if not text or (ours is not None and _extra_arg(text, section, name) not in (None,) + tuple(ours)):
-        return False
-    changed = with_extra_arg(text, section, name, value)
-    if changed == text:
-        return False
-    if not check:
-        api.call("PATCH", _KUBEADM, {"data": {"ClusterConfiguration": changed}})
-    return True
+    def change(found):
+        text = (found.get("data") or {}).get("ClusterConfiguration")
+        if not text or (ours is not None and _extra_arg(text, section, name) not in (None,) + tuple(ours)):
+            return None
+        changed = with_extra_arg(text, section, name, value)
+        return {"data": {"ClusterConfiguration": changed}} if changed != text else None
+    return api.update(_KUBEADM, change, check=check)
 
 
 def publish_signing(api, own, authority, named, check=False):
@@ -321,27 +319,30 @@ def renew_tokens(api, signer, check=False):
         "fieldSelector": "type=kubernetes.io/service-account-token"}).get("items") or []
     accounts = {tuple(item["metadata"].get(key) for key in ("namespace", "name", "uid"))
                 for item in api.call("GET", "/api/v1/serviceaccounts").get("items") or []}
-    renewed = []
-    for item in items:
+
+    def change(item):
         token = base64.b64decode((item.get("data") or {}).get("token") or "")
         if tokens.signed_by(token) in (None, signer.key_sha256):
-            continue
-        namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
-        if not check:
-            again = tokens.of_secret(item, token, signer, accounts)
-            api.call("PATCH", "/api/v1/namespaces/%s/secrets/%s" % (segment(namespace), segment(name)), {
-                "data": {"token": base64.b64encode(again).decode("ascii") if again else None}})
-        renewed.append("%s/%s" % (namespace, name))
+            return None
+        again = tokens.of_secret(item, token, signer, accounts)
+        return {"data": {"token": base64.b64encode(again).decode("ascii") if again else None}}
+
+    renewed = []
+    for item in items:
+        namespace, name = (item["metadata"].get(key) or "" for key in ("namespace", "name"))
+        if api.update("/api/v1/namespaces/%s/secrets/%s" % (segment(namespace), segment(name)), change, item, check):
+            renewed.append("%s/%s" % (namespace, name))
     return sorted(renewed)
 
 
 def extension_trust(api, of=digests):
     """Give ({digests of client CAs}, {digests of request-header CAs}) of extension-apiserver-authentication, or None."""
     found = api.get(_EXTENSION)
-    if found is None:
-        return None
-    data = found.get("data") or {}
-    return of(data.get("client-ca-file") or ""), of(data.get("requestheader-client-ca-file") or "")
+    return tuple(_extension_trust(found, of).values()) if found is not None else None
+
+
+def _extension_trust(found, of):
+    return {key: of((found.get("data") or {}).get(key) or "") for key in _EXTENSION_KEYS}
 
 
 def wait_extension(api, client, header, exact, seconds, check=False, of=digests, settled=_SETTLED):
@@ -352,22 +353,28 @@ def wait_extension(api, client, header, exact, seconds, check=False, of=digests,
     a minute). settled: seconds in which none may have put it back. Gives whether it had to change. Raises PkiError when time
     is up.
     """
-    bundles = {"client-ca-file": client, "requestheader-client-ca-file": header}
+    bundles = dict(zip(_EXTENSION_KEYS, (client, header)))
     wanted = {key: of(bundle) for key, bundle in bundles.items()}
+
+    def change(found):
+        seen = _extension_trust(found, of)
+        surplus = [key for key in bundles if exact and seen[key] - wanted[key]]
+        return {"data": {key: bundles[key].decode("utf-8") for key in surplus}} if surplus else None
+
     deadline, changed = time.monotonic() + seconds, None
     while True:
-        trust, now = extension_trust(api, of), time.monotonic()
-        if trust is not None:
-            seen = dict(zip(bundles, trust))
-            surplus = [key for key in bundles if exact and seen[key] - wanted[key]]
+        found, now = api.get(_EXTENSION), time.monotonic()
+        if found is not None:
+            seen, surplus = _extension_trust(found, of), change(found) is not None
             if surplus and check:
                 return True
             complete = all(wanted[key] <= seen[key] for key in bundles)
-            if complete and not surplus and (changed is None or now - changed >= settled):
+            settling = changed is not None and now - changed < settled
+            if complete and not surplus and not settling:
                 return changed is not None
-            if surplus and (changed is None or now - changed >= settled) and now <= deadline:
-                api.call("PATCH", _EXTENSION, {"data": {key: bundles[key].decode("utf-8") for key in surplus}})
-                changed = now
+            if surplus and not settling and now <= deadline:
+                if api.update(_EXTENSION, change, found):
+                    changed = now
                 continue
         if check:
             return False

@@ -381,6 +381,52 @@ def test_two_successors_are_refused_with_the_evidence():
         cluster.plan("prepared")
 
 
+def two_new_cas(trusted_on: str | None = None) -> Cluster:
+    """Two controllers prepared at the same time: cp1 and cp2 staged different new CAs. trusted_on: a node that trusts cp1's."""
+    cluster = Cluster()
+    cluster.generate(["ca"])
+    cluster.facts("cp2")["authorities"]["ca"]["next"] = identity("ca", "C")
+    if trusted_on:
+        cluster.files(trusted_on, 1, ["ca"])
+    return cluster
+
+
+@pytest.mark.parametrize("trusted_on", [None, "cp1"])
+def test_new_cas_that_two_runs_staged_are_dropped_by_a_rollback_and_by_nothing_else(trusted_on):
+    cluster = two_new_cas(trusted_on)
+    for target in ("prepared", "switched", "completed"):
+        with pytest.raises(PkiError, match="there are 3 authorities") as refused:
+            cluster.plan(target, ["ca"])
+        assert "kubepki_phase=rollback kubepki_cas=ca" in refused.value.fix
+    assert {"cp1", "cp2"} <= {step.node for step in cluster.plan("rolled_back", ["ca"])}
+    cluster.run(cluster.plan("rolled_back", ["ca"]))
+    assert not any(facts["authorities"]["ca"]["next"] for facts in cluster.nodes)
+    assert rotation.derive("ca", cluster.nodes).phase == "stable"
+
+
+@pytest.mark.parametrize("also", [
+    lambda cluster: cluster.facts("cp3")["authorities"]["ca"]["bundle"].append(identity("ca", "C")),
+    lambda cluster: cluster.facts("cp3")["authorities"]["ca"].update(bundle=[identity("ca", "Z")]),
+    lambda cluster: cluster.facts("w1")["authorities"]["ca"]["trust"].update({"kubelet.conf": [identity("ca", "C")]}),
+    lambda cluster: cluster.facts("cp3")["authorities"]["ca"].update(previous=identity("ca", "Z")),
+], ids=["trusted too", "another fault", "by a worker", "switched"])
+def test_a_rollback_drops_no_new_ca_that_a_node_uses(also):
+    cluster = two_new_cas("cp1")
+    also(cluster)
+    with pytest.raises(PkiError, match="there are . authorities") as refused:
+        cluster.plan("rolled_back", ["ca"])
+    assert "kubepki_phase=rollback" not in refused.value.fix
+
+
+def test_the_new_ca_comes_from_the_first_node_by_name_in_whatever_order_the_inventory_has_them():
+    cluster = Cluster()
+    states = rotation.derive_all(cluster.nodes)
+    assert set(rotation.holders(states, cluster.nodes[::-1]).values()) == {"cp1"}
+    advance(cluster, "prepared")
+    states = rotation.derive_all(cluster.nodes)
+    assert set(rotation.holders(states, cluster.nodes[::-1]).values()) == {"cp1"}
+
+
 def test_two_signers_that_nothing_connects_are_refused():
     cluster = Cluster()
     cluster.facts("cp3")["authorities"]["ca"].update(signer=identity("ca", "Z"), bundle=[identity("ca", "Z")])

@@ -313,3 +313,22 @@ def test_a_static_pod_that_is_behind_before_a_rotation_does_not_hold_it_up(nodes
     monkeypatch.setattr(file_users, "stale", lambda layout, user, *more: ["/etc/kubernetes/admin.conf"])
     assert nodes.phases(["ca"]) == {"stable"}
     assert "kube-vip" in steps(nodes.derived("prepare", ["ca"]), "cp2")["prepare"]
+
+
+def test_two_controllers_that_staged_a_new_ca_each_go_back_and_begin_again(nodes):
+    for name in ("cp1", "cp2"):
+        nodes[name].staged(["ca"], {})
+    with pytest.raises(PkiError, match="there are 3 authorities"):
+        nodes.run("prepare")
+    assert nodes.run("rollback")["names"] == ["ca"]
+    assert not any(host.file("pki.next").exists() for host in nodes.planes)
+    nodes.run("all")
+
+
+def test_material_that_lacks_a_name_makes_no_further_ca(nodes):
+    """Under another strategy than linear, a node asked before the first one had staged anything, with no material at all."""
+    known = nodes.derived("prepare")["known"]
+    for material in ({}, nodes["cp1"].staged(["etcd-ca"], known)):
+        with pytest.raises(PkiError, match="material holds no new CA for .*ca"):
+            nodes["cp2"].staged(["ca", "etcd-ca"], known, material)
+    assert not nodes["cp2"].file("pki.next").exists()
