@@ -253,7 +253,7 @@ class TestPem:
     @pytest.mark.parametrize("data", [
         _LEAF, _CRLF, b"# a comment\n" + _LEAF, b"Subject: CN=a\n\n" + _LEAF, _LEAF + b"trailing", _LEAF.rstrip(),
         _LEAF.replace(b"-----\n", b"----- \t\n"), b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n" + _LEAF,
-        _LEAF.replace(b"\nM", b"\n M", 1), b"\n\n" + _LEAF])
+        _LEAF.replace(b"\nM", b"\n M", 1), b"\n\n" + _LEAF], ids=range(10))
     def test_what_go_reads_is_read(self, data):
         assert [one.pem for one in certificates.parse_certificates(data)] == [_LEAF]
 
@@ -264,7 +264,7 @@ class TestPem:
         (_LEAF.replace(b"CERTIFICATE", b"TRUSTED CERTIFICATE"), "holds no PEM certificate"),
         (_LEAF.replace(b"-----\n", b"----- x\n", 1), "holds no PEM certificate"),
         (_LEAF + b"  " + _LEAF, "passes over .an indented"), (_LEAF + _LEAF[:100], "truncated: a certificate in it has a beginning and no end"),
-        (_LEAF.replace(b"M", b"*", 1), "not base64")])
+        (_LEAF.replace(b"M", b"*", 1), "not base64")], ids=range(13))
     def test_what_go_does_not_read_is_refused_with_the_cause(self, data, cause):
         with pytest.raises(PkiError, match=cause) as error:
             certificates.parse_certificates(data, "/ca.crt")
