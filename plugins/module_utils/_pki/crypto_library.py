@@ -12,6 +12,7 @@ try:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
     HAS_CRYPTOGRAPHY = True
     # unsafe_skip_rsa_key_validation came with 39. Older versions test the primes of every RSA key that they load: 40 ms each.
     SKIPS_PRIME_TESTS = int(_version.split(".")[0]) >= 39
@@ -75,5 +76,5 @@ def _verify_rsa(raw, public_key):
     raise InvalidSignature("no known RSA-PSS parameters")
 
 
-__all__ = ("HAS_CRYPTOGRAPHY", "UTC", "ec", "ed25519", "hashes", "load_private_key", "rsa", "serialization", "validity_of", "verifies",
+__all__ = ("ExtendedKeyUsageOID", "HAS_CRYPTOGRAPHY", "NameOID", "UTC", "ec", "ed25519", "hashes", "load_private_key", "rsa", "serialization", "validity_of", "verifies",
            "x509")

@@ -41,12 +41,9 @@ from .certificates import (
 from .certificates import (
     san_text as _san_text,
 )
-from .crypto_library import HAS_CRYPTOGRAPHY, UTC, ec, ed25519, hashes, load_private_key, rsa, serialization
+from .crypto_library import UTC, ExtendedKeyUsageOID, NameOID, ec, ed25519, hashes, load_private_key, rsa, serialization
 from .crypto_library import x509 as _x509
 from .errors import PkiError, printable
-
-if HAS_CRYPTOGRAPHY:
-    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 # Imported for those who use this module alone.
 __all__ = ("bundle", "parse_certificate", "parse_certificates", "parse_der_certificate", "private_key_digest",

@@ -324,6 +324,6 @@ class TestHostOfEtcd:
         node = throwaway.Node(tmp_path, role=role)
         found = layouts.find_layout(root=str(node.root)) if role == "etcd" else layouts.find_layout(
             str(tmp_path / "nothing"), str(tmp_path / "none"))
-        assert (found.role, found.parsed) == (getattr(layouts, role.upper()), {})
+        assert (found.role, found.parsed) == ({"etcd": layouts.ETCD, "none": layouts.NONE}[role], {})
         result = health.wait(found, 0, expect=3)
         assert (result["healthy"], result["etcd"], result["apiservers"]) == (True, None, [])
