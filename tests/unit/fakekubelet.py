@@ -279,9 +279,11 @@ def hook(event, args):
     global count
     if event not in ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "open"):
         return
-    if event == "open" and not (isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY)):
+    flags = args[2] if event == "open" and isinstance(args[2], int) else 0
+    if event == "open" and (not flags & (os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY) or flags & os.O_PATH):
         return
-    if not str(args[0]).startswith(root) or "/node/" in str(args[0]):
+    # What is relative is so to a directory's descriptor: a step of files.py.
+    if os.path.isabs(str(args[0])) and (not str(args[0]).startswith(root) or "/node/" in str(args[0])):
         return
     count += 1
     if count == point:

@@ -116,7 +116,7 @@ def _through(layout, mount, path):
 
 
 def _names(word, path):
-    return re.search(r"(?:^|[=\s,:;\"'])%s(?:$|[\s,:;\"'])" % re.escape(path), word) is not None
+    return re.search(r"(?:^|[=\s,:;\"'])%s(?:\Z|[\s,:;\"'])" % re.escape(path), word) is not None
 
 
 def cas(layout: layouts.Layout, user: FileUser) -> list:

@@ -146,7 +146,7 @@ class Request:
         usages = self._extensions.get(_x509.ExtendedKeyUsage.oid)
         self.extended_usages = [known.get(oid, oid.dotted_string) for oid in usages.value] if usages else []
         names = self._extensions.get(_x509.SubjectAlternativeName.oid)
-        self.sans = [_san_text(name) for name in names.value] if names else []
+        self.sans = [_folded_san(name) for name in names.value] if names else []
         self.wants_ca = self._wants_ca()
         self.unknown_extensions = sorted(oid.dotted_string for oid in self._extensions if oid not in _leaf_extensions())
         self.ambiguities = subject_ambiguities(raw.subject) + self._ambiguities(names.value if names else ())
@@ -176,6 +176,10 @@ class Request:
     def pem(self):
         """The request as PEM."""
         return self.raw.public_bytes(serialization.Encoding.PEM)
+
+
+def _folded_san(name):
+    return "IP:" + same_name(str(name.value)) if isinstance(name, _x509.IPAddress) else _san_text(name)
 
 
 def _leaf_extensions():

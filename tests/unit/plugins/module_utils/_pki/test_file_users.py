@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import file_users, layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.processes import Processes
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runtime import Runtime
 from throwaway import Node
 
@@ -186,4 +187,4 @@ def test_the_kernel_tells_which_mount_has_lost_its_file(tmp_path, root, lost):
                                     "63 43 254:0 %s /etc/kubernetes/admin.conf rw - ext4 /dev/a rw\n" % root)
     (proc / "stat").write_text("4711 (kube vip) S " + " ".join("0" for _field in range(18)) + " 0")
     (tmp_path / "self").mkdir()
-    assert Runtime(proc=str(tmp_path)).lost_files(SimpleNamespace(pid=4711, started=0.0)) == lost
+    assert Runtime(seen=Processes(str(tmp_path))).lost_files(SimpleNamespace(pid=4711, started=0.0)) == lost

@@ -554,10 +554,10 @@ class TestTransaction:
         """Let the rename to one of the paths fail, as for an immutable file."""
         real = os.rename
 
-        def rename(source, target):
+        def rename(source, target, **directories):
             if os.path.basename(target) == last and ".kubepki-" in source:
                 raise PermissionError(errno.EPERM, "immutable", target)
-            real(source, target)
+            real(source, target, **directories)
         monkeypatch.setattr(os, "rename", rename)
 
     def test_a_kill_while_renames_are_taken_back_is_healed(self, tree, monkeypatch):

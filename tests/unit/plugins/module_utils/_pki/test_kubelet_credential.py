@@ -642,11 +642,13 @@ def test_a_change_that_the_next_run_finishes_does_not_lose_the_restart_that_is_d
     """A link cannot be replaced, and the disk is full when the file before it is to be put back."""
     new = x509.parse_certificate(again.pem).sha256
     rename, seen = os.rename, set()
+    config = str(again.home / "etc" / "kubernetes" / "kubelet.conf")
 
-    def immutable(source, target):
-        if ".kubepki-" in source and target == str(again.home / "etc" / "kubernetes" / "kubelet.conf"):
+    def immutable(source, target, **directories):
+        if "dst_dir_fd" in directories and ".kubepki-" in source and os.path.join(
+                os.readlink("/proc/self/fd/%d" % directories["dst_dir_fd"]), target) == config:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM), target)
-        rename(source, target)
+        rename(source, target, **directories)
 
     for point in range(1, POINTS):
         again.reset()
