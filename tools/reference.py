@@ -191,8 +191,8 @@ _TYPES = ["list", "float", "int", "bool", "str"]
 def declared() -> dict[str, list[tuple[tuple[str, ...], dict]]]:
     """What a run is checked by: for each variable [(playbooks, specification)].
 
-    A specification: type; choices; empty (it may be); positive (0 may not be); pattern, and in words said; of_play; literal (an extra
-    variable holds no template, so that who may start a job in AWX cannot run code on the controller).
+    A specification: type; choices; empty (it may be); positive (0 may not be); pattern, and in words said; of_play; literal (an
+    extra variable holds no template, so that who may start a job in AWX cannot run code on the controller).
     """
     found: dict[str, list[tuple[tuple[str, ...], dict]]] = {}
     for name, variable in variables().items():

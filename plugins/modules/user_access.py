@@ -32,11 +32,11 @@ options:
   state:
     description:
       - V(queried) only returns the server and the CA that a kubeconfig needs.
-      - V(present) issues for O(request), then makes the bindings. Names and groups that Kubernetes or kubeadm keep for themselves are refused
-        before anything is done.
-      - V(absent) removes the bindings that this module made for this user alone, and its requests, and returns which other bindings still
-        name the user, one of O(groups), or a group in one of the user's requests. A certificate that was issued stays valid until it expires,
-        because Kubernetes reads no revocation list.
+      - V(present) issues for O(request), then makes the bindings. Names and groups that Kubernetes or kubeadm keep for
+        themselves are refused before anything is done.
+      - V(absent) removes the bindings that this module made for this user alone, and its requests, and returns which other
+        bindings still name the user, one of O(groups), or a group in one of the user's requests. A certificate that was issued
+        stays valid until it expires, because Kubernetes reads no revocation list.
     type: str
     choices: [queried, present, absent]
     default: present

@@ -24,8 +24,8 @@ description:
 options:
   path:
     description:
-      - The kubeconfig. Written with mode 0600. One of another user, or of another cluster (neither O(server) nor a CA of O(ca) is in it),
-        is never overwritten or removed.
+      - The kubeconfig. Written with mode 0600. One of another user, or of another cluster (neither O(server) nor a CA of O(ca)
+        is in it), is never overwritten or removed.
     type: path
     required: true
   user:

@@ -74,7 +74,8 @@ def review(playbook, names, values, extra):
 def templates(playbook, raw):
     """Return one sentence for each extra variable that has to be literal and holds a template. Nothing of it is evaluated.
 
-    raw: {name: value} of the extra variables, as they were given. Ansible evaluates Jinja in them at first use, so this comes before.
+    raw: {name: value} of the extra variables, as they were given. Ansible evaluates Jinja in them at first use, so this comes
+    before.
     """
     return ["%s holds a template, which is not evaluated here. Write the value itself." % name for name in sorted(raw)
             if any(spec.get("literal") for playbooks, spec in VARIABLES.get(name, ()) if playbook in playbooks)

@@ -52,8 +52,8 @@ def serial_text(serial):
 class Certificate:
     """A parsed certificate. None of its attributes holds key material.
 
-    raw: cryptography's own object, for building on it. pem, der: bytes. sha256: hex digest of the DER. subject, issuer: RFC 4514 strings
-    ("CN=kubernetes-admin,O=..."). common_name: str or None; organizations: list. serial: int. sans: ["DNS:a", "IP:1.2.3.4", ...].
+    raw: cryptography's own object, for building on it. pem, der: bytes. sha256: hex digest of the DER. subject, issuer: RFC 4514
+    strings ("CN=kubernetes-admin,O=..."). common_name: str or None; organizations: list. serial: int. sans: ["DNS:a", "IP:1.2.3.4", ...].
     not_before, not_after: datetime in UTC. is_ca: bool; path_length: int or None.
     usages: names as in RFC 5280 4.2.1.3 with underscores; extended_usages: "server", "client" or a dotted OID.
     key_type: "rsa-2048", "ecdsa-p256", ...; key_sha256: hex digest of the public key (SubjectPublicKeyInfo DER).
@@ -150,7 +150,8 @@ def san_text(name):
 def parse_certificates(data, path=None):
     """Return every certificate of a PEM file, in order, as Certificates. Other PEM blocks are passed over.
 
-    data: bytes. Raises PkiError when there is none, when one cannot be read, and for a form that Kubernetes cannot read (pem.select).
+    data: bytes. Raises PkiError when there is none, when one cannot be read, and for a form that Kubernetes cannot read
+    (pem.select).
     """
     found = pem.select(data, lambda kind: kind == "CERTIFICATE", "certificate", path, _FIX)
     return [Certificate(block.der, path) for block in found]
@@ -182,8 +183,8 @@ def bundle(certificates):
 def private_key_digest(data, path=None, likely=None):
     """Return the key_sha256 of a PEM file's private key, for comparing a pair. Raises PkiError: none, damaged, encrypted.
 
-    likely: the Certificate that it should belong to, or None. Where the library cannot leave the primes of an RSA key untested, OpenSSL is
-    asked first whether the two belong together, which takes a millisecond instead of forty; a node has 17 keys.
+    likely: the Certificate that it should belong to, or None. Where the library cannot leave the primes of an RSA key untested,
+    OpenSSL is asked first whether the two belong together, which takes a millisecond instead of forty; a node has 17 keys.
     """
     block = pem.private_block(data, path)
     if likely is not None and not SKIPS_PRIME_TESTS and likely.key_type.startswith("rsa") and belongs_to(likely, block.text):

@@ -23,7 +23,8 @@ UTC = datetime.timezone.utc
 
 
 def validity_of(raw):
-    """Return (not before, not after) of a certificate of the library as datetimes in UTC. Before 42 they do not say that they are UTC."""
+    """Return (not before, not after) of a certificate of the library as datetimes in UTC. Before 42 they do not say that they
+    are UTC."""
     if hasattr(raw, "not_valid_after_utc"):
         return raw.not_valid_before_utc, raw.not_valid_after_utc
     return raw.not_valid_before.replace(tzinfo=UTC), raw.not_valid_after.replace(tzinfo=UTC)
@@ -32,7 +33,8 @@ def validity_of(raw):
 def load_private_key(pem, trusted=False):
     """Return the library's private key of an unencrypted PEM block. Raises what the library raises.
 
-    trusted: do not test the primes of an RSA key again, where the library can leave that out. Only for reading what the key belongs to.
+    trusted: do not test the primes of an RSA key again, where the library can leave that out. Only for reading what the key
+    belongs to.
     """
     options = {"unsafe_skip_rsa_key_validation": True} if trusted and SKIPS_PRIME_TESTS else {}
     return serialization.load_pem_private_key(pem, password=None, **options)
@@ -65,7 +67,8 @@ def _verify_rsa(raw, public_key):
         parameters = raw.signature_algorithm_parameters
         public_key.verify(raw.signature, raw.tbs_certificate_bytes, parameters, raw.signature_hash_algorithm)
         return
-    # Older versions do not say the parameters (RFC 4055 3.1). Those in use have the salt as long as the hash; the default is SHA-1.
+    # Older versions do not say the parameters (RFC 4055 3.1). Those in use have the salt as long as the hash; the default is
+    # SHA-1.
     for algorithm in (hashes.SHA256(), hashes.SHA384(), hashes.SHA512(), hashes.SHA1()):  # noqa: S303
         scheme = padding.PSS(padding.MGF1(algorithm), algorithm.digest_size)
         try:

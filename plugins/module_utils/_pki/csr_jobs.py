@@ -459,7 +459,8 @@ def _wait_for_all(api, wanted, there, seconds):
 def user_access(params, check):
     """Issue a user's certificate and give or remove roles. Return user_access's result.
 
-    Order: check names and groups, then that every role exists, then issue, and bind last. A run that is refused gives nothing away.
+    Order: check names and groups, then that every role exists, then issue, and bind last. A run that is refused gives nothing
+    away.
     """
     api = cluster_api.connect(params)
     server = params["server"] or api.server
@@ -551,9 +552,11 @@ def _check_accepted(api, certificate):
 
 
 def _revoke(api, params, check):
-    """Remove the bindings and requests that this collection made for a user. Return what else gives access, and what was looked at.
+    """Remove the bindings and requests that this collection made for a user. Return what else gives access, and what was looked
+    at.
 
-    Groups: those given, and those in the user's requests that are still there; the role adds those in the kubeconfig's certificate.
+    Groups: those given, and those in the user's requests that are still there; the role adds those in the kubeconfig's
+    certificate.
     """
     labels = ",".join("%s=%s" % entry for entry in sorted(dict(issuing.MANAGED_BY, **_USER_LABEL).items()))
     every = [ask for ask in issuing.every(api) if ask.request and ask.request.common_names == [params["user"]]]
@@ -620,7 +623,8 @@ class _UserKubeconfig:
         return config, certificate
 
     def _refuse_other_cluster(self, config):
-        """Raise PkiError when neither the server nor a CA of the file is this cluster's: it is the same user's on another cluster."""
+        """Raise PkiError when neither the server nor a CA of the file is this cluster's: it is the same user's on another
+        cluster."""
         server = self.params["server"]
         if not server or not self.bundle or config.server == server:
             return

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Find the PEM blocks of a file as Go does, and say why it would find none (RFC 7468, Go's encoding/pem).
 
-Kubernetes and etcd read PEM with Go. Other readers, `cryptography` among them, accept files that Go passes over: text before BEGIN on its
-line, an indented block, a byte order mark, line ends of CR alone. No library tells the difference, so this file does. It decodes nothing
-but base64.
+Kubernetes and etcd read PEM with Go. Other readers, `cryptography` among them, accept files that Go passes over: text before
+BEGIN on its line, an indented block, a byte order mark, line ends of CR alone. No library tells the difference, so this file
+does. It decodes nothing but base64.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ KEY_FIX = "Restore it from a backup, or issue a new certificate with a new key."
 
 
 class Block:
-    """One PEM block. kind: str, such as "CERTIFICATE". text: bytes, from BEGIN to the end of END's line. der: bytes, or None for damage."""
+    """One PEM block. kind: str, such as "CERTIFICATE". text: bytes, from BEGIN to the end of END's line. der: bytes, or None for
+    damage."""
 
     def __init__(self, kind: str, text: bytes, headers: bool, der: bytes | None) -> None:
         self.kind, self.text, self.headers, self.der = kind, text, headers, der
@@ -60,7 +61,8 @@ def _ends(lines: list[bytes]) -> dict[bytes, list[int]]:
 
 
 def _next_end(ends: dict[bytes, list[int]], kind: bytes, after: int) -> int | None:
-    """Return the number of the next END line of a kind behind a line, or None. Drops those before it, as no later block needs them."""
+    """Return the number of the next END line of a kind behind a line, or None. Drops those before it, as no later block needs
+    them."""
     numbers = ends.get(kind, [])
     while numbers and numbers[-1] <= after:
         numbers.pop()

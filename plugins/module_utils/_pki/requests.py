@@ -256,8 +256,8 @@ def refuse_dangerous_request(pem: bytes | str, signer: str = "", allowed: Contai
 def refuse_reserved_identity(user: str, groups: Iterable[str] = ()) -> None:
     """Raise PkiError for a user name or a group that Kubernetes or kubeadm keeps for itself.
 
-    To call before anything is given to a user, also where no request is made: a role binding for such a name gives the role to others
-    (system:anonymous is every client without a credential). Names are compared without case, as in find_dangers().
+    To call before anything is given to a user, also where no request is made: a role binding for such a name gives the role to
+    others (system:anonymous is every client without a credential). Names are compared without case, as in find_dangers().
     """
     reserved = [name for name in [user, *groups] if _is_reserved(name) or name.lower() in _ADMINISTRATORS]
     hidden = [name for name in [user, *groups] if not name or not name.isprintable() or name != name.strip()]

@@ -62,8 +62,8 @@ class State:
     still to be done there, as sentences without a full stop]}. kinds: {node: set of "stage", "files", "flags", "pods",
     "client", "kubelet", "tidy"}. behind: [nodes that were away during a phase, or come from elsewhere]. evidence: [sentences]
     why it is in this phase, or why it is refused. extras: [digests] that everybody trusts besides. external_etcd: whether it is
-    the authority of an etcd that is not kubeadm's, which is nobody's to rotate here, wherever its key is. external_signer: whether
-    an external signer signs the service-account tokens. damaged: whether the
+    the authority of an etcd that is not kubeadm's, which is nobody's to rotate here, wherever its key is. external_signer:
+    whether an external signer signs the service-account tokens. damaged: whether the
     evidence is what is wrong on single nodes, each with its remedy. leftovers: [digests] that some trust and nobody should: of an
     authority that was this one's before or was to be. without_former: [nodes] that sign with B and do not have A's pair, as
     others do; they joined after the switch. unused: [digests] of new CAs that are staged besides another one, and that no node
@@ -141,7 +141,8 @@ def _stacked(state, keepers):
 
 
 def _signs_tokens(state, nodes):
-    """Return whether the API servers sign tokens with a key file. An external signer keeps its key outside the cluster (KEP-740)."""
+    """Return whether the API servers sign tokens with a key file. An external signer keeps its key outside the cluster
+    (KEP-740)."""
     signers = {facts["node"]: facts["token_signer"] for facts in nodes if facts.get("token_signer")}
     if not signers:
         return True

@@ -250,8 +250,8 @@ def unreachable(host, port, error):
 class Handshake:
     """A TLS handshake with a server in a thread of its own, for the certificate it serves; verifies nothing.
 
-    host: name or address; port: int. context: from showing(). timeout: seconds for each step. server_name: for SNI, or None. Making one
-    begins it; certificate() waits for it. Never raises before that.
+    host: name or address; port: int. context: from showing(). timeout: seconds for each step. server_name: for SNI, or None.
+    Making one begins it; certificate() waits for it. Never raises before that.
     """
 
     def __init__(self, host, port, context, timeout, server_name=None):
@@ -274,7 +274,8 @@ class Handshake:
     def certificate(self):
         """Return the DER (bytes) of the leaf certificate that the server presents. Raises PkiError.
 
-        With TLS 1.3 also that of a server that rejects this client; up to TLS 1.2 such a handshake ends before the certificate counts.
+        With TLS 1.3 also that of a server that rejects this client; up to TLS 1.2 such a handshake ends before the certificate
+        counts.
         """
         self._thread.join()
         if self._der is not None:

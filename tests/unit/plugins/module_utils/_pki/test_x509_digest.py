@@ -63,7 +63,8 @@ def test_any_changed_byte_is_found_before_a_key_signs(key, form, data):
 
 @pytest.mark.parametrize("skips", [True, False])
 def test_a_pair_is_compared_in_the_same_way_by_openssl(monkeypatch, skips):
-    """Where the library tests the primes of every key that it loads, OpenSSL is asked whether key and certificate belong together."""
+    """Where the library tests the primes of every key that it loads, OpenSSL is asked whether key and certificate belong
+    together."""
     monkeypatch.setattr(certificates, "SKIPS_PRIME_TESTS", skips)
     asked = []
     belongs = certificates.belongs_to
