@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,15 @@ import yaml
 from tests.lab import cluster as clusters
 from tests.lab.errors import LabError
 from tests.lab.lab import Lab
-from tests.lab.playbook import Outcome, play
+from tests.lab.playbook import CHECKOUT, Outcome, play
 from tests.lab.rootfs import STORE
 from tests.lab.shell import wait_for
 
 from .conftest import snapshot
-from .test_external_ca import x509
+
+sys.path.insert(0, str(CHECKOUT / ".cache"))
+
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509  # noqa: E402
 
 pytestmark = pytest.mark.timeout(1800)
 ROTATED = ("ca", "front-proxy-ca", "sa")
