@@ -65,6 +65,7 @@ def check(tree, now=None, warn_days=30, critical_days=7, owner=0):
             found += _expiry(tree, item, now, warn_days, critical_days)
             found += _signature(tree, item)
             found += _validity_of_ca(tree, item)
+            found += _serial(item)
         found += _modes(tree, item, owner)
     for item in tree.others:
         found += _brought(item, now, warn_days, critical_days)
@@ -334,6 +335,14 @@ def _validity_of_ca(tree, item):
     return [finding(ERROR, "leaf-outlives-ca", item.path, "ends on %s, but its CA already on %s: it is worthless from then on" % (
         certificates.timestamp(item.certificate.not_after), certificates.timestamp(signer.not_after)),
         "Replace the CA before that day: run the playbook rotate_ca with kubepki_cas=%s." % (item.ca or "ca"), item.name)]
+
+
+def _serial(item):
+    """A serial number below 1 (RFC 5280 4.1.2.2): Go 1.23 and later refuses the certificate (x509negativeserial)."""
+    fix = _RENEW_FORCED % item.name if item.kind in (profiles.LEAF, profiles.KUBECONFIG) else _fix(item)
+    return [finding(WARNING, "negative-serial", item.path, "the serial number of %s is %d, and programs written in Go 1.23 or later "
+                    "refuse that" % (certificate.subject, certificate.serial), fix, item.name)
+            for certificate in item.bundle if certificate.serial < 1]
 
 
 def _modes(tree, item, owner):

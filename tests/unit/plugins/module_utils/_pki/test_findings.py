@@ -634,3 +634,11 @@ def test_the_most_severe_comes_first(found):
     severities = [one["severity"] for one in findings.ordered(found)]
     assert severities == sorted(severities, key=["error", "warning", "info"].index)
     assert re.match("^(error)*(warning)*(info)*$", "".join(severities))
+
+
+def test_a_serial_number_that_go_refuses_is_a_warning(node):
+    tree = tree_of(node)
+    tree.items["apiserver"].certificate.serial = -5
+    one, = findings.check(tree, owner=os.getuid())
+    assert (one["severity"], one["code"], one["name"]) == ("warning", "negative-serial", "apiserver")
+    assert "-5" in one["message"] and "kubepki_names=apiserver and kubepki_force=true" in one["fix"]
