@@ -43,6 +43,7 @@ lint: export ANSIBLE_HOME := $(CURDIR)/.cache/ansible-home
 lint: venv ## ruff, mypy, antsibull, ansible-lint, ansible-test sanity: no ignores (2 min; the first time 6)
 	@failed=; run() { echo "-- $$*"; $(BIN)/"$$@" || failed="$$failed; $$*"; }; \
 	run ruff check .; \
+	run ruff format --check plugins tests tools; \
 	run mypy; \
 	run antsibull-changelog lint; \
 	run antsibull-docs lint-collection-docs --plugin-docs .; \

@@ -23,20 +23,38 @@ from tools import role_readmes  # noqa: E402
 
 NAMESPACE = "kubepki.lifecycle."
 VARIABLE = re.compile(r"\bkubepki_[a-z_]+")
-GENERATED = "<!-- SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors -->\n" \
-            "<!-- SPDX-License-Identifier: GPL-3.0-or-later -->\n" \
-            "<!-- written by `make docs` from %s -->"
+GENERATED = (
+    "<!-- SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors -->\n"
+    "<!-- SPDX-License-Identifier: GPL-3.0-or-later -->\n"
+    "<!-- written by `make docs` from %s -->"
+)
 
 # What a playbook reads itself, without handing it to a role. of_play: of a play's keyword, where no host's variables are known.
 OF_PLAYBOOKS = {
-    "kubepki_api_host": {"type": "str", "default": "kube_control_plane[0]", "of_play": True,
-                         "description": "The host of the inventory from which the API is spoken to."},
-    "kubepki_batch": {"type": "str", "default": "10%", "of_play": True,
-                      "description": "How many workers at a time: a percentage or a count."},
-    "kubepki_timer_host": {"type": "str", "default": "localhost", "of_play": True,
-                           "description": "The host that makes the report: the controller, or a host of the inventory."},
-    "kubepki_user_state": {"type": "str", "default": "present", "choices": ["present", "absent"],
-                           "description": "C(present) issues or renews; C(absent) revokes."},
+    "kubepki_api_host": {
+        "type": "str",
+        "default": "kube_control_plane[0]",
+        "of_play": True,
+        "description": "The host of the inventory from which the API is spoken to.",
+    },
+    "kubepki_batch": {
+        "type": "str",
+        "default": "10%",
+        "of_play": True,
+        "description": "How many workers at a time: a percentage or a count.",
+    },
+    "kubepki_timer_host": {
+        "type": "str",
+        "default": "localhost",
+        "of_play": True,
+        "description": "The host that makes the report: the controller, or a host of the inventory.",
+    },
+    "kubepki_user_state": {
+        "type": "str",
+        "default": "present",
+        "choices": ["present", "absent"],
+        "description": "C(present) issues or renews; C(absent) revokes.",
+    },
 }
 KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
 # Where a role's option takes more than a user may give it, or says its values in words.
@@ -49,27 +67,58 @@ CHOICES = {
 }
 # What the types of roles' options let through, and no job can use.
 STRICTER: dict[str, dict] = {
-    **{name: {"positive": True} for name in (
-        "kubepki_ca_days", "kubepki_leaf_days", "kubepki_user_days", "kubepki_external_ca_seconds")},
+    **{
+        name: {"positive": True}
+        for name in ("kubepki_ca_days", "kubepki_leaf_days", "kubepki_user_days", "kubepki_external_ca_seconds")
+    },
     "kubepki_batch": {"pattern": "[1-9][0-9]*%?", "said": "count and no percentage such as 10%", "literal": True},
     # Free text of the surveys in docs/examples/awx: only what the meaning needs, and never a template.
     "kubepki_cas": {"literal": True},
     "kubepki_names": {"pattern": "[a-z0-9][a-z0-9.-]*", "said": "list of names", "literal": True},
-    "kubepki_backup_set": {"pattern": "latest|[0-9TZ.]+-[a-z0-9-]+", "said": "name of a backup set, and not latest", "literal": True},
-    "kubepki_csr_names": {"pattern": "all pending|[a-z0-9]([-a-z0-9.]*[a-z0-9])?", "said": "list of names of requests", "literal": True},
-    **{name: {"pattern": "[A-Za-z0-9_][A-Za-z0-9_.-]*(\\[[0-9]+\\])?", "said": "host of the inventory", "literal": True}
-       for name in ("kubepki_api_host", "kubepki_timer_host", "kubepki_user_host")},
+    "kubepki_backup_set": {
+        "pattern": "latest|[0-9TZ.]+-[a-z0-9-]+",
+        "said": "name of a backup set, and not latest",
+        "literal": True,
+    },
+    "kubepki_csr_names": {
+        "pattern": "all pending|[a-z0-9]([-a-z0-9.]*[a-z0-9])?",
+        "said": "list of names of requests",
+        "literal": True,
+    },
+    **{
+        name: {"pattern": "[A-Za-z0-9_][A-Za-z0-9_.-]*(\\[[0-9]+\\])?", "said": "host of the inventory", "literal": True}
+        for name in ("kubepki_api_host", "kubepki_timer_host", "kubepki_user_host")
+    },
     # Ansible expands ~ and $HOME in a path.
     **{name: {"pattern": "[/~$].*", "said": "absolute path"} for name in ("kubepki_backup_dir", "kubepki_textfile_dir")},
-    "kubepki_restart_workloads": {"empty": True, "pattern": "[a-z0-9]([-a-z0-9]*[a-z0-9])?", "said": "list of namespaces", "literal": True},
+    "kubepki_restart_workloads": {
+        "empty": True,
+        "pattern": "[a-z0-9]([-a-z0-9]*[a-z0-9])?",
+        "said": "list of namespaces",
+        "literal": True,
+    },
 }
 # Names of renew_leaves; what it says of kubelets' certificates is said in its role.
-LEAF_NAMES = ["all", "apiserver", "apiserver-kubelet-client", "front-proxy-client", "apiserver-etcd-client", "etcd-server",
-              "etcd-peer", "etcd-healthcheck-client", "admin.conf", "super-admin.conf", "controller-manager.conf",
-              "scheduler.conf", "kubelet-client", "kubelet-serving"]
+LEAF_NAMES = [
+    "all",
+    "apiserver",
+    "apiserver-kubelet-client",
+    "front-proxy-client",
+    "apiserver-etcd-client",
+    "etcd-server",
+    "etcd-peer",
+    "etcd-healthcheck-client",
+    "admin.conf",
+    "super-admin.conf",
+    "controller-manager.conf",
+    "scheduler.conf",
+    "kubelet-client",
+    "kubelet-serving",
+]
 
 
 # ---- what is declared ----
+
 
 def playbooks() -> dict[str, list[dict]]:
     """Every playbook that users start, with the plays of those it imports."""
@@ -214,23 +263,45 @@ def _checked(variable: Variable, playbook: str, kind: str) -> dict:
     if any(spec.get("of_play") for spec in specs):
         checked["of_play"] = True
     stricter = STRICTER.get(variable.name, {})
-    return {**checked, **{key: value for key, value in stricter.items() if key not in ("pattern", "said") or "choices" not in checked}}
+    return {
+        **checked,
+        **{key: value for key, value in stricter.items() if key not in ("pattern", "said") or "choices" not in checked},
+    }
 
 
 def declared_module() -> str:
     """The same as a module that the collection brings along."""
-    lines = ["# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors", "# SPDX-License-Identifier: GPL-3.0-or-later",
-             '"""Every variable that playbooks read, and what it may be: written by `make docs` from what is declared."""',
-             "", "from __future__ import annotations", "", "__metaclass__ = type", "", "VARIABLES = {"]
+    lines = [
+        "# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors",
+        "# SPDX-License-Identifier: GPL-3.0-or-later",
+        '"""Every variable that playbooks read, and what it may be: written by `make docs` from what is declared."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "__metaclass__ = type",
+        "",
+        "VARIABLES = {",
+    ]
     for name, entries in declared().items():
         lines.append(f"    {name!r}: [".replace("'", '"'))
         for names, spec in entries:
-            lines += textwrap.wrap("(%s, {" % _python(names), 110, break_long_words=False, break_on_hyphens=False,
-                                   initial_indent=" " * 8, subsequent_indent=" " * 10)
+            lines += textwrap.wrap(
+                "(%s, {" % _python(names),
+                110,
+                break_long_words=False,
+                break_on_hyphens=False,
+                initial_indent=" " * 8,
+                subsequent_indent=" " * 10,
+            )
             for key, value in spec.items():
-                lines += textwrap.wrap(f"{json.dumps(key)}: {_python(value)},", 110,
-                                       break_long_words=False, break_on_hyphens=False,
-                                       initial_indent=" " * 12, subsequent_indent=" " * (15 + len(json.dumps(key))))
+                lines += textwrap.wrap(
+                    f"{json.dumps(key)}: {_python(value)},",
+                    110,
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                    initial_indent=" " * 12,
+                    subsequent_indent=" " * (15 + len(json.dumps(key))),
+                )
             lines.append("        }),")
         lines.append("    ],")
     return "\n".join([*lines, "}", ""])
@@ -244,16 +315,25 @@ def _python(value: object) -> str:
 
 def documentation(path: Path) -> dict:
     """DOCUMENTATION, EXAMPLES (as text) and RETURN of a module, with the options of its documentation fragments."""
-    said = {node.targets[0].id: node.value.value for node in ast.parse(path.read_text()).body
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Constant)}
+    said = {
+        node.targets[0].id: node.value.value
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Constant)
+    }
     document = yaml.safe_load(said["DOCUMENTATION"])
     options = dict(document.get("options") or {})
     for fragment in document.get("extends_documentation_fragment", []):
         name, _dot, part = fragment.removeprefix(NAMESPACE).partition(".")
         tree = ast.parse((ROOT / "plugins/doc_fragments" / f"{name}.py").read_text())
-        parts = {target.id: node.value.value for cls in tree.body if isinstance(cls, ast.ClassDef) for node in cls.body
-                 if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
-                 for target in node.targets if isinstance(target, ast.Name)}
+        parts = {
+            target.id: node.value.value
+            for cls in tree.body
+            if isinstance(cls, ast.ClassDef)
+            for node in cls.body
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
         options.update(yaml.safe_load(parts[(part or "documentation").upper()])["options"])
     return {**document, "options": options, "examples": said["EXAMPLES"].strip(), "returns": yaml.safe_load(said["RETURN"])}
 
@@ -263,6 +343,7 @@ def modules() -> dict[str, dict]:
 
 
 # ---- pages ----
+
 
 def markdown(text: list[str] | str) -> str:
     """Ansible's markup as Markdown, on one line, fit for a cell of a table."""
@@ -303,11 +384,17 @@ def _return_rows(key: str, spec: dict) -> list[str]:
 
 def modules_page() -> str:
     documents = modules()
-    lines = [GENERATED % "plugins/modules", "# Modules", "",
-             "All are called by their full name, `kubepki.lifecycle.NAME`, and `ansible-doc` shows the same as this page. The",
-             "roles call them; of use by themselves are mainly `cert_expiry`, `cert_leaf`, `cert_ca`, `cert_csr`, `file_backup`",
-             "and `static_pod_restart`.", "",
-             "| module | |", "|---|---|"]
+    lines = [
+        GENERATED % "plugins/modules",
+        "# Modules",
+        "",
+        "All are called by their full name, `kubepki.lifecycle.NAME`, and `ansible-doc` shows the same as this page. The",
+        "roles call them; of use by themselves are mainly `cert_expiry`, `cert_leaf`, `cert_ca`, `cert_csr`, `file_backup`",
+        "and `static_pod_restart`.",
+        "",
+        "| module | |",
+        "|---|---|",
+    ]
     lines += [f"| [{name}](#{name}) | {document['short_description']} |" for name, document in documents.items()]
     lines.append("")
     for name, document in documents.items():
@@ -316,9 +403,15 @@ def modules_page() -> str:
 
 
 def roles_page() -> str:
-    lines = [GENERATED % "the roles' meta/argument_specs.yml", "# Roles", "",
-             "The playbooks are made of these. They can be used in playbooks of your own; each page lists the variables.", "",
-             "| role | entry points (`tasks_from`) | |", "|---|---|---|"]
+    lines = [
+        GENERATED % "the roles' meta/argument_specs.yml",
+        "# Roles",
+        "",
+        "The playbooks are made of these. They can be used in playbooks of your own; each page lists the variables.",
+        "",
+        "| role | entry points (`tasks_from`) | |",
+        "|---|---|---|",
+    ]
     for path in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml")):
         name = path.parents[1].name
         specs = yaml.safe_load(path.read_text())["argument_specs"]
@@ -353,10 +446,16 @@ def _meaning(variable: Variable, theirs: dict[str, str]) -> tuple[str, str]:
 def variables_page() -> str:
     known = variables()
     theirs = {option: variable.name for variable in known.values() for _names, option, _spec in variable.meanings if option}
-    lines = [GENERATED % "the playbooks and the roles' meta/argument_specs.yml", "# Variables", "",
-             "What the playbooks read. All are flat scalars: a number or a boolean may come as a string, a list as a string with",
-             "commas. Where playbooks differ, the cell says which one does what. `-` is: unset.", "",
-             "| variable | type | default | meaning |", "|---|---|---|---|"]
+    lines = [
+        GENERATED % "the playbooks and the roles' meta/argument_specs.yml",
+        "# Variables",
+        "",
+        "What the playbooks read. All are flat scalars: a number or a boolean may come as a string, a list as a string with",
+        "commas. Where playbooks differ, the cell says which one does what. `-` is: unset.",
+        "",
+        "| variable | type | default | meaning |",
+        "|---|---|---|---|",
+    ]
     for variable in known.values():
         default, meaning = _meaning(variable, theirs)
         kinds = sorted({"str" if spec["type"] == "path" else spec["type"] for _names, _option, spec in variable.meanings})
@@ -371,8 +470,13 @@ def variables_page() -> str:
 def pages() -> dict[Path, str]:
     """Every generated page, and the one generated module: its path and its text."""
     reference = ROOT / "docs" / "reference"
-    return {**role_readmes.pages(), reference / "modules.md": modules_page(), reference / "roles.md": roles_page(),
-            reference / "variables.md": variables_page(), ROOT / "plugins/plugin_utils/_declared.py": declared_module()}
+    return {
+        **role_readmes.pages(),
+        reference / "modules.md": modules_page(),
+        reference / "roles.md": roles_page(),
+        reference / "variables.md": variables_page(),
+        ROOT / "plugins/plugin_utils/_declared.py": declared_module(),
+    }
 
 
 if __name__ == "__main__":

@@ -52,8 +52,11 @@ def readme(role: Path) -> str:
             own = {key: value for key, value in spec.get("options", {}).items() if key not in shared}
             if own:
                 lines += [*option_rows(own), ""]
-    lines += ["The playbooks of the collection show how it is driven; the variables of the playbooks (`kubepki_...`) are in the",
-              "collection's README. This page is generated from `meta/argument_specs.yml` by `make docs`.", ""]
+    lines += [
+        "The playbooks of the collection show how it is driven; the variables of the playbooks (`kubepki_...`) are in the",
+        "collection's README. This page is generated from `meta/argument_specs.yml` by `make docs`.",
+        "",
+    ]
     return "\n".join(lines)
 
 

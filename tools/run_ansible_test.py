@@ -27,8 +27,20 @@ HOME = CACHE / "home"
 
 # What a checkout without git (an unpacked archive) holds beside its sources.
 # ("output" is where ansible-test itself writes, in tests/).
-NOT_SOURCE = {".git", ".cache", "output", ".venv", ".ansible", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache",
-              "__pycache__", "build", "reports"}
+NOT_SOURCE = {
+    ".git",
+    ".cache",
+    "output",
+    ".venv",
+    ".ansible",
+    ".hypothesis",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    "__pycache__",
+    "build",
+    "reports",
+}
 
 BOOTSTRAP = '''\
 """Puts pip into an empty virtual environment from what Python itself carries (ansible-test downloads a script for this)."""
@@ -47,8 +59,11 @@ def source_files() -> list[Path]:
     """The files of the checkout that belong to the project, relative to its root; without git, all but known rubbish."""
     # The mirror lies inside of a checkout whose git ignores it: only a .git of the tree's own counts.
     if (ROOT / ".git").exists() and shutil.which("git"):
-        listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-                                capture_output=True, check=True).stdout
+        listed = subprocess.run(
+            ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            capture_output=True,
+            check=True,
+        ).stdout
         names = {Path(os.fsdecode(name)) for name in listed.split(b"\0") if name}
     else:
         names = set()
@@ -106,8 +121,11 @@ def prepare_home() -> None:
     if mine.is_dir() and not theirs.is_symlink():
         theirs.parent.mkdir(parents=True, exist_ok=True)
         theirs.symlink_to(mine)
-    settings = {name[4:].lower().replace("_", "-"): value for name, value in os.environ.items()
-                if name.startswith("PIP_") and name not in ("PIP_CONFIG_FILE", "PIP_REQUIRE_VIRTUALENV", "PIP_QUIET")}
+    settings = {
+        name[4:].lower().replace("_", "-"): value
+        for name, value in os.environ.items()
+        if name.startswith("PIP_") and name not in ("PIP_CONFIG_FILE", "PIP_REQUIRE_VIRTUALENV", "PIP_QUIET")
+    }
     legacy = HOME / ".pip" / "pip.conf"
     legacy.parent.mkdir(parents=True, exist_ok=True)
     legacy.unlink(missing_ok=True)
@@ -134,8 +152,13 @@ def main() -> int:
     if "--python" not in arguments:
         # The same on every machine: whichever other Pythons lie on the PATH (a version manager's stand-ins fail when called).
         arguments = ["--python", f"{sys.version_info.major}.{sys.version_info.minor}", *arguments]
-    done = subprocess.run([str(tool), options.command, "--color", "no", *arguments], cwd=TREE, env=environment,
-                          stdin=subprocess.DEVNULL, check=False).returncode
+    done = subprocess.run(
+        [str(tool), options.command, "--color", "no", *arguments],
+        cwd=TREE,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    ).returncode
     if done < 0:
         print(f"ansible-test was ended by signal {-done}")
     return abs(done)

@@ -9,8 +9,10 @@ __metaclass__ = type
 from ansible.plugins.action import ActionBase
 
 _WHY = "the keys of the successors would lie in a file on their way to this node, as pipelining is not possible here"
-_FIX = ("Unset ANSIBLE_KEEP_REMOTE_FILES if it is set, and become root by a way that allows pipelining (sudo does, su does not), "
-        "then run again. Nothing was changed.")
+_FIX = (
+    "Unset ANSIBLE_KEEP_REMOTE_FILES if it is set, and become root by a way that allows pipelining (sudo does, su does not), "
+    "then run again. Nothing was changed."
+)
 
 
 class ActionModule(ActionBase):

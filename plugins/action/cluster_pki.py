@@ -9,10 +9,9 @@ __metaclass__ = type
 import time
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import rotation_plan
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.profiles import AUTHORITIES
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm.catalogue import ROTATABLE
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered, rotation_plan
 
 
 class ActionModule(ActionBase):
@@ -27,14 +26,16 @@ class ActionModule(ActionBase):
             result.update(self._execute_module(task_vars=task_vars))
             return result
         began = time.monotonic()
-        names = list(AUTHORITIES)
-        _spec, options = self.validate_argument_spec(argument_spec={
-            "nodes": {"type": "list", "elements": "dict", "required": True},
-            "hosts": {"type": "list", "elements": "str"},
-            "names": {"type": "list", "elements": "str", "choices": names, "default": names},
-            "target": {"type": "str", "choices": ["status", *rotation_plan.TARGETS], "default": "status"},
-            "named": {"type": "bool", "default": True},
-        })
+        names = list(ROTATABLE)
+        _spec, options = self.validate_argument_spec(
+            argument_spec={
+                "nodes": {"type": "list", "elements": "dict", "required": True},
+                "hosts": {"type": "list", "elements": "str"},
+                "names": {"type": "list", "elements": "str", "choices": names, "default": names},
+                "target": {"type": "str", "choices": ["status", *rotation_plan.TARGETS], "default": "status"},
+                "named": {"type": "bool", "default": True},
+            }
+        )
         try:
             nodes = _registered.heard(options["nodes"])
             if options["hosts"] is not None:

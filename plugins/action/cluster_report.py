@@ -11,10 +11,16 @@ import time
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import answers, files, job, report, report_html
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import check_options
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import atomic
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import check_options
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import (
+    _registered,
+    answers,
+    cluster_report,
+    report_html,
+    run_summary,
+)
 
 display = Display()
 SPEC = {
@@ -51,8 +57,9 @@ class ActionModule(ActionBase):
                 nodes, silent = self._nodes(options["result"], task_vars)
                 if options["step"] == "gate":
                     # The report's nodes, because some findings show only when nodes are compared.
-                    blocked = job.obstacles(report.build(nodes)["nodes"], silent if options["require_all"] else {},
-                                            options["blocking_codes"])
+                    blocked = run_summary.obstacles(
+                        cluster_report.build(nodes)["nodes"], silent if options["require_all"] else {}, options["blocking_codes"]
+                    )
                     if blocked:
                         result.update(failed=True, msg=blocked)
                     return result
@@ -66,35 +73,42 @@ class ActionModule(ActionBase):
 
     def _report(self, options, nodes, silent, task_vars, result):
         if not nodes and silent:
-            raise PkiError("No node could be looked at: %s" % "; ".join(
-                "%s: %s" % (host, silent[host].rstrip(".")) for host in sorted(silent)),
-                fix="See whether the controller can log in to them: ansible -m ping.")
+            raise PkiError(
+                "No node could be looked at: %s"
+                % "; ".join("%s: %s" % (host, silent[host].rstrip(".")) for host in sorted(silent)),
+                fix="See whether the controller can log in to them: ansible -m ping.",
+            )
         done = {host: [_registered.registered(task_vars, host, name) for name in options["results"]] for host in nodes}
         for host, results in done.items():
             faults = [fault for fault in (answers.fault(one, answers.DONE) for one in results) if fault]
             if faults and not answers.fault(nodes[host], answers.REPORT):
                 nodes[host] = dict(nodes[host], findings=nodes[host]["findings"] + [answers.finding(faults[0])])
             done[host] = [] if faults else results
-        document = report.build(nodes, silent, warn_below_days=options["warn_below_days"],
-                                critical_below_days=options["critical_below_days"])
-        artifact = job.summarise(options["job"], document, done, began=options["began"], check=self._task.check_mode)
+        document = cluster_report.build(
+            nodes, silent, warn_below_days=options["warn_below_days"], critical_below_days=options["critical_below_days"]
+        )
+        artifact = run_summary.summarise(options["job"], document, done, began=options["began"], check=self._task.check_mode)
         result["report"] = document
         result["files"] = self._write(options["report_dir"], document)
-        display.display(report.text(document))
-        display.display(job.sentence(artifact, result["files"]))
+        display.display(cluster_report.text(document))
+        display.display(run_summary.sentence(artifact, result["files"]))
         # The caller fails in a task of its own: of a failed task Ansible keeps no statistics, and the artifact would be lost.
-        result["too_old"] = job.below(document, options["fail_below_days"])
+        result["too_old"] = run_summary.below(document, options["fail_below_days"])
         return artifact
 
     def _write(self, directory, document):
         if not directory:
             return []
         directory = os.path.abspath(os.path.expanduser(directory))
-        files.make_directory(directory, 0o755)
+        atomic.make_directory(directory, 0o755)
         written = []
-        for name, render in (("report.json", report.as_json), ("report.html", report_html.page), ("report.txt", report.text)):
+        for name, render in (
+            ("report.json", cluster_report.as_json),
+            ("report.html", report_html.page),
+            ("report.txt", cluster_report.text),
+        ):
             path = os.path.join(directory, name)
-            files.write(path, render(document).encode("utf-8", "replace"), mode=0o644)
+            atomic.write(path, render(document).encode("utf-8", "replace"), mode=0o644)
             written.append(path)
         return written
 

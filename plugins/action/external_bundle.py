@@ -10,9 +10,8 @@ import os
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import answers, external_bundle
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered, answers, csr_bundle
 
 display = Display()
 _TEXTS = ("name", "path", "ca", "request", "ca_certificate")
@@ -27,28 +26,29 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         """Give the task's result; a PkiError becomes its message."""
         result = super().run(tmp, task_vars)
-        _spec, options = self.validate_argument_spec(argument_spec={
-            "directory": {"type": "path", "required": True},
-            "step": {"type": "str", "choices": ["write", "collect", "close"], "required": True},
-            "hosts": {"type": "list", "elements": "str", "required": True},
-            "result": {"type": "str", "required": True},
-            "command": {"type": "str"},
-            "seconds": {"type": "float", "default": 300},
-            "days": {"type": "float"},
-            "certificates": {"type": "list", "elements": "dict", "default": []},
-        })
+        _spec, options = self.validate_argument_spec(
+            argument_spec={
+                "directory": {"type": "path", "required": True},
+                "step": {"type": "str", "choices": ["write", "collect", "close"], "required": True},
+                "hosts": {"type": "list", "elements": "str", "required": True},
+                "result": {"type": "str", "required": True},
+                "command": {"type": "str"},
+                "seconds": {"type": "float", "default": 300},
+                "days": {"type": "float"},
+                "certificates": {"type": "list", "elements": "dict", "default": []},
+            }
+        )
         directory = os.path.abspath(os.path.expanduser(options["directory"]))
         result.update(changed=False, directory=directory)
         try:
             planes = {str(host) for host in (task_vars.get("groups") or {}).get("kube_control_plane") or ()}
             etcd_only = [host for host in options["hosts"] if host not in planes]
-            bundle = external_bundle.Bundle(directory, self._task.check_mode, etcd_only)
+            bundle = csr_bundle.Bundle(directory, self._task.check_mode, etcd_only)
             said = {host: _asked(task_vars, host, options["result"]) for host in options["hosts"]}
             if options["step"] == "close":
                 result["changed"] = bundle.close(_names(said, "renewed", "created"))
                 return result
-            asked = external_bundle.entries({host: answer["requests"] for host, answer in said.items()}, etcd_only,
-                                            options["days"])
+            asked = csr_bundle.entries({host: answer["requests"] for host, answer in said.items()}, etcd_only, options["days"])
             result["changed"] = bundle.write(asked, {host: answer["looked"] for host, answer in said.items()})
             self._exchange(options, bundle, result)
         except PkiError as error:
@@ -71,8 +71,10 @@ class ActionModule(ActionBase):
         count = sum(1 for entry in bundle.asked if entry["host"] in result["waiting"])
         result["awaited"] = count
         if count:
-            display.display("%d requests of %s wait to be signed: see %s. Nothing was changed there; run the same again when the "
-                            "certificates are in it." % (count, ", ".join(result["waiting"]), bundle.at("README.txt")))
+            display.display(
+                "%d requests of %s wait to be signed: see %s. Nothing was changed there; run the same again when the "
+                "certificates are in it." % (count, ", ".join(result["waiting"]), bundle.at("README.txt"))
+            )
 
 
 def _names(said, *actions):

@@ -10,9 +10,9 @@ import os
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import answers, backups
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backups
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered, answers
 
 display = Display()
 
@@ -26,12 +26,15 @@ class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         """Give the task's result."""
         result = super().run(tmp, task_vars)
-        _spec, options = self.validate_argument_spec(argument_spec={
-            "hosts": {"type": "list", "elements": "str", "required": True},
-            "plans": {"type": "str", "required": True},
-        })
-        plans = {host: _registered.registered(task_vars, host, options["plans"], ("set", "restored"))
-                 for host in options["hosts"]}
+        _spec, options = self.validate_argument_spec(
+            argument_spec={
+                "hosts": {"type": "list", "elements": "str", "required": True},
+                "plans": {"type": "str", "required": True},
+            }
+        )
+        plans = {
+            host: _registered.registered(task_vars, host, options["plans"], ("set", "restored")) for host in options["hosts"]
+        }
         faults = {host: answers.fault(plan, answers.RESTORE) for host, plan in plans.items()}
         wrong = ["%s %s" % (host, answers.sentence(fault)) for host, fault in faults.items() if fault]
         if wrong:
@@ -39,8 +42,13 @@ class ActionModule(ActionBase):
             return result
         sets = {host: plan["set"] for host, plan in plans.items() if plan.get("set")}
         result.update(changed=False, sets=sets)
-        display.display("\n".join("%s: %s, which changes %d files" % (
-            host, printable(os.path.basename(sets[host])), len(plans[host].get("restored") or [])) for host in sets))
+        display.display(
+            "\n".join(
+                "%s: %s, which changes %d files"
+                % (host, printable(os.path.basename(sets[host])), len(plans[host].get("restored") or []))
+                for host in sets
+            )
+        )
         obstacle = backups.mixed(sets)
         if obstacle:
             result.update(failed=True, msg=obstacle + " Nothing was changed.")

@@ -8,8 +8,8 @@ from __future__ import annotations
 __metaclass__ = type
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubelet_job
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import kubelet_run
 
 DOCUMENTATION = r"""
 name: kubelet_batches
@@ -53,7 +53,7 @@ _value:
 def kubelet_batches(groups, size):
     """Give the batches, [[host]]."""
     try:
-        return kubelet_job.batches(list(groups.get("kube_control_plane", [])), list(groups.get("kube_node", [])), str(size))
+        return kubelet_run.batches(list(groups.get("kube_control_plane", [])), list(groups.get("kube_node", [])), str(size))
     except PkiError as error:
         raise AnsibleFilterError(str(error)) from None
 

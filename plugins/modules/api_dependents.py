@@ -75,35 +75,35 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    api_dependents,
-    certificates,
-    cluster_api,
-    files,
-    layouts,
-)
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import reading
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, trust_audit
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read
 
 
 def look(module):
     """Ask the API. Raises PkiError."""
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-    api = cluster_api.from_kubeconfig(layout.paths["admin.conf"][0])
+    api = api_client.from_kubeconfig(layout.paths["admin.conf"][0])
     if options["nodes"] is not None:
-        api_dependents.check_nodes(api, options["nodes"])
+        trust_audit.check_nodes(api, options["nodes"])
         return {"changed": False, "dependents": []}
     if options["bundle_files"]:
-        return {"changed": False, "dependents": [], "bundle_files": api_dependents.bundle_files(api)}
-    bundle = files.read(layout.paths["ca"][0])
-    return {"changed": False, "dependents": api_dependents.find(api, bundle, certificates.parse_certificate(bundle).key_sha256)}
+        return {"changed": False, "dependents": [], "bundle_files": trust_audit.bundle_files(api)}
+    bundle = reading.read(layout.paths["ca"][0])
+    return {"changed": False, "dependents": trust_audit.find(api, bundle, x509_read.parse_certificate(bundle).key_sha256)}
 
 
 def main():
     """Run the module."""
-    spec = dict(glue.path_options("kubernetes_dir", "kubelet_dir"), nodes={"type": "list", "elements": "str"},
-                bundle_files={"type": "bool", "default": False})
-    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), look)
+    spec = dict(
+        runner.path_options("kubernetes_dir", "kubelet_dir"),
+        nodes={"type": "list", "elements": "str"},
+        bundle_files={"type": "bool", "default": False},
+    )
+    runner.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), look)
 
 
 if __name__ == "__main__":

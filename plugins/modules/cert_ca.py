@@ -226,19 +226,17 @@ seconds:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    authorities,
-    declaration,
-    file_users,
-    files,
-    layouts,
-    own_ca,
-    pki_tree,
-    successors,
-    transactions,
-)
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import atomic, node_lock, reading, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import (
+    ca_store,
+    desired_state,
+    new_ca,
+    standalone_ca,
+)
 
 KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
 LEVELS = {"prepared": 1, "switched": 2, "completed": 3, "rolled_back": 0}
@@ -250,7 +248,7 @@ def ensure(module):
     """Do what the options say and give the module's result. Raises PkiError."""
     options = module.params
     act = _present if options["state"] == "present" else _cluster
-    with files.lock(options["state_dir"], check=module.check_mode):
+    with node_lock.lock(options["state_dir"], check=module.check_mode):
         return act(module, options)
 
 
@@ -258,39 +256,65 @@ def _cluster(module, options):
     recovered = "nothing"
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     if not module.check_mode:
-        recovered = declaration.recover(layout, options["state_dir"])
+        recovered = desired_state.recover(layout, options["state_dir"])
         if recovered != "nothing":
             layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     if layout.role not in (layouts.CONTROL_PLANE, layouts.ETCD):
-        raise PkiError("is no control-plane node: there is no authority on it", path=options["kubernetes_dir"],
-                       fix="Run this on the hosts of the group kube_control_plane; workers follow with kubelet_credential.")
-    authorities.refuse_external_etcd(layout, options["names"])
-    authorities.refuse_external_signer(layout, options["names"])
+        raise PkiError(
+            "is no control-plane node: there is no authority on it",
+            path=options["kubernetes_dir"],
+            fix="Run this on the hosts of the group kube_control_plane; workers follow with kubelet_credential.",
+        )
+    ca_store.refuse_external_etcd(layout, options["names"])
+    ca_store.refuse_external_signer(layout, options["names"])
     tree = pki_tree.read_tree(layout)
     if options["state"] == "cross_signed":
         return _cross_signed(module, options, layout)
     material = None
     if options["state"] == "staged":
-        declared, staged = successors.declare_staged(tree, options["names"], _material(options), options["ca_days"],
-                                                     options["key_type"], _known(options))
+        declared, staged = new_ca.declare_staged(
+            tree, options["names"], _material(options), options["ca_days"], options["key_type"], _known(options)
+        )
         if options["export"]:
-            material = {name: {"certificate": signer.certificate_pem.decode("ascii"), "key": signer.key_pem.decode("ascii")}
-                        for name, signer in staged.items()}
+            material = {
+                name: {"certificate": signer.certificate_pem.decode("ascii"), "key": signer.key_pem.decode("ascii")}
+                for name, signer in staged.items()
+            }
     else:
-        declared = declaration.declare(tree, options["names"], LEVELS[options["state"]], options["leaf_days"],
-                                       options["leaf_key_type"], options["state_dir"], _known(options))
-    result = {"recovered": recovered, "notes": declared.notes, "leaves": declared.leaves, "edits": declared.edits,
-              "reload": sorted(declared.reloads - declared.restarts),
-              "changed": declared.changed or recovered != "nothing"}
-    before = authorities.facts(tree, options["state_dir"])
+        declared = desired_state.declare(
+            tree,
+            options["names"],
+            LEVELS[options["state"]],
+            options["leaf_days"],
+            options["leaf_key_type"],
+            options["state_dir"],
+            _known(options),
+        )
+    result = {
+        "recovered": recovered,
+        "notes": declared.notes,
+        "leaves": declared.leaves,
+        "edits": declared.edits,
+        "reload": sorted(declared.reloads - declared.restarts),
+        "changed": declared.changed or recovered != "nothing",
+    }
+    before = ca_store.facts(tree, options["state_dir"])
     waiting = set(declared.restarts) | set(before["pending"])
     if not module.check_mode:
-        backup = declaration.apply(layout, declared, "cert-ca-" + options["state"].replace("_", "-"), options["state_dir"],
-                                   options["backup_dir"], options["backup_keep"], PHASES.get(options["state"]))
+        backup = desired_state.apply(
+            layout,
+            declared,
+            "cert-ca-" + options["state"].replace("_", "-"),
+            options["state_dir"],
+            options["backup_dir"],
+            options["backup_keep"],
+            PHASES.get(options["state"]),
+        )
         if backup:
             result["backup"] = backup
-            after = authorities.facts(pki_tree.read_tree(layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])),
-                                      options["state_dir"])
+            after = ca_store.facts(
+                pki_tree.read_tree(layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])), options["state_dir"]
+            )
         else:
             after = before
         waiting = set(declared.edits) | set(after["pending"])
@@ -299,7 +323,7 @@ def _cluster(module, options):
         result["authorities"] = _shown(before)
     written = list(declared.writes) + declared.removals
     result["restart"] = sorted(waiting & set(layout.manifests) | set(file_users.due(layout, written)))
-    bundle = declared.trust.get("ca") or files.read_if_exists(authorities.places(layout, "ca", authorities.CURRENT)[0])
+    bundle = declared.trust.get("ca") or reading.read_if_exists(ca_store.places(layout, "ca", ca_store.CURRENT)[0])
     if bundle:
         result["ca_bundle"] = bundle.decode("utf-8")
     if material is not None:
@@ -310,8 +334,9 @@ def _cluster(module, options):
 
 
 def _shown(facts):
-    return {name: {key: view[key] for key in ("signer", "next", "previous", "bundle")}
-            for name, view in facts["authorities"].items()}
+    return {
+        name: {key: view[key] for key in ("signer", "next", "previous", "bundle")} for name, view in facts["authorities"].items()
+    }
 
 
 def _diff(declared):
@@ -346,12 +371,12 @@ def _material(options):
 def _cross_signed(module, options, layout):
     if not options["path"] or len(options["names"]) != 1 or options["names"] == ["sa"]:
         raise PkiError("a cross-signed certificate needs a path and one name of a CA", fix="Give path, and names with one CA.")
-    certificate = successors.cross_signed(layout, options["names"][0])
-    existing = files.read_if_exists(options["path"])
-    if existing is not None and successors.same_cross(existing, certificate):
+    certificate = new_ca.cross_signed(layout, options["names"][0])
+    existing = reading.read_if_exists(options["path"])
+    if existing is not None and new_ca.same_cross(existing, certificate):
         return {"changed": False, "notes": [], "certificate": certificate.describe()}
     if not module.check_mode:
-        files.write(options["path"], certificate.pem, mode=0o644)
+        atomic.write(options["path"], certificate.pem, mode=0o644)
     return {"changed": True, "notes": ["%s written" % options["path"]], "certificate": certificate.describe()}
 
 
@@ -360,43 +385,67 @@ def _present(module, options):
         if not options[name]:
             raise PkiError("%s is missing" % name, fix="Name the files of the CA.")
     if os.path.realpath(options["path"]) == os.path.realpath(options["key_path"]):
-        raise PkiError("is to hold both the certificate and the key of the CA", path=options["path"],
-                       fix="Give key_path a file of its own.")
+        raise PkiError(
+            "is to hold both the certificate and the key of the CA", path=options["path"], fix="Give key_path a file of its own."
+        )
     if bool(options["parent_path"]) != bool(options["parent_key_path"]):
         raise PkiError("parent_path and parent_key_path belong together", fix="Give both, or neither.")
     if not module.check_mode:
-        transactions.Transaction.recover(own_ca.JOB, options["state_dir"])
-    wanted = own_ca.OwnAuthority(options["path"], options["key_path"], options["parent_path"], options["parent_key_path"])
+        transactions.Transaction.recover(standalone_ca.JOB, options["state_dir"])
+    wanted = standalone_ca.StandaloneCa(options["path"], options["key_path"], options["parent_path"], options["parent_key_path"])
     action, certificate, write = wanted.ensure(
-        options["common_name"], options["organizations"], options["ca_days"], options["key_type"], options["renew_below_days"],
-        options["force"])
-    result = {"changed": action != "kept", "action": action, "notes": ["%s %s" % (options["path"], action)],
-              "certificate": certificate.describe()}
+        options["common_name"],
+        options["organizations"],
+        options["ca_days"],
+        options["key_type"],
+        options["renew_below_days"],
+        options["force"],
+    )
+    result = {
+        "changed": action != "kept",
+        "action": action,
+        "notes": ["%s %s" % (options["path"], action)],
+        "certificate": certificate.describe(),
+    }
     if module._diff and action != "kept":
         result["diff"] = {"before": wanted.before or {}, "after": certificate.describe()}
     if write and not module.check_mode:
-        result["backup"] = own_ca.write(wanted, write, options["state_dir"], options["backup_dir"], options["backup_keep"])
+        result["backup"] = standalone_ca.write(wanted, write, options["state_dir"], options["backup_dir"], options["backup_keep"])
     return result
 
 
 def main():
     """Run the module."""
-    spec = glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep")
+    spec = runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep")
     spec.update(
-        state={"type": "str", "required": True, "choices": ["staged", "prepared", "switched", "completed", "rolled_back",
-                                                            "cross_signed", "present"]},
-        names={"type": "list", "elements": "str", "choices": ["ca", "front-proxy-ca", "etcd-ca", "sa"],
-               "default": ["ca", "front-proxy-ca", "etcd-ca", "sa"]},
-        material={"type": "dict", "no_log": True}, known={"type": "dict", "default": {}},
+        state={
+            "type": "str",
+            "required": True,
+            "choices": ["staged", "prepared", "switched", "completed", "rolled_back", "cross_signed", "present"],
+        },
+        names={
+            "type": "list",
+            "elements": "str",
+            "choices": ["ca", "front-proxy-ca", "etcd-ca", "sa"],
+            "default": ["ca", "front-proxy-ca", "etcd-ca", "sa"],
+        },
+        material={"type": "dict", "no_log": True},
+        known={"type": "dict", "default": {}},
         export={"type": "bool", "default": False},
-        ca_days={"type": "float", "default": 3650}, key_type={"type": "str", "choices": KEY_TYPES, "no_log": False},
-        leaf_days={"type": "float", "default": 365}, leaf_key_type={"type": "str", "choices": KEY_TYPES, "no_log": False},
-        path={"type": "path"}, key_path={"type": "path", "no_log": False}, common_name={"type": "str"},
-        organizations={"type": "list", "elements": "str", "default": []}, parent_path={"type": "path"},
-        parent_key_path={"type": "path", "no_log": False}, renew_below_days={"type": "float", "default": 0},
+        ca_days={"type": "float", "default": 3650},
+        key_type={"type": "str", "choices": KEY_TYPES, "no_log": False},
+        leaf_days={"type": "float", "default": 365},
+        leaf_key_type={"type": "str", "choices": KEY_TYPES, "no_log": False},
+        path={"type": "path"},
+        key_path={"type": "path", "no_log": False},
+        common_name={"type": "str"},
+        organizations={"type": "list", "elements": "str", "default": []},
+        parent_path={"type": "path"},
+        parent_key_path={"type": "path", "no_log": False},
+        renew_below_days={"type": "float", "default": 0},
         force={"type": "bool", "default": False},
     )
-    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), ensure)
+    runner.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), ensure)
 
 
 if __name__ == "__main__":

@@ -240,8 +240,10 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, csr_jobs, x509
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import run
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import one_csr
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys
 
 
 def main():
@@ -249,18 +251,31 @@ def main():
     options = dict(
         name={"type": "str", "required": True},
         state={"type": "str", "choices": ["present", "approved", "denied", "absent"], "default": "present"},
-        request={"type": "str"}, request_path={"type": "path"}, privatekey_path={"type": "path", "no_log": False},
-        key_type={"type": "str", "choices": list(x509.KEY_TYPES), "default": "rsa-2048", "no_log": False},
-        common_name={"type": "str"}, organizations={"type": "list", "elements": "str"}, sans={"type": "list", "elements": "str"},
-        signer_name={"type": "str", "default": "kubernetes.io/kube-apiserver-client"}, usages={"type": "list", "elements": "str"},
-        expiration_seconds={"type": "int"}, labels={"type": "dict", "default": {}}, path={"type": "path"},
-        renew_below_days={"type": "float"}, force={"type": "bool", "default": False}, wait={"type": "bool"},
+        request={"type": "str"},
+        request_path={"type": "path"},
+        privatekey_path={"type": "path", "no_log": False},
+        key_type={"type": "str", "choices": list(private_keys.KEY_TYPES), "default": "rsa-2048", "no_log": False},
+        common_name={"type": "str"},
+        organizations={"type": "list", "elements": "str"},
+        sans={"type": "list", "elements": "str"},
+        signer_name={"type": "str", "default": "kubernetes.io/kube-apiserver-client"},
+        usages={"type": "list", "elements": "str"},
+        expiration_seconds={"type": "int"},
+        labels={"type": "dict", "default": {}},
+        path={"type": "path"},
+        renew_below_days={"type": "float"},
+        force={"type": "bool", "default": False},
+        wait={"type": "bool"},
         wait_timeout={"type": "int", "default": 60},
-        allow_dangerous={"type": "list", "elements": "str", "default": []}, reason={"type": "str"}, comment={"type": "str"},
-        **cluster_api.connection_options(env_fallback))
-    module = AnsibleModule(argument_spec=options, supports_check_mode=True,
-                           mutually_exclusive=[("request", "request_path", "privatekey_path")])
-    run(module, lambda active: csr_jobs.one_request(active.params, active.check_mode))
+        allow_dangerous={"type": "list", "elements": "str", "default": []},
+        reason={"type": "str"},
+        comment={"type": "str"},
+        **api_client.connection_options(env_fallback),
+    )
+    module = AnsibleModule(
+        argument_spec=options, supports_check_mode=True, mutually_exclusive=[("request", "request_path", "privatekey_path")]
+    )
+    run(module, lambda active: one_csr.one_request(active.params, active.check_mode))
 
 
 if __name__ == "__main__":

@@ -149,21 +149,27 @@ seconds:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import node_report
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import node_report
 
 
 def look(module):
     """Read the node and give the module's result."""
     options = module.params
     node = node_report.read(
-        options["kubernetes_dir"], options["kubelet_dir"], live=options["live"], timeout=options["live_timeout"],
-        warn_days=options["warn_below_days"], critical_days=options["critical_below_days"],
-        controller_clock=options["controller_clock"])
+        options["kubernetes_dir"],
+        options["kubelet_dir"],
+        live=options["live"],
+        timeout=options["live_timeout"],
+        warn_days=options["warn_below_days"],
+        critical_days=options["critical_below_days"],
+        controller_clock=options["controller_clock"],
+    )
     result = {"changed": False, "node": node, "status": node_report.status(node["certificates"])}
     if options["textfile_dir"]:
         result["textfile"], result["changed"] = node_report.write_textfile(
-            node, options["textfile_dir"], time.time(), dry=module.check_mode)
+            node, options["textfile_dir"], time.time(), dry=module.check_mode
+        )
     short = node_report.below(node, options["fail_below_days"])
     if short is not None:
         module.fail_json(msg=str(short), **dict(result, **short.as_result()))
@@ -172,15 +178,16 @@ def look(module):
 
 def main():
     spec = dict(
-        glue.path_options("kubernetes_dir", "kubelet_dir"),
+        runner.path_options("kubernetes_dir", "kubelet_dir"),
         live={"type": "bool", "default": True},
         live_timeout={"type": "float", "default": 3},
         warn_below_days={"type": "float", "default": 30},
         critical_below_days={"type": "float", "default": 7},
         fail_below_days={"type": "float", "default": 0},
         textfile_dir={"type": "path"},
-        controller_clock={"type": "float"})
-    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), look)
+        controller_clock={"type": "float"},
+    )
+    runner.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), look)
 
 
 if __name__ == "__main__":

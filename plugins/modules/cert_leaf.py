@@ -413,15 +413,16 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    external,
-    file_users,
-    layouts,
-    leaf_specs,
-    leaves,
-    pki_tree,
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.leaf import (
+    catalogue_leaf,
+    external_csr,
+    leaf_spec,
+    model,
+    renewal,
 )
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users
 
 KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
 
@@ -432,25 +433,40 @@ def renew(module):
     names = options["names"]
     if not names:
         names = [] if options["leaves"] else ["all"]
-    settings = leaves.Settings(
-        below_days=options["renew_below_days"], leaf_days=options["leaf_days"], force=options["force"],
-        new_key=options["new_key"], key_type=options["key_type"], embed_ca=options["embed_ca"],
-        waiting=external.Waiting(options["state_dir"], options["external_ca"] != "refuse",
-                                 options["certificates"] if options["external_ca"] == "install" else None,
-                                 only=options["external_ca"] == "request"))
+    settings = model.Settings(
+        below_days=options["renew_below_days"],
+        leaf_days=options["leaf_days"],
+        force=options["force"],
+        new_key=options["new_key"],
+        key_type=options["key_type"],
+        embed_ca=options["embed_ca"],
+        waiting=external_csr.Waiting(
+            options["state_dir"],
+            options["external_ca"] != "refuse",
+            options["certificates"] if options["external_ca"] == "install" else None,
+            only=options["external_ca"] == "request",
+        ),
+    )
 
     missing, trees = [], []
 
     def find():
-        found = leaf_specs.leaves(options["leaves"] or [], settings)
+        found = leaf_spec.leaves(options["leaves"] or [], settings)
         if names:
             tree = pki_tree.read_tree(layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"]))
             trees[:] = [tree]
-            missing[:] = leaves.missing_here(tree, names) if options["skip_missing"] else []
-            found = leaves.catalogue_leaves(tree, {name.strip() for name in names}.difference(missing), settings) + found
+            missing[:] = catalogue_leaf.missing_here(tree, names) if options["skip_missing"] else []
+            found = catalogue_leaf.catalogue_leaves(tree, {name.strip() for name in names}.difference(missing), settings) + found
         return found
-    result = leaves.run(settings, find, check=module.check_mode, state_dir=options["state_dir"],
-                        backup_dir=options["backup_dir"], keep=options["backup_keep"])
+
+    result = renewal.run(
+        settings,
+        find,
+        check=module.check_mode,
+        state_dir=options["state_dir"],
+        backup_dir=options["backup_dir"],
+        keep=options["backup_keep"],
+    )
     for tree in trees:
         result["restart"] = sorted(set(result["restart"]).union(file_users.due(tree.layout, _written(tree, result["leaves"]))))
     return dict(result, missing=missing)
@@ -465,15 +481,28 @@ def _written(tree, rows):
 def main():
     strings = {"type": "list", "elements": "str"}
     leaf = {
-        "name": {"type": "str", "required": True}, "path": {"type": "path"}, "key_path": {"type": "path", "no_log": False},
-        "kubeconfig": {"type": "path"}, "server": {"type": "str"}, "combined": {"type": "path"},
-        "ca_path": {"type": "path", "required": True}, "ca_key_path": {"type": "path", "required": True, "no_log": False},
-        "common_name": {"type": "str"}, "organizations": strings, "sans": strings, "usages": strings, "days": {"type": "float"},
-        "key_type": {"type": "str", "choices": KEY_TYPES, "no_log": False}, "request": {"type": "str"},
+        "name": {"type": "str", "required": True},
+        "path": {"type": "path"},
+        "key_path": {"type": "path", "no_log": False},
+        "kubeconfig": {"type": "path"},
+        "server": {"type": "str"},
+        "combined": {"type": "path"},
+        "ca_path": {"type": "path", "required": True},
+        "ca_key_path": {"type": "path", "required": True, "no_log": False},
+        "common_name": {"type": "str"},
+        "organizations": strings,
+        "sans": strings,
+        "usages": strings,
+        "days": {"type": "float"},
+        "key_type": {"type": "str", "choices": KEY_TYPES, "no_log": False},
+        "request": {"type": "str"},
         "request_takes": dict(strings, choices=["subject", "sans", "usages"], default=["subject", "sans"]),
-        "owner": {"type": "str"}, "group": {"type": "str"}, "mode": {"type": "str"}}
+        "owner": {"type": "str"},
+        "group": {"type": "str"},
+        "mode": {"type": "str"},
+    }
     spec = dict(
-        glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),
+        runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),
         names=strings,
         skip_missing={"type": "bool", "default": False},
         renew_below_days={"type": "float", "default": 90},
@@ -484,8 +513,9 @@ def main():
         embed_ca={"type": "bool", "default": False},
         external_ca={"type": "str", "choices": ["refuse", "request", "install"], "default": "refuse"},
         certificates={"type": "dict", "default": {}},
-        leaves={"type": "list", "elements": "dict", "options": leaf})
-    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), renew)
+        leaves={"type": "list", "elements": "dict", "options": leaf},
+    )
+    runner.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), renew)
 
 
 if __name__ == "__main__":

@@ -215,17 +215,12 @@ seconds:
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    acceptance,
-    authorities,
-    dependents,
-    files,
-    layouts,
-    mounted,
-    pki_tree,
-)
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import reading
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pod_volumes
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_store, client_acceptance, stale_trust
 
 # A kubelet keeps ClusterTrustBundles for five minutes (pkg/kubelet/clustertrustbundle), and looks at a pod every minute.
 BUNDLE_SECONDS = 390
@@ -236,10 +231,10 @@ def look(module):
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     tree = pki_tree.read_tree(layout)
-    result = {"changed": False, "node": authorities.facts(tree, options["state_dir"])}
+    result = {"changed": False, "node": ca_store.facts(tree, options["state_dir"])}
     if options["dependents"]:
-        result["dependents"] = dependents.find(tree)
-        result["node"]["tokens"] = mounted.cni_tokens(layout)
+        result["dependents"] = stale_trust.find(tree)
+        result["node"]["tokens"] = pod_volumes.cni_tokens(layout)
     if options["prove"]:
         result["proven"] = _proven(layout, options)
     if options["mounted_timeout"]:
@@ -252,53 +247,68 @@ def _proven(layout, options):
     # What reloads by itself does so within a minute (kube-apiserver 1.20).
     deadline = time.monotonic() + 75
     while True:
-        found = acceptance.prove(layout, options["names"], accepted, options["state_dir"], options["prove_by"])
+        found = client_acceptance.prove(layout, options["names"], accepted, options["state_dir"], options["prove_by"])
         wrong = [item for item in found if not item["right"]]
         if not wrong:
             return found
         if time.monotonic() > deadline:
-            raise PkiError("a client of %s is %s (%s), where it has to be %s" % (
-                wrong[0]["authority"], "refused" if accepted else "let in", wrong[0]["seen"], options["prove"]),
-                path=wrong[0]["endpoint"], fix="Restart that component (playbook restart_static_pods), then run again.")
+            raise PkiError(
+                "a client of %s is %s (%s), where it has to be %s"
+                % (wrong[0]["authority"], "refused" if accepted else "let in", wrong[0]["seen"], options["prove"]),
+                path=wrong[0]["endpoint"],
+                fix="Restart that component (playbook restart_static_pods), then run again.",
+            )
         time.sleep(1)
 
 
 def _mounted(layout, options):
     seconds, needed, former = options["mounted_timeout"], options["mounted_ca"], options["former_sa"]
     deadline = time.monotonic() + seconds
-    path = layout.paths["ca"][0] if "ca" in layout.paths else authorities.places(layout, "ca", authorities.CURRENT)[0]
-    bundle = files.read(path)
+    path = layout.paths["ca"][0] if "ca" in layout.paths else ca_store.places(layout, "ca", ca_store.CURRENT)[0]
+    bundle = reading.read(path)
     while True:
-        count, lagging = mounted.lagging(layout, bundle, needed)
-        tokens = mounted.tokens(layout, former) if former else []
-        plugins = mounted.cni_signed_by(layout, former) if former else []
-        published = mounted.lagging_bundles(layout, bundle, needed, options["mounted_bundles"])
+        count, lagging = pod_volumes.lagging(layout, bundle, needed)
+        tokens = pod_volumes.tokens(layout, former) if former else []
+        plugins = pod_volumes.cni_signed_by(layout, former) if former else []
+        published = pod_volumes.lagging_bundles(layout, bundle, needed, options["mounted_bundles"])
         late = time.monotonic() - deadline
         if not lagging + tokens + plugins + published or late > (0 if lagging + tokens + plugins else BUNDLE_SECONDS):
             break
         time.sleep(0.5)
     if lagging:
-        raise PkiError("%d of %d pods still have another ca.crt mounted after %d s" % (len(lagging), count, seconds),
-                       path=lagging[0], fix="See whether the kubelet works and kube-root-ca.crt of its namespace follows.")
+        raise PkiError(
+            "%d of %d pods still have another ca.crt mounted after %d s" % (len(lagging), count, seconds),
+            path=lagging[0],
+            fix="See whether the kubelet works and kube-root-ca.crt of its namespace follows.",
+        )
     if tokens:
-        raise PkiError("%d pods still have a token of the former service-account key mounted after %d s, and would be refused" % (
-            len(tokens), seconds), path=tokens[0], fix="Restart these pods, or wait until the kubelet has renewed their tokens "
-            "(within the hour), and run again.")
+        raise PkiError(
+            "%d pods still have a token of the former service-account key mounted after %d s, and would be refused"
+            % (len(tokens), seconds),
+            path=tokens[0],
+            fix="Restart these pods, or wait until the kubelet has renewed their tokens (within the hour), and run again.",
+        )
     if plugins:
-        raise PkiError("the CNI plugin still has a token of the old service-account key after %d s: no pod would start on "
-                       "this node" % seconds, path=plugins[0], fix="Restart the DaemonSet of the CNI plugin (kubectl rollout "
-                       "restart), which writes the file again, and run again.")
+        raise PkiError(
+            "the CNI plugin still has a token of the old service-account key after %d s: no pod would start on "
+            "this node" % seconds,
+            path=plugins[0],
+            fix="Restart the DaemonSet of the CNI plugin (kubectl rollout restart), which writes the file again, and run again.",
+        )
     if published:
-        raise PkiError("%d volumes with a ClusterTrustBundle still have other certificates after %d s" % (
-            len(published), seconds + BUNDLE_SECONDS), path=published[0],
-            fix="See whether the kubelet works and what kubectl get clustertrustbundles shows; restarting the pod helps, too.")
+        raise PkiError(
+            "%d volumes with a ClusterTrustBundle still have other certificates after %d s"
+            % (len(published), seconds + BUNDLE_SECONDS),
+            path=published[0],
+            fix="See whether the kubelet works and what kubectl get clustertrustbundles shows; restarting the pod helps, too.",
+        )
     return {"files": count}
 
 
 def main():
     """Run the module."""
-    spec = glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir")
-    names, components = ["ca", "front-proxy-ca", "etcd-ca", "sa"], list(acceptance.COMPONENTS)
+    spec = runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir")
+    names, components = ["ca", "front-proxy-ca", "etcd-ca", "sa"], list(client_acceptance.COMPONENTS)
     spec.update(
         nodes={"type": "list", "elements": "dict"},
         hosts={"type": "list", "elements": "str"},
@@ -314,7 +324,7 @@ def main():
         mounted_bundles={"type": "list", "elements": "dict", "default": []},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    glue.run(module, look)
+    runner.run(module, look)
 
 
 if __name__ == "__main__":

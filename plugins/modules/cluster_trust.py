@@ -103,56 +103,64 @@ seconds:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    authorities,
-    cluster_api,
-    files,
-    layouts,
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import reading
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import (
+    api_client,
+    kubeadm_config,
     trust_objects,
-    x509,
+    workloads,
 )
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_store
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys
 
 
 def bring(module):
     """Do what the options say and give the module's result. Raises PkiError."""
     options, check = module.params, module.check_mode
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-    api = cluster_api.from_kubeconfig(layout.paths["admin.conf"][0])
-    bundle = files.read(layout.paths["ca"][0])
-    header = files.read(layout.paths["front-proxy-ca"][0])
+    api = api_client.from_kubeconfig(layout.paths["admin.conf"][0])
+    bundle = reading.read(layout.paths["ca"][0])
+    header = reading.read(layout.paths["front-proxy-ca"][0])
     changes = []
     if trust_objects.publish_cluster_info(api, bundle, check):
         changes.append("cluster-info trusts what ca.crt trusts")
     signing = os.path.join(os.path.dirname(layout.paths["ca"][0]), "ca-signing.crt")
     named = layout.flags.get("kube-controller-manager", {}).get("--cluster-signing-cert-file") == signing
-    if trust_objects.publish_signing(api, signing, layout.paths["ca"][0], named, check):
+    if kubeadm_config.publish_signing(api, signing, layout.paths["ca"][0], named, check):
         changes.append("kubeadm-config says where the signing certificate is")
-    held = authorities.held_here(layout, ["ca", "front-proxy-ca", "sa"], with_keys=False)
+    held = ca_store.local_cas(layout, ["ca", "front-proxy-ca", "sa"], with_keys=False)
     sa = held.pop("sa", None)
     if sa is not None and sa.current is not None:
-        for secret in trust_objects.renew_tokens(api, x509.parse_private_key(sa.current.key_pem, sa.key_path), check):
+        for secret in trust_objects.renew_tokens(api, private_keys.parse_private_key(sa.current.key_pem, sa.key_path), check):
             changes.append("token secret %s signed again" % secret)
     of = trust_objects.certificates_in if options["renewed"] else trust_objects.digests
     waited = 0.0 if check else trust_objects.wait_followers(api, bundle, options["timeout"], of)
     name = trust_objects.trust_name(bundle, of)
     several = options["renewed"] or len(trust_objects.digests(bundle)) > 1
-    restarted, left = trust_objects.restart_workloads(api, options["restart_namespaces"], name, several, check)
+    restarted, left = workloads.restart_workloads(api, options["restart_namespaces"], name, several, check)
     changes += ["%s restarted" % workload for workload in restarted]
     # Meanwhile the pods are replaced: they need kube-root-ca.crt, and this only the API servers.
     exact = options["exact"] and not any(one.next or one.previous for one in held.values())
     if options["wait"] and trust_objects.wait_extension(api, bundle, header, exact, options["timeout"], check, of):
         changes.append("extension-apiserver-authentication does not trust the former authority any more")
     if options["wait"] and not check:
-        trust_objects.wait_workloads(api, options["restart_namespaces"], options["timeout"])
-    warnings = ["Not restarted, as their pods are not replaced by themselves; restart the pods that read ca.crt only once: %s"
-                % ", ".join(left)] if left else []
+        workloads.wait_workloads(api, options["restart_namespaces"], options["timeout"])
+    warnings = (
+        [
+            "Not restarted, as their pods are not replaced by themselves; restart the pods that read ca.crt only once: %s"
+            % ", ".join(left)
+        ]
+        if left
+        else []
+    )
     return {"changed": bool(changes), "changes": changes, "waited": waited, "left": left, "warnings": warnings}
 
 
 def main():
     """Run the module."""
-    spec = glue.path_options("kubernetes_dir", "kubelet_dir")
+    spec = runner.path_options("kubernetes_dir", "kubelet_dir")
     spec.update(
         exact={"type": "bool", "default": False},
         renewed={"type": "bool", "default": False},
@@ -160,7 +168,7 @@ def main():
         wait={"type": "bool", "default": True},
         timeout={"type": "int", "default": 120},
     )
-    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), bring)
+    runner.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), bring)
 
 
 if __name__ == "__main__":

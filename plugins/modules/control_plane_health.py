@@ -101,18 +101,20 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import health, layouts
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import path_options, run
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import path_options, run
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import control_plane_health
 
 
 def look(module):
     """Give what health.wait() found."""
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-    result = health.wait(layout, options["wait"], options["expect"], options["addresses"], options["skip"],
-                         known=options["known"])
+    result = control_plane_health.wait(
+        layout, options["wait"], options["expect"], options["addresses"], options["skip"], known=options["known"]
+    )
     if options["fail"]:
-        health.require(result)
+        control_plane_health.require(result)
     return dict(result, changed=False)
 
 

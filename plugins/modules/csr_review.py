@@ -170,20 +170,27 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, csr_jobs
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import run
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import csr_review
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
 
 
 def main():
     """Build the options, hand them to the library."""
     options = dict(
         action={"type": "str", "choices": ["list", "approve", "deny"], "default": "list"},
-        names={"type": "list", "elements": "str", "default": []}, selector={"type": "str"}, policy={"type": "str"},
-        policy_path={"type": "path"}, hosts={"type": "dict", "default": {}},
-        control_plane_hosts={"type": "list", "elements": "str", "default": []}, reason={"type": "str"}, comment={"type": "str"},
-        **cluster_api.connection_options(env_fallback))
+        names={"type": "list", "elements": "str", "default": []},
+        selector={"type": "str"},
+        policy={"type": "str"},
+        policy_path={"type": "path"},
+        hosts={"type": "dict", "default": {}},
+        control_plane_hosts={"type": "list", "elements": "str", "default": []},
+        reason={"type": "str"},
+        comment={"type": "str"},
+        **api_client.connection_options(env_fallback),
+    )
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
-    run(module, lambda active: csr_jobs.many_requests(active.params, active.check_mode))
+    run(module, lambda active: csr_review.many_requests(active.params, active.check_mode))
 
 
 if __name__ == "__main__":

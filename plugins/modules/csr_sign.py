@@ -135,20 +135,28 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, csr_jobs
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import run
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import csr_signing
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
 
 
 def main():
     """Build the options, hand them to the library."""
     texts = {name: {"type": "str", "required": True} for name in ("host", "name", "ca", "request")}
     options = dict(
-        requests={"type": "list", "elements": "dict", "required": True,
-                  "options": dict(texts, days={"type": "float", "default": 365})},
-        signer_name={"type": "str", "required": True}, approve={"type": "bool", "default": True},
-        wait_timeout={"type": "float", "default": 300}, **cluster_api.connection_options(env_fallback))
+        requests={
+            "type": "list",
+            "elements": "dict",
+            "required": True,
+            "options": dict(texts, days={"type": "float", "default": 365}),
+        },
+        signer_name={"type": "str", "required": True},
+        approve={"type": "bool", "default": True},
+        wait_timeout={"type": "float", "default": 300},
+        **api_client.connection_options(env_fallback),
+    )
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
-    run(module, lambda active: csr_jobs.sign_many(active.params, active.check_mode))
+    run(module, lambda active: csr_signing.sign_many(active.params, active.check_mode))
 
 
 if __name__ == "__main__":

@@ -129,17 +129,10 @@ seconds:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    backups,
-    file_users,
-    files,
-    layouts,
-    manifests,
-    reading,
-    restarts,
-    transactions,
-)
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backups, node_lock, transactions, yaml_load
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, manifests
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users, pending_restarts
 
 # A component may take a served pair up by itself, and whether it has can be seen.
 SERVED = ("--tls-cert-file", "--tls-private-key-file", "--cert-file", "--key-file", "--peer-cert-file", "--peer-key-file")
@@ -153,7 +146,7 @@ def work(module):
     act = _create if options["state"] == "created" else _restore
     if module.check_mode:
         return act(options, True)
-    with files.lock(options["state_dir"]):
+    with node_lock.lock(options["state_dir"]):
         # A renewal that was killed while it wrote: what it would finish later must not undo this.
         healed = {transactions.Transaction.recover(job, options["state_dir"]) for job in ("leaves", "restore")}
         result = act(options, False)
@@ -168,7 +161,7 @@ def _create(options, check):
         paths = backups.expand(options["paths"])
     else:
         elsewhere = ()
-        if reading.HAS_YAML:  # without it no manifest can be read, and the usual directories are what there is to know
+        if yaml_load.HAS_YAML:  # without it no manifest can be read, and the usual directories are what there is to know
             layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
             elsewhere = (layout.pki_dir, layout.manifest_dir)
         paths = backups.default_paths(options["kubernetes_dir"], options["kubelet_dir"], elsewhere)
@@ -188,31 +181,50 @@ def _restore(options, check):
     pods.update(manifests.readers(layout.all_manifests, changed, SERVED))
     pods.update(file_users.due(layout, changed))
     # Of a restore that ended before anything was restarted, only what runs can tell.
-    pods.update(item.component for item in layout.all_manifests
-                if manifests.readers([item], restarts.written_since(item.component, considered), SERVED))
+    pods.update(
+        item.component
+        for item in layout.all_manifests
+        if manifests.readers([item], pending_restarts.written_since(item.component, considered), SERVED)
+    )
     restart = sorted(pods)
     own = [layout.kubelet["kubeconfig_path"], layout.kubelet["config_path"], layout.kubelet["ca_file"]]
-    if any(path in own or path.startswith(layout.kubelet_dir.rstrip("/") + "/") for path in changed) \
-            or restarts.written_since("kubelet", [path for path in own if path in considered]):
+    if any(
+        path in own or path.startswith(layout.kubelet_dir.rstrip("/") + "/") for path in changed
+    ) or pending_restarts.written_since("kubelet", [path for path in own if path in considered]):
         restart.append("kubelet")
     shown = "".join(path + "\n" for path in sorted(changed))
-    warned = {} if backups.records_host(directory) else {"warnings": [
-        "%s does not record its host, as sets of an earlier version. Check that it was made on this host." % directory]}
-    return {**warned, "changed": bool(changed), "set": directory, "entries": len(considered), "restored": sorted(changed),
-            "before": before, "restart": restart,
-            "diff": {"before": "", "after": shown, "before_header": "unchanged", "after_header": "put back from " + directory}}
+    warned = (
+        {}
+        if backups.records_host(directory)
+        else {
+            "warnings": [
+                "%s does not record its host, as sets of an earlier version. Check that it was made on this host." % directory
+            ]
+        }
+    )
+    return {
+        **warned,
+        "changed": bool(changed),
+        "set": directory,
+        "entries": len(considered),
+        "restored": sorted(changed),
+        "before": before,
+        "restart": restart,
+        "diff": {"before": "", "after": shown, "before_header": "unchanged", "after_header": "put back from " + directory},
+    }
 
 
 def main():
     spec = dict(
-        glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir"),
+        runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir"),
         state={"type": "str", "choices": ["created", "listed", "restored"], "default": "created"},
         paths={"type": "list", "elements": "path"},
         set={"type": "str", "default": "latest"},
-        keep={"type": "int", "default": 5})
+        keep={"type": "int", "default": 5},
+    )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     # Who has read what is in manifests; sets are made and listed without a library.
-    glue.run(module, work, needs=("yaml",) if module.params["state"] == "restored" else ())
+    runner.run(module, work, needs=("yaml",) if module.params["state"] == "restored" else ())
 
 
 if __name__ == "__main__":

@@ -93,15 +93,12 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    cluster_api,
-    files,
-    kubelet_authority,
-    layouts,
-    trust_objects,
-)
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import reading
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, kubeadm_config
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import serving_verification
 
 
 def work(module):
@@ -109,21 +106,22 @@ def work(module):
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     wanted = options["value"] == "set"
-    authority = kubelet_authority.Authority(layout)
-    api = cluster_api.from_kubeconfig(layout.paths["admin.conf"][0], server=authority.server)
+    authority = serving_verification.KubeletVerification(layout)
+    api = api_client.from_kubeconfig(layout.paths["admin.conf"][0], server=authority.server)
     if options["step"] == "record":
-        changed = trust_objects.publish_kubeadm_config(api, "apiServer", kubelet_authority.FLAG,
-                                                       authority.path if wanted else None, module.check_mode)
+        changed = kubeadm_config.publish_kubeadm_config(
+            api, "apiServer", serving_verification.FLAG, authority.path if wanted else None, module.check_mode
+        )
         return {"changed": changed}
     nodes = api.list("/api/v1/nodes")
     if options["step"] == "prove":
-        kubelet_authority.wait_reached(api, nodes, options["wait"])
+        serving_verification.wait_reached(api, nodes, options["wait"])
         return {"changed": False, "verified": len(nodes)}
     edits = authority.edits(wanted)
     result = {"changed": bool(edits), "edits": edits, "verified": 0}
     if wanted:
         try:
-            kubelet_authority.require_verified(nodes, authority.types, files.read(authority.path), options["timeout"])
+            serving_verification.require_verified(nodes, authority.types, reading.read(authority.path), options["timeout"])
             result["verified"] = len(nodes)
         except PkiError as error:
             if not module.check_mode:
@@ -135,12 +133,13 @@ def work(module):
 def main():
     """Run the module."""
     spec = dict(
-        glue.path_options("kubernetes_dir", "kubelet_dir"),
+        runner.path_options("kubernetes_dir", "kubelet_dir"),
         value={"type": "str", "choices": ["set", "remove"], "required": True},
         step={"type": "str", "choices": ["check", "prove", "record"], "required": True},
         timeout={"type": "int", "default": 10},
-        wait={"type": "int", "default": 60})
-    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)
+        wait={"type": "int", "default": 60},
+    )
+    runner.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), work)
 
 
 if __name__ == "__main__":

@@ -261,42 +261,50 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    file_users,
-    files,
-    kubelet_api,
-    kubelet_credential,
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import (
+    atomic,
+    journals,
+    node_lock,
+    reading,
+    transactions,
+)
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubelet_client, node_identity
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import (
+    client_certificate,
     kubelet_files,
     kubelet_service,
-    layouts,
-    node_identity,
-    requests,
-    transactions,
-    x509,
+    node_binding,
 )
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_read
 
 
 def requested(module):
     """Judge the credential and make a request when another is due."""
     options = module.params
-    with files.lock(options["state_dir"], check=module.check_mode):
+    with node_lock.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
             transactions.Transaction.recover(kubelet_files.JOB, options["state_dir"])
         layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-        ask = (lambda config, pair: kubelet_credential.refusal(config, pair, layout.node_name)) if options["ask_server"] else None
-        result = kubelet_credential.examine(layout, options["renew_below_days"], options["force"], options["state_dir"], ask)
+        ask = (lambda config, pair: client_certificate.refusal(config, pair, layout.node_name)) if options["ask_server"] else None
+        result = client_certificate.examine(layout, options["renew_below_days"], options["force"], options["state_dir"], ask)
         result.update(changed=result["action"] != kubelet_files.KEEP, signing={})
         if result["action"] == kubelet_files.REISSUE:
             if not module.check_mode:
-                request = kubelet_credential.make_request(layout, options["key_type"], options["state_dir"])
+                request = client_certificate.make_request(layout, options["key_type"], options["state_dir"])
                 if options["method"] == "api":
-                    result["certificate"] = kubelet_credential.certify(layout, request, options["days"])
+                    result["certificate"] = client_certificate.certify(layout, request, options["days"])
                 else:
-                    credential = kubelet_credential.credential_in_use(layout)
-                    result["signing"] = dict(node_identity.vouch(request, credential), request=request, node=result["node"],
-                                             host=options["host"] or result["node"])
+                    credential = client_certificate.credential_in_use(layout)
+                    result["signing"] = dict(
+                        node_binding.vouch(request, credential),
+                        request=request,
+                        node=result["node"],
+                        host=options["host"] or result["node"],
+                    )
             after = {"subject": "CN=system:node:%s,O=system:nodes" % layout.node_name, "reasons": result["reasons"]}
             result["diff"] = {"before": result["before"] or {}, "after": after}
     return result
@@ -308,63 +316,82 @@ def signed(module):
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     path, key_path = layout.paths.get("ca") or (None, None)
     if not path or layout.role != layouts.CONTROL_PLANE:
-        raise PkiError("this is no control-plane node, so there is no CA to sign with", path=options["kubernetes_dir"],
-                       fix="Sign on a host of the group kube_control_plane.")
-    bundle = x509.parse_certificates(files.read(path), path)
-    key_data = files.read_if_exists(key_path)
+        raise PkiError(
+            "this is no control-plane node, so there is no CA to sign with",
+            path=options["kubernetes_dir"],
+            fix="Sign on a host of the group kube_control_plane.",
+        )
+    bundle = x509_read.parse_certificates(reading.read(path), path)
+    key_data = reading.read_if_exists(key_path)
     if key_data is None:
-        raise PkiError("the key of the cluster's CA is not on this node: its CA is an external one", path=key_path,
-                       fix="Let the Certificates API sign (kubepki_kubelet_method=api), or sign where the key is.")
+        raise PkiError(
+            "the key of the cluster's CA is not on this node: its CA is an external one",
+            path=key_path,
+            fix="Let the Certificates API sign (kubepki_kubelet_method=api), or sign where the key is.",
+        )
     items = _nodes(layout) if options["check_nodes"] and options["requests"] else None
     known = None if items is None else {item["metadata"]["name"] for item in items}
-    key = x509.parse_private_key(key_data, key_path)
+    key = private_keys.parse_private_key(key_data, key_path)
     nodes = _inventory(options, items)
 
     def require_bound(entry, request):
         # During a rotation the previous certificate may be of the other CA in the bundle.
-        node_identity.require_bound(entry, request, nodes, bundle)
+        node_binding.require_bound(entry, request, nodes, bundle)
 
-    certificates = kubelet_credential.sign(options["requests"], bundle[0], key, options["days"], known, require_bound)
+    certificates = client_certificate.sign(options["requests"], bundle[0], key, options["days"], known, require_bound)
     endpoint = layout.control_plane_endpoint
-    return {"changed": False, "certificates": {} if module.check_mode else certificates,
-            "ca": x509.bundle(bundle).decode("ascii"), "server": "https://" + endpoint if endpoint else ""}
+    return {
+        "changed": False,
+        "certificates": {} if module.check_mode else certificates,
+        "ca": x509_read.bundle(bundle).decode("ascii"),
+        "server": "https://" + endpoint if endpoint else "",
+    }
 
 
 def _inventory(options, items):
     """Return requests.Nodes of the API's Nodes, or of those that the hosts say they are where the API was not asked."""
-    addresses = {str(host): str(address or "") for host, address in options["hosts"].items()} \
-        or {entry["host"]: "" for entry in options["requests"]}
+    addresses = {str(host): str(address or "") for host, address in options["hosts"].items()} or {
+        entry["host"]: "" for entry in options["requests"]
+    }
     if items is None:
         items = [{"metadata": {"name": name}} for name in sorted({entry["node"] for entry in options["requests"]})]
-    return requests.Nodes(items, node_identity.inventory_of(addresses))
+    return node_identity.Nodes(items, node_binding.inventory_of(addresses))
 
 
 def _nodes(layout):
     config = layout.reader.kubeconfig(layout.paths["admin.conf"][0])
     try:
-        return kubelet_api.Api.of(config).nodes()
+        return kubelet_client.KubeletApi.of(config).nodes()
     except PkiError as error:
-        raise PkiError("the API could not be asked which Nodes there are (%s), so nothing was signed" % error.message,
-                       path=error.path, fix="See that the API answers and admin.conf is valid (kubepki.lifecycle.renew_leaves), "
-                       "or run kubepki.lifecycle.recover when the API is down.") from None
+        raise PkiError(
+            "the API could not be asked which Nodes there are (%s), so nothing was signed" % error.message,
+            path=error.path,
+            fix="See that the API answers and admin.conf is valid (kubepki.lifecycle.renew_leaves), "
+            "or run kubepki.lifecycle.recover when the API is down.",
+        ) from None
 
 
 def installed(module):
     """Install a certificate and trust, restart the kubelet, prove it."""
     options = module.params
     state_dir = options["state_dir"]
-    with files.lock(state_dir, check=module.check_mode):
+    with node_lock.lock(state_dir, check=module.check_mode):
         if not module.check_mode:
             transactions.Transaction.recover(kubelet_files.JOB, state_dir)
         layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
         installation, user = _prepared(layout, options)
-        before = kubelet_credential.certificate_in_use(layout)
+        before = client_certificate.certificate_in_use(layout)
         after = installation.certificate or before
-        result = {"node": layout.node_name, "paths": installation.paths(), "removed": [],
-                  "before": before.describe() if before else {}, "after": after.describe() if after else {}}
+        result = {
+            "node": layout.node_name,
+            "paths": installation.paths(),
+            "removed": [],
+            "before": before.describe() if before else {},
+            "after": after.describe() if after else {},
+        }
         if user:
             result["user"] = user
-        due = bool(installation.changes) or files.Journal(files.KUBELET_RESTART, state_dir).load() is not None
+        due = bool(installation.changes) or journals.Journal(journals.KUBELET_RESTART, state_dir).load() is not None
         result["changed"] = due
         result["action"] = "installed" if installation.changes else "restarted" if due and options["restart"] else "kept"
         if installation.changes:
@@ -375,8 +402,8 @@ def installed(module):
             result["backup"] = installation.apply(state_dir, options["backup_dir"], options["backup_keep"])
         if options["restart"]:
             result["proof"] = kubelet_service.restart(layout, options["timeout"], options["ready"], state_dir)
-        for path in kubelet_files.expired_files(kubelet_credential.current_path(layout), options["keep_files"]):
-            files.remove(path)
+        for path in kubelet_files.expired_files(client_certificate.current_path(layout), options["keep_files"]):
+            atomic.remove(path)
             result["removed"].append(path)
         result["restart"] = file_users.due(layout, installation.paths())
     return result
@@ -390,20 +417,20 @@ def _prepared(layout, options):
 
     certificate = key = user = None
     if options["certificate"]:
-        certificate, key = kubelet_credential.check_issued(layout, text("certificate"), text("ca_bundle"), options["state_dir"])
+        certificate, key = client_certificate.check_issued(layout, text("certificate"), text("ca_bundle"), options["state_dir"])
 
     def plan(bundle):
-        return kubelet_credential.Installation(layout, certificate, key, bundle, options["server"], text("spare_ca"))
+        return client_certificate.ClientInstallation(layout, certificate, key, bundle, options["server"], text("spare_ca"))
 
     installation = plan(text("ca_bundle"))
     if installation.changes and options["ready"]:
         try:
-            user = kubelet_credential.check_accepted(installation)
+            user = client_certificate.check_accepted(installation)
         except PkiError as error:
-            if not kubelet_api.untrusted(error) or options["ca_bundle"] or not options["spare_ca"]:
+            if not kubelet_client.untrusted(error) or options["ca_bundle"] or not options["spare_ca"]:
                 raise
             installation = plan(text("spare_ca"))
-            user = kubelet_credential.check_accepted(installation)
+            user = client_certificate.check_accepted(installation)
     return installation, user
 
 
@@ -411,7 +438,7 @@ def main():
     suboptions = {name: {"type": "str", "required": True} for name in ("host", "node", "request")}
     suboptions.update((name, {"type": "str", "default": ""}) for name in ("previous", "voucher"))
     spec = dict(
-        glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),
+        runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),
         state={"type": "str", "choices": ["requested", "signed", "installed"], "required": True},
         host={"type": "str"},
         renew_below_days={"type": "float", "default": 90},
@@ -430,9 +457,10 @@ def main():
         keep_files={"type": "int", "default": 3},
         restart={"type": "bool", "default": True},
         ready={"type": "bool", "default": True},
-        timeout={"type": "int", "default": 120})
+        timeout={"type": "int", "default": 120},
+    )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    glue.run(module, {"requested": requested, "signed": signed, "installed": installed}[module.params["state"]])
+    runner.run(module, {"requested": requested, "signed": signed, "installed": installed}[module.params["state"]])
 
 
 if __name__ == "__main__":

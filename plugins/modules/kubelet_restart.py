@@ -75,24 +75,20 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    files,
-    kubelet_files,
-    kubelet_service,
-    layouts,
-    transactions,
-)
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import journals, node_lock, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import kubelet_files, kubelet_service
 
 
 def restart(module):
     """Restart the kubelet and prove it."""
     options = module.params
-    with files.lock(options["state_dir"], check=module.check_mode):
+    with node_lock.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
             transactions.Transaction.recover(kubelet_files.JOB, options["state_dir"])
         layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-        due = not options["due_only"] or files.Journal(files.KUBELET_RESTART, options["state_dir"]).load() is not None
+        due = not options["due_only"] or journals.Journal(journals.KUBELET_RESTART, options["state_dir"]).load() is not None
         result = {"changed": due, "node": layout.node_name}
         if due and not module.check_mode:
             result["proof"] = kubelet_service.restart(layout, options["timeout"], options["ready"], options["state_dir"])
@@ -101,11 +97,12 @@ def restart(module):
 
 def main():
     spec = dict(
-        glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir"),
+        runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir"),
         due_only={"type": "bool", "default": False},
         ready={"type": "bool", "default": True},
-        timeout={"type": "int", "default": 120})
-    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), restart)
+        timeout={"type": "int", "default": 120},
+    )
+    runner.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), restart)
 
 
 if __name__ == "__main__":

@@ -165,16 +165,15 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    files,
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import atomic, journals, node_lock, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import (
     kubelet_files,
     kubelet_service,
-    kubelet_serving,
-    layouts,
-    transactions,
+    serving_certificate,
 )
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 
 
 def _layout(options):
@@ -184,8 +183,8 @@ def _layout(options):
 def _node(module, layout):
     """Give the API as this kubelet asks it, and the SANs of its Node; neither where a rehearsal has no credential to ask with."""
     try:
-        api = kubelet_serving.connect(layout)
-        return api, kubelet_serving.own_sans(layout, api)
+        api = serving_certificate.connect(layout)
+        return api, serving_certificate.own_sans(layout, api)
     except PkiError:
         # In the run itself, the credential is installed and proven by now.
         if module.check_mode and module.params["credential_due"]:
@@ -196,17 +195,18 @@ def _node(module, layout):
 def requested(module):
     """Judge the serving certificate, and ask for another when it is due."""
     options = module.params
-    with files.lock(options["state_dir"], check=module.check_mode):
+    with node_lock.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
             transactions.Transaction.recover(kubelet_files.JOB, options["state_dir"])
         layout = _layout(options)
         api, sans = _node(module, layout)
-        result = kubelet_serving.examine(layout, options["mode"], sans, options["renew_below_days"], options["force"],
-                                         options["state_dir"])
+        result = serving_certificate.examine(
+            layout, options["mode"], sans, options["renew_below_days"], options["force"], options["state_dir"]
+        )
         result.update(changed=result["action"] != kubelet_files.KEEP, name="", answer={})
         if result["action"] == kubelet_files.REISSUE:
             if not module.check_mode:
-                asked = kubelet_serving.ask(layout, api, sans, options["days"], options["key_type"], options["state_dir"])
+                asked = serving_certificate.ask(layout, api, sans, options["days"], options["key_type"], options["state_dir"])
                 result["name"] = asked["name"]
                 result["answer"] = {"host": options["host"] or layout.node_name, "node": layout.node_name, "key": asked["key"]}
             after = {"subject": "CN=system:node:%s,O=system:nodes" % layout.node_name, "reasons": result["reasons"]}
@@ -218,38 +218,42 @@ def requested(module):
 def installed(module):
     """Install what was signed, restart the kubelet, prove it."""
     options, state_dir = module.params, module.params["state_dir"]
-    with files.lock(state_dir, check=module.check_mode):
+    with node_lock.lock(state_dir, check=module.check_mode):
         if not module.check_mode:
             transactions.Transaction.recover(kubelet_files.JOB, state_dir)
         layout = _layout(options)
         certificate = key = None
-        api = kubelet_serving.connect(layout)
-        sans = kubelet_serving.own_sans(layout, api)
+        api = serving_certificate.connect(layout)
+        sans = serving_certificate.own_sans(layout, api)
         if options["name"]:
-            certificate, key = kubelet_serving.take(layout, api, options["name"], sans, options["timeout"], state_dir)
-        installation = kubelet_serving.Installation(layout, certificate, key)
-        due = bool(installation.changes) or files.Journal(files.KUBELET_RESTART, state_dir).load() is not None
-        result = {"node": layout.node_name, "changed": due, "paths": installation.paths(),
-                  "after": certificate.describe() if certificate else {},
-                  "action": "installed" if certificate else "restarted" if due else "kept"}
+            certificate, key = serving_certificate.take(layout, api, options["name"], sans, options["timeout"], state_dir)
+        installation = serving_certificate.ServingInstallation(layout, certificate, key)
+        due = bool(installation.changes) or journals.Journal(journals.KUBELET_RESTART, state_dir).load() is not None
+        result = {
+            "node": layout.node_name,
+            "changed": due,
+            "paths": installation.paths(),
+            "after": certificate.describe() if certificate else {},
+            "action": "installed" if certificate else "restarted" if due else "kept",
+        }
         if module.check_mode or not due:
             return result
         backup = installation.apply(state_dir, options["backup_dir"], options["backup_keep"])
         if backup:
             result["backup"] = backup
         result["proof"] = kubelet_service.restart(layout, options["timeout"], True, state_dir)
-        current = kubelet_serving.installed_certificate(layout)
+        current = serving_certificate.installed_certificate(layout)
         if current is not None:
-            result["proof"]["served_seconds"] = kubelet_serving.prove(_layout(options), current, sans, options["timeout"])
-        for path in kubelet_files.expired_files(kubelet_serving.current_path(layout), options["keep_files"]):
-            files.remove(path)
+            result["proof"]["served_seconds"] = serving_certificate.prove(_layout(options), current, sans, options["timeout"])
+        for path in kubelet_files.expired_files(serving_certificate.current_path(layout), options["keep_files"]):
+            atomic.remove(path)
     return result
 
 
 def main():
     """Run the module."""
     spec = dict(
-        glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),
+        runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),
         state={"type": "str", "choices": ["requested", "installed"], "required": True},
         mode={"type": "str", "choices": ["renew", "bootstrap"], "default": "bootstrap"},
         renew_below_days={"type": "float", "default": 90},
@@ -260,9 +264,10 @@ def main():
         credential_due={"type": "bool", "default": False},
         name={"type": "str"},
         keep_files={"type": "int", "default": 3},
-        timeout={"type": "int", "default": 120})
+        timeout={"type": "int", "default": 120},
+    )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    glue.run(module, {"requested": requested, "installed": installed}[module.params["state"]])
+    runner.run(module, {"requested": requested, "installed": installed}[module.params["state"]])
 
 
 if __name__ == "__main__":

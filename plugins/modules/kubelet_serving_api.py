@@ -134,18 +134,20 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, csr_jobs, kubelet_config
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import csr_review
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubelet_config_map
 
 
 def decided(module):
     """Decide all pending requests."""
-    return csr_jobs.serving_requests(cluster_api.from_kubeconfig(module.params["kubeconfig"]), module.params, module.check_mode)
+    return csr_review.serving_requests(api_client.from_kubeconfig(module.params["kubeconfig"]), module.params, module.check_mode)
 
 
 def published(module):
     """Switch serverTLSBootstrap on for nodes that join or are upgraded."""
-    name = kubelet_config.publish(cluster_api.from_kubeconfig(module.params["kubeconfig"]), module.check_mode)
+    name = kubelet_config_map.publish(api_client.from_kubeconfig(module.params["kubeconfig"]), module.check_mode)
     return {"changed": name is not None, "config_map": name or ""}
 
 
@@ -158,9 +160,10 @@ def main():
         "answers": {"type": "list", "elements": "dict", "default": [], "options": suboptions},
         "days": {"type": "float", "default": 365},
         "hosts": {"type": "dict", "default": {}},
-        "control_plane_hosts": {"type": "list", "elements": "str", "default": []}}
+        "control_plane_hosts": {"type": "list", "elements": "str", "default": []},
+    }
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    glue.run(module, {"decided": decided, "published": published}[module.params["state"]])
+    runner.run(module, {"decided": decided, "published": published}[module.params["state"]])
 
 
 if __name__ == "__main__":

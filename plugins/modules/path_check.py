@@ -68,9 +68,9 @@ import os
 import pwd
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import run
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import guarded_paths
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
 
 
 def check(module):
@@ -82,14 +82,16 @@ def check(module):
         except KeyError:
             raise PkiError("there is no user %s on this host" % name, fix="Create the user, or correct the name.") from None
     for path in module.params["paths"]:
-        files.require_trusted_tree(path, users)
+        guarded_paths.require_trusted_tree(path, users)
     return {"changed": False, "paths": module.params["paths"]}
 
 
 def main():
     """Build the options and run the check."""
-    options = {"paths": {"type": "list", "elements": "path", "required": True},
-               "users": {"type": "list", "elements": "str", "default": []}}
+    options = {
+        "paths": {"type": "list", "elements": "path", "required": True},
+        "users": {"type": "list", "elements": "str", "default": []},
+    }
     run(AnsibleModule(argument_spec=options, supports_check_mode=True), check, needs=())
 
 

@@ -101,8 +101,10 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, layouts, recovery_files, recovery_journal
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import node_lock
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import recovery_journal, renew_cas
 
 
 def prepared(module):
@@ -110,19 +112,19 @@ def prepared(module):
     options, check = module.params, module.check_mode
     places = {name: options[name] for name in ("state_dir", "backup_dir", "backup_keep")}
     wanted = {name: pem.encode("ascii", "replace") if pem else None for name, pem in options["authorities"].items()}
-    with files.lock(options["state_dir"], check=check):
+    with node_lock.lock(options["state_dir"], check=check):
         if options["note"] and not check:
             recovery_journal.begin(options["restart"], bool(wanted), options["state_dir"])
         layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-        result = recovery_files.extend(layout, wanted, options["ca_days"], check, **places)
-        dropped = recovery_files.drop_serving(layout, check, **places)
+        result = renew_cas.extend(layout, wanted, options["ca_days"], check, **places)
+        dropped = renew_cas.drop_serving(layout, check, **places)
     return dict(result, changed=result["changed"] or dropped)
 
 
 def finished(module):
     """Forget what was noted."""
     if not module.check_mode:
-        with files.lock(module.params["state_dir"]):
+        with node_lock.lock(module.params["state_dir"]):
             recovery_journal.finish(module.params["state_dir"])
     return {"changed": False}
 
@@ -130,14 +132,15 @@ def finished(module):
 def main():
     """Run the module."""
     spec = dict(
-        glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),
+        runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),
         state={"type": "str", "required": True, "choices": ["prepared", "finished"]},
         authorities={"type": "dict", "default": {}},
         restart={"type": "list", "elements": "str", "default": []},
         note={"type": "bool", "default": True},
-        ca_days={"type": "float", "default": 3650})
+        ca_days={"type": "float", "default": 3650},
+    )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    glue.run(module, {"prepared": prepared, "finished": finished}[module.params["state"]])
+    runner.run(module, {"prepared": prepared, "finished": finished}[module.params["state"]])
 
 
 if __name__ == "__main__":

@@ -66,24 +66,25 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, recovery_look
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import inspection
 
 
 def look(module):
     """Look at the node."""
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-    found = recovery_look.look(layout, options["renew_below_days"], options["state_dir"])
-    return {"changed": False, "look": found, "rehearse": recovery_look.can_rehearse(layout, found)}
+    found = inspection.look(layout, options["renew_below_days"], options["state_dir"])
+    return {"changed": False, "look": found, "rehearse": inspection.can_rehearse(layout, found)}
 
 
 def main():
     """Run the module."""
     spec = dict(
-        glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir"),
-        renew_below_days={"type": "float", "default": 90})
-    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), look)
+        runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir"), renew_below_days={"type": "float", "default": 90}
+    )
+    runner.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), look)
 
 
 if __name__ == "__main__":

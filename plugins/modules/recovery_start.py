@@ -101,8 +101,10 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files, layouts, recovery_start
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import node_lock
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import startup
 
 
 def _layout(options):
@@ -114,8 +116,8 @@ def started(module):
     options = module.params
     if module.check_mode:
         return {"changed": False, "ended": [], "kubelet": {}, "since": 0.0}
-    with files.lock(options["state_dir"]):
-        result = recovery_start.start(_layout(options), timeout=options["timeout"], state_dir=options["state_dir"])
+    with node_lock.lock(options["state_dir"]):
+        result = startup.start(_layout(options), timeout=options["timeout"], state_dir=options["state_dir"])
     return dict(result, changed=bool(result["since"]))
 
 
@@ -124,7 +126,7 @@ def well(module):
     options = module.params
     if module.check_mode:
         return {"changed": False, "well": []}
-    return {"changed": False, "well": recovery_start.wait_well(_layout(options), options["pods"], options["timeout"])}
+    return {"changed": False, "well": startup.wait_well(_layout(options), options["pods"], options["timeout"])}
 
 
 def ready(module):
@@ -133,19 +135,20 @@ def ready(module):
     if module.check_mode:
         return {"changed": False, "ready": {}}
     nodes = {name: float(since) for name, since in options["nodes"].items()}
-    return {"changed": False, "ready": recovery_start.wait_ready(_layout(options), nodes, options["timeout"])}
+    return {"changed": False, "ready": startup.wait_ready(_layout(options), nodes, options["timeout"])}
 
 
 def main():
     """Run the module."""
     spec = dict(
-        glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir"),
+        runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir"),
         state={"type": "str", "required": True, "choices": ["started", "well", "ready"]},
         pods={"type": "list", "elements": "str", "default": []},
         nodes={"type": "dict", "default": {}},
-        timeout={"type": "int", "default": 180})
+        timeout={"type": "int", "default": 180},
+    )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    glue.run(module, {"started": started, "well": well, "ready": ready}[module.params["state"]])
+    runner.run(module, {"started": started, "well": well, "ready": ready}[module.params["state"]])
 
 
 if __name__ == "__main__":

@@ -96,9 +96,9 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, run_lease
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError, printable
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import run
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, run_lease
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
 
 
 def keep(module: AnsibleModule) -> dict:
@@ -107,7 +107,7 @@ def keep(module: AnsibleModule) -> dict:
     warnings: list[str] = []
     result = {"changed": False, "held": False, "taken_from": "", "warnings": warnings}
     try:
-        api = cluster_api.from_kubeconfig(options["kubeconfig"], timeout=options["api_timeout"])
+        api = api_client.from_kubeconfig(options["kubeconfig"], timeout=options["api_timeout"])
         lease = run_lease.RunLease(api, options["holder"], options["job"])
         if options["state"] == "held":
             result["taken_from"] = lease.take(options["take_over"], options["instead_of"], module.check_mode)
@@ -125,8 +125,7 @@ def keep(module: AnsibleModule) -> dict:
         warnings.append(_NO_LEASE[options["state"]] % str(error))
         result["held"] = options["state"] == "renewed"
     if result["taken_from"] and not module.check_mode:
-        warnings.append("The Lease of the run was taken from %s, which did not give it back." % printable(
-            result["taken_from"]))
+        warnings.append("The Lease of the run was taken from %s, which did not give it back." % printable(result["taken_from"]))
     return result
 
 
@@ -146,7 +145,7 @@ def main():
             "take_over": {"type": "bool", "default": False},
             "holder": {"type": "str"},
             "instead_of": {"type": "str", "default": ""},
-            "kubeconfig": {"type": "path", "default": cluster_api.ADMIN_CONF},
+            "kubeconfig": {"type": "path", "default": api_client.ADMIN_CONF},
             "api_timeout": {"type": "int", "default": 10},
         },
         supports_check_mode=True,

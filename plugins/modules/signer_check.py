@@ -95,24 +95,31 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import certificates, layouts, signers
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import path_options, run
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import csr_signers
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import path_options, run
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read
 
 
 def check(module):
     """Give the module's result."""
     layout = layouts.find_layout(module.params["kubernetes_dir"], module.params["kubelet_dir"])
-    found, common = signers.inspect(layout, certificates.now())
+    found, common = csr_signers.inspect(layout, x509_read.now())
     edits, trouble = {}, None
     try:
-        edits = signers.enabling_edits(layout, found)
+        edits = csr_signers.enabling_edits(layout, found)
     except PkiError as error:
         trouble = str(error)
-    return {"changed": False, "signers": [signer.row() for signer in found],
-            "problems": [dict(problem.as_result(), message=str(problem)) for problem in common],
-            "works": not common and not any(signer.problems for signer in found), "edits": edits, "edits_problem": trouble,
-            "table": signers.table(found, common, layout.flags[signers.MANAGER])}
+    return {
+        "changed": False,
+        "signers": [signer.row() for signer in found],
+        "problems": [dict(problem.as_result(), message=str(problem)) for problem in common],
+        "works": not common and not any(signer.problems for signer in found),
+        "edits": edits,
+        "edits_problem": trouble,
+        "table": csr_signers.table(found, common, layout.flags[csr_signers.MANAGER]),
+    }
 
 
 def main():

@@ -198,9 +198,11 @@ seconds:
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, manifests, parked, runtime, static_pods
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import module as glue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, manifests
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import containers
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import parked, pod_restart
 
 
 def restart(module):
@@ -215,7 +217,7 @@ def restart(module):
         raise PkiError("names is empty, and so is unless_reloaded", fix="Name the static pods to restart.")
     missing = []
     if options["skip_missing"]:
-        there = static_pods.present(names, options["manifest_dir"], options["state_dir"])
+        there = pod_restart.present(names, options["manifest_dir"], options["state_dir"])
         missing = [name for name in names if name not in there]
         names = there
         for option in ("names", "unless_reloaded"):
@@ -231,13 +233,23 @@ def restart(module):
 
 
 def _bounce(module, options, layout):
-    result = static_pods.bounce(
-        options["names"], options["manifest_dir"], options["state_dir"], options["unless_reloaded"], options["reload_timeout"],
-        options["timeout"], runtime.Runtime.of(layout), options["edits"], options["kubernetes_dir"])
+    result = pod_restart.restart_pods(
+        options["names"],
+        options["manifest_dir"],
+        options["state_dir"],
+        options["unless_reloaded"],
+        options["reload_timeout"],
+        options["timeout"],
+        containers.Runtime.of(layout),
+        options["edits"],
+        options["kubernetes_dir"],
+    )
     result["changed"] = result["changed"] or bool(result["restored"])
     if module._diff:
-        result["diff"] = {"before": {pod["name"]: pod["container_before"] for pod in result["pods"]},
-                          "after": {pod["name"]: pod["container_after"] or pod["container_before"] for pod in result["pods"]}}
+        result["diff"] = {
+            "before": {pod["name"]: pod["container_before"] for pod in result["pods"]},
+            "after": {pod["name"]: pod["container_after"] or pod["container_before"] for pod in result["pods"]},
+        }
     return result
 
 
@@ -245,7 +257,7 @@ def _restore(module, options):
     if module.check_mode:
         missing, files = parked.pending(options["state_dir"]), "nothing"
     else:
-        items, files = static_pods.restore(options["state_dir"])
+        items, files = pod_restart.restore(options["state_dir"])
         missing = [item["path"] for item in items if item["action"] == "restored"]
     pods = [_row(os.path.splitext(os.path.basename(path))[0], "restored") for path in missing]
     return {"changed": bool(missing) or files != "nothing", "restored": missing, "recovered": files, "pods": pods}
@@ -254,22 +266,30 @@ def _restore(module, options):
 def _plan(names, options):
     missing = parked.pending(options["state_dir"])
     absent = {os.path.splitext(os.path.basename(path))[0] for path in missing}
-    chosen, everything, warnings = static_pods.choose([name for name in names if name not in absent], options["manifest_dir"])
-    kept = static_pods.up_to_date([item for item in chosen if not manifests.called(item, options["names"])], everything,
-                                  options["kubernetes_dir"])
+    chosen, everything, warnings = pod_restart.choose([name for name in names if name not in absent], options["manifest_dir"])
+    kept = pod_restart.up_to_date(
+        [item for item in chosen if not manifests.called(item, options["names"])], everything, options["kubernetes_dir"]
+    )
     pods = [_row(item.component, "kept" if item.path in kept else "restarted") for item in chosen]
     pods += [_row(name, "restored") for name in sorted(absent)]
     return {"changed": any(pod["action"] != "kept" for pod in pods), "restored": missing, "pods": pods, "warnings": warnings}
 
 
 def _row(name, action):
-    return {"name": name, "action": action, "down_seconds": 0.0, "seconds": 0.0, "container_before": None,
-            "container_after": None, "proof": []}
+    return {
+        "name": name,
+        "action": action,
+        "down_seconds": 0.0,
+        "seconds": 0.0,
+        "container_before": None,
+        "container_after": None,
+        "proof": [],
+    }
 
 
 def main():
     """Run the module."""
-    spec = glue.path_options("kubernetes_dir", "kubelet_dir", "state_dir")
+    spec = runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir")
     spec.update(
         names={"type": "list", "elements": "str", "default": []},
         unless_reloaded={"type": "list", "elements": "str", "default": []},
@@ -280,7 +300,7 @@ def main():
         edits={"type": "dict", "default": {}},
         timeout={"type": "int", "default": 180},
     )
-    glue.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), restart, needs=("yaml",))
+    runner.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), restart, needs=("yaml",))
 
 
 if __name__ == "__main__":

@@ -148,20 +148,28 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, csr_jobs
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import run
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import user_credential
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
 
 
 def main():
     """Build the options, hand them to the library."""
     options = dict(
-        user={"type": "str", "required": True}, groups={"type": "list", "elements": "str", "default": []},
-        state={"type": "str", "choices": ["queried", "present", "absent"], "default": "present"}, request={"type": "str"},
-        days={"type": "float", "default": 365}, cluster_roles={"type": "list", "elements": "str", "default": []},
-        roles={"type": "list", "elements": "str", "default": []}, namespace={"type": "str"}, server={"type": "str"},
-        wait_timeout={"type": "int", "default": 60}, **cluster_api.connection_options(env_fallback))
+        user={"type": "str", "required": True},
+        groups={"type": "list", "elements": "str", "default": []},
+        state={"type": "str", "choices": ["queried", "present", "absent"], "default": "present"},
+        request={"type": "str"},
+        days={"type": "float", "default": 365},
+        cluster_roles={"type": "list", "elements": "str", "default": []},
+        roles={"type": "list", "elements": "str", "default": []},
+        namespace={"type": "str"},
+        server={"type": "str"},
+        wait_timeout={"type": "int", "default": 60},
+        **api_client.connection_options(env_fallback),
+    )
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
-    run(module, lambda active: csr_jobs.user_access(active.params, active.check_mode))
+    run(module, lambda active: user_credential.user_access(active.params, active.check_mode))
 
 
 if __name__ == "__main__":

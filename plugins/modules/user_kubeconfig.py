@@ -160,24 +160,29 @@ seconds:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import csr_jobs, x509
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.module import run
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import user_credential
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys
 
 
 def main():
     """Build the options, hand them to the library."""
     options = {
-        "path": {"type": "path", "required": True}, "user": {"type": "str", "required": True},
+        "path": {"type": "path", "required": True},
+        "user": {"type": "str", "required": True},
         "groups": {"type": "list", "elements": "str", "default": []},
         "state": {"type": "str", "choices": ["requested", "present", "absent"], "default": "present"},
-        "certificate": {"type": "str"}, "ca": {"type": "str"}, "server": {"type": "str"},
-        "key_type": {"type": "str", "choices": list(x509.KEY_TYPES), "default": "rsa-2048", "no_log": False},
-        "renew_below_days": {"type": "float"}, "force": {"type": "bool", "default": False},
+        "certificate": {"type": "str"},
+        "ca": {"type": "str"},
+        "server": {"type": "str"},
+        "key_type": {"type": "str", "choices": list(private_keys.KEY_TYPES), "default": "rsa-2048", "no_log": False},
+        "renew_below_days": {"type": "float"},
+        "force": {"type": "bool", "default": False},
         "prove": {"type": "str", "choices": ["auto", "yes", "no"], "default": "auto"},
         "api_timeout": {"type": "int", "default": 10},
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
-    run(module, lambda active: csr_jobs.user_kubeconfig(active.params, active.check_mode))
+    run(module, lambda active: user_credential.user_kubeconfig(active.params, active.check_mode))
 
 
 if __name__ == "__main__":

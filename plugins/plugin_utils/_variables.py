@@ -62,8 +62,9 @@ def review(playbook, names, values, extra):
             continue
         like, ratio = closest(name, playbook)
         if name in extra and ratio >= SURELY:
-            obstacles.append("There is no variable %s. Did you mean %s? If it is one of your own, give it another name." % (
-                name, like))
+            obstacles.append(
+                "There is no variable %s. Did you mean %s? If it is one of your own, give it another name." % (name, like)
+            )
         else:
             unread.append(name + (" (did you mean %s?)" % like if like else ""))
     if unread:
@@ -77,9 +78,12 @@ def templates(playbook, raw):
     raw: {name: value} of the extra variables, as they were given. Ansible evaluates Jinja in them at first use, so this comes
     before.
     """
-    return ["%s holds a template, which is not evaluated here. Write the value itself." % name for name in sorted(raw)
-            if any(spec.get("literal") for playbooks, spec in VARIABLES.get(name, ()) if playbook in playbooks)
-            and any(mark in part for part in _strings(raw[name]) for mark in ("{{", "{%", "{#"))]
+    return [
+        "%s holds a template, which is not evaluated here. Write the value itself." % name
+        for name in sorted(raw)
+        if any(spec.get("literal") for playbooks, spec in VARIABLES.get(name, ()) if playbook in playbooks)
+        and any(mark in part for part in _strings(raw[name]) for mark in ("{{", "{%", "{#"))
+    ]
 
 
 def _strings(value):
@@ -98,8 +102,10 @@ def _wrong_values(playbook, values):
         if wrong:
             hosts = found.setdefault("%s is %s, which is no %s." % (name, shown(value), wrong), [])
             hosts.extend([host] if host else [])
-    return ["%s%s" % (said, " (%s)" % ", ".join(hosts[:3] + ["..."] * (len(hosts) > 3)) if hosts else "")
-            for said, hosts in sorted(found.items())]
+    return [
+        "%s%s" % (said, " (%s)" % ", ".join(hosts[:3] + ["..."] * (len(hosts) > 3)) if hosts else "")
+        for said, hosts in sorted(found.items())
+    ]
 
 
 def shown(value):

@@ -38,17 +38,34 @@ def commands(inventory: str, host: str, ours: tuple[str, str], theirs: tuple[str
 
 def against_kubeadm(inventory: str, host: str) -> dict:
     """cert_leaf on a node against `kubeadm certs renew all` run there by Ansible's command module."""
-    ours, theirs = commands(inventory, host, ("kubepki.lifecycle.cert_leaf", "force=true"),
-                            ("ansible.builtin.command", "kubeadm certs renew all"), rounds=3)
-    return {"work": "cert_leaf renewing all leaves of a node", "against": "`kubeadm certs renew all`, without a backup",
-            "ours": ours, "theirs": theirs, "ratio": ours / theirs, "target": None}
+    ours, theirs = commands(
+        inventory,
+        host,
+        ("kubepki.lifecycle.cert_leaf", "force=true"),
+        ("ansible.builtin.command", "kubeadm certs renew all"),
+        rounds=3,
+    )
+    return {
+        "work": "cert_leaf renewing all leaves of a node",
+        "against": "`kubeadm certs renew all`, without a backup",
+        "ours": ours,
+        "theirs": theirs,
+        "ratio": ours / theirs,
+        "target": None,
+    }
 
 
 def expiry_as_a_command(inventory: str, host: str) -> dict:
     """cert_expiry as a person runs it, Ansible's own start included, against ping run in the same way."""
     ours, theirs = commands(inventory, host, ("kubepki.lifecycle.cert_expiry", ""), ("ansible.builtin.ping", ""), rounds=8)
-    return {"work": "cert_expiry on a node, as a command", "against": "`ansible -m ping` on it", "ours": ours, "theirs": theirs,
-            "ratio": ours / theirs, "target": expiry.TARGET}
+    return {
+        "work": "cert_expiry on a node, as a command",
+        "against": "`ansible -m ping` on it",
+        "ours": ours,
+        "theirs": theirs,
+        "ratio": ours / theirs,
+        "target": expiry.TARGET,
+    }
 
 
 def renewal(lab: Lab) -> dict:
@@ -56,8 +73,14 @@ def renewal(lab: Lab) -> dict:
     outcome = play(lab, "renew_leaves", {"kubepki_force": "true"}).require_success()
     ours = outcome.artifact["seconds"] / len(lab.control_planes)
     hot = 15.0 if int(lab.version.split(".")[1]) >= 30 else 75.0
-    return {"work": f"renew_leaves, per control-plane node ({outcome.tasks} tasks in all)", "against": "the guide's recipe",
-            "ours": ours, "theirs": RECIPE_SECONDS, "ratio": ours / RECIPE_SECONDS, "target": hot / RECIPE_SECONDS}
+    return {
+        "work": f"renew_leaves, per control-plane node ({outcome.tasks} tasks in all)",
+        "against": "the guide's recipe",
+        "ours": ours,
+        "theirs": RECIPE_SECONDS,
+        "ratio": ours / RECIPE_SECONDS,
+        "target": hot / RECIPE_SECONDS,
+    }
 
 
 def rotation(lab: Lab) -> dict:
@@ -68,13 +91,18 @@ def rotation(lab: Lab) -> dict:
     workers = max([trips[name] for name in lab.workers], default=0)
     pods, kubelets_took = outcome.artifact["restart_seconds"], outcome.artifact["kubelet_restart_seconds"]
     ours, theirs = outcome.artifact["seconds"], pods + kubelets_took
-    return {"work": "rotate_ca, all four, %d+%d nodes: %d tasks; SSH commands: %d on the first node, %d on each other of the "
-                    "control plane, %d on each worker" % (len(lab.control_planes), len(lab.workers), outcome.tasks,
-                                                          trips[next(iter(lab.control_planes))], planes, workers),
-            "against": "the restarts in it: static pods %.1f s (each node's longest), kubelets %.1f s" % (pods, kubelets_took),
-            "ours": ours, "theirs": theirs, "ratio": ours / theirs, "target": 1.5,
-            "restarts": [" ".join(found) for found in _RESTARTED.findall(outcome.output)]
-            + ["kubelet of every node, once for each phase"]}
+    return {
+        "work": "rotate_ca, all four, %d+%d nodes: %d tasks; SSH commands: %d on the first node, %d on each other of the "
+        "control plane, %d on each worker"
+        % (len(lab.control_planes), len(lab.workers), outcome.tasks, trips[next(iter(lab.control_planes))], planes, workers),
+        "against": "the restarts in it: static pods %.1f s (each node's longest), kubelets %.1f s" % (pods, kubelets_took),
+        "ours": ours,
+        "theirs": theirs,
+        "ratio": ours / theirs,
+        "target": 1.5,
+        "restarts": [" ".join(found) for found in _RESTARTED.findall(outcome.output)]
+        + ["kubelet of every node, once for each phase"],
+    }
 
 
 def rows(lab: Lab, rounds: int) -> Iterator[dict]:
@@ -99,7 +127,16 @@ def line(row: dict) -> str:
     verdict = "" if row["target"] is None else "yes" if row["ratio"] <= row["target"] else "no"
     unit = row.get("unit", "s")
     return "| %s | %s | %.2f %s | %.2f %s | %.2f | %s | %s |" % (
-        row["work"], row["against"], row["ours"], unit, row["theirs"], unit, row["ratio"], target, verdict)
+        row["work"],
+        row["against"],
+        row["ours"],
+        unit,
+        row["theirs"],
+        unit,
+        row["ratio"],
+        target,
+        verdict,
+    )
 
 
 def sizes() -> list[str]:
@@ -129,9 +166,15 @@ def main() -> int:
     print("\n" + "\n".join(small))
     if options.write:
         machine = "%s, %d cores, load %.1f at the end, Python %s, Kubernetes %s, %s" % (
-            datetime.date.today().isoformat(), os.cpu_count() or 0, os.getloadavg()[0], platform.python_version(), lab.version,
-            subprocess.run([str(Path(sys.executable).parent / "ansible"), "--version"], capture_output=True, text=True,
-                           check=True).stdout.splitlines()[0])
+            datetime.date.today().isoformat(),
+            os.cpu_count() or 0,
+            os.getloadavg()[0],
+            platform.python_version(),
+            lab.version,
+            subprocess.run(
+                [str(Path(sys.executable).parent / "ansible"), "--version"], capture_output=True, text=True, check=True
+            ).stdout.splitlines()[0],
+        )
         head = PAGE.read_text().split(MARK)[0]
         PAGE.write_text(head + MARK + "\n\n" + machine + "\n\n" + "\n".join(table) + "\n\n" + "\n".join(small) + "\n")
     return 0

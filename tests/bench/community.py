@@ -52,12 +52,25 @@ def tasks() -> list[dict]:
         base, signer = "%s/%s" % (SCRATCH, name), "/etc/kubernetes/pki/%s" % authority
         found += [
             {"community.crypto.openssl_privatekey": {"path": base + ".key", "size": 2048, "force": True}},
-            {"community.crypto.openssl_csr": {
-                "path": base + ".csr", "privatekey_path": base + ".key", "common_name": common_name, "extended_key_usage": usages,
-                "key_usage": ["digitalSignature", "keyEncipherment"]}},
-            {"community.crypto.x509_certificate": {
-                "path": base + ".crt", "csr_path": base + ".csr", "provider": "ownca", "force": True,
-                "ownca_path": signer + ".crt", "ownca_privatekey_path": signer + ".key"}},
+            {
+                "community.crypto.openssl_csr": {
+                    "path": base + ".csr",
+                    "privatekey_path": base + ".key",
+                    "common_name": common_name,
+                    "extended_key_usage": usages,
+                    "key_usage": ["digitalSignature", "keyEncipherment"],
+                }
+            },
+            {
+                "community.crypto.x509_certificate": {
+                    "path": base + ".crt",
+                    "csr_path": base + ".csr",
+                    "provider": "ownca",
+                    "force": True,
+                    "ownca_path": signer + ".crt",
+                    "ownca_privatekey_path": signer + ".key",
+                }
+            },
         ]
     return found
 
@@ -68,8 +81,15 @@ def run(inventory: str, host: str, work: list[dict], path: str) -> float:
     playbook.write_text(json.dumps([{"hosts": host, "gather_facts": False, "tasks": work}]))
     began = time.perf_counter()
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", inventory, str(playbook)]
-    done = subprocess.run(command, cwd=ROOT, env=dict(os.environ, ANSIBLE_COLLECTIONS_PATH=path), capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=dict(os.environ, ANSIBLE_COLLECTIONS_PATH=path),
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     seconds = time.perf_counter() - began
     if done.returncode or not re.search(r"failed=0", done.stdout):
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
@@ -86,5 +106,11 @@ def measure(inventory: str, host: str) -> dict:
     finally:
         run(inventory, host, clean, both)
     fast = run(inventory, host, [{"kubepki.lifecycle.cert_leaf": {"force": True}}], both)
-    return {"work": "cert_leaf renewing all leaves of a node: 1 task", "ours": fast, "theirs": slow, "ratio": fast / slow,
-            "against": "a loop of community.crypto modules: %d tasks (target: at least 10)" % len(theirs), "target": None}
+    return {
+        "work": "cert_leaf renewing all leaves of a node: 1 task",
+        "ours": fast,
+        "theirs": slow,
+        "ratio": fast / slow,
+        "against": "a loop of community.crypto modules: %d tasks (target: at least 10)" % len(theirs),
+        "target": None,
+    }

@@ -30,10 +30,19 @@ def review(inventory: str, host: str, **options) -> dict:
     """Run csr_review once over ssh and give its result. Raises RuntimeError when it fails."""
     environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"))
     options = {"kubeconfig": "/etc/kubernetes/admin.conf", "client": "builtin", "selector": LABEL + "=x", **options}
-    command = [str(Path(sys.executable).parent / "ansible"), "-i", inventory, host, "-m", "kubepki.lifecycle.csr_review", "-a",
-               json.dumps(options)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                          check=False)
+    command = [
+        str(Path(sys.executable).parent / "ansible"),
+        "-i",
+        inventory,
+        host,
+        "-m",
+        "kubepki.lifecycle.csr_review",
+        "-a",
+        json.dumps(options),
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
     begin = done.stdout.find("{")
     if done.returncode or begin < 0:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
@@ -43,23 +52,36 @@ def review(inventory: str, host: str, **options) -> dict:
 def ask(lab: Lab, host: str, count: int = COUNT) -> None:
     """Make that many pending requests, each with a name of its own, for a signer that nobody is."""
     key = lab.directory / "bench.key"
-    subprocess.run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(key)],
-                   check=True, capture_output=True)
+    subprocess.run(
+        ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", str(key)],
+        check=True,
+        capture_output=True,
+    )
     items = []
     for number in range(count):
-        pem = subprocess.run(["openssl", "req", "-new", "-key", str(key), "-subj", "/CN=bench-%d" % number], check=True,
-                             capture_output=True).stdout
+        pem = subprocess.run(
+            ["openssl", "req", "-new", "-key", str(key), "-subj", "/CN=bench-%d" % number], check=True, capture_output=True
+        ).stdout
         spec = {"request": base64.b64encode(pem).decode(), "signerName": "example.com/bench", "usages": ["client auth"]}
-        items.append({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "spec": spec,
-                      "metadata": {"name": "bench-%d" % number, "labels": {LABEL: "x"}}})
+        items.append(
+            {
+                "apiVersion": "certificates.k8s.io/v1",
+                "kind": "CertificateSigningRequest",
+                "spec": spec,
+                "metadata": {"name": "bench-%d" % number, "labels": {LABEL: "x"}},
+            }
+        )
     key.unlink()
     lab.run(host, "%s create -f - >/dev/null" % KUBECTL, stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
 
 
 def seconds(lab: Lab, host: str, command: str) -> float:
     """How long a command takes on a node, by the node's own clock."""
-    return float(lab.run(host, "s=$(date +%%s.%%N); %s >/dev/null; e=$(date +%%s.%%N); echo \"$e - $s\" | awk '{print $1 - $3}'" %
-                         command).stdout)
+    return float(
+        lab.run(
+            host, "s=$(date +%%s.%%N); %s >/dev/null; e=$(date +%%s.%%N); echo \"$e - $s\" | awk '{print $1 - $3}'" % command
+        ).stdout
+    )
 
 
 def forget(lab: Lab, host: str) -> None:
@@ -76,16 +98,30 @@ def measure(lab: Lab, inventory: str, host: str = "cp1", count: int = COUNT) -> 
         listed = review(inventory, host)
         theirs = seconds(lab, host, "%s get csr -l %s=x -o json" % (KUBECTL, LABEL))
         assert listed["counts"]["pending"] == count, listed["counts"]
-        rows.append(row("%d pending requests listed and decoded, %d API calls" % (count, listed["api_calls"]),
-                        "`kubectl get csr -o json`", listed["seconds"], theirs, None))
+        rows.append(
+            row(
+                "%d pending requests listed and decoded, %d API calls" % (count, listed["api_calls"]),
+                "`kubectl get csr -o json`",
+                listed["seconds"],
+                theirs,
+                None,
+            )
+        )
         decided = review(inventory, host, action="approve", policy=POLICY)
         assert decided["counts"]["approved_now"] == count, decided["counts"]
         forget(lab, host)
         ask(lab, host, count)
         names = " ".join("bench-%d" % number for number in range(count))
         theirs = seconds(lab, host, "%s certificate approve %s" % (KUBECTL, names))
-        rows.append(row("%d requests judged by a policy and approved, %d API calls" % (count, decided["api_calls"]),
-                        "`kubectl certificate approve` of all of them", decided["seconds"], theirs, 1.0))
+        rows.append(
+            row(
+                "%d requests judged by a policy and approved, %d API calls" % (count, decided["api_calls"]),
+                "`kubectl certificate approve` of all of them",
+                decided["seconds"],
+                theirs,
+                1.0,
+            )
+        )
     finally:
         forget(lab, host)
     return rows

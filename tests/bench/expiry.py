@@ -19,27 +19,49 @@ TARGET = 1.3
 
 def measure(inventory: str, host: str = "cp1", rounds: int = ROUNDS, live: bool = True) -> dict:
     """Give {"work", "against", "ours", "theirs", "ratio", "target"}: medians in seconds. inventory: its path."""
-    tasks: list[dict] = [{"name": "warm", "ansible.builtin.ping": {}},
-                         {"name": "warm", "kubepki.lifecycle.cert_expiry": {"live": live}}]
+    tasks: list[dict] = [
+        {"name": "warm", "ansible.builtin.ping": {}},
+        {"name": "warm", "kubepki.lifecycle.cert_expiry": {"live": live}},
+    ]
     for _round in range(rounds):
-        tasks += [{"name": "ping", "ansible.builtin.ping": {}},
-                  {"name": "cert_expiry", "kubepki.lifecycle.cert_expiry": {"live": live}}]
+        tasks += [
+            {"name": "ping", "ansible.builtin.ping": {}},
+            {"name": "cert_expiry", "kubepki.lifecycle.cert_expiry": {"live": live}},
+        ]
     with tempfile.TemporaryDirectory() as folder:
         playbook, durations = Path(folder, "play.yml"), Path(folder, "durations")
         playbook.write_text(json.dumps([{"hosts": host, "gather_facts": False, "tasks": tasks}]))
-        environment = dict(os.environ, DURATIONS=str(durations), ANSIBLE_CALLBACK_PLUGINS=str(ROOT / "tests/bench/callbacks"),
-                           ANSIBLE_CALLBACKS_ENABLED="durations", ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"))
-        done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", inventory, str(playbook)], cwd=ROOT,
-                              env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        environment = dict(
+            os.environ,
+            DURATIONS=str(durations),
+            ANSIBLE_CALLBACK_PLUGINS=str(ROOT / "tests/bench/callbacks"),
+            ANSIBLE_CALLBACKS_ENABLED="durations",
+            ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"),
+        )
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "ansible-playbook"), "-i", inventory, str(playbook)],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         if done.returncode:
             raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
         lines = [json.loads(line) for line in durations.read_text().splitlines()]
-    medians = {name: statistics.median(line["seconds"] for line in lines if line["task"] == name)
-               for name in ("ping", "cert_expiry")}
+    medians = {
+        name: statistics.median(line["seconds"] for line in lines if line["task"] == name) for name in ("ping", "cert_expiry")
+    }
     work = "cert_expiry on a node" + ("" if live else ", without asking endpoints")
-    return {"work": work, "against": "ansible.builtin.ping on it",
-            "ours": medians["cert_expiry"], "theirs": medians["ping"], "ratio": medians["cert_expiry"] / medians["ping"],
-            "target": TARGET}
+    return {
+        "work": work,
+        "against": "ansible.builtin.ping on it",
+        "ours": medians["cert_expiry"],
+        "theirs": medians["ping"],
+        "ratio": medians["cert_expiry"] / medians["ping"],
+        "target": TARGET,
+    }
 
 
 if __name__ == "__main__":

@@ -40,31 +40,44 @@ def workers(lab: Lab, node: str, count: int) -> str:
                 text = path.read_text().replace("/var/lib", f"{PLACE}/{host}/var/lib")
                 path.write_text(text.replace("/etc/kubernetes", f"{PLACE}/{host}/etc/kubernetes"))
             # Of one address, each has a connection of its own, as nodes have.
-            lines.append(f"{host} ansible_host={lab.addresses[node]} root={PLACE}/{host} "
-                         f"ansible_control_path=/tmp/kubepki-bench-{host}")
+            lines.append(
+                f"{host} ansible_host={lab.addresses[node]} root={PLACE}/{host} ansible_control_path=/tmp/kubepki-bench-{host}"
+            )
         lab.run(node, "rm -rf %s && mkdir %s" % (PLACE, PLACE))
         archive = subprocess.run(["tar", "-C", name, "-c", "."], check=True, capture_output=True).stdout
         lab.run(node, "base64 -d | tar -C %s -x" % PLACE, stdin=base64.b64encode(archive).decode())
     rest = lab.inventory()
-    return "[kube_control_plane]\n%s\n[kube_node]\n%s\n%s" % (lines[0], "\n".join(lines[1:]), rest[rest.index("[all:vars]"):])
+    return "[kube_control_plane]\n%s\n[kube_node]\n%s\n%s" % (lines[0], "\n".join(lines[1:]), rest[rest.index("[all:vars]") :])
 
 
 def plays() -> dict[str, list]:
     """The two playbooks: one ping of each worker, and the reissue of its credential."""
-    defaults = {"kubernetes_dir": "{{ root }}/etc/kubernetes", "kubelet_dir": "{{ root }}/var/lib/kubelet",
-                "state_dir": "{{ root }}/state", "restart": False}
-    variables = {"kubelet_credentials_ready": False, "kubelet_credentials_check_nodes": False, "kubelet_credentials_force": True,
-                 "kubelet_credentials_backup_dir": "{{ root }}/backups",
-                 "kubelet_credentials_hosts": "{{ groups['kube_node'] }}", "kubelet_credentials_certificate": (
-                     "{{ hostvars.cp1.kubelet_credentials_signed.certificates[inventory_hostname] }}")}
+    defaults = {
+        "kubernetes_dir": "{{ root }}/etc/kubernetes",
+        "kubelet_dir": "{{ root }}/var/lib/kubelet",
+        "state_dir": "{{ root }}/state",
+        "restart": False,
+    }
+    variables = {
+        "kubelet_credentials_ready": False,
+        "kubelet_credentials_check_nodes": False,
+        "kubelet_credentials_force": True,
+        "kubelet_credentials_backup_dir": "{{ root }}/backups",
+        "kubelet_credentials_hosts": "{{ groups['kube_node'] }}",
+        "kubelet_credentials_certificate": ("{{ hostvars.cp1.kubelet_credentials_signed.certificates[inventory_hostname] }}"),
+    }
 
     def step(tasks_from: str, **more) -> dict:
         task = {"ansible.builtin.import_role": {"name": _ROLE, "tasks_from": tasks_from}, "vars": variables}
         module_defaults = {"kubepki.lifecycle.kubelet_credential": defaults}
         return dict({"hosts": "kube_node", "gather_facts": False, "module_defaults": module_defaults, "tasks": [task]}, **more)
 
-    reissue = [step("request.yml"), step("sign.yml", hosts="cp1"), step("install.yml", serial="10%"),
-               step("report.yml", hosts="cp1")]
+    reissue = [
+        step("request.yml"),
+        step("sign.yml", hosts="cp1"),
+        step("install.yml", serial="10%"),
+        step("report.yml", hosts="cp1"),
+    ]
     return {"ping": [{"hosts": "kube_node", "gather_facts": False, "tasks": [{"ansible.builtin.ping": {}}]}], "reissue": reissue}
 
 
@@ -72,9 +85,14 @@ def run(inventory: Path, playbook: Path) -> tuple[float, float]:
     """Give (seconds of CPU of ansible-playbook and all it started here, MB of the largest process) of one run."""
     output = playbook.with_suffix(".log")
     with output.open("w") as handle:
-        process = subprocess.Popen([tool("ansible-playbook"), "-i", str(inventory), str(playbook)], cwd=CHECKOUT,
-                                   env=environment(), stdin=subprocess.DEVNULL, stdout=handle,
-                                   stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            [tool("ansible-playbook"), "-i", str(inventory), str(playbook)],
+            cwd=CHECKOUT,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=handle,
+            stderr=subprocess.STDOUT,
+        )
         _pid, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
@@ -100,11 +118,25 @@ def measure(lab: Lab, node: str, few: int = FEW, many: int = MANY) -> list[dict]
             lab.run(node, ["rm", "-rf", PLACE])
     ours, theirs = ((found[kind, many][0] - found[kind, few][0]) / (many - few) for kind in ("reissue", "ping"))
     small, large = (found["reissue", count][1] for count in (few, many))
-    return [{"work": "reissue_kubelets, %d workers: controller's CPU for each" % many,
-             "against": "that of one `ansible.builtin.ping` of each", "ours": ours, "theirs": theirs, "ratio": ours / theirs,
-             "target": CPU_TARGET},
-            {"work": "reissue_kubelets, %d workers: controller's memory" % many, "against": "that for %d workers" % few,
-             "ours": large, "theirs": small, "ratio": large / small, "target": MEMORY_TARGET, "unit": "MB"}]
+    return [
+        {
+            "work": "reissue_kubelets, %d workers: controller's CPU for each" % many,
+            "against": "that of one `ansible.builtin.ping` of each",
+            "ours": ours,
+            "theirs": theirs,
+            "ratio": ours / theirs,
+            "target": CPU_TARGET,
+        },
+        {
+            "work": "reissue_kubelets, %d workers: controller's memory" % many,
+            "against": "that for %d workers" % few,
+            "ours": large,
+            "theirs": small,
+            "ratio": large / small,
+            "target": MEMORY_TARGET,
+            "unit": "MB",
+        },
+    ]
 
 
 if __name__ == "__main__":

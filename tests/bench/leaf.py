@@ -48,16 +48,23 @@ def node(folder: Path) -> dict:
     sys.path.insert(0, str(ROOT / "tests" / "unit"))
     runpy.run_path(str(ROOT / "tests" / "unit" / "conftest.py"))  # makes the collection importable for throwaway
     import throwaway
-    from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509
+    from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_sign
+
     cluster = throwaway.Cluster()
     for name in ("ca", "front-proxy-ca", "etcd-ca"):
-        cluster.keys[name] = x509.generate_key("rsa-2048")
-        cluster.cas[name] = x509.build_ca(name, cluster.keys[name], 3650)
+        cluster.keys[name] = private_keys.generate_key("rsa-2048")
+        cluster.cas[name] = x509_sign.build_ca(name, cluster.keys[name], 3650)
     made = throwaway.Node(folder / "root", cluster)
     for path in made.kubernetes("manifests").iterdir():
         path.write_text(path.read_text().replace("/etc/kubernetes", str(made.kubernetes(""))))
-    return {"kubernetes_dir": str(made.kubernetes("")), "kubelet_dir": str(made.path("/var/lib/kubelet")), "force": True,
-            "key_type": "rsa-2048", "state_dir": str(folder / "state"), "backup_dir": str(folder / "backups")}
+    return {
+        "kubernetes_dir": str(made.kubernetes("")),
+        "kubelet_dir": str(made.path("/var/lib/kubelet")),
+        "force": True,
+        "key_type": "rsa-2048",
+        "state_dir": str(folder / "state"),
+        "backup_dir": str(folder / "backups"),
+    }
 
 
 def timed(command: list[str], **options) -> tuple[float, str]:
@@ -82,8 +89,14 @@ def measure(rounds: int = ROUNDS) -> dict:
             ours.append(seconds)
             theirs.append(timed([sys.executable, "-c", FLOOR, str(pki / "ca.crt"), str(pki / "ca.key"), str(len(renewed))])[0])
     # RSA keys take as long as it takes to find primes: only the sum over many says something.
-    return {"work": "cert_leaf renewing %d leaves" % len(renewed), "against": "making and signing the same keys in one process",
-            "ours": statistics.mean(ours), "theirs": statistics.mean(theirs), "ratio": sum(ours) / sum(theirs), "target": TARGET}
+    return {
+        "work": "cert_leaf renewing %d leaves" % len(renewed),
+        "against": "making and signing the same keys in one process",
+        "ours": statistics.mean(ours),
+        "theirs": statistics.mean(theirs),
+        "ratio": sum(ours) / sum(theirs),
+        "target": TARGET,
+    }
 
 
 if __name__ == "__main__":

@@ -33,14 +33,20 @@ def build(name: str) -> bytes:
     from ansible.parsing.dataloader import DataLoader
     from ansible.plugins.loader import init_plugin_loader, module_loader
     from ansible.template import Templar
+
     init_plugin_loader()
     found = module_loader.find_plugin_with_context(name)
     if not found.resolved:
         raise SystemExit("there is no module %s" % name)
     variables = {"ansible_python_interpreter": sys.executable}
-    built = modify_module(module_name=found.resolved_fqcn, module_path=found.plugin_resolved_path, module_args={},
-                          templar=Templar(loader=DataLoader(), variables=variables), task_vars=variables,
-                          module_compression="ZIP_DEFLATED")
+    built = modify_module(
+        module_name=found.resolved_fqcn,
+        module_path=found.plugin_resolved_path,
+        module_args={},
+        templar=Templar(loader=DataLoader(), variables=variables),
+        task_vars=variables,
+        module_compression="ZIP_DEFLATED",
+    )
     return built.b_module_data
 
 

@@ -26,9 +26,24 @@ OVERLAP = 1.15
 def restart(inventory: str, host: str, names: list[str]) -> dict:
     """Restart pods once over ssh and give the module's result. Raises RuntimeError when it fails."""
     environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"))
-    done = subprocess.run([str(Path(sys.executable).parent / "ansible"), "-i", inventory, host, "-m",
-                           "kubepki.lifecycle.static_pod_restart", "-a", json.dumps({"names": names})], cwd=ROOT, env=environment,
-                          capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "ansible"),
+            "-i",
+            inventory,
+            host,
+            "-m",
+            "kubepki.lifecycle.static_pod_restart",
+            "-a",
+            json.dumps({"names": names}),
+        ],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     begin = done.stdout.find("{")
     if done.returncode or begin < 0:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
@@ -39,8 +54,15 @@ def adhoc(inventory: str, host: str, module: str, arguments: str) -> float:
     """Run one module once over ssh and give how long the whole command took, in seconds. Raises RuntimeError when it fails."""
     environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"))
     began = time.monotonic()
-    done = subprocess.run([str(Path(sys.executable).parent / "ansible"), "-i", inventory, host, "-m", module, "-a", arguments],
-                          cwd=ROOT, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "ansible"), "-i", inventory, host, "-m", module, "-a", arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     if done.returncode:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
     return time.monotonic() - began
@@ -50,8 +72,15 @@ def in_a_row(inventory: str, host: str, name: str, rounds: int = 10) -> dict:
     """Restart one pod again and again: a row of the table, with the seconds of each in "each"."""
     each = [restart(inventory, host, [name])["seconds"] for _round in range(rounds)]
     ours = statistics.median(each)
-    return {"work": "static_pod_restart of %s, %d times in a row" % (name, rounds), "against": "the guide's recipe", "ours": ours,
-            "theirs": RECIPE_SECONDS, "ratio": ours / RECIPE_SECONDS, "target": LONGEST_SECONDS / RECIPE_SECONDS, "each": each}
+    return {
+        "work": "static_pod_restart of %s, %d times in a row" % (name, rounds),
+        "against": "the guide's recipe",
+        "ours": ours,
+        "theirs": RECIPE_SECONDS,
+        "ratio": ours / RECIPE_SECONDS,
+        "target": LONGEST_SECONDS / RECIPE_SECONDS,
+        "each": each,
+    }
 
 
 def overlap(inventory: str, host: str, rounds: int = 2) -> dict:
@@ -61,14 +90,23 @@ def overlap(inventory: str, host: str, rounds: int = 2) -> dict:
         alone.append(restart(inventory, host, ALL[:1])["seconds"])
         together.append(restart(inventory, host, ALL)["seconds"])
     ours, theirs = statistics.median(together), statistics.median(alone)
-    return {"work": "all four pods of a node", "against": "kube-apiserver alone", "ours": ours, "theirs": theirs,
-            "ratio": ours / theirs, "target": OVERLAP, "each": together, "each_alone": alone}
+    return {
+        "work": "all four pods of a node",
+        "against": "kube-apiserver alone",
+        "ours": ours,
+        "theirs": theirs,
+        "ratio": ours / theirs,
+        "target": OVERLAP,
+        "each": together,
+        "each_alone": alone,
+    }
 
 
 def measure(inventory: str, host: str = "cp1", rounds: int = 10) -> list[dict]:
     """Give the rows of the table that concern static_pod_restart. inventory: its path; host: a control-plane node."""
     return [in_a_row(inventory, host, name, rounds) for name in ("kube-scheduler", "kube-controller-manager", "etcd")] + [
-        overlap(inventory, host)]
+        overlap(inventory, host)
+    ]
 
 
 if __name__ == "__main__":

@@ -15,8 +15,19 @@ import pytest
 from userland import ROOT, attempt, run
 
 TOP_LEVEL = {
-    "CHANGELOG.md", "CONTRIBUTING.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "changelogs", "docs", "meta",
-    "playbooks", "plugins", "requirements.txt", "roles",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "FILES.json",
+    "LICENSE",
+    "MANIFEST.json",
+    "README.md",
+    "changelogs",
+    "docs",
+    "meta",
+    "playbooks",
+    "plugins",
+    "requirements.txt",
+    "roles",
 }
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py") if path.stem != "__init__")
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml") if not path.name.startswith("_"))
@@ -35,13 +46,20 @@ def test_the_archive_holds_what_users_need_and_nothing_else(archive):
 def test_galaxy_takes_it_as_it_is(archive, tmp_path):
     """What galaxy.ansible.com does with an upload; ansible-lint and ansible-test, which it can call, are calls of `make lint`."""
     settings = tmp_path / "importer.cfg"
-    settings.write_text("[galaxy-importer]\nCHECK_REQUIRED_TAGS = True\nCHECK_CHANGELOG = True\nRUN_ANSIBLE_DOC = True\n"
-                        "RUN_ANSIBLE_LINT = False\nRUN_ANSIBLE_TEST = False\nRUN_FLAKE8 = False\n")
+    settings.write_text(
+        "[galaxy-importer]\nCHECK_REQUIRED_TAGS = True\nCHECK_CHANGELOG = True\nRUN_ANSIBLE_DOC = True\n"
+        "RUN_ANSIBLE_LINT = False\nRUN_ANSIBLE_TEST = False\nRUN_FLAKE8 = False\n"
+    )
     bin_folder = Path(sys.executable).parent
     importer = [sys.executable, "-m", "galaxy_importer.main", str(archive)]
-    done = subprocess.run(importer, cwd=tmp_path, text=True, capture_output=True,
-                          env={**os.environ, "GALAXY_IMPORTER_CONFIG": str(settings),
-                               "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}, check=False)
+    done = subprocess.run(
+        importer,
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        env={**os.environ, "GALAXY_IMPORTER_CONFIG": str(settings), "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"},
+        check=False,
+    )
     said = done.stdout + done.stderr
     assert done.returncode == 0 and "Importer processing completed successfully" in said, said[-4000:]
     assert [line for line in said.splitlines() if line.startswith(("WARNING", "ERROR"))] == []
@@ -59,8 +77,11 @@ def test_every_module_explains_itself_by_its_full_name(installed):
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_every_playbook_is_found_by_its_full_name(installed, playbook):
     (installed / "inventory").write_text("[kube_control_plane]\ncp1\n[kube_node]\nw1\n")
-    said = run(["ansible-playbook", "-i", "inventory", "--list-tasks", f"kubepki.lifecycle.{playbook}"], installed,
-               installed / "collections")
+    said = run(
+        ["ansible-playbook", "-i", "inventory", "--list-tasks", f"kubepki.lifecycle.{playbook}"],
+        installed,
+        installed / "collections",
+    )
     assert "There is a control plane in it" in said and said.count("play #") > 1
 
 
@@ -72,8 +93,9 @@ NOBODY = "ansible_host=127.0.0.1 ansible_port=1 ansible_ssh_common_args='-o Conn
 @pytest.mark.parametrize("playbook", [name for name in PLAYBOOKS if name != "check_expiry"])
 def test_a_slice_of_a_job_is_refused_before_any_node_is_asked(installed, playbook):
     (installed / "slice").write_text(f"[kube_control_plane]\ncp1 {NOBODY}\n[kube_node]\n")
-    done = attempt(["ansible-playbook", "-i", "slice", f"kubepki.lifecycle.{playbook}", *SLICE], installed,
-                   installed / "collections")
+    done = attempt(
+        ["ansible-playbook", "-i", "slice", f"kubepki.lifecycle.{playbook}", *SLICE], installed, installed / "collections"
+    )
     assert done.returncode == 2
     assert "number of slices to 1" in done.stdout and "cp1" not in done.stdout
 
@@ -81,8 +103,9 @@ def test_a_slice_of_a_job_is_refused_before_any_node_is_asked(installed, playboo
 def test_a_report_may_be_a_slice_even_without_a_control_plane_node(installed):
     # AWX leaves the groups in a slice's inventory, also when none of their hosts is in it.
     (installed / "workers").write_text(f"[kube_control_plane]\n[kube_node]\nw1 {NOBODY}\n")
-    done = attempt(["ansible-playbook", "-i", "workers", "kubepki.lifecycle.check_expiry", *SLICE], installed,
-                   installed / "collections")
+    done = attempt(
+        ["ansible-playbook", "-i", "workers", "kubepki.lifecycle.check_expiry", *SLICE], installed, installed / "collections"
+    )
     assert "No node could be looked at: w1: did not answer" in done.stdout and "number of slices" not in done.stdout
 
 
@@ -100,8 +123,21 @@ def test_the_requirements_of_an_execution_environment_are_enough(installed, tool
     """A new environment with ansible-core and what meta/execution-environment.yml names runs a playbook by its full name."""
     host = f"localhost ansible_connection=local ansible_python_interpreter={tools}/python"
     (installed / "local").write_text(f"[kube_control_plane]\n{host}\n")
-    run(["ansible-playbook", "-i", "local", "kubepki.lifecycle.check_expiry", "-e", "kubepki_live=false",
-         "-e", f"kubepki_report_dir={installed}/reports"], installed, installed / "collections", tools)
+    run(
+        [
+            "ansible-playbook",
+            "-i",
+            "local",
+            "kubepki.lifecycle.check_expiry",
+            "-e",
+            "kubepki_live=false",
+            "-e",
+            f"kubepki_report_dir={installed}/reports",
+        ],
+        installed,
+        installed / "collections",
+        tools,
+    )
     report = json.loads((installed / "reports" / "report.json").read_text())
     assert list(report["nodes"]) == ["localhost"]
     run(["python", "-c", "import jmespath, kubernetes"], installed, installed, tools)

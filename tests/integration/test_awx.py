@@ -17,10 +17,10 @@ AWX = ROOT / "docs" / "examples" / "awx"
 OPTIONS = {
     "project": "name organization scm_type scm_url scm_branch credential update_project wait state",
     "job_template": "name description organization project inventory credentials execution_environment playbook job_type limit "
-                    "forks extra_vars become_enabled job_slice_count allow_simultaneous use_fact_cache survey_enabled "
-                    "survey_spec timeout verbosity ask_variables_on_launch state",
+    "forks extra_vars become_enabled job_slice_count allow_simultaneous use_fact_cache survey_enabled "
+    "survey_spec timeout verbosity ask_variables_on_launch state",
     "workflow_job_template": "name description organization extra_vars inventory limit allow_simultaneous survey_enabled "
-                             "survey_spec workflow_nodes destroy_current_nodes state",
+    "survey_spec workflow_nodes destroy_current_nodes state",
     "schedule": "name description unified_job_template rrule extra_data enabled organization state",
 }
 STAND_IN = """#!/usr/bin/python
@@ -43,9 +43,15 @@ def calls(tmp_path_factory):
     for name, options in OPTIONS.items():
         (modules / f"{name}.py").write_text(STAND_IN.format(name=name, options=options, calls=str(folder / "calls")))
     environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(folder), NO_COLOR="1")
-    done = subprocess.run([str(BIN / "ansible-playbook"), str(AWX / "configure.yml"), "-e",
-                           f"ansible_python_interpreter={sys.executable}"],
-                          cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        [str(BIN / "ansible-playbook"), str(AWX / "configure.yml"), "-e", f"ansible_python_interpreter={sys.executable}"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     made = {name: [] for name in OPTIONS}
     for line in (folder / "calls").read_text().splitlines():
@@ -69,6 +75,7 @@ def test_the_workflow_and_the_schedules_name_what_was_made(calls):
     templates = {one["name"] for one in calls["job_template"]}
     for node in workflow["workflow_nodes"]:
         job = node["unified_job_template"]
-        assert job["type"] == "workflow_approval" or (job["name"] in templates and job["organization"] == {
-            "name": calls["project"][0]["organization"]})
+        assert job["type"] == "workflow_approval" or (
+            job["name"] in templates and job["organization"] == {"name": calls["project"][0]["organization"]}
+        )
     assert {one["unified_job_template"] for one in calls["schedule"]} <= templates | {workflow["name"]}

@@ -14,16 +14,11 @@ from pathlib import Path
 import faults
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    authorities,
-    declaration,
-    layouts,
-    pki_tree,
-    restarts,
-    rotation,
-    static_pods,
-    successors,
-)
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_store, desired_state, new_ca
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import pod_restart
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import rotation_state
 
 ROOT = Path(__file__).resolve().parents[2]
 # Every n-th write point; 1 is every one, which takes long: `make test-chaos`.
@@ -34,9 +29,15 @@ PKI = "/etc/kubernetes/pki"
 def control_plane(root: Path, where: str = ""):
     """A node; its configuration names its files below `where`."""
     node = throwaway.Node(root)
-    node.manifest("kube-controller-manager", [
-        "--kubeconfig=/etc/kubernetes/controller-manager.conf", "--cluster-signing-cert-file=%s/ca.crt" % PKI,
-        "--cluster-signing-key-file=%s/ca.key" % PKI, "--service-account-private-key-file=%s/sa.key" % PKI])
+    node.manifest(
+        "kube-controller-manager",
+        [
+            "--kubeconfig=/etc/kubernetes/controller-manager.conf",
+            "--cluster-signing-cert-file=%s/ca.crt" % PKI,
+            "--cluster-signing-key-file=%s/ca.key" % PKI,
+            "--service-account-private-key-file=%s/sa.key" % PKI,
+        ],
+    )
     kubelet = [node.kubernetes("kubelet.conf"), node.path("/var/lib/kubelet/config.yaml")]
     for path in [*node.kubernetes("manifests").iterdir(), *kubelet]:
         text = path.read_text().replace("/etc/kubernetes", where + "/etc/kubernetes")
@@ -46,9 +47,16 @@ def control_plane(root: Path, where: str = ""):
 
 # ---- through ansible-playbook ----
 
+
 def task(root: Path, name: str, module: str = "cert_ca", **options) -> dict:
-    options = dict({"kubernetes_dir": str(root / "etc/kubernetes"), "kubelet_dir": str(root / "var/lib/kubelet"),
-                    "state_dir": str(root / "state")}, **options)
+    options = dict(
+        {
+            "kubernetes_dir": str(root / "etc/kubernetes"),
+            "kubelet_dir": str(root / "var/lib/kubelet"),
+            "state_dir": str(root / "state"),
+        },
+        **options,
+    )
     if module == "cert_ca":
         options["backup_dir"] = str(root / "backups")
     return {"name": name, "kubepki.lifecycle." + module: options, "ignore_errors": True}
@@ -61,10 +69,24 @@ def run(tmp_path_factory):
     root = folder / "node"
     control_plane(root, str(root))
     place = str(folder / "own") + "/"
-    own = {"state": "present", "path": place + "ca.crt", "key_path": place + "ca.key", "common_name": "site", "ca_days": "73000",
-           "key_type": "ecdsa-p384"}
-    below = {"state": "present", "path": place + "sub.crt", "key_path": place + "sub.key", "common_name": "sub", "ca_days": "365",
-             "key_type": "ecdsa-p256", "parent_path": own["path"], "parent_key_path": own["key_path"]}
+    own = {
+        "state": "present",
+        "path": place + "ca.crt",
+        "key_path": place + "ca.key",
+        "common_name": "site",
+        "ca_days": "73000",
+        "key_type": "ecdsa-p384",
+    }
+    below = {
+        "state": "present",
+        "path": place + "sub.crt",
+        "key_path": place + "sub.key",
+        "common_name": "sub",
+        "ca_days": "365",
+        "key_type": "ecdsa-p256",
+        "parent_path": own["path"],
+        "parent_key_path": own["key_path"],
+    }
     unmade = {**own, "path": place + "new.crt", "key_path": place + "new.key", "state_dir": place + "state"}
     same_file = {**own, "key_path": own["path"], "force": "true"}
     tasks = [
@@ -79,9 +101,12 @@ def run(tmp_path_factory):
         task(root, "facts", "cluster_pki"),
         task(root, "switch", state="switched"),
         task(root, "dependents", "cluster_pki", dependents="yes"),
-        task(root, "own", **own), task(root, "own again", **own), task(root, "own renewed", **dict(own, force="true")),
+        task(root, "own", **own),
+        task(root, "own again", **own),
+        task(root, "own renewed", **dict(own, force="true")),
         task(root, "below", **below),
-        task(root, "own in check mode", **unmade) | {"check_mode": True}, task(root, "one file for both", **same_file),
+        task(root, "own in check mode", **unmade) | {"check_mode": True},
+        task(root, "one file for both", **same_file),
     ]
     for number, item in enumerate(tasks):
         item["register"] = "r%d" % number
@@ -89,9 +114,21 @@ def run(tmp_path_factory):
     tasks.append({"ansible.builtin.copy": {"content": answers, "dest": str(folder / "answers.json"), "mode": "0600"}})
     play = folder / "play.yml"
     play.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]))
-    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-v", "-e",
-                           "ansible_python_interpreter=" + sys.executable, str(play)], cwd=ROOT, capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            "-i",
+            "localhost,",
+            "-v",
+            "-e",
+            "ansible_python_interpreter=" + sys.executable,
+            str(play),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (folder / "answers.json").exists(), done.stdout[-2000:] + done.stderr[-2000:]
     return json.loads((folder / "answers.json").read_text()), folder, done.stdout
 
@@ -103,13 +140,29 @@ def carry(folder: Path, **environment: str):
         throwaway.Node(folder / name, cluster)
     give = task(folder / "giver", "give", state="staged", key_type="ecdsa-p256", export="true")
     take = task(folder / "taker", "take", state="staged", material="{{ given.material }}")
-    tasks = [give | {"register": "given"}, take | {"register": "taken"},
-             {"ansible.builtin.copy": {"content": "{{ taken | to_json }}", "dest": str(folder / "taken.json"), "mode": "0600"}}]
+    tasks = [
+        give | {"register": "given"},
+        take | {"register": "taken"},
+        {"ansible.builtin.copy": {"content": "{{ taken | to_json }}", "dest": str(folder / "taken.json"), "mode": "0600"}},
+    ]
     play = folder / "play.yml"
     play.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]))
-    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", "localhost,", "-vvv", "-e",
-                           "ansible_python_interpreter=" + sys.executable, str(play)], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "ANSIBLE_PIPELINING": "0", **environment}, check=False)
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            "-i",
+            "localhost,",
+            "-vvv",
+            "-e",
+            "ansible_python_interpreter=" + sys.executable,
+            str(play),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ANSIBLE_PIPELINING": "0", **environment},
+        check=False,
+    )
     shown = {part.split("]")[0]: part for part in done.stdout.split("TASK [")}
     return shown, json.loads((folder / "taken.json").read_text())
 
@@ -158,12 +211,14 @@ def test_facts_and_dependents_hold_digests_and_names(run):
     assert results["facts"]["node"]["authorities"]["ca"]["next"] == results["stage"]["authorities"]["ca"]["next"]
     # The kubelet's own files are another module's, which has not run here.
     assert {Path(item["path"]).name for item in results["dependents"]["dependents"]} == {
-        "kubelet.conf", "kubelet-client-current.pem"}
+        "kubelet.conf",
+        "kubelet-client-current.pem",
+    }
 
 
 def test_key_material_shows_only_where_it_is_asked_for(run):
     results, _folder, output = run
-    assert set(results["export"]["material"]) == set(rotation.AUTHORITIES)
+    assert set(results["export"]["material"]) == set(catalogue.ROTATABLE)
     assert "PRIVATE KEY" in results["export"]["material"]["ca"]["key"]
     assert [name for name, result in results.items() if "PRIVATE KEY" in json.dumps(result)] == ["export"]
     assert output.count("PRIVATE KEY") == json.dumps(results["export"]).count("PRIVATE KEY")
@@ -173,8 +228,12 @@ def test_an_authority_of_ones_own(run):
     results, folder, _output = run
     assert [results[name]["changed"] for name in ("own", "own again", "own renewed", "below")] == [True, False, True, True]
     assert results["own"]["certificate"]["not_after"].startswith("22")
-    text = subprocess.run(["openssl", "verify", "-CAfile", str(folder / "own/ca.crt"), str(folder / "own/sub.crt")],
-                          capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(
+        ["openssl", "verify", "-CAfile", str(folder / "own/ca.crt"), str(folder / "own/sub.crt")],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert text.strip().endswith("OK")
     assert (folder / "own/ca.key").stat().st_mode & 0o777 == 0o600
 
@@ -194,6 +253,7 @@ def test_one_file_for_a_ca_and_its_key_is_refused(run):
 
 # ---- killed before every write ----
 
+
 class Tree:
     """One node's tree, and what cert_ca does to it, in this process."""
 
@@ -204,14 +264,14 @@ class Tree:
         return pki_tree.read_tree(layouts.find_layout(root=str(self.root)))
 
     def stage(self):
-        declaration.recover(self.read().layout, self.state)
-        declared, _staged = successors.declare_staged(self.read(), rotation.AUTHORITIES, None, key_type="ecdsa-p256")
-        declaration.apply(self.read().layout, declared, "staged", self.state, self.backups)
+        desired_state.recover(self.read().layout, self.state)
+        declared, _staged = new_ca.declare_staged(self.read(), catalogue.ROTATABLE, None, key_type="ecdsa-p256")
+        desired_state.apply(self.read().layout, declared, "staged", self.state, self.backups)
 
     def level(self, level: int):
-        declaration.recover(self.read().layout, self.state)
-        declared = declaration.declare(self.read(), rotation.AUTHORITIES, level)
-        declaration.apply(self.read().layout, declared, "level", self.state, self.backups)
+        desired_state.recover(self.read().layout, self.state)
+        declared = desired_state.declare(self.read(), catalogue.ROTATABLE, level)
+        desired_state.apply(self.read().layout, declared, "level", self.state, self.backups)
 
     def flags(self, level: int):
         """What static_pod_restart does with the edits."""
@@ -227,10 +287,10 @@ class Tree:
         self.level(level)
 
     def states(self):
-        facts = authorities.facts(self.read(), self.state)
+        facts = ca_store.facts(self.read(), self.state)
         facts["authorities"]["ca"]["leaves"].pop("kubelet-client")
         facts["authorities"]["ca"]["trust"].pop("kubelet.conf")
-        return rotation.derive_all([facts])
+        return rotation_state.derive_all([facts])
 
 
 PHASES = {
@@ -245,7 +305,7 @@ PHASES = {
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_killed_before_any_write_and_run_again(tmp_path, monkeypatch, phase):
-    monkeypatch.setattr(restarts, "started", lambda component: -1)
+    monkeypatch.setattr(pending_restarts, "started", lambda component: -1)
     before, action, wanted = PHASES[phase]
     start = tmp_path / "start"
     control_plane(start)
@@ -262,7 +322,7 @@ def test_killed_before_any_write_and_run_again(tmp_path, monkeypatch, phase):
         tree = Tree(root)
         killed = faults.kill_at(point, lambda tree=tree: action(tree))
         if killed:
-            static_pods.restore(tree.state)  # as preflight does, before anything is looked at
+            pod_restart.restore(tree.state)  # as preflight does, before anything is looked at
             assert not any(state.phase == "impossible" for state in tree.states().values()), point
             action(tree)
         assert {state.phase for state in tree.states().values()} == {wanted}, point

@@ -50,32 +50,55 @@ def answers(tmp_path_factory):
 
     def task(name, **options):
         where = bad if name == "bad" else well
-        options = dict({"kubernetes_dir": str(where / "etc/kubernetes"), "kubelet_dir": str(where / "var/lib/kubelet"),
-                        "live": "false"}, **options)
+        options = dict(
+            {"kubernetes_dir": str(where / "etc/kubernetes"), "kubelet_dir": str(where / "var/lib/kubelet"), "live": "false"},
+            **options,
+        )
         return {"name": name, "kubepki.lifecycle.cert_expiry": options, "ignore_errors": True}
 
     tasks = [
-        task("well"), task("bad"), task("strings", warn_below_days="400", critical_below_days="7", live="no"),
-        task("short", fail_below_days="366"), task("textfile checked", textfile_dir=str(textfile)),
-        task("textfile", textfile_dir=str(textfile)), task("textfile again", textfile_dir=str(textfile)),
-        task("no folder", textfile_dir=str(folder / "none")), task("wrong type", warn_below_days="soon"),
+        task("well"),
+        task("bad"),
+        task("strings", warn_below_days="400", critical_below_days="7", live="no"),
+        task("short", fail_below_days="366"),
+        task("textfile checked", textfile_dir=str(textfile)),
+        task("textfile", textfile_dir=str(textfile)),
+        task("textfile again", textfile_dir=str(textfile)),
+        task("no folder", textfile_dir=str(folder / "none")),
+        task("wrong type", warn_below_days="soon"),
         task("below nothing", warn_below_days="-1"),
-        task("clock", controller_clock=1000000000.5), task("nothing there", kubernetes_dir=str(folder / "none"),
-                                                           kubelet_dir=str(folder / "none")),
+        task("clock", controller_clock=1000000000.5),
+        task("nothing there", kubernetes_dir=str(folder / "none"), kubelet_dir=str(folder / "none")),
     ]
     tasks[4]["check_mode"] = True
     for number, one in enumerate(tasks):
         one["register"] = "answer%d" % number
     everything = ", ".join("'%s': answer%d" % (one["name"], number) for number, one in enumerate(tasks))
     collected = folder / "answers.json"
-    tasks.append({"name": "collect", "ansible.builtin.copy": {"content": "{{ {%s} | to_json }}" % everything, "mode": "0600",
-                                                              "dest": str(collected)}})
+    tasks.append(
+        {
+            "name": "collect",
+            "ansible.builtin.copy": {"content": "{{ {%s} | to_json }}" % everything, "mode": "0600", "dest": str(collected)},
+        }
+    )
     playbook = folder / "play.yml"
     playbook.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]))
-    environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1",
-                       ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_INVENTORY_UNPARSED_WARNING="false")
-    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-vvv", str(playbook)], cwd=folder,
-                          env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    environment = dict(
+        os.environ,
+        ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"),
+        NO_COLOR="1",
+        ANSIBLE_LOCALHOST_WARNING="false",
+        ANSIBLE_INVENTORY_UNPARSED_WARNING="false",
+    )
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-playbook"), "-vvv", str(playbook)],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     assert collected.exists(), done.stdout + done.stderr
     results = json.loads(collected.read_text())
     collected.unlink()
@@ -97,11 +120,14 @@ def test_every_bad_file_is_told_and_nothing_fails(answers):
     result = answers["bad"]
     assert not result["failed"] and result["status"] == "critical"
     told = {(one["code"], os.path.relpath(one["path"], answers["folder"] / "bad")) for one in result["node"]["findings"]}
-    assert told >= {("unreadable", "etc/kubernetes/pki/apiserver.crt"),
-                    ("unreadable", "etc/kubernetes/pki/front-proxy-client.key"),
-                    ("unreadable", "etc/kubernetes/scheduler.conf"),
-                    ("unreadable", "etc/kubernetes/manifests/etcd.yaml"),
-                    ("unreadable", "var/lib/kubelet/config.yaml"), ("external-ca", "etc/kubernetes/pki/ca.crt")}
+    assert told >= {
+        ("unreadable", "etc/kubernetes/pki/apiserver.crt"),
+        ("unreadable", "etc/kubernetes/pki/front-proxy-client.key"),
+        ("unreadable", "etc/kubernetes/scheduler.conf"),
+        ("unreadable", "etc/kubernetes/manifests/etcd.yaml"),
+        ("unreadable", "var/lib/kubelet/config.yaml"),
+        ("external-ca", "etc/kubernetes/pki/ca.crt"),
+    }
     assert all(one["fix"] for one in result["node"]["findings"])
     rows = {row["name"]: row for row in result["node"]["certificates"]}
     assert rows["apiserver"]["status"] == "critical" and "not PEM" in rows["apiserver"]["problem"]

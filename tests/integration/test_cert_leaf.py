@@ -13,12 +13,18 @@ from pathlib import Path
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import backups, files, layouts, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_set, backups
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, pki_tree
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = throwaway.Cluster(leaf_days=365.5)
-ENVIRONMENT = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1", ANSIBLE_LOCALHOST_WARNING="false",
-                   ANSIBLE_INVENTORY_UNPARSED_WARNING="false")
+ENVIRONMENT = dict(
+    os.environ,
+    ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"),
+    NO_COLOR="1",
+    ANSIBLE_LOCALHOST_WARNING="false",
+    ANSIBLE_INVENTORY_UNPARSED_WARNING="false",
+)
 
 # Runs in the module's own process before it: ends it, as kill -9 would, at the numbered call that changes the disk.
 KILLER = """
@@ -51,23 +57,38 @@ def tree(root: Path) -> throwaway.Node:
 
 def options(root: Path, **more):
     """Options as a survey gives them: everything a string where it can be one."""
-    return dict({"kubernetes_dir": str(root / "etc/kubernetes"), "kubelet_dir": str(root / "var/lib/kubelet"),
-                 "state_dir": str(root.parent / "state"), "backup_dir": str(root.parent / "backups")}, **more)
+    return dict(
+        {
+            "kubernetes_dir": str(root / "etc/kubernetes"),
+            "kubelet_dir": str(root / "var/lib/kubelet"),
+            "state_dir": str(root.parent / "state"),
+            "backup_dir": str(root.parent / "backups"),
+        },
+        **more,
+    )
 
 
 def run(module, arguments, **environment):
     """Run a module in a process of its own, as the node's Python would. Gives (return code, result or None)."""
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "ansible_collections.kubepki.lifecycle.plugins.modules." + module],
-        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}), capture_output=True, text=True, check=False, cwd=ROOT,
-        env=dict(ENVIRONMENT, PYTHONPATH=os.pathsep.join([environment.pop("first", ""), str(ROOT / ".cache")]), **environment))
+        input=json.dumps({"ANSIBLE_MODULE_ARGS": arguments}),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=dict(ENVIRONMENT, PYTHONPATH=os.pathsep.join([environment.pop("first", ""), str(ROOT / ".cache")]), **environment),
+    )
     assert "Traceback" not in done.stderr, done.stderr
     return done.returncode, json.loads(done.stdout) if done.stdout.strip() else None
 
 
 def contents(root: Path):
-    return {str(path): os.readlink(path) if path.is_symlink() else path.read_bytes() for path in sorted(root.rglob("*"))
-            if path.is_symlink() or path.is_file()}
+    return {
+        str(path): os.readlink(path) if path.is_symlink() else path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
 
 
 def serials(root: Path):
@@ -108,13 +129,24 @@ def played(tmp_path_factory):
         task["register"] = "answer%d" % number
     everything = ", ".join("'%s': answer%d" % (task["name"], number) for number, task in enumerate(tasks))
     collected = folder / "answers.json"
-    tasks.append({"name": "collect", "ansible.builtin.copy": {"content": "{{ {%s} | to_json }}" % everything, "mode": "0600",
-                                                              "dest": str(collected)}})
+    tasks.append(
+        {
+            "name": "collect",
+            "ansible.builtin.copy": {"content": "{{ {%s} | to_json }}" % everything, "mode": "0600", "dest": str(collected)},
+        }
+    )
     playbook = folder / "play.yml"
     playbook.write_text(json.dumps([{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": tasks}]))
     before_bad = contents(bad)
-    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-vvv", str(playbook)], cwd=folder,
-                          env=ENVIRONMENT, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-playbook"), "-vvv", str(playbook)],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     assert collected.exists(), done.stdout + done.stderr
     results = json.loads(collected.read_text())
     collected.unlink()
@@ -136,8 +168,13 @@ class TestPlaybook:
         assert "CN=kube-apiserver" in played["output"] and "(apiserver)" in played["output"]
 
     def test_no_key_leaves_the_node(self, played):
-        keys = [line for path in played["root"].rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()
-                for line in path.read_text().splitlines() if len(line) == 64]
+        keys = [
+            line
+            for path in played["root"].rglob("*")
+            if path.is_file() and b"PRIVATE KEY" in path.read_bytes()
+            for line in path.read_text().splitlines()
+            if len(line) == 64
+        ]
         assert len(keys) > 10
         assert not [line for line in keys if line in played["output"]]
         assert "client-key-data" not in played["output"]
@@ -157,8 +194,11 @@ class TestPlaybook:
         assert played["restore"]["restart"] == []
 
     def test_failures_are_one_line_with_a_remedy(self, played):
-        for name, word in (("external", "managed elsewhere"), ("unknown", "Choose among: all, apiserver,"),
-                           ("no set", "there is no backup set nonsense. There are:")):
+        for name, word in (
+            ("external", "managed elsewhere"),
+            ("unknown", "Choose among: all, apiserver,"),
+            ("no set", "there is no backup set nonsense. There are:"),
+        ):
             assert played[name]["failed"] and word in played[name]["msg"] and "\n" not in played[name]["msg"]
             assert played[name]["fix"] and "seconds" in played[name]
         assert played["unchanged"] and "Traceback" not in played["output"]
@@ -190,7 +230,7 @@ def test_a_kill_at_any_write_is_healed_by_a_rerun(tmp_path):
         changed = [name for name, serial in serials(root).items() if before[name] != serial]
         assert changed in ([], wish["names"]), "point %d" % point
         assert not [path for path in (tmp_path / "node").rglob(".*.kubepki-*") if "backups" not in str(path)]
-        for directory in files.list_backups(str(tmp_path / "node" / "backups")):
+        for directory in backup_set.list_backups(str(tmp_path / "node" / "backups")):
             backups.read_backup(directory)
     assert seen == {"undone", "finished"}
 
@@ -198,8 +238,9 @@ def test_a_kill_at_any_write_is_healed_by_a_rerun(tmp_path):
 @contextlib.contextmanager
 def mounted(directory: Path, size: str):
     directory.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=" + size, "tmpfs", str(directory)], capture_output=True,
-                          check=False)
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=" + size, "tmpfs", str(directory)], capture_output=True, check=False
+    )
     if done.returncode:
         pytest.skip("this machine mounts nothing: " + done.stderr.decode())
     try:

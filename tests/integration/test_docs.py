@@ -45,8 +45,9 @@ def variables_by_playbook():
 
 
 def run(command, folder):
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                          check=False)
+    return subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
 
 
 def syntax_check(folder, playbook, *arguments):

@@ -18,13 +18,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeconfig import Kubeconfig
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm.kubeconfig import Kubeconfig
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_read, x509_sign
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
-ENVIRONMENT = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1", ANSIBLE_LOCALHOST_WARNING="false",
-                   ANSIBLE_INVENTORY_UNPARSED_WARNING="false")
+ENVIRONMENT = dict(
+    os.environ,
+    ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"),
+    NO_COLOR="1",
+    ANSIBLE_LOCALHOST_WARNING="false",
+    ANSIBLE_INVENTORY_UNPARSED_WARNING="false",
+)
 
 
 def play(name, folder, inventory="localhost ansible_connection=local\n", **variables):
@@ -37,10 +42,17 @@ def play(name, folder, inventory="localhost ansible_connection=local\n", **varia
         one["module_defaults"] = {"kubepki.lifecycle.cert_ca": defaults, "kubepki.lifecycle.cert_leaf": defaults}
     (folder / name).write_text(json.dumps(plays))
     variables = dict({"ansible_python_interpreter": sys.executable}, **variables)
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(folder / "inventory"), str(folder / name), "-e",
-               json.dumps(variables)]
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                          check=False)
+    command = [
+        str(Path(sys.executable).parent / "ansible-playbook"),
+        "-i",
+        str(folder / "inventory"),
+        str(folder / name),
+        "-e",
+        json.dumps(variables),
+    ]
+    done = subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, sum(int(number) for number in re.findall(r"changed=(\d+)", done.stdout))
 
@@ -69,6 +81,7 @@ def handshake(server, client=None, trust=None, name=None):
         with accepting.wrap_socket(theirs, server_side=True) as connection:
             seen.append(connection.getpeercert())
             connection.sendall(b"x")
+
     thread = threading.Thread(target=serve)
     thread.start()
     asking = ssl.create_default_context(cafile=trust)
@@ -104,22 +117,27 @@ def test_an_authority_of_ones_own(tmp_path):
 
 
 def test_a_certificate_that_may_do_everything(tmp_path):
-    ca_key = x509.generate_key("ecdsa-p256")
-    (tmp_path / "ca.crt").write_bytes(x509.build_ca("kubernetes", ca_key, 100).pem)
+    ca_key = private_keys.generate_key("ecdsa-p256")
+    (tmp_path / "ca.crt").write_bytes(x509_sign.build_ca("kubernetes", ca_key, 100).pem)
     (tmp_path / "ca.key").write_bytes(ca_key.pem)
     out = tmp_path / "out"
-    variables = {"pki_host": "localhost", "admin_ca": str(tmp_path / "ca"), "admin_dir": str(out),
-                 "admin_server": "https://k8s.test:6443"}
+    variables = {
+        "pki_host": "localhost",
+        "admin_ca": str(tmp_path / "ca"),
+        "admin_dir": str(out),
+        "admin_server": "https://k8s.test:6443",
+    }
     play("admin-certificate.yml", tmp_path, **variables)
     openssl("verify", "-purpose", "sslclient", "-CAfile", tmp_path / "ca.crt", out / "break-glass.crt")
-    text = openssl("x509", "-in", out / "break-glass.crt", "-noout", "-subject", "-nameopt", "oneline",
-                   "-checkend", str(6 * 86400))
+    text = openssl(
+        "x509", "-in", out / "break-glass.crt", "-noout", "-subject", "-nameopt", "oneline", "-checkend", str(6 * 86400)
+    )
     assert "O = system:masters" in text and "CN = break-glass" in text
-    ends = x509.parse_certificate((out / "break-glass.crt").read_bytes()).not_after
-    assert ends < x509.now() + datetime.timedelta(days=8)
+    ends = x509_read.parse_certificate((out / "break-glass.crt").read_bytes()).not_after
+    assert ends < x509_read.now() + datetime.timedelta(days=8)
     config = Kubeconfig((out / "break-glass.conf").read_bytes(), "conf")
     assert config.server == "https://k8s.test:6443" and config.ca_data == (tmp_path / "ca.crt").read_bytes()
-    assert x509.parse_private_key(config.key_data).matches(x509.parse_certificate(config.certificate_data))
+    assert private_keys.parse_private_key(config.key_data).matches(x509_read.parse_certificate(config.certificate_data))
     assert {path.stat().st_mode & 0o777 for path in (out / "break-glass.conf", out / "break-glass.key")} == {0o600}
     again("admin-certificate.yml", tmp_path, out, **variables)
 
@@ -128,7 +146,8 @@ def test_an_etcd_outside_of_the_cluster(tmp_path):
     members = {"etcd1": "10.1.0.1", "etcd2": "10.1.0.2"}
     inventory = "localhost ansible_connection=local\n[etcd]\n" + "".join(
         "%s ansible_connection=local ansible_host=%s etcd_dir_own=%s\n" % (name, address, tmp_path / name)
-        for name, address in members.items())
+        for name, address in members.items()
+    )
     variables = {"inventory": inventory, "etcd_ca_dir": str(tmp_path / "ca"), "etcd_dir": "{{ etcd_dir_own }}"}
     play("external-etcd.yml", tmp_path, **variables)
     ca = tmp_path / "ca" / "ca.crt"
@@ -136,9 +155,10 @@ def test_an_etcd_outside_of_the_cluster(tmp_path):
         for what in ("server", "peer"):
             certificate, key = tmp_path / name / (what + ".crt"), tmp_path / name / (what + ".key")
             for purpose in ("sslserver", "sslclient"):
-                openssl("verify", "-purpose", purpose, "-verify_ip", address, "-verify_hostname", name, "-CAfile", ca,
-                        certificate)
-            assert x509.parse_private_key(key.read_bytes()).matches(x509.parse_certificate(certificate.read_bytes()))
+                openssl(
+                    "verify", "-purpose", purpose, "-verify_ip", address, "-verify_hostname", name, "-CAfile", ca, certificate
+                )
+            assert private_keys.parse_private_key(key.read_bytes()).matches(x509_read.parse_certificate(certificate.read_bytes()))
             assert key.stat().st_mode & 0o777 == 0o600
         assert not list((tmp_path / "ca").glob("*%s*.key" % name)), "its keys never left it"
     pairs = {name: (str(tmp_path / name / "peer.crt"), str(tmp_path / name / "peer.key")) for name in members}
@@ -171,6 +191,7 @@ def _refused(asking, out):
             accepting.wrap_socket(theirs, server_side=True).close()
         except OSError:
             theirs.close()
+
     thread = threading.Thread(target=serve)
     thread.start()
     try:

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, pki_tree, profiles, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = throwaway.Cluster(leaf_days=365.5, label="external")
-ENVIRONMENT = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1", ANSIBLE_LOCALHOST_WARNING="false",
-                   ANSIBLE_FORKS="2")
+ENVIRONMENT = dict(
+    os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1", ANSIBLE_LOCALHOST_WARNING="false", ANSIBLE_FORKS="2"
+)
 OF_CA = ["apiserver", "apiserver-kubelet-client", "admin.conf", "controller-manager.conf", "scheduler.conf"]
 
 
@@ -56,35 +58,75 @@ class Site:
         """The role's steps for one renewal, without what needs a live cluster. Gives (return code, output, {host: results})."""
         self.number += 1
         collected = self.folder / ("answers-%d-" % self.number)
-        paths = {"kubernetes_dir": "{{ root }}/etc/kubernetes", "kubelet_dir": "{{ root }}/var/lib/kubelet",
-                 "state_dir": "{{ root }}/../state"}
+        paths = {
+            "kubernetes_dir": "{{ root }}/etc/kubernetes",
+            "kubelet_dir": "{{ root }}/var/lib/kubelet",
+            "state_dir": "{{ root }}/../state",
+        }
         role = {"name": "kubepki.lifecycle.leaf_renewal"}
-        variables = dict({"leaf_renewal_external_dir": str(self.bundle), "leaf_renewal_key_type": "ecdsa-p256",
-                          "leaf_renewal_force": "true"}, **variables)
-        install = {"external_ca": "install", "certificates": "{{ leaf_renewal_collected.certificates[inventory_hostname] }}",
-                   "key_type": "ecdsa-p256", "force": "{{ leaf_renewal_force }}", "backup_dir": "{{ root }}/../backups"}
-        answers = ", ".join("'%s': %s | default({})" % (name, name) for name in (
-            "leaf_renewal_asked", "leaf_renewal_bundle", "leaf_renewal_collected", "leaf_renewal_result"))
+        variables = dict(
+            {"leaf_renewal_external_dir": str(self.bundle), "leaf_renewal_key_type": "ecdsa-p256", "leaf_renewal_force": "true"},
+            **variables,
+        )
+        install = {
+            "external_ca": "install",
+            "certificates": "{{ leaf_renewal_collected.certificates[inventory_hostname] }}",
+            "key_type": "ecdsa-p256",
+            "force": "{{ leaf_renewal_force }}",
+            "backup_dir": "{{ root }}/../backups",
+        }
+        answers = ", ".join(
+            "'%s': %s | default({})" % (name, name)
+            for name in ("leaf_renewal_asked", "leaf_renewal_bundle", "leaf_renewal_collected", "leaf_renewal_result")
+        )
         told = {"content": "{{ {%s} | to_json }}" % answers, "mode": "0600", "dest": str(collected) + "{{ inventory_hostname }}"}
         tasks = [
             {"ansible.builtin.include_role": dict(role, tasks_from="external.yml")},
-            {"kubepki.lifecycle.cert_leaf": install, "register": "leaf_renewal_result",
-             "when": "inventory_hostname in leaf_renewal_collected.certificates"},
+            {
+                "kubepki.lifecycle.cert_leaf": install,
+                "register": "leaf_renewal_result",
+                "when": "inventory_hostname in leaf_renewal_collected.certificates",
+            },
             {"ansible.builtin.include_role": dict(role, tasks_from="external_close.yml")},
-            {"ansible.builtin.copy": told, "check_mode": False, "changed_when": False}]
-        plays = [{"hosts": "nodes", "gather_facts": False, "any_errors_fatal": True, "vars": variables, "tasks": tasks,
-                  "module_defaults": {"kubepki.lifecycle.cert_leaf": paths}}]
+            {"ansible.builtin.copy": told, "check_mode": False, "changed_when": False},
+        ]
+        plays = [
+            {
+                "hosts": "nodes",
+                "gather_facts": False,
+                "any_errors_fatal": True,
+                "vars": variables,
+                "tasks": tasks,
+                "module_defaults": {"kubepki.lifecycle.cert_leaf": paths},
+            }
+        ]
         playbook, inventory = self.folder / "play.yml", self.folder / "inventory"
         playbook.write_text(json.dumps(plays))
-        inventory.write_text("[nodes]\n" + "".join("%s ansible_connection=local ansible_python_interpreter=%s root=%s\n" % (
-            name, sys.executable, root) for name, root in self.roots.items()) + "[kube_control_plane:children]\nnodes\n")
-        done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), "-vv", str(playbook)]
-                              + (["--check"] if check else []), cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL, check=False)
+        inventory.write_text(
+            "[nodes]\n"
+            + "".join(
+                "%s ansible_connection=local ansible_python_interpreter=%s root=%s\n" % (name, sys.executable, root)
+                for name, root in self.roots.items()
+            )
+            + "[kube_control_plane:children]\nnodes\n"
+        )
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), "-vv", str(playbook)]
+            + (["--check"] if check else []),
+            cwd=self.folder,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         output = done.stdout + done.stderr
         assert "Traceback" not in output, output
-        found = {name: json.loads(Path(str(collected) + name).read_text()) for name in self.roots
-                 if Path(str(collected) + name).exists()}
+        found = {
+            name: json.loads(Path(str(collected) + name).read_text())
+            for name in self.roots
+            if Path(str(collected) + name).exists()
+        }
         return done.returncode, output, found
 
     def sign(self, *hosts: str, drop=(), days: str = "30") -> None:
@@ -97,19 +139,40 @@ class Site:
 
     def openssl(self, request: str, certificate: str, *more: str) -> None:
         """Sign one request of the bundle."""
-        subprocess.run(["openssl", "x509", "-req", "-in", request, "-out", certificate, "-CA", "ca/ca.crt", "-CAkey",
-                        str(self.folder / "ca.key"), *more], check=True, cwd=self.bundle, capture_output=True)
+        subprocess.run(
+            [
+                "openssl",
+                "x509",
+                "-req",
+                "-in",
+                request,
+                "-out",
+                certificate,
+                "-CA",
+                "ca/ca.crt",
+                "-CAkey",
+                str(self.folder / "ca.key"),
+                *more,
+            ],
+            check=True,
+            cwd=self.bundle,
+            capture_output=True,
+        )
 
     def verify(self, name: str, days: float | None = None):
         tree = self.tree(name)
         for item in tree.items.values():
-            if item.name in profiles.RENEWABLE and not item.missing:
+            if item.name in catalogue.RENEWABLE and not item.missing:
                 assert item.key_sha256 == item.certificate.key_sha256
-                done = subprocess.run(["openssl", "verify", "-CAfile", tree.items[item.ca].path], input=item.certificate.pem,
-                                      capture_output=True, check=False)
+                done = subprocess.run(
+                    ["openssl", "verify", "-CAfile", tree.items[item.ca].path],
+                    input=item.certificate.pem,
+                    capture_output=True,
+                    check=False,
+                )
                 assert done.returncode == 0, (item.name, done.stderr)
             if days is not None and item.name in OF_CA:
-                left = (item.certificate.not_after - x509.now()).total_seconds() / 86400
+                left = (item.certificate.not_after - x509_read.now()).total_seconds() / 86400
                 assert abs(left - days) < 1, item.name
         return tree
 
@@ -120,8 +183,13 @@ def site(tmp_path):
 
 
 def no_key(site, output):
-    keys = [line for path in site.folder.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()
-            for line in path.read_text(errors="replace").splitlines() if len(line) == 64]
+    keys = [
+        line
+        for path in site.folder.rglob("*")
+        if path.is_file() and b"PRIVATE KEY" in path.read_bytes()
+        for line in path.read_text(errors="replace").splitlines()
+        if len(line) == 64
+    ]
     assert len(keys) > 10 and not [line for line in keys if line in output]
 
 
@@ -155,7 +223,7 @@ def test_by_hand_in_two_runs(site):
     changed = {path for path, data in site.contents().items() if before.get(path) != data}
     assert changed and all("/cp1/" in path for path in changed)
     for name in OF_CA:
-        installed = x509.parse_certificate((site.bundle / "installed/cp1" / (name + ".crt")).read_bytes())
+        installed = x509_read.parse_certificate((site.bundle / "installed/cp1" / (name + ".crt")).read_bytes())
         assert tree.items[name].certificate.sha256 == installed.sha256
     assert {entry["host"] for entry in json.loads((site.bundle / "manifest.json").read_text())["requests"]} == {"cp2"}
     no_key(site, output)
@@ -208,7 +276,9 @@ def test_by_a_command_in_one_run(site):
 
 def test_two_ways_at_once_or_no_folder_are_a_mistake(site):
     before = site.contents()
-    for variables in ({"leaf_renewal_external_dir": "", "leaf_renewal_external_command": "true"},
-                      {"leaf_renewal_external_signer": "a/b", "leaf_renewal_external_command": "true"}):
+    for variables in (
+        {"leaf_renewal_external_dir": "", "leaf_renewal_external_command": "true"},
+        {"leaf_renewal_external_signer": "a/b", "leaf_renewal_external_command": "true"},
+    ):
         code, output, _found = site.play(**variables)
         assert code != 0 and "kubepki_external_ca_dir is needed" in output and site.contents() == before

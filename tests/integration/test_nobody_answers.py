@@ -19,14 +19,27 @@ w1 ansible_host=127.0.0.1 ansible_port=9
 """
 
 
-@pytest.mark.parametrize("playbook", [
-    "check_expiry", "renew_leaves", "rotate_ca", "reissue_kubelets", "restart_static_pods", "recover", "restore"])
+@pytest.mark.parametrize(
+    "playbook", ["check_expiry", "renew_leaves", "rotate_ca", "reissue_kubelets", "restart_static_pods", "recover", "restore"]
+)
 def test_it_is_said_and_no_conclusion_is_drawn(playbook, tmp_path):
     (tmp_path / "inventory").write_text(INVENTORY)
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(tmp_path / "inventory"),
-               "kubepki.lifecycle." + playbook, "-e", "kubepki_confirm=true"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=dict(
-        os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), ANSIBLE_LOCALHOST_WARNING="0"))
+    command = [
+        str(Path(sys.executable).parent / "ansible-playbook"),
+        "-i",
+        str(tmp_path / "inventory"),
+        "kubepki.lifecycle." + playbook,
+        "-e",
+        "kubepki_confirm=true",
+    ]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), ANSIBLE_LOCALHOST_WARNING="0"),
+    )
     said = done.stdout + done.stderr
     errors = "\n".join(line for line in said.splitlines() if line.startswith("[ERROR]"))
     assert done.returncode == 2, said

@@ -18,10 +18,19 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.mark.parametrize("names", ["kubelet-client", "admin.conf, kubelet-serving", ["apiserver", "kubelet-client"]])
 def test_a_kubelets_certificate_is_the_business_of_another_playbook(names, tmp_path):
     role = {"name": "kubepki.lifecycle.leaf_renewal", "tasks_from": "plan.yml"}
-    play = {"hosts": "localhost", "gather_facts": False, "tasks": [
-        {"ansible.builtin.include_role": role, "vars": {"leaf_renewal_names": names}}]}
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "tasks": [{"ansible.builtin.include_role": role, "vars": {"leaf_renewal_names": names}}],
+    }
     (tmp_path / "play.yml").write_text(json.dumps([play]))
-    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "play.yml"], cwd=tmp_path, capture_output=True,
-                          text=True, check=False, env=dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache")))
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-playbook"), "play.yml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache")),
+    )
     assert done.returncode == 2 and "reissue_kubelets" in done.stdout + done.stderr, done.stdout + done.stderr
     assert "What is due on the node" not in done.stdout

@@ -10,7 +10,7 @@ import re
 
 import picture
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import report_html
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import report_html
 
 pytestmark = pytest.mark.skipif(not picture.CHROMIUM, reason="there is no Chromium here (Debian: apt-get install chromium)")
 

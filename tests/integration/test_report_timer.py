@@ -28,15 +28,28 @@ class Host:
         self.units.mkdir()
         self.inventory = folder / "inventory"
         self.inventory.write_text(
-            f"[kube_control_plane]\nlocalhost ansible_connection=local ansible_python_interpreter={sys.executable}\n")
-        self.usual = {"kubepki_timer_unit_dir": str(self.units), "kubepki_timer_venv": str(VENV),
-                      "kubepki_report_dir": str(self.reports), "kubepki_timer_collections": str(ROOT / ".cache")}
+            f"[kube_control_plane]\nlocalhost ansible_connection=local ansible_python_interpreter={sys.executable}\n"
+        )
+        self.usual = {
+            "kubepki_timer_unit_dir": str(self.units),
+            "kubepki_timer_venv": str(VENV),
+            "kubepki_report_dir": str(self.reports),
+            "kubepki_timer_collections": str(ROOT / ".cache"),
+        }
 
     def attempt(self, *arguments, **variables):
-        command = [str(VENV / "bin" / "ansible-playbook"), "-i", str(self.inventory), "kubepki.lifecycle.schedule_report",
-                   *arguments, "-e", json.dumps({**self.usual, **variables})]
-        return subprocess.run(command, cwd=self.units.parent, env=ENVIRONMENT, capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL, check=False)
+        command = [
+            str(VENV / "bin" / "ansible-playbook"),
+            "-i",
+            str(self.inventory),
+            "kubepki.lifecycle.schedule_report",
+            *arguments,
+            "-e",
+            json.dumps({**self.usual, **variables}),
+        ]
+        return subprocess.run(
+            command, cwd=self.units.parent, env=ENVIRONMENT, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
 
     def play(self, *arguments, **variables):
         """Run it; gives how many tasks changed something."""
@@ -67,8 +80,15 @@ def test_installed_run_changed_and_removed(host):
     subprocess.run(["systemd-analyze", "verify", "--man=no", str(host.units / NAMES[0]), str(host.units / NAMES[1])], check=True)
     (command,), (folder,) = host.values(NAMES[0], "ExecStart"), host.values(NAMES[0], "WorkingDirectory")
     environment = dict(setting.split("=", 1) for setting in host.values(NAMES[0], "Environment"))
-    done = subprocess.run(shlex.split(command), cwd=folder, env={"PATH": os.defpath, "HOME": str(Path.home()), **environment},
-                          capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        shlex.split(command),
+        cwd=folder,
+        env={"PATH": os.defpath, "HOME": str(Path.home()), **environment},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(json.loads((host.reports / "report.json").read_text())["nodes"]) == ["localhost"]
 
@@ -86,38 +106,54 @@ def test_installed_run_changed_and_removed(host):
 def test_what_the_service_is_told(host):
     key = host.inventory.parent / "id_ed25519"
     key.write_text("a key\n")
-    host.play(kubepki_timer_name="kubepki-east", kubepki_fail_below_days="30", kubepki_timer_private_key=str(key),
-              kubepki_textfile_dir="/var/lib/node-exporter", kubepki_report_dir="")
+    host.play(
+        kubepki_timer_name="kubepki-east",
+        kubepki_fail_below_days="30",
+        kubepki_timer_private_key=str(key),
+        kubepki_textfile_dir="/var/lib/node-exporter",
+        kubepki_report_dir="",
+    )
     service = "kubepki-east.service"
     (command,) = host.values(service, "ExecStart")
     words = shlex.split(command)
     assert words[:4] == [str(VENV / "bin" / "ansible-playbook"), "-i", str(host.inventory), "kubepki.lifecycle.check_expiry"]
-    assert words[4:] == ["-e", "kubepki_fail_below_days=30", "--private-key", str(key), "-e",
-                         "kubepki_textfile_dir=/var/lib/node-exporter"]
+    assert words[4:] == [
+        "-e",
+        "kubepki_fail_below_days=30",
+        "--private-key",
+        str(key),
+        "-e",
+        "kubepki_textfile_dir=/var/lib/node-exporter",
+    ]
     assert host.values(service, "User") == ["root"]
     assert host.values(service, "ReadWritePaths") == [f"-{Path.home()}/.ansible", "-/var/lib/node-exporter"]
     assert host.values(service, "NoNewPrivileges") == ["yes"] and host.values(service, "ProtectSystem") == ["strict"]
 
 
-@pytest.mark.parametrize("variables, message", [
-    ({"kubepki_timer_schedule": "every full moon"}, "kubepki_timer_schedule (every full moon)"),
-    ({"kubepki_timer_schedule": "daily\nOnBootSec=1"}, "is not what systemd calls a"),
-    ({"kubepki_timer_delay": "a while"}, "kubepki_timer_delay (a while)"),
-    ({"kubepki_timer_inventory": "inventory"}, "Set kubepki_timer_inventory, and every other path, to an absolute path"),
-    ({"kubepki_timer_inventory": "/nowhere/inventory"}, "/nowhere/inventory: not on localhost"),
-    ({"kubepki_timer_venv": "/nowhere/venv"}, "/nowhere/venv/bin/ansible-playbook: not on localhost"),
-    ({"kubepki_report_dir": "/var/lib/%h reports"}, "to an absolute path of letters"),
-    ({"kubepki_timer_collections": "/nowhere/collections"}, "does not work on localhost as root"),
-    ({"kubepki_timer_user": "nobody"}, "does not work on localhost as nobody"),
-    ({"kubepki_timer_user": "nobody-of-this-name"}, "localhost has no user nobody-of-this-name"),
-    ({"kubepki_timer_name": "../report"}, "kubepki_timer_name is letters"),
-    ({"kubepki_timer_name": "report\n"}, "kubepki_timer_name is letters"),
-    ({"kubepki_timer_unit_dir": "/etc/systemd/system\n"}, "kubepki_timer_unit_dir is an absolute path"),
-    ({"kubepki_timer_inventory": "/etc/hosts\n"}, "Set kubepki_timer_inventory, and every other path, to an absolute path"),
-    ({"kubepki_report_dir": "/var/lib/reports\n"}, "to an absolute path of letters"),
-    ({"kubepki_timer_user": "root\n"}, "kubepki_timer_user to a user's name"),
-    ({"kubepki_timer_schedule": "daily\rOnBootSec=1"}, "is not what systemd calls a"),
-    ({"kubepki_timer_state": "gone"}, "gone")], ids=str)
+@pytest.mark.parametrize(
+    "variables, message",
+    [
+        ({"kubepki_timer_schedule": "every full moon"}, "kubepki_timer_schedule (every full moon)"),
+        ({"kubepki_timer_schedule": "daily\nOnBootSec=1"}, "is not what systemd calls a"),
+        ({"kubepki_timer_delay": "a while"}, "kubepki_timer_delay (a while)"),
+        ({"kubepki_timer_inventory": "inventory"}, "Set kubepki_timer_inventory, and every other path, to an absolute path"),
+        ({"kubepki_timer_inventory": "/nowhere/inventory"}, "/nowhere/inventory: not on localhost"),
+        ({"kubepki_timer_venv": "/nowhere/venv"}, "/nowhere/venv/bin/ansible-playbook: not on localhost"),
+        ({"kubepki_report_dir": "/var/lib/%h reports"}, "to an absolute path of letters"),
+        ({"kubepki_timer_collections": "/nowhere/collections"}, "does not work on localhost as root"),
+        ({"kubepki_timer_user": "nobody"}, "does not work on localhost as nobody"),
+        ({"kubepki_timer_user": "nobody-of-this-name"}, "localhost has no user nobody-of-this-name"),
+        ({"kubepki_timer_name": "../report"}, "kubepki_timer_name is letters"),
+        ({"kubepki_timer_name": "report\n"}, "kubepki_timer_name is letters"),
+        ({"kubepki_timer_unit_dir": "/etc/systemd/system\n"}, "kubepki_timer_unit_dir is an absolute path"),
+        ({"kubepki_timer_inventory": "/etc/hosts\n"}, "Set kubepki_timer_inventory, and every other path, to an absolute path"),
+        ({"kubepki_report_dir": "/var/lib/reports\n"}, "to an absolute path of letters"),
+        ({"kubepki_timer_user": "root\n"}, "kubepki_timer_user to a user's name"),
+        ({"kubepki_timer_schedule": "daily\rOnBootSec=1"}, "is not what systemd calls a"),
+        ({"kubepki_timer_state": "gone"}, "gone"),
+    ],
+    ids=str,
+)
 def test_what_cannot_be_is_refused_before_anything_is_written(host, variables, message):
     done = host.attempt(**variables)
     assert done.returncode == 2 and message in re.sub(r"\s+", " ", done.stdout + done.stderr)

@@ -31,12 +31,21 @@ def test_latest_means_the_sets_of_one_job(other, code, tmp_path):
     local = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
     (tmp_path / "inventory").write_text(f"cp1 {local}\ncp2 {local}\n")
     role = {"name": "kubepki.lifecycle.backup", "tasks_from": "plan.yml"}
-    play = {"hosts": "all", "gather_facts": False, "any_errors_fatal": True, "tasks": [
-        {"ansible.builtin.include_role": role, "vars": {"backup_dir": str(tmp_path) + "/{{ inventory_hostname }}"}}]}
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "any_errors_fatal": True,
+        "tasks": [{"ansible.builtin.include_role": role, "vars": {"backup_dir": str(tmp_path) + "/{{ inventory_hostname }}"}}],
+    }
     (tmp_path / "play.yml").write_text(json.dumps([play]))
-    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory", "play.yml"], cwd=tmp_path,
-                          capture_output=True, text=True, check=False, env=dict(
-                              os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1"))
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory", "play.yml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1"),
+    )
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == code, said
     assert f"cp1: {TODAY}, which changes 0 files cp2: {other}, which changes 0 files" in said

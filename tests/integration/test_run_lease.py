@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, run_lease
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, run_lease
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _controller
 from fake_api import FakeApi
 
@@ -47,33 +47,60 @@ def run(folder: Path, middle: list, take_over: bool = False, arguments=(), admin
 
     The worker is in the second one alone.
     """
-    common = {"hosts": "all", "gather_facts": False, "connection": "local", "module_defaults": {
-        "kubepki.lifecycle.run_lease": {"kubeconfig": admin_conf or str(folder / "admin.conf")}}}
+    common = {
+        "hosts": "all",
+        "gather_facts": False,
+        "connection": "local",
+        "module_defaults": {"kubepki.lifecycle.run_lease": {"kubeconfig": admin_conf or str(folder / "admin.conf")}},
+    }
     plays = [
-        {**common, "hosts": "kube_control_plane", "tasks": [{
-            "block": [role("lease", preflight_job="renew_leaves", preflight_take_over=take_over)],
-            "always": release_of("renew_leaves.yml", 0)}]},
-        {**common, "serial": 1, "tasks": [{"block": [role("guard"), mark("CHANGED"), *middle],
-                                           "always": release_of("renew_leaves.yml", 0)}]},
-        {**common, "hosts": "kube_control_plane[0]", "tasks": [{"block": [mark("REPORT")],
-                                                                "always": release_of("renew_leaves.yml", -1)}]}]
+        {
+            **common,
+            "hosts": "kube_control_plane",
+            "tasks": [
+                {
+                    "block": [role("lease", preflight_job="renew_leaves", preflight_take_over=take_over)],
+                    "always": release_of("renew_leaves.yml", 0),
+                }
+            ],
+        },
+        {
+            **common,
+            "serial": 1,
+            "tasks": [{"block": [role("guard"), mark("CHANGED"), *middle], "always": release_of("renew_leaves.yml", 0)}],
+        },
+        {
+            **common,
+            "hosts": "kube_control_plane[0]",
+            "tasks": [{"block": [mark("REPORT")], "always": release_of("renew_leaves.yml", -1)}],
+        },
+    ]
     (folder / "play.yml").write_text(json.dumps(plays))
-    (folder / "inventory").write_text("[kube_control_plane]\ncp1\ncp2\ncp3\n[kube_node]\nw1\n[all:vars]\n"
-                                      f"ansible_python_interpreter={sys.executable}\n")
-    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory", "play.yml", *arguments],
-                          cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=dict(
-                              os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1", COLUMNS="1000"))
+    (folder / "inventory").write_text(
+        f"[kube_control_plane]\ncp1\ncp2\ncp3\n[kube_node]\nw1\n[all:vars]\nansible_python_interpreter={sys.executable}\n"
+    )
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory", "play.yml", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1", COLUMNS="1000"),
+    )
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
 def lease_of(api: FakeApi, holder: str) -> run_lease.RunLease:
     """Another run's, written into the API without a call."""
-    class Direct(cluster_api.Api):
+
+    class Direct(api_client.Api):
         def _send(self, method, target, headers, body):
             before, api.before = api.before, lambda *_call: None
             status, document = api.answer(method, target, headers, json.loads(body) if body else None)
             api.before = before
             return status, json.dumps(document).encode()
+
     return run_lease.RunLease(Direct("https://here", None, 5), holder, "rotate_ca")
 
 

@@ -21,8 +21,11 @@ pytestmark = pytest.mark.timeout(900)
 
 NODES = {"ok": 365, "warning": 20, "critical": 3, "expired": -2}  # days that the leaves have left
 # As AWX names things for a job in a workflow.
-AWX = {"awx_job_id": 7, "awx_job_template_name": "certificates: check",
-       "awx_workflow_job_name": "certificates: from check to renewal"}
+AWX = {
+    "awx_job_id": 7,
+    "awx_job_template_name": "certificates: check",
+    "awx_workflow_job_name": "certificates: from check to renewal",
+}
 
 INTERPRETER = """#!/bin/sh
 exec unshare {flags} sh -c 'mount -t overlay -o lowerdir="$0"/etc:/etc overlay /etc &&
@@ -43,8 +46,12 @@ def runner(installed, tools, tmp_path_factory):
         interpreter.chmod(0o755)
         hosts.append(f"{name} ansible_connection=local ansible_python_interpreter={interpreter}")
     hosts.append("silent ansible_connection=ssh ansible_host=127.0.0.1 ansible_port=9")
-    tried = subprocess.run([str(folder / "python-ok"), "-c", "import os; os.stat('/etc/kubernetes/pki/ca.crt')"],
-                           capture_output=True, text=True, check=False)
+    tried = subprocess.run(
+        [str(folder / "python-ok"), "-c", "import os; os.stat('/etc/kubernetes/pki/ca.crt')"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if tried.returncode:
         pytest.skip(f"this machine does not let a process have mounts of its own: {tried.stderr.strip()}")
     private = folder / "private"
@@ -53,8 +60,9 @@ def runner(installed, tools, tmp_path_factory):
     (private / "env" / "envvars").write_text(json.dumps({"ANSIBLE_COLLECTIONS_PATH": str(installed / "collections")}))
 
     def start(name, ident, fact_cache=None, **variables):
-        (private / "inventory" / "hosts").write_text("\n".join(
-            ["[kube_control_plane]", *(host for host in hosts if host.split()[0] == name), "[kube_node]", ""]))
+        (private / "inventory" / "hosts").write_text(
+            "\n".join(["[kube_control_plane]", *(host for host in hosts if host.split()[0] == name), "[kube_node]", ""])
+        )
         (private / "env" / "extravars").write_text(json.dumps(dict(AWX, kubepki_live="false", **variables)))
         artifacts = private / "artifacts" / ident
         if fact_cache:
@@ -62,19 +70,35 @@ def runner(installed, tools, tmp_path_factory):
             (artifacts / "fact_cache" / name).write_text(json.dumps(fact_cache))
             # Since ansible-core 2.19.
             (artifacts / "fact_cache" / f"s1_{name}").write_text(json.dumps({"__payload__": json.dumps(fact_cache)}))
-        done = attempt(["ansible-runner", "run", str(private), "--playbook", "kubepki.lifecycle.check_expiry", "--ident", ident,
-                        "--cmdline=-vvv"], folder, installed / "collections", tools)
+        done = attempt(
+            [
+                "ansible-runner",
+                "run",
+                str(private),
+                "--playbook",
+                "kubepki.lifecycle.check_expiry",
+                "--ident",
+                ident,
+                "--cmdline=-vvv",
+            ],
+            folder,
+            installed / "collections",
+            tools,
+        )
         assert (artifacts / "rc").exists(), done.stdout + done.stderr
         events = [json.loads(path.read_text()) for path in (artifacts / "job_events").glob("*.json")]
         ends = [event for event in events if event["event"] == "playbook_on_stats"]
         assert len(ends) == 1, done.stdout
         return int((artifacts / "rc").read_text()), ends[0]["event_data"].get("artifact_data"), events, artifacts
+
     start.folder = folder
     return start
 
 
-@pytest.mark.parametrize(("name", "code", "state"), [
-    ("ok", 0, "ok"), ("warning", 0, "warning"), ("critical", 2, "critical"), ("expired", 2, "critical")])
+@pytest.mark.parametrize(
+    ("name", "code", "state"),
+    [("ok", 0, "ok"), ("warning", 0, "warning"), ("critical", 2, "critical"), ("expired", 2, "critical")],
+)
 def test_the_exit_code_fails_below_the_threshold_and_the_artifact_says_how_it_is(runner, name, code, state):
     exit_code, artifacts, _events, _folder = runner(name, f"threshold-{name}", kubepki_fail_below_days="14")
     assert exit_code == code
@@ -129,8 +153,14 @@ def test_no_event_holds_anything_of_a_key(runner):
 
 def test_stale_facts_decide_nothing(runner):
     # One fact is asked for, by this test, which shows that the cache is read.
-    stale = {"pkg_mgr": "dnf", "hostname": "another", "date_time": {"epoch": "1000000000"}, "expiry_report_node": {"node": {}},
-             "discovered_interpreter_python": "/nonexistent", "here": str(runner.folder / "stale")}
+    stale = {
+        "pkg_mgr": "dnf",
+        "hostname": "another",
+        "date_time": {"epoch": "1000000000"},
+        "expiry_report_node": {"node": {}},
+        "discovered_interpreter_python": "/nonexistent",
+        "here": str(runner.folder / "stale"),
+    }
     documents = []
     for name, facts in (("fresh", {"here": str(runner.folder / "fresh")}), ("stale", stale)):
         runner("warning", name, fact_cache=facts, kubepki_report_dir="{{ ansible_facts['here'] }}")

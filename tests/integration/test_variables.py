@@ -20,18 +20,35 @@ PLAYBOOKS = sorted({name for entries in VARIABLES.values() for names, _spec in e
 
 def run(folder, playbook, extra, inventory="", *arguments):
     (folder / "inventory").write_text(f"[kube_control_plane]\ncp1 {NOBODY}\n[kube_node]\nw1 {NOBODY}\n{inventory}")
-    command = [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(folder / "inventory"),
-               "kubepki.lifecycle." + playbook, "-e", json.dumps(extra), *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, env=dict(
-        os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), ANSIBLE_LOCALHOST_WARNING="0", NO_COLOR="1"))
+    command = [
+        str(Path(sys.executable).parent / "ansible-playbook"),
+        "-i",
+        str(folder / "inventory"),
+        "kubepki.lifecycle." + playbook,
+        "-e",
+        json.dumps(extra),
+        *arguments,
+    ]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        env=dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), ANSIBLE_LOCALHOST_WARNING="0", NO_COLOR="1"),
+    )
     return done.returncode, " ".join((done.stdout + done.stderr).split())
 
 
 def unusable(playbook):
     """A bad value for every variable of the playbook that not every text is good for."""
     specs = {name: spec for name, entries in VARIABLES.items() for names, spec in entries if playbook in names}
-    return {name: "no such thing" for name, spec in specs.items()
-            if spec["type"] not in ("str", "list") or {"choices", "pattern"} & set(spec)}
+    return {
+        name: "no such thing"
+        for name, spec in specs.items()
+        if spec["type"] not in ("str", "list") or {"choices", "pattern"} & set(spec)
+    }
 
 
 def test_there_are_playbooks_and_bad_values_for_them():
@@ -59,14 +76,22 @@ def test_one_in_the_inventory_is_a_warning_and_a_value_there_is_judged(tmp_path)
 
 
 def test_a_value_that_only_a_later_task_can_know_is_left_to_it(tmp_path):
-    code, said = run(tmp_path, "check_expiry", {
-        "kubepki_report_dir": "{{ nowhere.defined }}", "kubepki_warn_below_days": "{{ 20 + 5 }}",
-        "kubepki_live": "{{ 'maybe' }}"})
+    code, said = run(
+        tmp_path,
+        "check_expiry",
+        {
+            "kubepki_report_dir": "{{ nowhere.defined }}",
+            "kubepki_warn_below_days": "{{ 20 + 5 }}",
+            "kubepki_live": "{{ 'maybe' }}",
+        },
+    )
     assert code == 2 and "kubepki_live is 'maybe'" in said and "kubepki_warn_below_days" not in said
 
 
-@pytest.mark.parametrize(("playbook", "name"), sorted(
-    (playbooks[0], name) for name, entries in VARIABLES.items() for playbooks, spec in entries if spec.get("literal")))
+@pytest.mark.parametrize(
+    ("playbook", "name"),
+    sorted((playbooks[0], name) for name, entries in VARIABLES.items() for playbooks, spec in entries if spec.get("literal")),
+)
 @pytest.mark.parametrize("wrap", [str, lambda text: [text], lambda text: {"a": [text]}], ids=["text", "list", "mapping"])
 def test_a_template_in_a_literal_variable_is_refused_and_never_evaluated(playbook, name, wrap, tmp_path):
     trap = tmp_path / "evaluated"

@@ -21,44 +21,87 @@ def play(tmp_path, said, *tasks):
     (tmp_path / "host_vars").mkdir()
     for host, value in said.items():
         (tmp_path / "host_vars" / f"{host}.json").write_text(json.dumps({"said": value}))
-    keep = {"ansible.builtin.copy": {"content": "{{ result | to_json }}", "dest": str(tmp_path / "result.json")},
-            "delegate_to": "localhost", "vars": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}}
-    (tmp_path / "play.yml").write_text(json.dumps([
-        {"hosts": "all", "gather_facts": False, "tasks": [dict(task, run_once=True, register="result", ignore_errors=True)
-                                                          for task in tasks] + [dict(keep, run_once=True)]}]))
-    done = subprocess.run([str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory", "play.yml"], cwd=tmp_path,
-                          capture_output=True, text=True, check=False, env=dict(
-                              os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1"))
+    keep = {
+        "ansible.builtin.copy": {"content": "{{ result | to_json }}", "dest": str(tmp_path / "result.json")},
+        "delegate_to": "localhost",
+        "vars": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
+    }
+    (tmp_path / "play.yml").write_text(
+        json.dumps(
+            [
+                {
+                    "hosts": "all",
+                    "gather_facts": False,
+                    "tasks": [dict(task, run_once=True, register="result", ignore_errors=True) for task in tasks]
+                    + [dict(keep, run_once=True)],
+                }
+            ]
+        )
+    )
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory", "play.yml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1"),
+    )
     assert (tmp_path / "result.json").exists(), done.stdout + done.stderr
     return json.loads((tmp_path / "result.json").read_text()), done.stdout + done.stderr
 
 
 def asks(host, node):
-    return {"action": "reissue", "reasons": ["asked for" + EVIL], "node": node, "changed": True,
-            "signing": {"host": host, "node": node, "request": "R-" + host, "previous": "", "voucher": ""}}
+    return {
+        "action": "reissue",
+        "reasons": ["asked for" + EVIL],
+        "node": node,
+        "changed": True,
+        "signing": {"host": host, "node": node, "request": "R-" + host, "previous": "", "voucher": ""},
+    }
 
 
 def test_requests_and_the_inventory(tmp_path):
-    said = {"cp1": {"action": "keep", "node": "cp1", "reasons": [], "signing": {}}, "w1": asks("cp1", "cp1"),
-            "w2": asks("cp1", "w2")}
-    result, _shown = play(tmp_path, said, {"kubepki.lifecycle.kubelet_summary": {
-        "step": "requests", "hosts": ["cp1", "w1", "w2"], "needed": ["cp1"], "requests": "said"}})
+    said = {
+        "cp1": {"action": "keep", "node": "cp1", "reasons": [], "signing": {}},
+        "w1": asks("cp1", "cp1"),
+        "w2": asks("cp1", "w2"),
+    }
+    result, _shown = play(
+        tmp_path,
+        said,
+        {
+            "kubepki.lifecycle.kubelet_summary": {
+                "step": "requests",
+                "hosts": ["cp1", "w1", "w2"],
+                "needed": ["cp1"],
+                "requests": "said",
+            }
+        },
+    )
     assert [(entry["host"], entry["node"], entry["request"]) for entry in result["signing"]] == [("w2", "w2", "R-cp1")]
     assert list(result["absent"]) == ["w1"] and result["inventory"] == {"cp1": "192.0.2.1", "w1": "192.0.2.2", "w2": ""}
 
 
 def test_keys_of_serving_certificates(tmp_path):
-    said = {"w1": {"action": "reissue", "node": "w2", "answer": {"host": "w2", "node": "w2", "key": "K1"}},
-            "w2": {"action": "reissue", "node": "w2", "answer": {"host": "w2", "node": "w2", "key": "K2"}}}
-    result, _shown = play(tmp_path, said, {"kubepki.lifecycle.kubelet_summary": {
-        "step": "answers", "hosts": ["cp1", "w1", "w2"], "requests": "said"}})
+    said = {
+        "w1": {"action": "reissue", "node": "w2", "answer": {"host": "w2", "node": "w2", "key": "K1"}},
+        "w2": {"action": "reissue", "node": "w2", "answer": {"host": "w2", "node": "w2", "key": "K2"}},
+    }
+    result, _shown = play(
+        tmp_path,
+        said,
+        {"kubepki.lifecycle.kubelet_summary": {"step": "answers", "hosts": ["cp1", "w1", "w2"], "requests": "said"}},
+    )
     assert result["answers"] == [{"host": "w2", "node": "w2", "key": "K2"}]
 
 
 def test_the_report_of_a_reissue_is_printable(tmp_path):
     said = {"cp1": asks("cp1", "cp1"), "w1": {"failed": True, "msg": EVIL}, "w2": {"action": ["odd"]}}
-    result, shown = play(tmp_path, said, {"kubepki.lifecycle.kubelet_summary": {
-        "step": "report", "hosts": ["cp1", "w1", "w2"], "requests": "said"}})
+    result, shown = play(
+        tmp_path,
+        said,
+        {"kubepki.lifecycle.kubelet_summary": {"step": "report", "hosts": ["cp1", "w1", "w2"], "requests": "said"}},
+    )
     assert result["artifact"]["failed"] == ["w1", "w2"] and "\\x1b]0;pwned" in shown
     assert not set(shown) & set(EVIL) - set("]0;pwned2J")
 

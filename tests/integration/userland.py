@@ -18,10 +18,21 @@ BIN = Path(sys.executable).parent
 def attempt(command, folder, collections, tools=BIN):
     """Run a command of the environment `tools` in `folder`, with the collections of `collections` alone."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_") and name != "PYTHONPATH"}
-    environment.update(ANSIBLE_COLLECTIONS_PATH=str(collections), ANSIBLE_HOME=str(folder / "home"), NO_COLOR="1",
-                       PATH=f"{tools}:{os.environ['PATH']}")
-    return subprocess.run([str(tools / command[0]), *command[1:]], cwd=folder, env=environment, capture_output=True, text=True,
-                          stdin=subprocess.DEVNULL, check=False)
+    environment.update(
+        ANSIBLE_COLLECTIONS_PATH=str(collections),
+        ANSIBLE_HOME=str(folder / "home"),
+        NO_COLOR="1",
+        PATH=f"{tools}:{os.environ['PATH']}",
+    )
+    return subprocess.run(
+        [str(tools / command[0]), *command[1:]],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
 
 
 def run(command, folder, collections, tools=BIN):
@@ -40,8 +51,11 @@ def build(folder):
 
 def install(archive, folder):
     """Install the archive into folder/collections."""
-    run(["ansible-galaxy", "collection", "install", "--offline", "-p", str(folder / "collections"), str(archive)],
-        folder, folder / "collections")
+    run(
+        ["ansible-galaxy", "collection", "install", "--offline", "-p", str(folder / "collections"), str(archive)],
+        folder,
+        folder / "collections",
+    )
 
 
 def execution_environment(installed):
@@ -51,6 +65,21 @@ def execution_environment(installed):
     subprocess.run([sys.executable, "-m", "venv", str(installed / "venv")], check=True)
     tools = installed / "venv" / "bin"
     core = run(["python", "-c", "from ansible.release import __version__; print(__version__)"], installed, installed)
-    run(["python", "-m", "pip", "install", "-q", "--disable-pip-version-check", f"ansible-core=={core.strip()}", "ansible-runner",
-         "-r", str(collection / named)], installed, installed, tools)
+    run(
+        [
+            "python",
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            f"ansible-core=={core.strip()}",
+            "ansible-runner",
+            "-r",
+            str(collection / named),
+        ],
+        installed,
+        installed,
+        tools,
+    )
     return tools

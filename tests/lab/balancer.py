@@ -54,7 +54,11 @@ def start(namespace: str, text: str, directory: Path) -> Process:
         # ip replaces itself by haproxy: the pid is haproxy's.
         child = subprocess.Popen(
             ["ip", "netns", "exec", namespace, "haproxy", "-db", "-f", str(path)],
-            stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True, cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            cwd="/",
         )
     try:
         child.wait(0.3)
@@ -62,5 +66,6 @@ def start(namespace: str, text: str, directory: Path) -> Process:
         process = identify(child.pid)
         if process:
             return process
-    raise LabError("the balancer (haproxy) ended at once", log=tail(log.read_text(errors="replace")),
-                   fix="take the lab down and up again")
+    raise LabError(
+        "the balancer (haproxy) ended at once", log=tail(log.read_text(errors="replace")), fix="take the lab down and up again"
+    )

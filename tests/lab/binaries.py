@@ -64,8 +64,9 @@ def read(directory: Path) -> Binaries:
             f"{directory} lacks {', '.join(missing)}",
             fix="give a directory with " + ", ".join(REQUIRED) + " in LAB_KUBERNETES_BIN",
         )
-    shown = run([directory / "kubeadm", "version", "-o", "short"],
-                what=f"{directory}/kubeadm does not run on this machine").stdout.strip()
+    shown = run(
+        [directory / "kubeadm", "version", "-o", "short"], what=f"{directory}/kubeadm does not run on this machine"
+    ).stdout.strip()
     if (1, minor(shown)) < OLDEST:
         raise LabError(f"{directory} holds Kubernetes {shown}", fix="the lab needs 1.20 or newer")
     digest = hashlib.sha256()
@@ -90,8 +91,7 @@ def prepare(settings: Settings, progress: Progress) -> Binaries:
 
 def _from_archive(archive: Path, home: Path, progress: Progress) -> Path:
     if not archive.is_file():
-        raise LabError(f"LAB_KUBERNETES_ARCHIVE={archive} is no file",
-                       fix="name an official kubernetes-server-linux-ARCH.tar.gz")
+        raise LabError(f"LAB_KUBERNETES_ARCHIVE={archive} is no file", fix="name an official kubernetes-server-linux-ARCH.tar.gz")
     status = archive.stat()
     mark = hashlib.sha256(f"{archive} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:12]
 
@@ -115,8 +115,9 @@ def extract(archive: Path, target: Path) -> None:
                         shutil.copyfileobj(source, out, 1 << 20)
                     (target / name).chmod(0o755)
     except (tarfile.TarError, EOFError, OSError) as exc:
-        raise LabError(f"{archive} cannot be unpacked: {exc}",
-                       fix="download the release archive again, or set LAB_KUBERNETES_BIN") from exc
+        raise LabError(
+            f"{archive} cannot be unpacked: {exc}", fix="download the release archive again, or set LAB_KUBERNETES_BIN"
+        ) from exc
 
 
 def source_version(dsc_name: str) -> str:
@@ -136,30 +137,41 @@ def _build(partial: Path, progress: Progress) -> None:
     progress.step(f"building Kubernetes {DEBIAN_VERSION} from Debian's source package; once, 6 to 15 minutes")
     debian.install([_GO, "make", "rsync", "jq", "dpkg-dev"], progress)
     if not (_GO_BIN / "go").exists():
-        raise LabError(f"{_GO} is not in this Debian release",
-                       fix="set LAB_KUBERNETES_BIN to a directory of binaries, or LAB_KUBERNETES_ARCHIVE to a release archive")
+        raise LabError(
+            f"{_GO} is not in this Debian release",
+            fix="set LAB_KUBERNETES_BIN to a directory of binaries, or LAB_KUBERNETES_ARCHIVE to a release archive",
+        )
     work = partial / "work"
     work.mkdir()
     progress.step("downloading the source package")
     dsc = debian.fetch_source("kubernetes", DEBIAN_RELEASE, work, progress)
     version = source_version(dsc.name)
     if version != DEBIAN_VERSION:
-        raise LabError(f"Debian's source package is {version} now, not {DEBIAN_VERSION}",
-                       fix="set LAB_KUBERNETES_BIN or LAB_KUBERNETES_ARCHIVE, and report this")
+        raise LabError(
+            f"Debian's source package is {version} now, not {DEBIAN_VERSION}",
+            fix="set LAB_KUBERNETES_BIN or LAB_KUBERNETES_ARCHIVE, and report this",
+        )
     reflect2 = debian.fetch_binary("golang-github-modern-go-reflect2-dev", work, progress)
     progress.step("unpacking the source")
     source = work / "gopath/src/k8s.io/kubernetes"
     source.mkdir(parents=True)
-    run(["tar", "xzf", next(work.glob("kubernetes_*.orig.tar.gz")), "--strip-components=1", "-C", source],
-        what="unpacking the source failed")
+    run(
+        ["tar", "xzf", next(work.glob("kubernetes_*.orig.tar.gz")), "--strip-components=1", "-C", source],
+        what="unpacking the source failed",
+    )
     # The vendored reflect2 reads runtime internals that Go 1.19 has moved: kubeadm would crash at start.
     vendored = source / "vendor/github.com/modern-go/reflect2"
     shutil.rmtree(vendored)
     shutil.copytree(reflect2 / "usr/share/gocode/src/github.com/modern-go/reflect2", vendored)
     env = {
         **os.environ,
-        "PATH": f"{_GO_BIN}:{os.environ['PATH']}", "GOPATH": str(work / "gopath"), "GOCACHE": str(work / "gocache"),
-        "GOFLAGS": "", "CGO_ENABLED": "0", "GO111MODULE": "off", "GOTOOLCHAIN": "local",
+        "PATH": f"{_GO_BIN}:{os.environ['PATH']}",
+        "GOPATH": str(work / "gopath"),
+        "GOCACHE": str(work / "gocache"),
+        "GOFLAGS": "",
+        "CGO_ENABLED": "0",
+        "GO111MODULE": "off",
+        "GOTOOLCHAIN": "local",
     }
     log = partial / "build.log"
     # Other work goes first; a caller that is nice already is nice enough.
@@ -168,9 +180,23 @@ def _build(partial: Path, progress: Progress) -> None:
         run([*nice, "make", "gen_openapi"], cwd=source, env=env, log=log, what="generating the OpenAPI code failed")
     for number, name in enumerate(REQUIRED, 1):
         with progress.during(f"compiling {name} ({number} of {len(REQUIRED)})"):
-            run([*nice, "go", "build", "-trimpath", "-ldflags", f"-s -w {stamps(version)}", "-o", partial / name,
-                 f"k8s.io/kubernetes/cmd/{name}"],
-                cwd=source, env=env, log=log, what=f"compiling {name} failed")
+            run(
+                [
+                    *nice,
+                    "go",
+                    "build",
+                    "-trimpath",
+                    "-ldflags",
+                    f"-s -w {stamps(version)}",
+                    "-o",
+                    partial / name,
+                    f"k8s.io/kubernetes/cmd/{name}",
+                ],
+                cwd=source,
+                env=env,
+                log=log,
+                what=f"compiling {name} failed",
+            )
     shutil.rmtree(work)
     built = read(partial)
     if built.version != version:
@@ -180,11 +206,13 @@ def _build(partial: Path, progress: Progress) -> None:
 def stamps(version: str) -> str:
     """Linker flags that put the version into the binaries, as a release build does."""
     values = {
-        "gitVersion": version, "gitMajor": "1", "gitMinor": str(minor(version)), "gitTreeState": "clean",
+        "gitVersion": version,
+        "gitMajor": "1",
+        "gitMinor": str(minor(version)),
+        "gitTreeState": "clean",
         "buildDate": "2021-01-13T13:20:00Z",
     }
     packages = ("component-base/version", "client-go/pkg/version")
     return " ".join(
-        f"-X k8s.io/kubernetes/vendor/k8s.io/{package}.{name}={value}"
-        for package in packages for name, value in values.items()
+        f"-X k8s.io/kubernetes/vendor/k8s.io/{package}.{name}={value}" for package in packages for name, value in values.items()
     )

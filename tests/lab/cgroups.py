@@ -53,8 +53,16 @@ class NodeCgroup:
         if unified() and systemd_host():
             # A scope of the last run that systemd has not yet noticed to be empty would be in the way.
             run(["systemctl", "stop", f"{self.label}.scope"], check=False)
-            return ["systemd-run", "--quiet", "--scope", "--collect", f"--unit={self.label}", "--slice=system.slice",
-                    "-p", "Delegate=yes"]
+            return [
+                "systemd-run",
+                "--quiet",
+                "--scope",
+                "--collect",
+                f"--unit={self.label}",
+                "--slice=system.slice",
+                "-p",
+                "Delegate=yes",
+            ]
         for directory in self.directories():
             directory.mkdir(exist_ok=True)
             for name in ("cpuset.cpus", "cpuset.mems"):
@@ -67,7 +75,7 @@ class NodeCgroup:
                 (ROOT / "cgroup.subtree_control").write_text(" ".join(f"+{n}" for n in names))
         # A cluster that starves because `up` was started with nice would only show its own time-outs.
         script = (
-            'renice -n 0 -p $$ >/dev/null 2>&1; '
+            "renice -n 0 -p $$ >/dev/null 2>&1; "
             'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs" || exit 1; shift; done; shift; exec "$@"'
         )
         return ["sh", "-c", script, "enter", *(str(d) for d in self.directories()), "--"]

@@ -141,8 +141,15 @@ class Chaos:
     which a phase is disturbed until one has ended undisturbed.
     """
 
-    def __init__(self, lab: Lab, seed: int, say: Callable[[str], None] = print, processes_only: bool = False,
-                 cas: str = "ca,front-proxy-ca,etcd-ca,sa", within: float = 80.0) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        seed: int,
+        say: Callable[[str], None] = print,
+        processes_only: bool = False,
+        cas: str = "ca,front-proxy-ca,etcd-ca,sa",
+        within: float = 80.0,
+    ) -> None:
         self.lab, self.seed, self._say = lab, seed, say
         self._cas, self._within = cas, within
         self._weights = _WEIGHTS[:2] + [0, 0] if processes_only else _WEIGHTS
@@ -176,14 +183,20 @@ class Chaos:
         for point in self.points[first:]:
             last = point is self.points[-1]
             point.healed = "finished in %.0f s" % took if last else "the next one went on"
-            self._say(f"  {point.number:3d} {point.phase:8s} {point.what:32s} {point.after:5.1f} s  {point.task[:50]:50s} "
-                      f"{point.healed}")
+            self._say(
+                f"  {point.number:3d} {point.phase:8s} {point.what:32s} {point.after:5.1f} s  {point.task[:50]:50s} "
+                f"{point.healed}"
+            )
 
     def _disturb(self, phase: str, watch: Watch) -> None:
         kind = self._random.choices(DISTURBANCES, self._weights)[0]
         node = self._random.choice(list(self.lab.control_planes))
-        point = Point(len(self.points) + 1, phase, kind.name.format(node=node),
-                      round(self._random.uniform(2.0, self._usual.get(phase, self._within)), 1))
+        point = Point(
+            len(self.points) + 1,
+            phase,
+            kind.name.format(node=node),
+            round(self._random.uniform(2.0, self._usual.get(phase, self._within)), 1),
+        )
         before, began = watch.failures(), now()
         process = playbook.start(self.lab, "rotate_ca", _variables(phase, self._cas), own_group=True)
         struck = threading.Event()
@@ -234,9 +247,13 @@ class Chaos:
 
 def _said(watch: Watch, since: str) -> list[str]:
     """What the clients that must not notice anything were told since then, one line each."""
-    return [f"{client} {failure['at'][11:19]} after {failure['seconds']} s: {failure['error'][:200]}"
-            for client, seen in watch.counts().items() if not seen["informational"]
-            for failure in seen["first_failures"] if failure["at"] >= since]
+    return [
+        f"{client} {failure['at'][11:19]} after {failure['seconds']} s: {failure['error'][:200]}"
+        for client, seen in watch.counts().items()
+        if not seen["informational"]
+        for failure in seen["first_failures"]
+        if failure["at"] >= since
+    ]
 
 
 def _variables(phase: str, cas: str) -> dict[str, str]:
@@ -249,8 +266,15 @@ def table(points: list[Point]) -> Iterator[str]:
     yield "|---|---|---|---|---|---|---|---|"
     for point in points:
         yield "| %d | %s | %s | %.0f s | %s | %s | %s | %d |" % (
-            point.number, point.phase, point.what, point.after, point.task.replace("|", "/"), point.ended, point.healed,
-            point.failed_requests)
+            point.number,
+            point.phase,
+            point.what,
+            point.after,
+            point.task.replace("|", "/"),
+            point.ended,
+            point.healed,
+            point.failed_requests,
+        )
     for point in points:
         if point.said and not point.what.startswith("cp"):  # a node without power or network takes requests with it
             yield ""
@@ -264,7 +288,13 @@ def write(points: list[Point], lab: Lab, seed: int, page: Path = PAGE) -> None:
     head = page.read_text().split(MARK)[0]
     today = datetime.datetime.now(datetime.timezone.utc).date()
     about = "%s, Kubernetes %s, %d control-plane nodes and %d workers, seed %d, %d points\n" % (
-        today, lab.version, len(lab.control_planes), len(lab.workers), seed, len(points))
+        today,
+        lab.version,
+        len(lab.control_planes),
+        len(lab.workers),
+        seed,
+        len(points),
+    )
     page.write_text(head + MARK + "\n\n" + about + "\n" + "\n".join(table(points)) + "\n")
 
 

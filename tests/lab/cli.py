@@ -31,7 +31,9 @@ environment:
 def parser() -> argparse.ArgumentParser:
     """The argument parser."""
     top = argparse.ArgumentParser(
-        prog="python3 -m tests.lab", description="A real kubeadm cluster on this Debian machine.", epilog=_VARIABLES,
+        prog="python3 -m tests.lab",
+        description="A real kubeadm cluster on this Debian machine.",
+        epilog=_VARIABLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     named = argparse.ArgumentParser(add_help=False)
@@ -39,8 +41,12 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     up = commands.add_parser("up", parents=[named], help="bring the lab up, repair it, or do nothing when it is healthy")
-    up.add_argument("--control-planes", type=int, metavar="N",
-                    help=f"control-plane nodes (default: as the lab has, or {DEFAULT_CONTROL_PLANES})")
+    up.add_argument(
+        "--control-planes",
+        type=int,
+        metavar="N",
+        help=f"control-plane nodes (default: as the lab has, or {DEFAULT_CONTROL_PLANES})",
+    )
     up.add_argument("--workers", type=int, metavar="N", help=f"workers (default: as the lab has, or {DEFAULT_WORKERS})")
     commands.add_parser("down", parents=[named], help="remove the lab and all that is its own")
     status = commands.add_parser("status", parents=[named], help="what is there and how it does; exit code 1 when not well")
@@ -59,8 +65,14 @@ def parser() -> argparse.ArgumentParser:
     expire = commands.add_parser("expire", parents=[named], help="let certificates end, as if nodes had been off for too long")
     expire.add_argument("--cas", action="store_true", help="those of the CAs too, on all nodes")
     expire.add_argument("node", nargs="*", help="which nodes (default: all)")
-    for action, text in (("stop", "cut a node's power"), ("start", "switch it on again"), ("unplug", "pull its network cable"),
-                         ("plug", "put the cable back"), ("pause", "freeze its processes"), ("resume", "let them go on")):
+    for action, text in (
+        ("stop", "cut a node's power"),
+        ("start", "switch it on again"),
+        ("unplug", "pull its network cable"),
+        ("plug", "put the cable back"),
+        ("pause", "freeze its processes"),
+        ("resume", "let them go on"),
+    ):
         sub = commands.add_parser(action, parents=[named], help=text)
         sub.add_argument("node")
     return top
@@ -79,8 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as exc:
-        print(f"error: {exc}\n  what to do: see that disk and memory are free (docs/lab.md), then run this again",
-              file=sys.stderr)
+        print(
+            f"error: {exc}\n  what to do: see that disk and memory are free (docs/lab.md), then run this again", file=sys.stderr
+        )
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -119,8 +132,14 @@ def _run(options: argparse.Namespace) -> int:
         return run_until_stopped(lab, output=options.output, seconds=options.seconds, live=options.live)
     if options.command == "expire":
         return _expire(lab, options.node, options.cas)
-    actions = {"stop": lab.stop_node, "start": lab.start_node, "unplug": lab.unplug, "plug": lab.plug,
-               "pause": lab.pause_node, "resume": lab.resume_node}
+    actions = {
+        "stop": lab.stop_node,
+        "start": lab.start_node,
+        "unplug": lab.unplug,
+        "plug": lab.plug,
+        "pause": lab.pause_node,
+        "resume": lab.resume_node,
+    }
     actions[options.command](options.node)
     return 0
 

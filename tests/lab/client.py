@@ -136,7 +136,11 @@ CLOSED = "connection closed"
 
 #: A server that ends shows itself as one of these, each with words of its own; the words differ with Python and OpenSSL, too.
 _CLOSED = (
-    http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError,
+    http.client.RemoteDisconnected,
+    ConnectionResetError,
+    BrokenPipeError,
+    ssl.SSLEOFError,
+    ssl.SSLZeroReturnError,
 )
 
 
@@ -292,8 +296,12 @@ def merge(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
     Quantiles cannot be added; the largest stands for all.
     """
     total: dict[str, Any] = {
-        "requests": 0, "failures": 0, "reopened": 0, "latency_ms": {"p50": 0.0, "p99": 0.0, "max": 0.0},
-        "longest_outage_seconds": 0.0, "first_failures": [],
+        "requests": 0,
+        "failures": 0,
+        "reopened": 0,
+        "latency_ms": {"p50": 0.0, "p99": 0.0, "max": 0.0},
+        "longest_outage_seconds": 0.0,
+        "first_failures": [],
     }
     for part in parts:
         for name in ("requests", "failures", "reopened"):
@@ -359,8 +367,7 @@ def pod_loops(directory: Path, host: str, port: int, path: str, rate: float) -> 
     return {
         "pod": Loop(
             "pod",
-            Client([endpoint], lambda: Identity((directory / "ca.crt").read_bytes(), token=token()), request,
-                   keep_alive=False),
+            Client([endpoint], lambda: Identity((directory / "ca.crt").read_bytes(), token=token()), request, keep_alive=False),
             rate,
         ),
         "pod-kept": Loop(

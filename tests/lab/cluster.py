@@ -78,8 +78,11 @@ def _wait_for_token(lab: Lab) -> None:
             return str(exc)
         return None if status == 200 and key in answer.get("data", {}) else "cluster-info is not signed yet"
 
-    wait_for(missing, seconds=120, failure=lambda seen: LabError(
-        f"the controller manager does not sign the join token: {seen}", node="cp1"))
+    wait_for(
+        missing,
+        seconds=120,
+        failure=lambda seen: LabError(f"the controller manager does not sign the join token: {seen}", node="cp1"),
+    )
 
 
 def _write(lab: Lab, name: str, text: str) -> None:
@@ -92,12 +95,12 @@ def _kubeadm(lab: Lab, name: str, words: str) -> None:
     verb, _space, rest = words.partition(" ")
     log = lab.logs / f"kubeadm-{verb}-{name}.log"
     try:
-        lab.run(name, f"kubeadm {verb} --config {_CONFIG} {rest} --v=1", log=log, timeout=400,
-                what=f"kubeadm {verb} failed")
+        lab.run(name, f"kubeadm {verb} --config {_CONFIG} {rest} --v=1", log=log, timeout=400, what=f"kubeadm {verb} failed")
     except LabError as exc:
         # kubeadm only says that the kubelet does not work; the kubelet says why.
-        kubelet = lab.run(name, "journalctl -u kubelet -o cat --no-pager | grep -E '^[EF][0-9]{4}|err=' | tail -n 5",
-                          check=False, timeout=30).stdout
+        kubelet = lab.run(
+            name, "journalctl -u kubelet -o cat --no-pager | grep -E '^[EF][0-9]{4}|err=' | tail -n 5", check=False, timeout=30
+        ).stdout
         lines = [line for line in (exc.log or "").splitlines() if not line.startswith("\t")]
         exc.log = "\n".join([*lines[-6:], *(f"kubelet: {line[:300]}" for line in kubelet.splitlines())])
         raise
@@ -163,7 +166,8 @@ def etcd_identity(lab: Lab, node: str = "cp1") -> Identity:
     """An etcd client as a node's own health checks are: its healthcheck-client certificate, as it is now."""
     base = lab.path(node, "/etc/kubernetes/pki/etcd")
     return Identity(
-        (base / "ca.crt").read_bytes(), (base / "healthcheck-client.crt").read_bytes(),
+        (base / "ca.crt").read_bytes(),
+        (base / "healthcheck-client.crt").read_bytes(),
         (base / "healthcheck-client.key").read_bytes(),
     )
 
@@ -186,6 +190,12 @@ def wait_healthy(lab: Lab, seconds: float) -> None:
     def missing() -> str | None:
         return "; ".join(problems(lab)) or None
 
-    wait_for(missing, seconds=seconds, interval=0.5, failure=lambda seen: LabError(
-        f"the cluster is not whole after {seconds:.0f} s: {seen}",
-        fix=f"look at the kubelet: python3 -m tests.lab ssh --name {lab.name} cp1 journalctl -u kubelet"))
+    wait_for(
+        missing,
+        seconds=seconds,
+        interval=0.5,
+        failure=lambda seen: LabError(
+            f"the cluster is not whole after {seconds:.0f} s: {seen}",
+            fix=f"look at the kubelet: python3 -m tests.lab ssh --name {lab.name} cp1 journalctl -u kubelet",
+        ),
+    )

@@ -91,14 +91,19 @@ def update(progress: Progress) -> None:
     progress.step("reading Debian's package lists (apt-get update)")
     retry(
         lambda: _quiet([*_APT, "update"], "apt-get update failed"),
-        tries=4, pause=3,
+        tries=4,
+        pause=3,
         on_failure=lambda n, exc: progress.step(f"apt-get update failed (try {n} of 4), trying again"),
     )
 
 
 def _quiet(argv: Sequence[str], what: str) -> None:
-    run(argv, what=what, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-        fix="check the machine's network and apt configuration")
+    run(
+        argv,
+        what=what,
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        fix="check the machine's network and apt configuration",
+    )
 
 
 def install(packages: Sequence[str], progress: Progress) -> None:
@@ -113,7 +118,8 @@ def install(packages: Sequence[str], progress: Progress) -> None:
         update(progress)
     retry(
         lambda: _quiet(argv, "apt-get install failed"),
-        tries=3, pause=3,
+        tries=3,
+        pause=3,
         on_failure=lambda n, exc: progress.step(f"apt-get install failed (try {n} of 3), trying again"),
     )
 
@@ -150,20 +156,31 @@ def fetch_source(package: str, codename: str, target: Path, progress: Progress) 
     (state / "sources.list").write_text(source_lists(repositories(progress), codename))
     apt = [
         *_APT,
-        "-o", f"Dir::Etc::sourcelist={state}/sources.list", "-o", f"Dir::Etc::sourceparts={state}/parts",
-        "-o", f"Dir::State::lists={state}/lists", "-o", f"Dir::Cache={state}/cache",
+        "-o",
+        f"Dir::Etc::sourcelist={state}/sources.list",
+        "-o",
+        f"Dir::Etc::sourceparts={state}/parts",
+        "-o",
+        f"Dir::State::lists={state}/lists",
+        "-o",
+        f"Dir::Cache={state}/cache",
         # The sandbox user of apt may not be able to write here.
-        "-o", "APT::Sandbox::User=root",
+        "-o",
+        "APT::Sandbox::User=root",
     ]
 
     def download() -> None:
-        run([*apt, "update"], what="reading Debian's source lists failed",
-            fix="check the machine's network and apt configuration")
-        run([*apt, "source", "--download-only", package], cwd=target, what=f"downloading the source of {package} failed",
-            fix="check the machine's network and apt configuration")
+        run(
+            [*apt, "update"], what="reading Debian's source lists failed", fix="check the machine's network and apt configuration"
+        )
+        run(
+            [*apt, "source", "--download-only", package],
+            cwd=target,
+            what=f"downloading the source of {package} failed",
+            fix="check the machine's network and apt configuration",
+        )
 
-    retry(download, tries=4, pause=3,
-          on_failure=lambda n, exc: progress.step(f"download failed (try {n} of 4), trying again"))
+    retry(download, tries=4, pause=3, on_failure=lambda n, exc: progress.step(f"download failed (try {n} of 4), trying again"))
     found = sorted(target.glob(f"{package}_*.dsc"))
     if not found:
         raise LabError(f"apt-get source {package} left no .dsc in {target}")
@@ -174,11 +191,19 @@ def fetch_binary(package: str, target: Path, progress: Progress) -> Path:
     """Download one binary package of this machine's release into ``target`` and unpack it there; returns the tree."""
 
     def download() -> None:
-        run([*_APT, "download", package], cwd=target, what=f"downloading {package} failed",
-            fix="run apt-get update and check the machine's network")
+        run(
+            [*_APT, "download", package],
+            cwd=target,
+            what=f"downloading {package} failed",
+            fix="run apt-get update and check the machine's network",
+        )
 
-    retry(download, tries=4, pause=3,
-          on_failure=lambda n, exc: progress.step(f"download of {package} failed (try {n} of 4), trying again"))
+    retry(
+        download,
+        tries=4,
+        pause=3,
+        on_failure=lambda n, exc: progress.step(f"download of {package} failed (try {n} of 4), trying again"),
+    )
     tree = target / f"{package}.tree"
     run(["dpkg", "-x", sorted(target.glob(f"{package}_*.deb"))[-1], tree])
     return tree

@@ -33,8 +33,12 @@ def main() -> int:
     job(lab, "check_expiry", {"kubepki_report_dir": reports / "before"})
     title("All of them renewed for two years, one node at a time, while clients count: renew_leaves")
     with lab.watch() as watch:
-        job(lab, "renew_leaves", {"kubepki_force": "true", "kubepki_leaf_days": "730", "kubepki_report_dir": reports / "renewal"},
-            live=True)
+        job(
+            lab,
+            "renew_leaves",
+            {"kubepki_force": "true", "kubepki_leaf_days": "730", "kubepki_report_dir": reports / "renewal"},
+            live=True,
+        )
     title("Its certificates, after: check_expiry")
     job(lab, "check_expiry", {"kubepki_report_dir": reports / "after"})
     title("What was replaced")
@@ -44,8 +48,10 @@ def main() -> int:
     print(watch.table())
     print("\n" + verdict(before, after, watch.counts()))
     print(f"Reports: {Path(reports, 'after', 'report.html')} and the files beside it")
-    print("The cluster stays up: `python3 -m tests.lab ssh --name %s cp1` logs in, `make lab-down LAB=%s` removes it." % (
-        lab.name, lab.name))
+    print(
+        "The cluster stays up: `python3 -m tests.lab ssh --name %s cp1` logs in, `make lab-down LAB=%s` removes it."
+        % (lab.name, lab.name)
+    )
     return 1 if watch.failures() else 0
 
 
@@ -57,12 +63,15 @@ def replaced(before: dict, after: dict) -> str:
     for node, old, new in _nodes(before, after):
         changed = _changed(old, new)
         for name in changed:
-            lines.append(f"{node:<6}{name:<28}{_serial(old[name]):<16}{_serial(new[name]):<16}"
-                         f"{_days(old[name])} -> {_days(new[name])}")
+            lines.append(
+                f"{node:<6}{name:<28}{_serial(old[name]):<16}{_serial(new[name]):<16}{_days(old[name])} -> {_days(new[name])}"
+            )
         rest = Counter(_OTHERS.get(row["kind"], "other") for name, row in new.items() if name not in changed)
         stays = " and ".join(f"{count} {what}" for what, count in sorted(rest.items()))
-        sums.append(f"{node}: {_count(len(changed))} replaced" + (
-            f", {stays} as {'it was' if sum(rest.values()) == 1 else 'they were'}" if stays else ""))
+        sums.append(
+            f"{node}: {_count(len(changed))} replaced"
+            + (f", {stays} as {'it was' if sum(rest.values()) == 1 else 'they were'}" if stays else "")
+        )
     return "\n".join([*(lines if len(lines) > 1 else []), *([""] if len(lines) > 1 else []), *sums])
 
 
@@ -71,8 +80,10 @@ def verdict(before: dict, after: dict, counts: Mapping[str, Mapping[str, Any]]) 
     per_node = [len(_changed(old, new)) for _node, old, new in _nodes(before, after)]
     asked = sum(int(seen["requests"]) for seen in counts.values() if not seen["informational"])
     total, nodes = sum(per_node), len([number for number in per_node if number])
-    return (f"{_count(total)} on {nodes} nodes {'was' if total == 1 else 'were'} replaced, while clients made {asked} requests "
-            f"through the balancer, from a pod and to etcd, and {failed(counts)} of them failed.")
+    return (
+        f"{_count(total)} on {nodes} nodes {'was' if total == 1 else 'were'} replaced, while clients made {asked} requests "
+        f"through the balancer, from a pod and to etcd, and {failed(counts)} of them failed."
+    )
 
 
 def for_people(line: str, live: bool) -> bool:
@@ -90,8 +101,10 @@ def for_people(line: str, live: bool) -> bool:
 def _nodes(before: dict, after: dict) -> Iterator[tuple[str, dict, dict]]:
     """(node, its rows before, its rows after) by certificate, without what is missing."""
     for node in sorted(after["nodes"]):
-        old, new = ({row["name"]: row for row in report["nodes"].get(node, {}).get("certificates", []) if row.get("serial")}
-                    for report in (before, after))
+        old, new = (
+            {row["name"]: row for row in report["nodes"].get(node, {}).get("certificates", []) if row.get("serial")}
+            for report in (before, after)
+        )
         yield node, old, new
 
 
@@ -119,6 +132,7 @@ def title(text: str) -> None:
 
 def job(lab: Lab, name: str, variables: dict[str, object], live: bool = False) -> Outcome:
     """Run a playbook; live shows its tasks as they run, otherwise only its report is shown."""
+
     def show(line: str) -> None:
         if for_people(line, live):
             print(line, end="", flush=True)

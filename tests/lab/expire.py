@@ -137,7 +137,11 @@ def wait_until(moment: float) -> None:
 def answers(lab: Lab) -> bool:
     """Whether the API answers an administrator, as anyone would ask it."""
     try:
-        return lab.run("cp1", "kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout 3s get nodes", check=False
-                       ).returncode == 0
+        return (
+            lab.run(
+                "cp1", "kubectl --kubeconfig /etc/kubernetes/admin.conf --request-timeout 3s get nodes", check=False
+            ).returncode
+            == 0
+        )
     except OSError:
         return False

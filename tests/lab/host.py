@@ -35,8 +35,9 @@ def problems(settings: Settings) -> list[str]:
         found.append("the lab needs Debian (apt-get and dpkg): its nodes are made from Debian packages")
     effective = _capabilities()
     if not all(effective >> bit & 1 for bit in (_CAP_SYS_ADMIN, _CAP_NET_ADMIN)):
-        found.append("this root has no CAP_SYS_ADMIN or no CAP_NET_ADMIN (a restricted container): the lab cannot mount"
-                     " or make interfaces")
+        found.append(
+            "this root has no CAP_SYS_ADMIN or no CAP_NET_ADMIN (a restricted container): the lab cannot mount or make interfaces"
+        )
     elif not _overlay():
         found.append("this kernel has no overlay file system")
     if not (Path("/sys/fs/cgroup/cgroup.controllers").exists() or Path("/sys/fs/cgroup/memory").is_dir()):

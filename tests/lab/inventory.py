@@ -18,7 +18,11 @@ def render(control_planes: Mapping[str, str], workers: Mapping[str, str], key: P
     lines += ["", "[kube_node]"]
     lines += [f"{name} ansible_host={address}" for name, address in workers.items()]
     lines += [
-        "", "[all:vars]", "ansible_user=root", f"ansible_ssh_private_key_file={key}",
-        "ansible_python_interpreter=/usr/bin/python3", f"ansible_ssh_common_args={' '.join(SSH_OPTIONS)}",
+        "",
+        "[all:vars]",
+        "ansible_user=root",
+        f"ansible_ssh_private_key_file={key}",
+        "ansible_python_interpreter=/usr/bin/python3",
+        f"ansible_ssh_common_args={' '.join(SSH_OPTIONS)}",
     ]
     return "\n".join(lines) + "\n"

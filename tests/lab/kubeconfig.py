@@ -32,7 +32,8 @@ def parse(text: str) -> Credentials:
 
     url = urlsplit(value("server"))
     return Credentials(
-        host=url.hostname or "", port=url.port or 443,
+        host=url.hostname or "",
+        port=url.port or 443,
         ca=base64.b64decode(value("certificate-authority-data")),
         certificate=base64.b64decode(value("client-certificate-data")),
         key=base64.b64decode(value("client-key-data")),

@@ -159,8 +159,12 @@ class Lab:
         if name not in addresses:
             raise LabError(f"the lab has no node {name!r}", fix=f"its nodes are {', '.join(addresses)}")
         return Node(
-            name=name, address=addresses[name], control_plane=name in self.control_planes,
-            directory=self.directory / "nodes" / name, network=self.network, lab=self.name,
+            name=name,
+            address=addresses[name],
+            control_plane=name in self.control_planes,
+            directory=self.directory / "nodes" / name,
+            network=self.network,
+            lab=self.name,
         )
 
     @property
@@ -173,22 +177,51 @@ class Lab:
     def ssh_command(self, node: str, *, tty: bool = False) -> list[str]:
         """The ssh command line that logs in to a node; append a command to it."""
         return [
-            "ssh", "-F", "/dev/null", "-i", str(self.key), *inventory.SSH_OPTIONS,
-            "-o", "ConnectTimeout=5", "-o", "IdentitiesOnly=yes", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=6",
-            *(["-t"] if tty else ["-o", "BatchMode=yes"]), f"root@{self.node(node).address}",
+            "ssh",
+            "-F",
+            "/dev/null",
+            "-i",
+            str(self.key),
+            *inventory.SSH_OPTIONS,
+            "-o",
+            "ConnectTimeout=5",
+            "-o",
+            "IdentitiesOnly=yes",
+            "-o",
+            "ServerAliveInterval=5",
+            "-o",
+            "ServerAliveCountMax=6",
+            *(["-t"] if tty else ["-o", "BatchMode=yes"]),
+            f"root@{self.node(node).address}",
         ]
 
     def run(
-        self, node: str, command: str | Sequence[str], *, check: bool = True, timeout: float | None = 300,
-        stdin: str | None = None, log: Path | None = None, what: str | None = None, fix: str | None = None,
+        self,
+        node: str,
+        command: str | Sequence[str],
+        *,
+        check: bool = True,
+        timeout: float | None = 300,
+        stdin: str | None = None,
+        log: Path | None = None,
+        what: str | None = None,
+        fix: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on a node as root (a string goes through its shell) and return it with its output.
 
         LabError when it exits non-zero (unless ``check`` is false) or takes longer than ``timeout`` seconds.
         """
         text = command if isinstance(command, str) else shlex.join(command)
-        return run([*self.ssh_command(node), "--", text], node=node, check=check, timeout=timeout, stdin=stdin, log=log,
-                   what=what or f"{text.split()[0]} failed", fix=fix)
+        return run(
+            [*self.ssh_command(node), "--", text],
+            node=node,
+            check=check,
+            timeout=timeout,
+            stdin=stdin,
+            log=log,
+            what=what or f"{text.split()[0]} failed",
+            fix=fix,
+        )
 
     def ssh(self, node: str, command: Sequence[str] = ()) -> int:
         """Log in to a node on this terminal, or run a command there with its output here; returns the exit code."""
@@ -200,7 +233,7 @@ class Lab:
         machine = self.node(node)
         for part, mounted in (("kubelet", "/var/lib/kubelet"), ("etcd", "/var/lib/etcd")):
             if (inside + "/").startswith(mounted + "/") and (part != "etcd" or machine.control_plane):
-                return machine.directory / part / inside[len(mounted):].lstrip("/")
+                return machine.directory / part / inside[len(mounted) :].lstrip("/")
         return machine.root / inside.lstrip("/")
 
     def kubectl(self, *arguments: str, node: str = "cp1", check: bool = True, stdin: str | None = None) -> str:
@@ -213,7 +246,12 @@ class Lab:
         return inventory.render(self.control_planes, self.workers, self.key)
 
     def api(
-        self, path: str, *, method: str = "GET", body: str | None = None, address: str | None = None,
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        body: str | None = None,
+        address: str | None = None,
         timeout: float = 5,
     ) -> tuple[int, Any]:
         """One API request as admin (cp1's admin.conf as it is now), through the balancer or to ``address``.
@@ -291,9 +329,7 @@ class Lab:
 
     def _build(self, existing: State | None) -> None:
         planes = self._wanted[0] or (existing.control_planes if existing else DEFAULT_CONTROL_PLANES)
-        workers = self._wanted[1] if self._wanted[1] is not None else (
-            existing.workers if existing else DEFAULT_WORKERS
-        )
+        workers = self._wanted[1] if self._wanted[1] is not None else (existing.workers if existing else DEFAULT_WORKERS)
         check_size(planes, workers)
         root, content = self.prepare()
         self._remove()
@@ -308,8 +344,10 @@ class Lab:
             raise
         self.state.phase = "ready"
         self._save()
-        self.progress.step(f"lab {self.name} is up: https://{self.balancer_address}:{API_PORT}, {content.version},"
-                           f" nodes {', '.join(self.addresses)}")
+        self.progress.step(
+            f"lab {self.name} is up: https://{self.balancer_address}:{API_PORT}, {content.version},"
+            f" nodes {', '.join(self.addresses)}"
+        )
 
     def _create(self, planes: int, workers: int, root: Path, content: layer.Layer) -> None:
         # Two labs coming up at once must not choose the same subnet.
@@ -322,9 +360,15 @@ class Lab:
             self.directory.mkdir(parents=True, mode=0o700)
             self.logs.mkdir()
             self._state = State(
-                name=self.name, control_planes=planes, workers=workers, subnet=str(subnet.network), root=str(root),
-                layer=str(content.directory), version=content.version,
-                token=f"{secrets.token_hex(3)}.{secrets.token_hex(8)}", certificate_key=secrets.token_hex(32),
+                name=self.name,
+                control_planes=planes,
+                workers=workers,
+                subnet=str(subnet.network),
+                root=str(root),
+                layer=str(content.directory),
+                version=content.version,
+                token=f"{secrets.token_hex(3)}.{secrets.token_hex(8)}",
+                certificate_key=secrets.token_hex(32),
             )
             self._save()
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"kubepki-lab-{self.name}", "-f", self.key])
@@ -350,8 +394,7 @@ class Lab:
         for node in self.nodes:
             if self._running(node):
                 # The bridge may be a new one.
-                run(["ip", "link", "set", self.network.interface(node.name), "master", self.network.bridge, "up"],
-                    check=False)
+                run(["ip", "link", "set", self.network.interface(node.name), "master", self.network.bridge, "up"], check=False)
                 node.cgroup.freeze(False)
                 continue
             node.mount(content, root)
@@ -402,17 +445,23 @@ class Lab:
 
         def missing() -> str | None:
             if not self._running(node):
-                raise LabError("it stopped while booting", node=name, log=node.console_tail(),
-                               fix=f"read {node.console}")
+                raise LabError("it stopped while booting", node=name, log=node.console_tail(), fix=f"read {node.console}")
             try:
                 done = self.run(name, probe, check=False, timeout=20)
             except LabError as exc:
                 return exc.message
             return None if done.returncode == 0 else (tail(done.stderr, 1) or "containerd is not up yet")
 
-        wait_for(missing, seconds=seconds, failure=lambda seen: LabError(
-            f"it does not come up within {seconds:.0f} s: {seen}", node=name, log=node.console_tail(),
-            fix=f"read {node.console}"))
+        wait_for(
+            missing,
+            seconds=seconds,
+            failure=lambda seen: LabError(
+                f"it does not come up within {seconds:.0f} s: {seen}",
+                node=name,
+                log=node.console_tail(),
+                fix=f"read {node.console}",
+            ),
+        )
 
     def _quick_problems(self) -> list[str]:
         """What is wrong with a finished lab, seen without SSH, in a second or so."""
@@ -570,8 +619,12 @@ class Lab:
             running = self._running(node)
             answers = running and self._answers(node.name)
             row = NodeStatus(
-                name=node.name, address=node.address, role="control-plane" if node.control_plane else "worker",
-                running=running, plugged=running and self.network.attached(node.name), ssh=answers,
+                name=node.name,
+                address=node.address,
+                role="control-plane" if node.control_plane else "worker",
+                running=running,
+                plugged=running and self.network.attached(node.name),
+                ssh=answers,
                 apiserver=cluster.apiserver_ready(self, node.address) if node.control_plane else None,
                 ready=ready.get(node.name) if ready is not None else None,
             )
@@ -583,8 +636,12 @@ class Lab:
         rows.sort(key=lambda r: order.index(r.name))
         process = self.state.processes.get("balancer")
         return LabStatus(
-            name=self.name, phase=self.state.phase, version=self.state.version,
-            api=f"https://{self.balancer_address}:{API_PORT}", balancer=bool(process and process.alive()), nodes=rows,
+            name=self.name,
+            phase=self.state.phase,
+            version=self.state.version,
+            api=f"https://{self.balancer_address}:{API_PORT}",
+            balancer=bool(process and process.alive()),
+            nodes=rows,
             problems=self._quick_problems(),
         )
 

@@ -137,8 +137,12 @@ def key(binaries: Binaries, root: Path, settings: Settings) -> str:
 def prepare(settings: Settings, binaries: Binaries, root: Path, progress: Progress) -> Layer:
     """Return the layer for these binaries on this root, made when the cache has none."""
     directory = settings.home / "layers" / key(binaries, root, settings)
-    cached(directory, lambda partial: _build(partial, settings, binaries, root, progress), progress,
-           f"the images of Kubernetes {binaries.version}")
+    cached(
+        directory,
+        lambda partial: _build(partial, settings, binaries, root, progress),
+        progress,
+        f"the images of Kubernetes {binaries.version}",
+    )
     return load(directory)
 
 
@@ -148,8 +152,11 @@ def load(directory: Path) -> Layer:
 
 
 def _version_of(root: Path, binary: str, pattern: str) -> str:
-    out = run(["chroot", root, "/" + binary, "--version"], what=f"{binary} of {root} does not run",
-              fix="LAB_CONTAINERD_FROM has to be a whole root directory, libraries included").stdout
+    out = run(
+        ["chroot", root, "/" + binary, "--version"],
+        what=f"{binary} of {root} does not run",
+        fix="LAB_CONTAINERD_FROM has to be a whole root directory, libraries included",
+    ).stdout
     match = re.search(pattern, out)
     if not match:
         raise LabError(f"{binary} of {root} does not tell its version", log=out)
@@ -179,10 +186,12 @@ def _build(partial: Path, settings: Settings, binaries: Binaries, root: Path, pr
         raise LabError(
             f"Kubernetes {binaries.version} does not work with containerd {containerd}",
             fix="set LAB_CONTAINERD_FROM to a root directory with containerd 2 and etcd 3.5 or newer, or LAB_SUITE to a"
-                " Debian release that has them",
+            " Debian release that has them",
         )
-    names = run([binaries.directory / "kubeadm", "config", "images", "list", "--kubernetes-version", binaries.version],
-                what="kubeadm does not tell its images").stdout.split()
+    names = run(
+        [binaries.directory / "kubeadm", "config", "images", "list", "--kubernetes-version", binaries.version],
+        what="kubeadm does not tell its images",
+    ).stdout.split()
     registry = next(n for n in names if "/kube-apiserver:" in n).split("/")[0]
     pause = next(n for n in names if "/pause:" in n)
     layer = Layer(partial, binaries.version, registry, pause, f"{etcd}-0", etcd, containerd)
@@ -238,8 +247,11 @@ def _images(layer: Layer, binaries: Binaries, root: Path, etcd_root: Path, etcd_
 def _compile(source: str, target: Path) -> None:
     code = target.with_suffix(".c")
     code.write_text(source)
-    run(["gcc", "-static", "-O2", "-Wall", "-o", target, code], what=f"compiling {target.name} failed",
-        fix="apt-get install gcc libc6-dev")
+    run(
+        ["gcc", "-static", "-O2", "-Wall", "-o", target, code],
+        what=f"compiling {target.name} failed",
+        fix="apt-get install gcc libc6-dev",
+    )
     run(["strip", target], check=False)
 
 
@@ -297,9 +309,29 @@ def _bake(partial: Path, tree: Path, root: Path, archives: Path) -> None:
     store.mkdir()
     scratch = partial / "bake"
     run(
-        ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private",
-         "sh", "-c", _BAKE, "bake", scratch, store, tree, root, archives],
-        what="importing the images failed", timeout=1800,
+        [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--propagation",
+            "private",
+            "sh",
+            "-c",
+            _BAKE,
+            "bake",
+            scratch,
+            store,
+            tree,
+            root,
+            archives,
+        ],
+        what="importing the images failed",
+        timeout=1800,
     )
     shutil.rmtree(scratch)
     # Each node's containerd makes up its own identity.
@@ -308,8 +340,11 @@ def _bake(partial: Path, tree: Path, root: Path, archives: Path) -> None:
 
 def clone_store(layer: Layer, target: Path) -> None:
     """Give a node its containerd store: hard links for what is never written again, copies of the databases."""
-    run(["cp", "-al", layer.store, target], what="copying the containerd store failed",
-        fix="KUBEPKI_LAB_HOME has to be one file system")
+    run(
+        ["cp", "-al", layer.store, target],
+        what="copying the containerd store failed",
+        fix="KUBEPKI_LAB_HOME has to be one file system",
+    )
     for database in target.rglob("*.db"):
         copy = database.with_suffix(".new")
         shutil.copy2(database, copy)

@@ -157,8 +157,12 @@ class Network:
 
     def attach(self, node: str, connected: bool) -> None:
         """Plug a node's cable in or pull it."""
-        run(["ip", "link", "set", self.interface(node), "up" if connected else "down"], node=node,
-            what="its network link cannot be switched", fix="start the node first")
+        run(
+            ["ip", "link", "set", self.interface(node), "up" if connected else "down"],
+            node=node,
+            what="its network link cannot be switched",
+            fix="start the node first",
+        )
 
     def forget(self, node: str) -> None:
         """Remove the interface of a node that no longer runs; the kernel takes its time with a dead namespace."""

@@ -47,7 +47,9 @@ def network_script(name: str, addresses: Mapping[str, str], network: Network) ->
     """
     subnet = network.subnet
     lines = [
-        "set -e", "ip link set lo up", "ip link set host0 up",
+        "set -e",
+        "ip link set lo up",
+        "ip link set host0 up",
         f"ip address replace {addresses[name]}/{subnet.prefix} dev host0",
         f"ip route replace default via {subnet.host}",
     ]
@@ -64,7 +66,8 @@ def network_script(name: str, addresses: Mapping[str, str], network: Network) ->
 def cni_config(address: str) -> str:
     """The CNI configuration of the node with this address: a point-to-point link a pod, a subnet a node."""
     plugin = {
-        "type": "ptp", "ipMasq": True,
+        "type": "ptp",
+        "ipMasq": True,
         "ipam": {"type": "host-local", "subnet": pod_subnet(address), "routes": [{"dst": "0.0.0.0/0"}]},
     }
     return json.dumps({"cniVersion": "0.4.0", "name": "lab", "plugins": [plugin]}, indent=1) + "\n"
@@ -118,8 +121,11 @@ class Node:
             clone_store(layer, fresh)
             fresh.rename(self.directory / "containerd")
         options = f"lowerdir={layer.tree}:{root},upperdir={self.directory}/upper,workdir={self.directory}/work"
-        run(["mount", "-t", "overlay", "-o", options, f"kubepki-lab-{self.lab}", self.root], node=self.name,
-            what="its overlay cannot be mounted")
+        run(
+            ["mount", "-t", "overlay", "-o", options, f"kubepki-lab-{self.lab}", self.root],
+            node=self.name,
+            what="its overlay cannot be mounted",
+        )
 
     def _mount_etcd(self) -> None:
         """Keep etcd's data in memory, from `up` to `down`, whatever happens to the node in between.
@@ -129,8 +135,11 @@ class Node:
         """
         place = self.directory / "etcd"
         if self.control_plane and str(place) not in mounts_below(self.directory):
-            run(["mount", "-t", "tmpfs", "-o", "mode=0700,size=2g", f"kubepki-lab-{self.lab}", place], node=self.name,
-                what="memory for etcd cannot be mounted")
+            run(
+                ["mount", "-t", "tmpfs", "-o", "mode=0700,size=2g", f"kubepki-lab-{self.lab}", place],
+                node=self.name,
+                what="memory for etcd cannot be mounted",
+            )
 
     def write(self, addresses: Mapping[str, str], public_key: str) -> None:
         """Write what makes this node itself: names, network, CNI, the key that may log in."""
@@ -156,10 +165,21 @@ class Node:
         if self.control_plane:
             binds["etcd"] = "/var/lib/etcd"
         return [
-            "systemd-nspawn", "--quiet", "--boot", "--register=no", "--keep-unit", f"--directory={self.root}",
-            f"--machine={self.network.machine(self.name)}", f"--hostname={self.name}",
-            f"--network-bridge={self.network.bridge}", "--capability=all", "--resolv-conf=off", "--timezone=off",
-            "--link-journal=no", "--bind=/dev/kmsg", f"--rlimit=RLIMIT_NOFILE={open_files()}",
+            "systemd-nspawn",
+            "--quiet",
+            "--boot",
+            "--register=no",
+            "--keep-unit",
+            f"--directory={self.root}",
+            f"--machine={self.network.machine(self.name)}",
+            f"--hostname={self.name}",
+            f"--network-bridge={self.network.bridge}",
+            "--capability=all",
+            "--resolv-conf=off",
+            "--timezone=off",
+            "--link-journal=no",
+            "--bind=/dev/kmsg",
+            f"--rlimit=RLIMIT_NOFILE={open_files()}",
             "--system-call-filter=add_key keyctl bpf perf_event_open",
             *(f"--bind={self.directory / part}:{inside}" for part, inside in binds.items()),
         ]
@@ -168,8 +188,11 @@ class Node:
         """Boot the node (its overlay is mounted) and return the process to remember; it is not waited for."""
         left = self.cgroup.kill()
         if left:
-            raise LabError(f"processes of its last run do not end: {sorted(left)}", node=self.name,
-                           fix="a process that cannot be killed waits for the kernel; reboot this machine")
+            raise LabError(
+                f"processes of its last run do not end: {sorted(left)}",
+                node=self.name,
+                fix="a process that cannot be killed waits for the kernel; reboot this machine",
+            )
         self.cgroup.remove()
         self.network.forget(self.name)
         env = {
@@ -179,8 +202,13 @@ class Node:
         }
         with self.console.open("wb") as out:
             child = subprocess.Popen(
-                [*self.cgroup.launcher(), *self.command()], env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=out,
-                stderr=subprocess.STDOUT, start_new_session=True,
+                [*self.cgroup.launcher(), *self.command()],
+                env=env,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
             )
         process = identify(child.pid)
         if process is None:
@@ -201,8 +229,11 @@ class Node:
                 process.kill(signal.SIGKILL, wait=5)
         left = self.cgroup.kill()
         if left:
-            raise LabError(f"processes cannot be killed: {sorted(left)}", node=self.name,
-                           fix="they wait for the kernel; try again, or reboot this machine")
+            raise LabError(
+                f"processes cannot be killed: {sorted(left)}",
+                node=self.name,
+                fix="they wait for the kernel; try again, or reboot this machine",
+            )
 
     def unmount(self) -> None:
         """Unmount everything below the node's directory."""

@@ -69,12 +69,19 @@ def tool(name: str) -> str:
 def environment() -> dict[str, str]:
     """The environment in which Ansible finds this checkout as a collection, and nothing of the user's own."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-    return {**own, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"), "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".cache"),
-            "ANSIBLE_SHOW_CUSTOM_STATS": "1", "ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(CHECKOUT / ".cache/ansible")}
+    return {
+        **own,
+        "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / ".cache"),
+        "ANSIBLE_SHOW_CUSTOM_STATS": "1",
+        "ANSIBLE_NOCOLOR": "1",
+        "ANSIBLE_HOME": str(CHECKOUT / ".cache/ansible"),
+    }
 
 
-def start(lab: Lab, name: str, variables: Mapping[str, object] | None = None, *arguments: str,
-          own_group: bool = False) -> subprocess.Popen[str]:
+def start(
+    lab: Lab, name: str, variables: Mapping[str, object] | None = None, *arguments: str, own_group: bool = False
+) -> subprocess.Popen[str]:
     """Start a playbook of the collection (``renew_leaves``, ...) and give the process; its output is one stream.
 
     own_group: whether it leads a process group, so that all of it can be killed.
@@ -84,8 +91,16 @@ def start(lab: Lab, name: str, variables: Mapping[str, object] | None = None, *a
     # Strings, as an AWX survey gives them.
     extra = json.dumps({key: str(value) for key, value in (variables or {}).items()})
     command = [tool("ansible-playbook"), "-i", str(inventory), f"kubepki.lifecycle.{name}", "-e", extra, *arguments]
-    return subprocess.Popen(command, cwd=CHECKOUT, env=environment(), text=True, stdin=subprocess.DEVNULL,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=own_group)
+    return subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        env=environment(),
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=own_group,
+    )
 
 
 def finish(process: subprocess.Popen[str], on_line: Callable[[str], None] | None = None, since: float | None = None) -> Outcome:
@@ -100,8 +115,13 @@ def finish(process: subprocess.Popen[str], on_line: Callable[[str], None] | None
     return Outcome(process.wait(), "".join(lines), time.monotonic() - began)
 
 
-def play(lab: Lab, name: str, variables: Mapping[str, object] | None = None, *arguments: str,
-         on_line: Callable[[str], None] | None = None) -> Outcome:
+def play(
+    lab: Lab,
+    name: str,
+    variables: Mapping[str, object] | None = None,
+    *arguments: str,
+    on_line: Callable[[str], None] | None = None,
+) -> Outcome:
     """Run a playbook of the collection to its end."""
     began = time.monotonic()
     return finish(start(lab, name, variables, *arguments), on_line, began)

@@ -17,22 +17,57 @@ from .settings import Settings
 from .shell import retry, run, tail
 
 PACKAGES = (
-    "systemd", "systemd-sysv", "dbus", "openssh-server",
+    "systemd",
+    "systemd-sysv",
+    "dbus",
+    "openssh-server",
     # cffi-backend is named because debootstrap otherwise leaves cryptography unconfigured.
-    "python3", "python3-cffi-backend", "python3-cryptography", "python3-yaml",
-    "iproute2", "iptables", "containerd", "runc", "conntrack", "socat", "ethtool", "ebtables", "kmod", "procps",
-    "util-linux", "ca-certificates", "curl", "openssl", "jq", "containernetworking-plugins",
-    "etcd-server", "etcd-client",
+    "python3",
+    "python3-cffi-backend",
+    "python3-cryptography",
+    "python3-yaml",
+    "iproute2",
+    "iptables",
+    "containerd",
+    "runc",
+    "conntrack",
+    "socat",
+    "ethtool",
+    "ebtables",
+    "kmod",
+    "procps",
+    "util-linux",
+    "ca-certificates",
+    "curl",
+    "openssl",
+    "jq",
+    "containernetworking-plugins",
+    "etcd-server",
+    "etcd-client",
 )
 #: Where the root keeps what images are made of but a kubeadm node does not have on its PATH.
 STORE = "usr/lib/kubepki-lab"
 
 _MASKED = (
-    "systemd-udevd.service", "systemd-udevd-kernel.socket", "systemd-udevd-control.socket", "systemd-udev-trigger.service",
-    "systemd-modules-load.service", "systemd-logind.service", "getty@tty1.service", "console-getty.service",
-    "getty-static.service", "systemd-networkd.service", "systemd-resolved.service", "systemd-timesyncd.service",
-    "apt-daily.timer", "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",
-    "dpkg-db-backup.timer", "etcd.service",
+    "systemd-udevd.service",
+    "systemd-udevd-kernel.socket",
+    "systemd-udevd-control.socket",
+    "systemd-udev-trigger.service",
+    "systemd-modules-load.service",
+    "systemd-logind.service",
+    "getty@tty1.service",
+    "console-getty.service",
+    "getty-static.service",
+    "systemd-networkd.service",
+    "systemd-resolved.service",
+    "systemd-timesyncd.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "dpkg-db-backup.timer",
+    "etcd.service",
 )
 
 #: cgroup v1 controllers arrive read-only in a container, and pods with shared mounts need a shared root.
@@ -142,7 +177,8 @@ def _build(partial: Path, suite: str, progress: Progress) -> None:
         log.write_text("")
         run(
             ["debootstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, root, source],
-            log=log, what=f"making the node root ({suite}) failed",
+            log=log,
+            what=f"making the node root ({suite}) failed",
             fix="check the machine's network and apt configuration",
         )
 
@@ -175,8 +211,17 @@ def configure(root: Path) -> None:
         if not link.is_symlink():
             link.symlink_to("/dev/null")
     run(
-        ["chroot", root, "systemctl", "enable", "kubelet.service", "containerd.service", "ssh.service",
-         "kubepki-lab-mounts.service", "kubepki-lab-network.service"],
+        [
+            "chroot",
+            root,
+            "systemctl",
+            "enable",
+            "kubelet.service",
+            "containerd.service",
+            "ssh.service",
+            "kubepki-lab-mounts.service",
+            "kubepki-lab-network.service",
+        ],
         what="enabling the node's services failed",
     )
     (root / "etc/machine-id").write_text("")

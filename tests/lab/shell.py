@@ -44,15 +44,29 @@ def run(
         if log is not None:
             with log.open("ab") as out:
                 done = subprocess.run(
-                    args, env=env, cwd=cwd, input=stdin.encode() if stdin is not None else None,
+                    args,
+                    env=env,
+                    cwd=cwd,
+                    input=stdin.encode() if stdin is not None else None,
                     stdin=subprocess.DEVNULL if stdin is None else None,
-                    stdout=out, stderr=subprocess.STDOUT, timeout=timeout, check=False,
+                    stdout=out,
+                    stderr=subprocess.STDOUT,
+                    timeout=timeout,
+                    check=False,
                 )
             result = subprocess.CompletedProcess(args, done.returncode, "", "")
         else:
             result = subprocess.run(
-                args, env=env, cwd=cwd, input=stdin, stdin=subprocess.DEVNULL if stdin is None else None,
-                capture_output=True, text=True, errors="replace", timeout=timeout, check=False,
+                args,
+                env=env,
+                cwd=cwd,
+                input=stdin,
+                stdin=subprocess.DEVNULL if stdin is None else None,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout,
+                check=False,
             )
     except FileNotFoundError as exc:
         raise LabError(message + ": no such command", node=node, command=shown, fix=fix) from exc
@@ -60,14 +74,10 @@ def run(
         seen = exc.stdout.decode(errors="replace") if isinstance(exc.stdout, bytes) else (exc.stdout or "")
         if log is not None:
             seen = log.read_text(errors="replace")
-        raise LabError(
-            f"{message}: no end after {timeout:.0f} s", node=node, command=shown, log=tail(seen), fix=fix
-        ) from exc
+        raise LabError(f"{message}: no end after {timeout:.0f} s", node=node, command=shown, log=tail(seen), fix=fix) from exc
     if check and result.returncode != 0:
         seen = log.read_text(errors="replace") if log is not None else result.stdout + "\n" + result.stderr
-        raise LabError(
-            f"{message} (exit code {result.returncode})", node=node, command=shown, log=tail(seen), fix=fix
-        )
+        raise LabError(f"{message} (exit code {result.returncode})", node=node, command=shown, log=tail(seen), fix=fix)
     return result
 
 

@@ -124,9 +124,14 @@ class Watch:
                 loop.start()
             if self._pod:
                 self._start_pod()
-            wait_for(self._cold, seconds=seconds, failure=lambda seen: LabError(
-                f"watch: not every client succeeds within {seconds:.0f} s: {seen}",
-                fix=f"python3 -m tests.lab status --name {self.lab.name}"))
+            wait_for(
+                self._cold,
+                seconds=seconds,
+                failure=lambda seen: LabError(
+                    f"watch: not every client succeeds within {seconds:.0f} s: {seen}",
+                    fix=f"python3 -m tests.lab status --name {self.lab.name}",
+                ),
+            )
         except BaseException:
             self.stop()
             raise
@@ -178,9 +183,15 @@ class Watch:
         running = self._seconds is None
         seconds = time.monotonic() - self._begin if running else self._seconds
         return {
-            "schema": 1, "lab": self.lab.name, "version": self.lab.version, "started_at": self.started_at,
-            "ended_at": self.ended_at, "running": running, "seconds": round(seconds or 0.0, 3),
-            "failures": failed(counts), "clients": counts,
+            "schema": 1,
+            "lab": self.lab.name,
+            "version": self.lab.version,
+            "started_at": self.started_at,
+            "ended_at": self.ended_at,
+            "running": running,
+            "seconds": round(seconds or 0.0, 3),
+            "failures": failed(counts),
+            "clients": counts,
         }
 
     # -- clients on the host -------------------------------------------------------------------------------------
@@ -205,18 +216,29 @@ class Watch:
             "balancer-reread": (Client(balanced, read, _READ, keep_alive=False), rate),
             "balancer-reread-kept": (Client(balanced, read, _READ, keep_alive=True), rate),
             "etcd": (
-                Client([Endpoint(a, 2379, a) for a in lab.control_planes.values()], lambda: _steady_etcd(lab),
-                       ETCD_READ, keep_alive=False, timeout=5),
+                Client(
+                    [Endpoint(a, 2379, a) for a in lab.control_planes.values()],
+                    lambda: _steady_etcd(lab),
+                    ETCD_READ,
+                    keep_alive=False,
+                    timeout=5,
+                ),
                 2.0,
             ),
         }
         for name, address in lab.control_planes.items():
             clients[f"apiserver-{name}"] = (
-                Client([Endpoint(address, API_PORT, address)], read, _READ, keep_alive=False, timeout=5), 2.0,
+                Client([Endpoint(address, API_PORT, address)], read, _READ, keep_alive=False, timeout=5),
+                2.0,
             )
             clients[f"etcd-{name}"] = (
-                Client([Endpoint(address, 2379, address)], lambda n=name: _steady_etcd(lab, n),  # type: ignore[misc]
-                       ETCD_READ, keep_alive=False, timeout=5),
+                Client(
+                    [Endpoint(address, 2379, address)],
+                    lambda n=name: _steady_etcd(lab, n),  # type: ignore[misc]
+                    ETCD_READ,
+                    keep_alive=False,
+                    timeout=5,
+                ),
                 1.0,
             )
         return {name: Loop(name, client, per_second) for name, (client, per_second) in clients.items()}
@@ -268,7 +290,8 @@ class Watch:
                 "cp1",
                 f"kubectl --kubeconfig=/etc/kubernetes/admin.conf --request-timeout=20s delete --wait=false"
                 f" -n {_NAMESPACE} deployment,rolebinding,role,serviceaccount,configmap -l {_LABEL}={run}",
-                check=False, timeout=60,
+                check=False,
+                timeout=60,
             )
         shutil.rmtree(self._pod_host_directory(run), ignore_errors=True)
 
@@ -315,31 +338,58 @@ def manifests(run: str, node: str, rate: float) -> dict[str, Any]:
     name = f"{_LABEL}-{run}"
     meta = {"name": name, "namespace": _NAMESPACE, "labels": {_LABEL: run}}
     container = {
-        "name": "client", "image": PYTHON_IMAGE, "imagePullPolicy": "Never",
-        "command": ["/usr/bin/python3", "-B", "/watch/client.py", "/watch",
-                    f"/api/v1/namespaces/{_NAMESPACE}/configmaps/{name}", str(rate)],
+        "name": "client",
+        "image": PYTHON_IMAGE,
+        "imagePullPolicy": "Never",
+        "command": [
+            "/usr/bin/python3",
+            "-B",
+            "/watch/client.py",
+            "/watch",
+            f"/api/v1/namespaces/{_NAMESPACE}/configmaps/{name}",
+            str(rate),
+        ],
         "volumeMounts": [{"name": "watch", "mountPath": "/watch"}],
     }
     pod = {
-        "serviceAccountName": name, "terminationGracePeriodSeconds": 2, "containers": [container],
-        "nodeSelector": {"kubernetes.io/hostname": node}, "tolerations": [{"operator": "Exists"}],
+        "serviceAccountName": name,
+        "terminationGracePeriodSeconds": 2,
+        "containers": [container],
+        "nodeSelector": {"kubernetes.io/hostname": node},
+        "tolerations": [{"operator": "Exists"}],
         "volumes": [{"name": "watch", "hostPath": {"path": f"{_POD_DIRECTORY}/{run}", "type": "Directory"}}],
     }
     group = "rbac.authorization.k8s.io"
     return {
-        "apiVersion": "v1", "kind": "List",
+        "apiVersion": "v1",
+        "kind": "List",
         "items": [
             {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": {"hello": "pod"}},
             {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
-            {"apiVersion": f"{group}/v1", "kind": "Role", "metadata": meta,
-             "rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name], "verbs": ["get"]}]},
-            {"apiVersion": f"{group}/v1", "kind": "RoleBinding", "metadata": meta,
-             "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
-             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": _NAMESPACE}]},
-            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta,
-             "spec": {"replicas": 1, "selector": {"matchLabels": {_LABEL: run}},
-                      "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
-                      "template": {"metadata": {"labels": {_LABEL: run}}, "spec": pod}}},
+            {
+                "apiVersion": f"{group}/v1",
+                "kind": "Role",
+                "metadata": meta,
+                "rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name], "verbs": ["get"]}],
+            },
+            {
+                "apiVersion": f"{group}/v1",
+                "kind": "RoleBinding",
+                "metadata": meta,
+                "roleRef": {"apiGroup": group, "kind": "Role", "name": name},
+                "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": _NAMESPACE}],
+            },
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": meta,
+                "spec": {
+                    "replicas": 1,
+                    "selector": {"matchLabels": {_LABEL: run}},
+                    "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+                    "template": {"metadata": {"labels": {_LABEL: run}}, "spec": pod},
+                },
+            },
         ],
     }
 

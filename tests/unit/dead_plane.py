@@ -8,9 +8,11 @@ import datetime
 from pathlib import Path
 
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, recovery_files, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import renew_cas
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
 
-PAST = x509.now() - datetime.timedelta(days=400)
+PAST = x509_read.now() - datetime.timedelta(days=400)
 
 
 class Plane:
@@ -20,8 +22,10 @@ class Plane:
         self.cluster = throwaway.Cluster(label="shares " + shared).share(shared) if shared else throwaway.Cluster()
         self.fresh = dict(self.cluster.cas)
         if ca_left < 0:
-            self.cluster.cas = {name: x509.renew_ca(ca, self.cluster.keys[name], 400 + ca_left, PAST)
-                                for name, ca in self.cluster.cas.items()}
+            self.cluster.cas = {
+                name: x509_sign.renew_ca(ca, self.cluster.keys[name], 400 + ca_left, PAST)
+                for name, ca in self.cluster.cas.items()
+            }
         self.cluster.leaf_days = leaf_left
         self.node = throwaway.Node(root / "node", self.cluster, role=role)
         if shared:
@@ -33,7 +37,7 @@ class Plane:
         return layouts.find_layout(root=self.root)
 
     def extend(self, wanted, **options):
-        return recovery_files.extend(self.layout, wanted, 3650, state_dir=self.state, backup_dir=self.backups, **options)
+        return renew_cas.extend(self.layout, wanted, 3650, state_dir=self.state, backup_dir=self.backups, **options)
 
     def files(self):
         return {path: path.read_bytes() for path in Path(self.root).rglob("*") if path.is_file()}

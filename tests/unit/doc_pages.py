@@ -46,6 +46,7 @@ def pages() -> list[Path]:
 
 # ---- finding ----
 
+
 class Block:
     """A fenced block: its page, the line of its fence, its language ("" when it has none) and its text."""
 
@@ -57,8 +58,10 @@ class Block:
 
 
 def blocks(text: str, page: Path = ROOT / "page.md") -> list[Block]:
-    return [Block(page, text.count("\n", 0, found.start()) + 1, found.group(3).strip(), found.group(4))
-            for found in FENCE.finditer(text)]
+    return [
+        Block(page, text.count("\n", 0, found.start()) + 1, found.group(3).strip(), found.group(4))
+        for found in FENCE.finditer(text)
+    ]
 
 
 def without_fences(text: str) -> str:
@@ -116,7 +119,7 @@ def dead_links(text: str, page: Path) -> list[str]:
     for target in LINK.findall(without_fences(text)):
         path, _hash, anchor = target.partition("#")
         if path.startswith(HOME):
-            there = ROOT / path[len(HOME):]
+            there = ROOT / path[len(HOME) :]
         elif re.match(r"[a-z]+:", path):
             continue
         else:
@@ -133,6 +136,7 @@ def dead_links(text: str, page: Path) -> list[str]:
 
 
 # ---- judging commands ----
+
 
 def program(word: str) -> str:
     """The program of a command, wherever an environment keeps it."""
@@ -202,7 +206,7 @@ def _playbook(command: str, arguments: list[str]) -> None:
     options = _cli(command, "playbook", "PlaybookCLI", arguments)
     for name in options.args:
         if name.startswith(reference.NAMESPACE):
-            if name[len(reference.NAMESPACE):] not in PLAYBOOKS:
+            if name[len(reference.NAMESPACE) :] not in PLAYBOOKS:
                 raise Unfit(f"{command}: there is no playbook {name}")
         elif not (ROOT / name).is_file():
             raise Unfit(f"{command}: there is no file {name}")
@@ -210,7 +214,7 @@ def _playbook(command: str, arguments: list[str]) -> None:
     for name, value in given.items():
         if name.startswith("kubepki_"):
             for playbook in options.args:
-                variable(name, value, playbook[len(reference.NAMESPACE):] if playbook.startswith(reference.NAMESPACE) else None)
+                variable(name, value, playbook[len(reference.NAMESPACE) :] if playbook.startswith(reference.NAMESPACE) else None)
 
 
 def _adhoc(command: str, arguments: list[str]) -> None:
@@ -225,7 +229,7 @@ def module_arguments(where: str, name: str, given: dict) -> None:
         if "." in name and not name.startswith("ansible.builtin."):
             raise Unfit(f"{where}: {name} is in a collection that nobody has")
         return
-    document = MODULES.get(name[len(reference.NAMESPACE):])
+    document = MODULES.get(name[len(reference.NAMESPACE) :])
     if document is None:
         raise Unfit(f"{where}: there is no module {name}")
     for option, value in given.items():
@@ -277,6 +281,7 @@ def _python(command: str, arguments: list[str]) -> None:
 
 def _lab(command: str, arguments: list[str]) -> None:
     from tests.lab import cli
+
     _parsed(command, cli.parser(), ["3" if word == "N" else word for word in arguments])
 
 
@@ -309,8 +314,10 @@ def _venv(command: str, arguments: list[str]) -> None:
 
 def _systemd(command: str, arguments: list[str]) -> None:
     """Looking at, or starting, what schedule_report installs."""
-    names = {f"{VARIABLES['kubepki_timer_name'].meanings[0][2]['default']}.{path.name.split('.')[1]}"
-             for path in (ROOT / "roles/report_timer/templates").iterdir()}
+    names = {
+        f"{VARIABLES['kubepki_timer_name'].meanings[0][2]['default']}.{path.name.split('.')[1]}"
+        for path in (ROOT / "roles/report_timer/templates").iterdir()
+    }
     if len(arguments) == 1 and arguments[0] == "--failed":
         return
     known = len(arguments) == 2 and arguments[0] in ("start", "status", "list-timers", "-u")
@@ -319,11 +326,20 @@ def _systemd(command: str, arguments: list[str]) -> None:
 
 
 PYTHON_MODULES = {"tests.lab": _lab, "pytest": _pytest, "pip": _pip, "venv": _venv}
-JUDGES = {"ansible-playbook": _playbook, "ansible": _adhoc, "ansible-galaxy": _galaxy, "ansible-doc": _doc, "make": _make,
-          "python": _python, "systemctl": _systemd, "journalctl": _systemd}
+JUDGES = {
+    "ansible-playbook": _playbook,
+    "ansible": _adhoc,
+    "ansible-galaxy": _galaxy,
+    "ansible-doc": _doc,
+    "make": _make,
+    "python": _python,
+    "systemctl": _systemd,
+    "journalctl": _systemd,
+}
 
 
 # ---- judging blocks ----
+
 
 class OnlyOnce(yaml.SafeLoader):
     """YAML in which a key may stand once."""
@@ -377,11 +393,11 @@ def _yaml(block: Block) -> None:
 
 
 def _policy(text: str) -> None:
-    room = importlib.import_module("ansible_collections.kubepki.lifecycle.plugins.module_utils._pki")
-    requests = importlib.import_module(room.__name__ + ".requests")
-    errors = importlib.import_module(room.__name__ + ".errors")
+    library = importlib.import_module("ansible_collections.kubepki.lifecycle.plugins.module_utils._pki")
+    csr_policy = importlib.import_module(library.__name__ + ".kube_api.csr_policy")
+    errors = importlib.import_module(library.__name__ + ".errors")
     try:
-        requests.parse_policy(text.encode(), "policy")
+        csr_policy.parse_policy(text.encode(), "policy")
     except errors.PkiError as error:
         raise Unfit(str(error)) from error
 
@@ -429,8 +445,16 @@ def _anything(block: Block) -> None:
     """What a screen shows."""
 
 
-LANGUAGES = {"": _shell, "sh": _shell, "yaml": _yaml, "python": _python_code, "json": _json, "ini": _inventory,
-             "mermaid": _picture, "text": _anything}
+LANGUAGES = {
+    "": _shell,
+    "sh": _shell,
+    "yaml": _yaml,
+    "python": _python_code,
+    "json": _json,
+    "ini": _inventory,
+    "mermaid": _picture,
+    "text": _anything,
+}
 
 
 def judge_block(block: Block) -> None:

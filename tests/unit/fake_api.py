@@ -13,18 +13,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import csr_read, private_keys, x509_read, x509_sign
 
-CA_KEY = x509.generate_key("ecdsa-p256")
-CA = x509.build_ca("kubernetes", CA_KEY, 10)
+CA_KEY = private_keys.generate_key("ecdsa-p256")
+CA = x509_sign.build_ca("kubernetes", CA_KEY, 10)
 CSRS = "certificatesigningrequests"
 
 
 class FakeApi:
     """objects: {path of the object: mapping}. calls: [(method, path)]. before: called with them ahead of each answer."""
 
-    def __init__(self, minor=28, versions=("v1",), signs=True, token=None, requester="kubernetes-admin", tls: Path | None = None,
-                 page=None):
+    def __init__(
+        self, minor=28, versions=("v1",), signs=True, token=None, requester="kubernetes-admin", tls: Path | None = None, page=None
+    ):
         self.minor, self.versions, self.signs, self.token, self.requester = minor, versions, signs, token, requester
         self.page = page
         self.groups = ["system:authenticated"]
@@ -43,8 +44,10 @@ class FakeApi:
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def _serve_tls(self, directory: Path) -> None:
-        key = x509.generate_key("ecdsa-p256")
-        leaf = x509.sign_leaf(x509.Profile("api", (), ["DNS:api.example", "IP:127.0.0.1"], ("server",)), key, CA, CA_KEY, 1)
+        key = private_keys.generate_key("ecdsa-p256")
+        leaf = x509_sign.sign_leaf(
+            x509_sign.Profile("api", (), ["DNS:api.example", "IP:127.0.0.1"], ("server",)), key, CA, CA_KEY, 1
+        )
         (directory / "server.pem").write_bytes(leaf.pem + key.pem)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(directory / "server.pem")
@@ -55,13 +58,19 @@ class FakeApi:
 
     def write_admin_conf(self, path: Path) -> None:
         """Write a kubeconfig of an administrator of this API, which has to serve TLS."""
-        key = x509.generate_key("ecdsa-p256")
-        client = x509.sign_leaf(x509.Profile("kubernetes-admin", (), [], ("client",)), key, CA, CA_KEY, 1)
+        key = private_keys.generate_key("ecdsa-p256")
+        client = x509_sign.sign_leaf(x509_sign.Profile("kubernetes-admin", (), [], ("client",)), key, CA, CA_KEY, 1)
         authority, certificate, secret = (base64.b64encode(pem).decode() for pem in (CA.pem, client.pem, key.pem))
-        path.write_text(json.dumps({
-            "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-            "clusters": [{"name": "k", "cluster": {"server": self.url, "certificate-authority-data": authority}}],
-            "users": [{"name": "u", "user": {"client-certificate-data": certificate, "client-key-data": secret}}]}))
+        path.write_text(
+            json.dumps(
+                {
+                    "current-context": "c",
+                    "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+                    "clusters": [{"name": "k", "cluster": {"server": self.url, "certificate-authority-data": authority}}],
+                    "users": [{"name": "u", "user": {"client-certificate-data": certificate, "client-key-data": secret}}],
+                }
+            )
+        )
 
     def stop(self) -> None:
         self._server.shutdown()
@@ -75,7 +84,7 @@ class FakeApi:
             metadata["namespace"] = path.split("/namespaces/")[1].split("/")[0]
         metadata.setdefault("uid", "uid-%d" % next(self._version))
         metadata["resourceVersion"] = str(next(self._version))
-        metadata.setdefault("creationTimestamp", x509.timestamp(x509.now()))
+        metadata.setdefault("creationTimestamp", x509_read.timestamp(x509_read.now()))
         self.objects[path] = item
         return item
 
@@ -87,11 +96,15 @@ class FakeApi:
 
     def issue(self, item: dict, key=None, subject=None) -> None:
         """Do what a signer does with an approved request."""
-        request = x509.parse_request(base64.b64decode(item["spec"]["request"]))
+        request = csr_read.parse_request(base64.b64decode(item["spec"]["request"]))
         seconds = item["spec"].get("expirationSeconds") if self.minor >= 22 else None
-        profile = x509.Profile(subject or request.common_name, request.organizations, request.sans,
-                               ("server" if item["spec"]["signerName"].endswith("serving") else "client",))
-        leaf = x509.sign_leaf(profile, key or request, CA, CA_KEY, seconds / 86400 if seconds else self.days)
+        profile = x509_sign.Profile(
+            subject or request.common_name,
+            request.organizations,
+            request.sans,
+            ("server" if item["spec"]["signerName"].endswith("serving") else "client",),
+        )
+        leaf = x509_sign.sign_leaf(profile, key or request, CA, CA_KEY, seconds / 86400 if seconds else self.days)
         item["status"]["certificate"] = base64.b64encode(leaf.pem).decode()
 
     # --- answers -----------------------------------------------------------------------------------------------------------
@@ -126,22 +139,36 @@ class FakeApi:
     def _get(self, path, query, body):
         if path in self.objects:
             return 200, self.objects[path]
-        if path.rsplit("/", 1)[-1] in (CSRS, "nodes", "pods", "services", "configmaps", "secrets", "serviceaccounts",
-                                       "clusterrolebindings", "rolebindings", "clusterroles", "roles"):
+        if path.rsplit("/", 1)[-1] in (
+            CSRS,
+            "nodes",
+            "pods",
+            "services",
+            "configmaps",
+            "secrets",
+            "serviceaccounts",
+            "clusterrolebindings",
+            "rolebindings",
+            "clusterroles",
+            "roles",
+        ):
             return self._list(path, query)
         return _status(404, "NotFound", "%s not found" % path)
 
     def _list(self, path, query):
         kind = path.rsplit("/", 1)[-1]
-        items = [item for key, item in sorted(self.objects.items())
-                 if key.rsplit("/", 2)[-2] == kind and key.startswith(path.rsplit("/", 1)[0])]
+        items = [
+            item
+            for key, item in sorted(self.objects.items())
+            if key.rsplit("/", 2)[-2] == kind and key.startswith(path.rsplit("/", 1)[0])
+        ]
         for pair in filter(None, query.get("labelSelector", "").split(",")):
             key, _equal, value = pair.partition("=")
             items = [item for item in items if item["metadata"].get("labels", {}).get(key) == value]
         start = int(query.get("continue", 0))
         size = self.page or int(query.get("limit", 500))
         rest = str(start + size) if start + size < len(items) else ""
-        return 200, {"kind": "List", "metadata": {"continue": rest}, "items": items[start:start + size]}
+        return 200, {"kind": "List", "metadata": {"continue": rest}, "items": items[start : start + size]}
 
     def _post(self, path, query, body):
         name = body["metadata"]["name"]
@@ -156,7 +183,7 @@ class FakeApi:
         return 201, self.put(key, body)
 
     def _put(self, path, query, body):
-        key = path[:-len("/approval")] if path.endswith("/approval") else path
+        key = path[: -len("/approval")] if path.endswith("/approval") else path
         item = self.objects.get(key)
         if item is None:
             return _status(404, "NotFound", "not found")

@@ -27,8 +27,19 @@ class FakeProc:
         (self.root / "stat").write_text("cpu 1 2\nbtime %d\n" % BOOTED)
         self.add(1, ["/sbin/init"], mountinfo=MOUNTS % self.kubelet_dir, parent=0, started=0)
 
-    def add(self, pid, command, uids="0\t0\t0\t0", pid_ns="node", mnt_ns="node", parent=1, started=100.0, exe="", mountinfo="",
-            cgroup="0::/system.slice/some.service\n"):
+    def add(
+        self,
+        pid,
+        command,
+        uids="0\t0\t0\t0",
+        pid_ns="node",
+        mnt_ns="node",
+        parent=1,
+        started=100.0,
+        exe="",
+        mountinfo="",
+        cgroup="0::/system.slice/some.service\n",
+    ):
         """Add a process; by default one that root runs on the node itself."""
         folder = self.root / str(pid)
         (folder / "ns").mkdir(parents=True)
@@ -45,18 +56,35 @@ class FakeProc:
             (folder / "exe").symlink_to(exe)
         return pid
 
-    def container(self, pid, name, uid=STATIC_UID, command=None, device="8:17", directory="/data/kubelet/pods", group=None,
-                  **more):
+    def container(
+        self, pid, name, uid=STATIC_UID, command=None, device="8:17", directory="/data/kubelet/pods", group=None, **more
+    ):
         """Add a process in a container of a pod, as the kubelet makes it."""
         identity = hashlib.sha256(name.encode()).hexdigest()
-        path = group if group is not None else "0::/kubepods.slice/kubepods-pod%s.slice/cri-containerd-%s.scope\n" % (
-            uid.replace("-", "_"), identity)
-        return self.add(pid, command or [name], pid_ns=str(pid), mnt_ns=str(pid), cgroup=path,
-                        mountinfo=POD_FILE % (device, directory, uid, name), **more)
+        path = (
+            group
+            if group is not None
+            else "0::/kubepods.slice/kubepods-pod%s.slice/cri-containerd-%s.scope\n" % (uid.replace("-", "_"), identity)
+        )
+        return self.add(
+            pid,
+            command or [name],
+            pid_ns=str(pid),
+            mnt_ns=str(pid),
+            cgroup=path,
+            mountinfo=POD_FILE % (device, directory, uid, name),
+            **more,
+        )
 
 
 def unit(main_pid, state="active", program="/usr/bin/kubelet"):
     """Return what systemd says of kubelet.service, as a function that stands for processes.show_unit()."""
     start = "{ path=%s ; argv[]=%s $KUBELET_ARGS ; ignore_errors=no ; pid=%d ; status=0/0 }" % (program, program, main_pid)
-    return lambda name: {"LoadState": "loaded", "ActiveState": state, "SubState": "running", "MainPID": str(main_pid),
-                         "ExecStart": start, "Result": "success"}
+    return lambda name: {
+        "LoadState": "loaded",
+        "ActiveState": state,
+        "SubState": "running",
+        "MainPID": str(main_pid),
+        "ExecStart": start,
+        "Result": "success",
+    }

@@ -74,8 +74,10 @@ class Node:
     def add(self, name: str, grace: int = 5, text: str | None = None) -> Path:
         """Write a manifest whose component answers at a port of its own."""
         port = self.ports[name] = free_port()
-        flags = {"etcd": "--listen-client-urls=http://127.0.0.1:%d, --listen-peer-urls=http://127.0.0.1:%d" % (port, free_port()),
-                 "kube-apiserver": "--secure-port=%d" % port}.get(name, "--secure-port=0, --port=%d" % port)
+        flags = {
+            "etcd": "--listen-client-urls=http://127.0.0.1:%d, --listen-peer-urls=http://127.0.0.1:%d" % (port, free_port()),
+            "kube-apiserver": "--secure-port=%d" % port,
+        }.get(name, "--secure-port=0, --port=%d" % port)
         path = self.manifests / (name + ".yaml")
         data = (text or MANIFEST) % {"name": name, "flags": flags, "minor": self.minor, "grace": grace}
         path.write_text(data)
@@ -101,22 +103,32 @@ class FakeKubelet(threading.Thread):
     that was turned away is tried again after `requeue` seconds unless its UID changes. Same UID again: crash back-off.
     """
 
-    def __init__(self, node: Node, stop_seconds=0.05, start_seconds=0.05, housekeeping=0.3, requeue=5.0, backoff=3.0, deaf=False,
-                 broken=(), pair=None):
+    def __init__(
+        self,
+        node: Node,
+        stop_seconds=0.05,
+        start_seconds=0.05,
+        housekeeping=0.3,
+        requeue=5.0,
+        backoff=3.0,
+        deaf=False,
+        broken=(),
+        pair=None,
+    ):
         super().__init__(daemon=True)
         self.node, self.stop_seconds, self.start_seconds = node, stop_seconds, start_seconds
         self.housekeeping, self.requeue, self.backoff, self.deaf = housekeeping, requeue, backoff, deaf
         self.broken = set(broken)
         self.pair = pair
-        self.wrong: list[str] = []      # what a real kubelet would have made a mess of
-        self.events: list[tuple] = []   # (time, "stop"/"start"/"away", component)
+        self.wrong: list[str] = []  # what a real kubelet would have made a mess of
+        self.events: list[tuple] = []  # (time, "stop"/"start"/"away", component)
         self.starts = 0
         self._pid = 1000
-        self._live: dict[str, dict] = {}     # component -> container
+        self._live: dict[str, dict] = {}  # component -> container
         self._workers: dict[str, tuple] = {}  # component -> (uid, gone at): the old pod's worker, from 1.22 on
-        self._finished: dict[str, str] = {}   # component -> uid: finished, and forgotten by the next housekeeping
+        self._finished: dict[str, str] = {}  # component -> uid: finished, and forgotten by the next housekeeping
         self._seen_uids: dict[str, float] = {}
-        self._away: dict[str, float] = {}    # uid -> tried again at
+        self._away: dict[str, float] = {}  # uid -> tried again at
         self._dirty: set[str] = set()
         self._servers: dict[str, object] = {}
         self._quit = threading.Event()
@@ -208,8 +220,13 @@ class FakeKubelet(threading.Thread):
         self._seen_uids[uid] = now
         self._pid += 1
         self.starts += 1
-        container = {"uid": uid, "container": name, "pid": self._pid, "started": now,
-                     "id": hashlib.sha256(b"%d" % self._pid).hexdigest()}
+        container = {
+            "uid": uid,
+            "container": name,
+            "pid": self._pid,
+            "started": now,
+            "id": hashlib.sha256(b"%d" % self._pid).hexdigest(),
+        }
         if self.node.groups:
             (self.node.groups / uid).mkdir(exist_ok=True)
         (self.node.pods / uid).mkdir(exist_ok=True)
@@ -254,6 +271,7 @@ class FakeKubelet(threading.Thread):
         server.daemon_threads = True
         if name == "kube-apiserver" and self.pair:
             import ssl
+
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(*self.pair)
             server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
@@ -305,13 +323,15 @@ class FakeRuntime:
 
     @staticmethod
     def _runtime():
-        from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runtime
-        return runtime
+        from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import containers
+
+        return containers
 
     def kubelet(self):
         """The kubelet, if it "runs"."""
         if not self.running:
             from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+
             raise PkiError("kubelet.service is inactive (dead)", fix="See `systemctl status kubelet`.")
         return self._runtime().Kubelet(1, self.kubelet_age, lambda: self.minor)
 
@@ -330,9 +350,13 @@ class FakeRuntime:
 
     def instances(self, manifest):
         """The containers of a pod."""
-        from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import processes
-        return [processes.Instance(item["uid"], item["container"], item["pid"], item["started"], item["id"])
-                for item in self._all() if item["container"] == manifest.component]
+        from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.host import processes
+
+        return [
+            processes.Instance(item["uid"], item["container"], item["pid"], item["started"], item["id"])
+            for item in self._all()
+            if item["container"] == manifest.component
+        ]
 
     def alive(self, instance):
         """Whether it still runs."""
@@ -383,15 +407,15 @@ if __name__ == "__main__":
 def served_node(tmp_path):
     """A node whose apiserver serves a certificate from a file: gives (node, new(), path of the certificate)."""
     # As in FakeRuntime: this file is imported before the path of the collection is set.
-    from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509
+    from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_sign
 
     node = Node(tmp_path, 20)
-    ca_key = x509.generate_key("ecdsa-p256")
-    ca = x509.build_ca("kubernetes", ca_key, 10)
+    ca_key = private_keys.generate_key("ecdsa-p256")
+    ca = x509_sign.build_ca("kubernetes", ca_key, 10)
 
     def new():
-        key = x509.generate_key("ecdsa-p256")
-        leaf = x509.sign_leaf(x509.Profile("kube-apiserver", extended_usages=("server",)), key, ca, ca_key, 5)
+        key = private_keys.generate_key("ecdsa-p256")
+        leaf = x509_sign.sign_leaf(x509_sign.Profile("kube-apiserver", extended_usages=("server",)), key, ca, ca_key, 5)
         (tmp_path / "apiserver.crt").write_bytes(leaf.pem)
         (tmp_path / "apiserver.key").write_bytes(key.pem)
 

@@ -41,6 +41,7 @@ class Faults:
                 if self.count == self.at or self.lasting and self.count > self.at:
                     self.act(name, path, *rest)
             return self.real[name](path, *rest, **options)
+
         return call
 
 
@@ -64,12 +65,14 @@ def fail_at(point, action, number, lasting=False):
 
     lasting: the disk stays full (only calls that need space fail), read-only, or broken.
     """
+
     def act(name, path, flags=0, *_rest):
         reads = name == "open" and not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         needs_space = name in ("fdopen", "mkdir", "symlink") or name == "open" and flags & os.O_CREAT
         if lasting and (not needs_space if number in (errno.ENOSPC, errno.EDQUOT) else reads and number == errno.EROFS):
             return
         raise OSError(number, os.strerror(number), path if isinstance(path, str) else None)
+
     with Faults(point, act, lasting) as faults:
         try:
             action()

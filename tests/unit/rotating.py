@@ -10,19 +10,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    authorities,
-    declaration,
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import (
+    catalogue,
     kubeconfig,
     layouts,
     manifest_edits,
     pki_tree,
-    rotation,
-    rotation_plan,
-    static_pods,
-    successors,
-    x509,
 )
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_store, desired_state, new_ca
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import pod_restart
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import rotation_plan
 from throwaway import Cluster, Node, key
 
 PKI = "/etc/kubernetes/pki"
@@ -45,10 +43,16 @@ class Host:
             self.manager("%s/ca.crt" % PKI)
 
     def manager(self, signing: str) -> None:
-        self.node.manifest("kube-controller-manager", [
-            "--kubeconfig=/etc/kubernetes/controller-manager.conf", "--root-ca-file=%s/ca.crt" % PKI,
-            "--cluster-signing-cert-file=%s" % signing, "--cluster-signing-key-file=%s/ca.key" % PKI,
-            "--service-account-private-key-file=%s/sa.key" % PKI])
+        self.node.manifest(
+            "kube-controller-manager",
+            [
+                "--kubeconfig=/etc/kubernetes/controller-manager.conf",
+                "--root-ca-file=%s/ca.crt" % PKI,
+                "--cluster-signing-cert-file=%s" % signing,
+                "--cluster-signing-key-file=%s/ca.key" % PKI,
+                "--service-account-private-key-file=%s/sa.key" % PKI,
+            ],
+        )
 
     def file(self, relative: str) -> Path:
         return self.node.kubernetes(relative)
@@ -57,20 +61,20 @@ class Host:
         return pki_tree.read_tree(layouts.find_layout(root=str(self.root)))
 
     def facts(self) -> dict:
-        return dict(authorities.facts(self.tree(), self.state), node=self.name)
+        return dict(ca_store.facts(self.tree(), self.state), node=self.name)
 
     def staged(self, names, known, material=None) -> dict:
-        declared, pairs = successors.declare_staged(self.tree(), names, material, key_type="ecdsa-p256", known=known)
+        declared, pairs = new_ca.declare_staged(self.tree(), names, material, key_type="ecdsa-p256", known=known)
         self._apply(declared)
         return {name: (pair.certificate_pem, pair.key_pem) for name, pair in pairs.items()}
 
     def files(self, names, level: int, known) -> dict:
-        declared = declaration.declare(self.tree(), names, level, state_dir=self.state, known=known)
+        declared = desired_state.declare(self.tree(), names, level, state_dir=self.state, known=known)
         self._apply(declared)
         return declared.edits
 
     def _apply(self, declared) -> None:
-        declaration.apply(self.tree().layout, declared, "rotation", self.state, self.backups)
+        desired_state.apply(self.tree().layout, declared, "rotation", self.state, self.backups)
 
     def edit(self, edits: dict) -> None:
         for component, flags in edits.items():
@@ -86,10 +90,18 @@ class Host:
             Path(os.path.realpath(self.node.path("/var/lib/kubelet/pki/kubelet-client-current.pem"))).write_bytes(credential)
 
     def sign(self, name: str) -> bytes:
-        current = authorities.held_here(self.tree().layout, ["ca"])["ca"].current
+        current = ca_store.local_cas(self.tree().layout, ["ca"])["ca"].current
         own = key("kubelet of " + name)
-        return x509.sign_leaf(x509.Profile("system:node:" + name, ["system:nodes"], (), ("client",)), own, current.certificate,
-                              current.key, 365).pem + own.pem
+        return (
+            x509_sign.sign_leaf(
+                x509_sign.Profile("system:node:" + name, ["system:nodes"], (), ("client",)),
+                own,
+                current.certificate,
+                current.key,
+                365,
+            ).pem
+            + own.pem
+        )
 
 
 class Nodes:
@@ -108,20 +120,20 @@ class Nodes:
     def planes(self) -> list[Host]:
         return [host for host in self.hosts if host.role == "control-plane"]
 
-    def derived(self, target: str = "status", names=rotation.AUTHORITIES) -> dict:
+    def derived(self, target: str = "status", names=catalogue.ROTATABLE) -> dict:
         return rotation_plan.derived([host.facts() for host in self.hosts], list(names), target)
 
-    def phases(self, names=rotation.AUTHORITIES) -> set:
+    def phases(self, names=catalogue.ROTATABLE) -> set:
         return set(self.derived(names=names)["phase"].values())
 
-    def run(self, target: str, names=rotation.AUTHORITIES, kill_after: int | None = None) -> dict:
+    def run(self, target: str, names=catalogue.ROTATABLE, kill_after: int | None = None) -> dict:
         """What rotate_ca does. Gives the first plan. kill_after: so many calls of modules, then Killed is raised.
 
         Raises PkiError where the plan or a module refuses, AssertionError where a gate of the role would.
         """
         self._left = kill_after
         for host in self.hosts:
-            static_pods.restore(host.state)
+            pod_restart.restore(host.state)
         first = plan = self.derived(target, names)
         for number, phase in enumerate(first["phases"]):
             if number:
@@ -173,12 +185,12 @@ class Nodes:
         for path in _CARRIED:
             host.file("pki/" + path).write_bytes(first.file("pki/" + path).read_bytes())
         tree = host.tree()
-        held = authorities.held_here(tree.layout)
+        held = ca_store.local_cas(tree.layout)
         for item in tree.items.values():
             if item.certificate is None or item.ca is None or item.name.startswith("kubelet"):
                 continue
             signer, own = held[item.ca].current, key("joined " + item.name)
-            leaf = x509.sign_leaf(x509.Profile.of(item.certificate), own, signer.certificate, signer.key, 365)
+            leaf = x509_sign.sign_leaf(x509_sign.Profile.of(item.certificate), own, signer.certificate, signer.key, 365)
             path = Path(item.path)
             if item.kubeconfig is not None:
                 config = kubeconfig.Kubeconfig(path.read_bytes(), item.path).with_client(leaf.pem, own.pem)

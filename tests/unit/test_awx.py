@@ -20,8 +20,11 @@ TEMPLATES = {one["name"]: one["playbook"] for one in DEFINITIONS["kubepki_awx_jo
 NODES = {one["identifier"]: one for one in DEFINITIONS["kubepki_awx_workflow_nodes"]}
 SURVEYS = sorted((AWX / "surveys").glob("*.json"))
 # Roles pass these through to a module, which is the one that says what it takes.
-MODULE_OPTIONS = {"kubepki_key_type": ("cert_leaf", "key_type"), "kubepki_phase": ("cluster_pki", "target"),
-                  "kubepki_kubelet_method": ("kubelet_credential", "method")}
+MODULE_OPTIONS = {
+    "kubepki_key_type": ("cert_leaf", "key_type"),
+    "kubepki_phase": ("cluster_pki", "target"),
+    "kubepki_kubelet_method": ("kubelet_credential", "method"),
+}
 # What an answer of AWX's question types may be given to.
 FITS = {"integer": {"int", "float"}, "text": {"str", "list", "path"}, "multiplechoice": {"str", "bool"}}
 # Not a role's option: `serial` of a play, and a default that asks for less than the playbook's.
@@ -37,8 +40,11 @@ def specification(playbook, variable):
     text = (ROOT / "playbooks" / f"{playbook}.yml").read_text()
     imported = sorted(set(re.findall(r"import_playbook: (_\w+\.yml)", text)))
     text += "".join((ROOT / "playbooks" / name).read_text() for name in imported)
-    options = [option for option, value in re.findall(r"^ +([a-z_]+): (.+)$", text, re.MULTILINE)
-               if re.search(rf"\b{variable}\b", value) and option in SPECIFICATIONS]
+    options = [
+        option
+        for option, value in re.findall(r"^ +([a-z_]+): (.+)$", text, re.MULTILINE)
+        if re.search(rf"\b{variable}\b", value) and option in SPECIFICATIONS
+    ]
     assert options, f"{playbook} gives {variable} to no role"
     return SPECIFICATIONS[options[0]]
 
@@ -47,7 +53,8 @@ SPECIFICATIONS = {
     option: given
     for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")
     for entry in yaml.safe_load(path.read_text())["argument_specs"].values()
-    for option, given in (entry.get("options") or {}).items()}
+    for option, given in (entry.get("options") or {}).items()
+}
 
 
 def module_choices(module, option):

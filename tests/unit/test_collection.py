@@ -24,12 +24,35 @@ FILES = source_files()
 ROLES = sorted(path.parent for path in (ROOT / "roles").glob("*/tasks"))
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
 MODULES = sorted(path for path in (ROOT / "plugins" / "modules").glob("*.py") if path.name != "__init__.py")
-ROOMS = sorted(path for path in (ROOT / "plugins" / "module_utils" / "_pki").glob("*.py") if path.name != "__init__.py")
-TARGET_SIDE = MODULES + ROOMS
-
-ARCHITECTURE = ROOT / "docs" / "architecture.md"
-# Who may import a library, so that its version differences and its absence are dealt with in one place.
-OWNERS = {"cryptography": {"certificates", "tokens", "x509"}, "yaml": {"reading", "yamltext"}, "kubernetes": {"cluster_api"}}
+LIBRARY = ROOT / "plugins" / "module_utils" / "_pki"
+FILES_OF_LIBRARY = sorted(path for path in LIBRARY.rglob("*.py") if path.name != "__init__.py")
+TARGET_SIDE = MODULES + FILES_OF_LIBRARY
+# From the ground up: a package imports from those before it alone (docs/architecture.md says what each is for).
+PACKAGES = [
+    "errors",
+    "fileio",
+    "runner",
+    "x509",
+    "host",
+    "kubeadm",
+    "endpoint",
+    "node",
+    "kube_api",
+    "etcd",
+    "static_pod",
+    "leaf",
+    "csr_ops",
+    "kubelet",
+    "rotation",
+    "recovery",
+    "report",
+]
+# Which files may import a library, so that its version differences and its absence are dealt with in one place.
+OWNERS = {
+    "cryptography": ("x509/",),
+    "yaml": ("fileio/yaml_load.py", "fileio/yaml_edit.py"),
+    "kubernetes": ("kube_api/api_client.py",),
+}
 
 
 def load(path):
@@ -40,7 +63,13 @@ def ids(paths):
     return [path.stem if path.suffix else path.name for path in paths]
 
 
+def place(path):
+    """A file of the library as messages name it: package/file.py."""
+    return path.relative_to(LIBRARY).as_posix() if LIBRARY in path.parents else path.name
+
+
 # ---- every file ----
+
 
 def needs_header(path):
     generated = {"CHANGELOG.md", "changelogs/changelog.yaml", "LICENSE"}
@@ -52,9 +81,12 @@ def needs_header(path):
 def test_every_file_says_whose_it_is_and_under_which_license():
     head = {path: "\n".join((ROOT / path).read_text().splitlines()[:8]) for path in FILES if needs_header(path)}
     assert len(head) > 30
-    wrong = [str(path) for path, text in head.items()
-             if "SPDX-License-Identifier: GPL-3.0-or-later" not in text
-             or "SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors" not in text]
+    wrong = [
+        str(path)
+        for path, text in head.items()
+        if "SPDX-License-Identifier: GPL-3.0-or-later" not in text
+        or "SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors" not in text
+    ]
     assert wrong == []
 
 
@@ -66,75 +98,111 @@ def test_the_license_is_the_gpl_3_in_full():
 
 # ---- modules and the library ----
 
-@pytest.mark.parametrize("path", TARGET_SIDE, ids=ids(TARGET_SIDE))
+
+@pytest.mark.parametrize("path", TARGET_SIDE, ids=map(place, TARGET_SIDE))
 def test_what_runs_on_a_node_is_python_3_8(path):
     tree = ast.parse(path.read_text(), str(path), feature_version=(3, 8))
     imported = [node.names[0].name for node in tree.body if isinstance(node, ast.ImportFrom) and node.module == "__future__"]
     assert imported == ["annotations"]
 
 
-def imports(tree):
-    """The top-level names a file imports from elsewhere, and the rooms of the library that it imports."""
-    outside, rooms = set(), set()
-    for node in ast.walk(tree):
+def imports(path):
+    """What a file imports: the top-level names of other libraries, and the files of this one."""
+    outside, inside = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             outside |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
             if node.level == 0 and "._pki" not in module:
                 outside.add(module.split(".")[0])
-            elif node.level == 1 and not module or module.endswith("._pki"):
-                rooms |= {alias.name for alias in node.names}
-            else:
-                rooms.add(module.split("._pki.")[-1].split(".")[0])
-    return outside, rooms
+                continue
+            base = (
+                LIBRARY.joinpath(*filter(None, module.split("._pki", 1)[1].split(".")))
+                if node.level == 0
+                else path.parents[node.level - 1].joinpath(*filter(None, module.split(".")))
+            )
+            # Of a package its files are imported, of a file its names.
+            inside |= {base / f"{alias.name}.py" for alias in node.names} if base.is_dir() else {base.with_suffix(".py")}
+    return outside, inside
 
 
-def rooms_from_the_ground_up():
-    """Each room's row in the table of docs/architecture.md, counted from the top; its floors must rise."""
-    rows = re.findall(r"^\| (\d+) \| ((?:`\w+`(?:, )?)+) \|", ARCHITECTURE.read_text(), re.MULTILINE)
-    floors = [int(floor) for floor, rooms in rows]
-    assert floors and floors == sorted(floors)
-    return {room: number for number, (floor, rooms) in enumerate(rows) for room in re.findall(r"\w+", rooms)}
+def package_of(path):
+    part = path.relative_to(LIBRARY).parts[0]
+    return part.removesuffix(".py")
 
 
-def test_the_architecture_page_names_every_room():
-    assert sorted(rooms_from_the_ground_up()) == ids(ROOMS)
+def test_every_package_has_its_level_and_an_empty_init():
+    assert sorted({package_of(path) for path in FILES_OF_LIBRARY}) == sorted(PACKAGES)
+    assert [str(path) for path in LIBRARY.rglob("__init__.py") if path.read_text()] == []
+    assert {path.parent for path in FILES_OF_LIBRARY} == {path.parent for path in LIBRARY.rglob("__init__.py")}
 
 
-@pytest.mark.parametrize("path", ROOMS, ids=ids(ROOMS))
-def test_a_room_imports_only_rooms_that_stand_above_it_in_the_table(path):
-    row = rooms_from_the_ground_up()
-    rooms = imports(ast.parse(path.read_text()))[1]
-    assert [room for room in sorted(rooms) if row.get(room, -1) >= row.get(path.stem, len(row))] == []
+@pytest.mark.parametrize("path", FILES_OF_LIBRARY, ids=map(place, FILES_OF_LIBRARY))
+def test_imports_go_downwards(path):
+    found = imports(path)[1]
+    assert [place(other) for other in sorted(found) if not other.exists()] == []
+    level = PACKAGES.index(package_of(path))
+    assert [place(other) for other in sorted(found) if PACKAGES.index(package_of(other)) > level] == []
+
+
+def test_no_file_imports_itself_by_a_detour():
+    left = {path: imports(path)[1] for path in FILES_OF_LIBRARY}
+    while True:
+        free = [path for path, others in left.items() if not others & set(left)]
+        if not free:
+            break
+        for path in free:
+            del left[path]
+    assert [place(path) for path in left] == []
+
+
+def test_a_class_has_a_name_of_its_own_in_the_library():
+    found = {}
+    for path in FILES_OF_LIBRARY:
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(place(path))
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+def carried_by(path):
+    """The files of the library that Ansible sends with a module."""
+    found, todo = set(), [path]
+    while todo:
+        file = todo.pop()
+        if file not in found:
+            found.add(file)
+            todo += imports(file)[1]
+    return found
 
 
 # Ansible compresses each file for itself; `python -m tests.bench.payload` builds the real thing, which is as large.
 @pytest.mark.parametrize("path", MODULES, ids=ids(MODULES))
 def test_a_module_sends_at_most_120_kb_of_the_collection(path):
-    carried, todo = {ROOMS[0].with_name("__init__.py")}, [path]
-    while todo:
-        file = todo.pop()
-        if file.exists() and file not in carried:
-            carried.add(file)
-            todo += [ROOMS[0].parent / f"{room}.py" for room in imports(ast.parse(file.read_text()))[1]]
-    assert len(carried) >= 6 or not imports(ast.parse(path.read_text()))[1]
-    assert sum(len(zlib.compress(file.read_bytes())) for file in carried) <= 120 * 1024
+    found = carried_by(path)
+    assert len(found) >= 4 or not imports(path)[1]
+    assert sum(len(zlib.compress(file.read_bytes())) for file in found) <= 120 * 1024
 
 
-@pytest.mark.parametrize("path", TARGET_SIDE, ids=ids(TARGET_SIDE))
-def test_a_library_is_imported_by_its_room_only(path):
-    outside = imports(ast.parse(path.read_text()))[0]
-    assert {name for name in outside & set(OWNERS) if path not in ROOMS or path.stem not in OWNERS[name]} == set()
+@pytest.mark.parametrize("path", TARGET_SIDE, ids=map(place, TARGET_SIDE))
+def test_a_library_is_imported_by_its_owners_only(path):
+    outside = imports(path)[0]
+    assert {name for name in outside & set(OWNERS) if not place(path).startswith(OWNERS[name])} == set()
 
 
 def assigned(path):
     """The string constants that a module assigns at its top level, parsed as YAML."""
     tree = ast.parse(path.read_text())
-    return {node.targets[0].id: yaml.safe_load(node.value.value) for node in tree.body
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-            and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-            and node.targets[0].id in ("DOCUMENTATION", "EXAMPLES", "RETURN")}
+    return {
+        node.targets[0].id: yaml.safe_load(node.value.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and isinstance(node.targets[0], ast.Name)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+        and node.targets[0].id in ("DOCUMENTATION", "EXAMPLES", "RETURN")
+    }
 
 
 @pytest.mark.parametrize("path", MODULES, ids=ids(MODULES))
@@ -151,6 +219,7 @@ def test_the_action_group_names_every_module():
 
 
 # ---- roles ----
+
 
 def entries(role):
     return load(role / "meta" / "argument_specs.yml")["argument_specs"]
@@ -210,6 +279,7 @@ def test_a_role_is_called_by_its_full_name_at_a_specified_entry_with_variables_i
 
 # ---- playbooks ----
 
+
 def documented_variables():
     pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
     return {name for page in pages for name in re.findall(r"\bkubepki_[a-z_]+", page.read_text())}
@@ -224,8 +294,7 @@ def test_a_playbook_is_in_the_readme_and_the_variables_it_reads_are_on_a_page(pa
     assert set(re.findall(r"\bkubepki_[a-z_]+", text)) - registered - documented_variables() == set()
 
 
-@pytest.mark.parametrize("path", [path for path in PLAYBOOKS if not path.name.startswith("_")],
-                         ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in PLAYBOOKS if not path.name.startswith("_")], ids=lambda path: path.stem)
 def test_a_playbook_begins_with_what_it_needs_under_its_own_name(path):
     first = load(path)[0]
     assert first["ansible.builtin.import_playbook"] == "_inventory.yml"
@@ -256,8 +325,12 @@ WITHOUT_LEASE = {"_inventory", "check_expiry", "schedule_report"}
 def test_a_playbook_that_changes_a_cluster_holds_the_lease_and_gives_it_back_wherever_it_ends(path):
     plays = [play for play in load(path) if "hosts" in play]
     calls = [list(role_calls(play)) for play in plays]
-    taken = [number for number, called in enumerate(calls) for _name, entry, given in called
-             if entry == "lease" or (entry == "main" and "preflight_hold_lease" in given)]
+    taken = [
+        number
+        for number, called in enumerate(calls)
+        for _name, entry, given in called
+        if entry == "lease" or (entry == "main" and "preflight_hold_lease" in given)
+    ]
     assert taken == ([] if path.stem == "_rotate_phase" else [0])
     ends = []
     for play in plays:
@@ -292,9 +365,19 @@ def statistics(document):
 def test_every_artifact_that_a_playbook_sets_by_itself_says_what_and_how_long():
     found = {path.stem: list(statistics(load(path))) for path in PLAYBOOKS}
     assert {name for name, artifacts in found.items() if artifacts} == {
-        "check_signers", "issue_user", "manage_csrs", "rotate_ca", "schedule_report"}
-    assert [name for name, artifacts in found.items() for artifact in artifacts
-            for field in ("job", "state", "seconds") if f"'{field}':" not in artifact] == []
+        "check_signers",
+        "issue_user",
+        "manage_csrs",
+        "rotate_ca",
+        "schedule_report",
+    }
+    assert [
+        name
+        for name, artifacts in found.items()
+        for artifact in artifacts
+        for field in ("job", "state", "seconds")
+        if f"'{field}':" not in artifact
+    ] == []
 
 
 # A fact cache holds what was true once: nothing is gathered before it is needed, and nothing lasts longer than the run.
@@ -304,8 +387,9 @@ def test_no_fact_is_used_that_the_task_before_has_not_gathered():
             assert play.get("gather_facts") is False or "ansible.builtin.import_playbook" in play, f"{path.name}: {play['name']}"
     readers = {}
     for path in [*PLAYBOOKS, *(ROOT / "roles").glob("*/*/*.yml")]:
-        assert not re.search(r"\bcacheable\b|\bansible_(date_time|distribution|os_family|default_ipv4|hostname|nodename)\b",
-                             path.read_text()), path
+        assert not re.search(
+            r"\bcacheable\b|\bansible_(date_time|distribution|os_family|default_ipv4|hostname|nodename)\b", path.read_text()
+        ), path
         if "ansible_facts" in path.read_text():
             readers[path.relative_to(ROOT).as_posix()] = set(re.findall(r"ansible_facts\['(\w+)'\]", path.read_text()))
     timer = readers.pop("roles/report_timer/tasks/present.yml"), readers.pop("roles/report_timer/vars/main.yml")
@@ -322,6 +406,7 @@ def test_no_fact_is_used_that_the_task_before_has_not_gathered():
 
 
 # ---- the release ----
+
 
 def test_the_version_has_a_changelog_entry_or_fragments_wait_for_one():
     version = load(ROOT / "galaxy.yml")["version"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import throwaway
 import yaml
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import metrics, node_report
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import node_report, prometheus
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 ALERTS = EXAMPLES / "prometheus" / "kubepki-alerts.yml"
@@ -23,8 +23,9 @@ RULES = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 VARIABLES = {"$" + variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
 
-needs_promtool = pytest.mark.skipif(not shutil.which("promtool"),
-                                    reason="there is no promtool here (Debian: apt-get install prometheus)")
+needs_promtool = pytest.mark.skipif(
+    not shutil.which("promtool"), reason="there is no promtool here (Debian: apt-get install prometheus)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def written(tmp_path_factory):
     node = throwaway.Node(tmp_path_factory.mktemp("node"))
     node.write("/etc/kubernetes/pki/apiserver.crt", "not a certificate")
     read = node_report.read("/etc/kubernetes", "/var/lib/kubelet", live=False, root=str(node.root), owner=os.getuid())
-    return metrics.exposition({"cp1": read}, 1800000000)
+    return prometheus.exposition({"cp1": read}, 1800000000)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,10 @@ def promtool(*arguments, text=None):
 def asked(query):
     """Give ({metric: labels it is selected by}, [labels of `by` clauses]) of a query."""
     by = [label for clause in re.findall(r"\bby \(([^)]*)\)", query) for label in re.findall(r"\w+", clause)]
-    selected = {name: set(re.findall(r"(\w+)(?:=~|!~|!=|=)", selector or ""))
-                for name, selector in re.findall(r"\b((?:x509|kubepki)_\w+)(?:\{([^}]*)\})?", query)}
+    selected = {
+        name: set(re.findall(r"(\w+)(?:=~|!~|!=|=)", selector or ""))
+        for name, selector in re.findall(r"\b((?:x509|kubepki)_\w+)(?:\{([^}]*)\})?", query)
+    }
     return selected, by
 
 

@@ -9,15 +9,12 @@ import re
 from pathlib import Path
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import (
-    external_bundle,
-    files,
-    kubelet_api,
-    kubelet_files,
-    layouts,
-)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _declared, _variables
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_set
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubelet_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import kubelet_files
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _declared, _variables, csr_bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 _CALLS = ("compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer")
@@ -37,9 +34,13 @@ def _expressions(path):
 
 
 def test_of_python():
-    wrong = [f"{path.relative_to(ROOT)}:{line}: {text}" for folder in ("plugins", "roles", "tools")
-             for path in sorted((ROOT / folder).rglob("*.py")) for line, text in _expressions(path)
-             if _DOLLAR.search(text) and "re.MULTILINE" not in path.read_text().splitlines()[line - 1]]
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line}: {text}"
+        for folder in ("plugins", "roles", "tools")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for line, text in _expressions(path)
+        if _DOLLAR.search(text) and "re.MULTILINE" not in path.read_text().splitlines()[line - 1]
+    ]
     assert not wrong
 
 
@@ -74,18 +75,19 @@ def test_a_nodes_name_holds_no_line_break(name):
 
 
 def test_a_folder_of_a_host_and_a_backup_set_hold_none(tmp_path):
-    assert external_bundle._folder("cp1") == "cp1" and "\n" not in external_bundle._folder("cp1\n")
+    assert csr_bundle._folder("cp1") == "cp1" and "\n" not in csr_bundle._folder("cp1\n")
     for name in ("20260101T000000.000000Z-leaves", "20260101T000000.000000Z-leaves\n"):
         (tmp_path / name).mkdir()
-    assert files.list_backups(str(tmp_path)) == [str(tmp_path / "20260101T000000.000000Z-leaves")]
+    assert backup_set.list_backups(str(tmp_path)) == [str(tmp_path / "20260101T000000.000000Z-leaves")]
 
 
 def test_an_address_and_a_time_hold_none():
     assert layouts.split_host_port("10.0.0.1:80\n")[1] is None
-    assert kubelet_api.epoch("2026-11-21T21:14:36Z") > 0 and kubelet_api.epoch("2026-11-21T21:14:36Z\n") == 0.0
+    assert kubelet_client.epoch("2026-11-21T21:14:36Z") > 0 and kubelet_client.epoch("2026-11-21T21:14:36Z\n") == 0.0
 
 
-@pytest.mark.parametrize(("value", "fits"), [("/var/lib/x", True), (" /var/lib/x ", True), ("/var/lib/x\n", False),
-                                             ("/var\n/x", False)])
+@pytest.mark.parametrize(
+    ("value", "fits"), [("/var/lib/x", True), (" /var/lib/x ", True), ("/var/lib/x\n", False), ("/var\n/x", False)]
+)
 def test_a_variable_holds_none(value, fits):
     assert (_variables.trouble(value, {"type": "str", "pattern": "[/~$].*", "said": "a path"}) is None) is fits

@@ -31,8 +31,15 @@ def sequence(scenario: Path) -> list[str]:
 
 
 def test_every_job_has_its_scenario():
-    assert [path.name for path in SCENARIOS] == ["ca_rotation", "default", "kubelets", "own_pki", "recovery",
-                                                 "single_control_plane", "unreachable_node"]
+    assert [path.name for path in SCENARIOS] == [
+        "ca_rotation",
+        "default",
+        "kubelets",
+        "own_pki",
+        "recovery",
+        "single_control_plane",
+        "unreachable_node",
+    ]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.name)
@@ -40,7 +47,7 @@ def test_check_mode_comes_first_and_is_verified_and_a_second_run_follows(scenari
     steps = sequence(scenario)
     check = steps.index("check")
     assert steps[check + 1].startswith("verify ") and steps[check + 1].endswith("unchanged.yml")
-    assert steps[check + 2:check + 5] == ["converge", "idempotence", "verify"]
+    assert steps[check + 2 : check + 5] == ["converge", "idempotence", "verify"]
     # Molecule passes over it from the second run in one shared state on.
     assert "prepare" not in steps
 

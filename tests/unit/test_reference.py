@@ -64,12 +64,24 @@ def test_the_choices_are_those_of_the_modules():
     assert VARIABLES["kubepki_cas"].choices == modules["cert_ca"]["options"]["names"]["choices"]
 
 
-@pytest.mark.parametrize("name, value, fits", [
-    ("kubepki_phase", "prepare", True), ("kubepki_phase", "prepair", False), ("kubepki_cas", "ca,sa", True),
-    ("kubepki_cas", "ca,etcd", False), ("kubepki_force", "true", True), ("kubepki_force", True, True),
-    ("kubepki_force", "maybe", False), ("kubepki_leaf_days", "90", True), ("kubepki_leaf_days", "90d", False),
-    ("kubepki_key_type", "ed25519", False),
-    ("kubepki_user_name", "alice", True), ("kubepki_csr_action", "approve", True), ("kubepki_csr_action", "allow", False)])
+@pytest.mark.parametrize(
+    "name, value, fits",
+    [
+        ("kubepki_phase", "prepare", True),
+        ("kubepki_phase", "prepair", False),
+        ("kubepki_cas", "ca,sa", True),
+        ("kubepki_cas", "ca,etcd", False),
+        ("kubepki_force", "true", True),
+        ("kubepki_force", True, True),
+        ("kubepki_force", "maybe", False),
+        ("kubepki_leaf_days", "90", True),
+        ("kubepki_leaf_days", "90d", False),
+        ("kubepki_key_type", "ed25519", False),
+        ("kubepki_user_name", "alice", True),
+        ("kubepki_csr_action", "approve", True),
+        ("kubepki_csr_action", "allow", False),
+    ],
+)
 def test_what_a_variable_may_be(name, value, fits):
     assert (VARIABLES[name].permits(value) is None) == fits
 

@@ -10,7 +10,8 @@ import os
 from pathlib import Path
 
 import yaml
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubeconfig, profiles, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, kubeconfig
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_read, x509_sign
 
 ENDPOINT = "api.example:6443"
 
@@ -18,7 +19,7 @@ ENDPOINT = "api.example:6443"
 @functools.lru_cache(maxsize=None)
 def key(label: str, key_type: str = "ecdsa-p256"):
     """Give one key per label: making keys is what takes time in tests."""
-    return x509.generate_key(key_type)
+    return private_keys.generate_key(key_type)
 
 
 class Cluster:
@@ -26,9 +27,10 @@ class Cluster:
 
     def __init__(self, ca_days: float = 3650, leaf_days: float = 365, label: str = "cluster"):
         self.leaf_days = leaf_days
-        self.keys = {name: key(label + name) for name in profiles.CA_NAMES}
-        self.cas = {name: x509.build_ca(profiles.BY_NAME[name].common_name, self.keys[name], ca_days)
-                    for name in profiles.CA_NAMES}
+        self.keys = {name: key(label + name) for name in catalogue.CA_NAMES}
+        self.cas = {
+            name: x509_sign.build_ca(catalogue.BY_NAME[name].common_name, self.keys[name], ca_days) for name in catalogue.CA_NAMES
+        }
         self.sa = key(label + "sa")
 
     def share(self, name: str) -> "Cluster":
@@ -38,26 +40,34 @@ class Cluster:
 
     def leaf(self, name: str, node: str, address: str, days: float | None = None, leaf_key=None):
         """Issue a leaf of the catalogue: gives (Certificate, PrivateKey)."""
-        entry = profiles.BY_NAME[name]
+        entry = catalogue.BY_NAME[name]
         leaf_key = leaf_key or key(name + node)
         sans: list[str] = []
         if name == "apiserver":
-            sans = profiles.apiserver_sans(node, address, "10.96.0.1", ENDPOINT.rpartition(":")[0])
+            sans = catalogue.apiserver_sans(node, address, "10.96.0.1", ENDPOINT.rpartition(":")[0])
         elif name in ("etcd-server", "etcd-peer"):
-            sans = profiles.etcd_sans(node, address)
-        profile = x509.Profile(entry.common_name.format(node=node), entry.organizations(20), sans, entry.usages)
+            sans = catalogue.etcd_sans(node, address)
+        profile = x509_sign.Profile(entry.common_name.format(node=node), entry.organizations(20), sans, entry.usages)
         ca = entry.ca or "ca"
         days, start = self.leaf_days if days is None else days, None
         if days < 0:  # ended that many days ago
-            start, days = x509.now() - datetime.timedelta(days=365), 365 + days
-        return x509.sign_leaf(profile, leaf_key, self.cas[ca], self.keys[ca], days, start), leaf_key
+            start, days = x509_read.now() - datetime.timedelta(days=365), 365 + days
+        return x509_sign.sign_leaf(profile, leaf_key, self.cas[ca], self.keys[ca], days, start), leaf_key
 
 
 class Node:
     """One node's files below root. role: "control-plane", "worker" or "etcd"."""
 
-    def __init__(self, root: Path, cluster: Cluster | None = None, name: str = "cp1", address: str = "10.0.0.1",
-                 role: str = "control-plane", etcd: bool = True, minor: int = 20):
+    def __init__(
+        self,
+        root: Path,
+        cluster: Cluster | None = None,
+        name: str = "cp1",
+        address: str = "10.0.0.1",
+        role: str = "control-plane",
+        etcd: bool = True,
+        minor: int = 20,
+    ):
         self.root, self.cluster, self.name, self.address, self.minor = Path(root), cluster or Cluster(), name, address, minor
         self.kubernetes_dir, self.kubelet_dir = "/etc/kubernetes", "/var/lib/kubelet"
         if role == "control-plane":
@@ -85,9 +95,9 @@ class Node:
 
     def issue(self, name: str, days: float | None = None, leaf_key=None) -> None:
         """Write a leaf or kubeconfig of the catalogue afresh."""
-        entry = profiles.BY_NAME[name]
+        entry = catalogue.BY_NAME[name]
         certificate, leaf_key = self.cluster.leaf(name, self.name, self.address, days, leaf_key)
-        if entry.kind == profiles.KUBECONFIG:
+        if entry.kind == catalogue.KUBECONFIG:
             server = "https://%s" % (ENDPOINT if "admin" in name else self.address + ":6443")
             text = kubeconfig.build(server, self.cluster.cas["ca"].pem, entry.common_name, certificate.pem, leaf_key.pem)
             self.write("/etc/kubernetes/" + entry.path, text)
@@ -104,19 +114,25 @@ class Node:
 
     def share(self, name: str, copy: bool = False) -> None:
         """Take a CA's own files away, and name the cluster's CA file (or a copy of its certificate) in the flags instead."""
-        path = self.kubernetes(profiles.BY_NAME[name].path)
-        self.kubernetes(profiles.BY_NAME[name].key).unlink()
+        path = self.kubernetes(catalogue.BY_NAME[name].path)
+        self.kubernetes(catalogue.BY_NAME[name].key).unlink()
         if not copy:
             path.unlink()
-        value = "/etc/kubernetes/pki/ca.crt" if not copy else "/etc/kubernetes/" + profiles.BY_NAME[name].path
+        value = "/etc/kubernetes/pki/ca.crt" if not copy else "/etc/kubernetes/" + catalogue.BY_NAME[name].path
         if name == "front-proxy-ca":
             self.flag("kube-apiserver", "--requestheader-client-ca-file", value)
         else:
             self.flag("kube-apiserver", "--etcd-cafile", value)
             self.flag("etcd", "--trusted-ca-file", value)
 
-    def merge(self, other: Cluster, file_name: str = "admin.conf", user: str = "kubernetes-admin-b", current: bool = True,
-              server: str = "https://other.example:6443") -> None:
+    def merge(
+        self,
+        other: Cluster,
+        file_name: str = "admin.conf",
+        user: str = "kubernetes-admin-b",
+        current: bool = True,
+        server: str = "https://other.example:6443",
+    ) -> None:
         """Append the administrator of another cluster to a kubeconfig, as `kubectl config view --flatten` does.
 
         user: his name in the file; where the file has one of that name already, that one stays. current: whether the current
@@ -135,7 +151,7 @@ class Node:
         path.write_text(yaml.safe_dump(data))
 
     def _authority(self, name: str, with_key: bool = True) -> None:
-        entry = profiles.BY_NAME[name]
+        entry = catalogue.BY_NAME[name]
         self.write("/etc/kubernetes/" + entry.path, self.cluster.cas[name].pem, 0o644)
         if with_key:
             self.write("/etc/kubernetes/" + entry.key, self.cluster.keys[name].pem)
@@ -143,22 +159,33 @@ class Node:
     def _control_plane(self, etcd: bool) -> None:
         for name in ("ca", "front-proxy-ca") + (("etcd-ca",) if etcd else ()):
             self._authority(name)
-        for entry in profiles.CATALOGUE:
-            if entry.kind in (profiles.LEAF, profiles.KUBECONFIG) and not entry.optional and (etcd or entry.ca != "etcd-ca"):
+        for entry in catalogue.CATALOGUE:
+            if entry.kind in (catalogue.LEAF, catalogue.KUBECONFIG) and not entry.optional and (etcd or entry.ca != "etcd-ca"):
                 self.issue(entry.name)
         self.write("/etc/kubernetes/pki/sa.key", self.cluster.sa.pem)
         self.write("/etc/kubernetes/pki/sa.pub", self.cluster.sa.public_pem)
         pki = "/etc/kubernetes/pki"
-        apiserver = ["--advertise-address=" + self.address, "--secure-port=6443", "--client-ca-file=%s/ca.crt" % pki,
-                     "--tls-cert-file=%s/apiserver.crt" % pki, "--tls-private-key-file=%s/apiserver.key" % pki,
-                     "--service-account-key-file=%s/sa.pub" % pki]
+        apiserver = [
+            "--advertise-address=" + self.address,
+            "--secure-port=6443",
+            "--client-ca-file=%s/ca.crt" % pki,
+            "--tls-cert-file=%s/apiserver.crt" % pki,
+            "--tls-private-key-file=%s/apiserver.key" % pki,
+            "--service-account-key-file=%s/sa.pub" % pki,
+        ]
         if etcd:
-            apiserver += ["--etcd-servers=https://127.0.0.1:2379", "--etcd-certfile=%s/apiserver-etcd-client.crt" % pki,
-                          "--etcd-keyfile=%s/apiserver-etcd-client.key" % pki, "--etcd-cafile=%s/etcd/ca.crt" % pki]
+            apiserver += [
+                "--etcd-servers=https://127.0.0.1:2379",
+                "--etcd-certfile=%s/apiserver-etcd-client.crt" % pki,
+                "--etcd-keyfile=%s/apiserver-etcd-client.key" % pki,
+                "--etcd-cafile=%s/etcd/ca.crt" % pki,
+            ]
             self.manifest("etcd", self._etcd_flags(), image="registry/etcd:3.4.13-0")
         self.manifest("kube-apiserver", apiserver)
-        self.manifest("kube-controller-manager", ["--kubeconfig=/etc/kubernetes/controller-manager.conf",
-                                                  "--service-account-private-key-file=%s/sa.key" % pki])
+        self.manifest(
+            "kube-controller-manager",
+            ["--kubeconfig=/etc/kubernetes/controller-manager.conf", "--service-account-private-key-file=%s/sa.key" % pki],
+        )
         self.manifest("kube-scheduler", ["--kubeconfig=/etc/kubernetes/scheduler.conf"])
 
     def move_pki(self, directory: str) -> None:
@@ -171,10 +198,15 @@ class Node:
 
     def _etcd_flags(self) -> list[str]:
         pki = "/etc/kubernetes/pki/etcd"
-        return ["--cert-file=%s/server.crt" % pki, "--key-file=%s/server.key" % pki, "--peer-cert-file=%s/peer.crt" % pki,
-                "--peer-key-file=%s/peer.key" % pki, "--trusted-ca-file=%s/ca.crt" % pki,
-                "--listen-client-urls=https://127.0.0.1:2379,https://%s:2379" % self.address,
-                "--initial-advertise-peer-urls=https://%s:2380" % self.address]
+        return [
+            "--cert-file=%s/server.crt" % pki,
+            "--key-file=%s/server.key" % pki,
+            "--peer-cert-file=%s/peer.crt" % pki,
+            "--peer-key-file=%s/peer.key" % pki,
+            "--trusted-ca-file=%s/ca.crt" % pki,
+            "--listen-client-urls=https://127.0.0.1:2379,https://%s:2379" % self.address,
+            "--initial-advertise-peer-urls=https://%s:2380" % self.address,
+        ]
 
     def _etcd(self) -> None:
         self._authority("etcd-ca")
@@ -183,9 +215,19 @@ class Node:
 
     def manifest(self, component: str, flags: list[str], image: str | None = None, file_name: str | None = None) -> Path:
         """Write a static pod's manifest."""
-        lines = ["apiVersion: v1", "kind: Pod", "metadata:", "  labels:", "    component: " + component,
-                 "  name: " + component, "  namespace: kube-system", "spec:", "  containers:", "  - command:",
-                 "    - " + component] + ["    - " + flag for flag in flags]
+        lines = [
+            "apiVersion: v1",
+            "kind: Pod",
+            "metadata:",
+            "  labels:",
+            "    component: " + component,
+            "  name: " + component,
+            "  namespace: kube-system",
+            "spec:",
+            "  containers:",
+            "  - command:",
+            "    - " + component,
+        ] + ["    - " + flag for flag in flags]
         lines += ["    image: %s" % (image or "registry/%s:v1.%d.2" % (component, self.minor)), "    name: " + component, ""]
         return self.write("/etc/kubernetes/manifests/%s" % (file_name or component + ".yaml"), "\n".join(lines))
 
@@ -201,16 +243,28 @@ class Node:
                     line = "    %s: /var/lib/kubelet/pki/kubelet-client-current.pem" % field
             lines.append(line)
         self.write("/etc/kubernetes/kubelet.conf", "\n".join(lines) + "\n")
-        self.write("/var/lib/kubelet/config.yaml", "\n".join([
-            "apiVersion: kubelet.config.k8s.io/v1beta1", "kind: KubeletConfiguration", "authentication:", "  x509:",
-            "    clientCAFile: /etc/kubernetes/pki/ca.crt", "rotateCertificates: true",
-            "staticPodPath: /etc/kubernetes/manifests", ""]), 0o644)
+        self.write(
+            "/var/lib/kubelet/config.yaml",
+            "\n".join(
+                [
+                    "apiVersion: kubelet.config.k8s.io/v1beta1",
+                    "kind: KubeletConfiguration",
+                    "authentication:",
+                    "  x509:",
+                    "    clientCAFile: /etc/kubernetes/pki/ca.crt",
+                    "rotateCertificates: true",
+                    "staticPodPath: /etc/kubernetes/manifests",
+                    "",
+                ]
+            ),
+            0o644,
+        )
         if not self.kubernetes("pki/ca.crt").exists():
             self._authority("ca", with_key=False)
         ca_key = key("kubelet-serving-ca" + self.name)
-        ca = x509.build_ca("%s-ca@1" % self.name, ca_key, 365)
+        ca = x509_sign.build_ca("%s-ca@1" % self.name, ca_key, 365)
         serving_key = key("kubelet-serving" + self.name)
-        profile = x509.Profile("%s@1" % self.name, (), ["DNS:" + self.name], ("server",))
-        serving = x509.sign_leaf(profile, serving_key, ca, ca_key, 365)
+        profile = x509_sign.Profile("%s@1" % self.name, (), ["DNS:" + self.name], ("server",))
+        serving = x509_sign.sign_leaf(profile, serving_key, ca, ca_key, 365)
         self.write("/var/lib/kubelet/pki/kubelet.crt", serving.pem + ca.pem, 0o644)
         self.write("/var/lib/kubelet/pki/kubelet.key", serving_key.pem)

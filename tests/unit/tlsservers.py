@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_sign
 
 
 class Authority:
@@ -19,16 +19,16 @@ class Authority:
     def __init__(self, directory, name="kubernetes"):
         self.directory = directory
         self.name = name
-        self.key = x509.generate_key("ecdsa-p256")
-        self.certificate = x509.build_ca(name, self.key, 3650)
+        self.key = private_keys.generate_key("ecdsa-p256")
+        self.certificate = x509_sign.build_ca(name, self.key, 3650)
         self.path = str(directory / (name + ".crt"))
         (directory / (name + ".crt")).write_bytes(self.certificate.pem)
 
     def leaf(self, name, usages=("server", "client"), days=30.0, start=None):
         """Write NAME.crt and NAME.key; give (certificate path, key path, Certificate)."""
-        key = x509.generate_key("ecdsa-p256")
-        profile = x509.Profile(name, sans=["IP:127.0.0.1", "DNS:localhost"], extended_usages=usages)
-        certificate = x509.sign_leaf(profile, key, self.certificate, self.key, days, start)
+        key = private_keys.generate_key("ecdsa-p256")
+        profile = x509_sign.Profile(name, sans=["IP:127.0.0.1", "DNS:localhost"], extended_usages=usages)
+        certificate = x509_sign.sign_leaf(profile, key, self.certificate, self.key, days, start)
         (self.directory / (name + ".crt")).write_bytes(certificate.pem)
         (self.directory / (name + ".key")).write_bytes(key.pem)
         return str(self.directory / (name + ".crt")), str(self.directory / (name + ".key")), certificate

@@ -9,11 +9,20 @@ import json
 
 _CLAIM = "kubernetes.io/serviceaccount/"
 
-SECRET = {"metadata": {"namespace": "web", "name": "web-token-x2x4z", "annotations": {
-    "kubernetes.io/service-account.name": "web", "kubernetes.io/service-account.uid": "a0b1"}}}
+SECRET = {
+    "metadata": {
+        "namespace": "web",
+        "name": "web-token-x2x4z",
+        "annotations": {"kubernetes.io/service-account.name": "web", "kubernetes.io/service-account.uid": "a0b1"},
+    }
+}
 CLAIMS = {
-    "iss": "kubernetes/serviceaccount", _CLAIM + "namespace": "web", _CLAIM + "secret.name": "web-token-x2x4z",
-    _CLAIM + "service-account.name": "web", _CLAIM + "service-account.uid": "a0b1", "sub": "system:serviceaccount:web:web",
+    "iss": "kubernetes/serviceaccount",
+    _CLAIM + "namespace": "web",
+    _CLAIM + "secret.name": "web-token-x2x4z",
+    _CLAIM + "service-account.name": "web",
+    _CLAIM + "service-account.uid": "a0b1",
+    "sub": "system:serviceaccount:web:web",
 }
 ACCOUNTS = {("web", "web", "a0b1")}
 

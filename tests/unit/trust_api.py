@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import cluster_api, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
 from throwaway import key
 
-OLD = x509.build_ca("kubernetes", key("old"), 10)
-NEW = x509.build_ca("kubernetes", key("new"), 10)
-BOTH, ALONE = x509.bundle([OLD, NEW]), x509.bundle([NEW])
+OLD = x509_sign.build_ca("kubernetes", key("old"), 10)
+NEW = x509_sign.build_ca("kubernetes", key("new"), 10)
+BOTH, ALONE = x509_read.bundle([OLD, NEW]), x509_read.bundle([NEW])
 
 
 class Api:
@@ -18,7 +19,7 @@ class Api:
     def __init__(self, objects, lags=None):
         self.objects, self.lags, self.writes = objects, lags or {}, []
 
-    update = cluster_api.Api.update
+    update = api_client.Api.update
 
     def get(self, path):
         return self.objects.get(path)

@@ -8,7 +8,9 @@ import os
 from pathlib import Path
 
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubelet_credential, layouts, x509
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import client_certificate
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
 
 
 class Worker:
@@ -32,28 +34,28 @@ class Worker:
         return self.pki / "kubelet-client-current.pem"
 
     def examine(self, **options):
-        return kubelet_credential.examine(self.layout, state_dir=self.state, **options)
+        return client_certificate.examine(self.layout, state_dir=self.state, **options)
 
     def put(self, days=365, began=1, name=None, ca="ca", organizations=("system:nodes",), cluster=None):
         """Replace the credential in place by another one, that began so many days ago and has so many left."""
         cluster = cluster or self.cluster
         leaf_key = throwaway.key("other kubelet")
-        profile = x509.Profile("system:node:" + (name or self.node.name), list(organizations), (), ("client",))
-        start = x509.now() - x509.datetime.timedelta(days=began)
-        authority = x509.build_ca(cluster.cas[ca].common_name, cluster.keys[ca], 3650, start=start)
-        certificate = x509.sign_leaf(profile, leaf_key, authority, cluster.keys[ca], days + began, start=start)
+        profile = x509_sign.Profile("system:node:" + (name or self.node.name), list(organizations), (), ("client",))
+        start = x509_read.now() - x509_sign.datetime.timedelta(days=began)
+        authority = x509_sign.build_ca(cluster.cas[ca].common_name, cluster.keys[ca], 3650, start=start)
+        certificate = x509_sign.sign_leaf(profile, leaf_key, authority, cluster.keys[ca], days + began, start=start)
         Path(os.path.realpath(self.current)).write_bytes(certificate.pem + leaf_key.pem)
 
     def signed(self, cluster=None):
         """Make a request and have it signed: gives PEM."""
         cluster = cluster or self.cluster
-        request = kubelet_credential.make_request(self.layout, None, self.state)
+        request = client_certificate.make_request(self.layout, None, self.state)
         entry = {"host": "h", "node": self.layout.node_name, "request": request}
-        return kubelet_credential.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 365)["h"].encode()
+        return client_certificate.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 365)["h"].encode()
 
     def issue(self):
         """Give (Certificate, PrivateKey) as an installation takes them."""
-        return kubelet_credential.check_issued(self.layout, self.signed(), self.cluster.cas["ca"].pem, self.state)
+        return client_certificate.check_issued(self.layout, self.signed(), self.cluster.cas["ca"].pem, self.state)
 
     def apply(self, installation):
         return installation.apply(self.state, str(self.node.root / "backups"))

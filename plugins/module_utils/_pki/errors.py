@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-__metaclass__ = type
-
 
 class PkiError(Exception):
     """Something a person has to know about, and can do something about.
@@ -48,5 +46,8 @@ def together(errors: list[PkiError]) -> PkiError:
     """Give one PkiError for several; the first one's path and remedy stand for all."""
     if len(errors) == 1:
         return errors[0]
-    return PkiError("%s; also: %s" % (errors[0].message, "; also: ".join(str(error).rstrip(".") for error in errors[1:])),
-                    path=errors[0].path, fix=errors[0].fix)
+    return PkiError(
+        "%s; also: %s" % (errors[0].message, "; also: ".join(str(error).rstrip(".") for error in errors[1:])),
+        path=errors[0].path,
+        fix=errors[0].fix,
+    )

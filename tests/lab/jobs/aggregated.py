@@ -42,9 +42,26 @@ class Extension:
         self._allowed: list[str] = []
         self._stopping = threading.Event()
         self._pair = directory / "extension.pem"
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=extension",
-                        "-keyout", str(directory / "key.pem"), "-out", str(directory / "crt.pem")],
-                       check=True, capture_output=True)
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=extension",
+                "-keyout",
+                str(directory / "key.pem"),
+                "-out",
+                str(directory / "crt.pem"),
+            ],
+            check=True,
+            capture_output=True,
+        )
         self._pair.write_bytes((directory / "crt.pem").read_bytes() + (directory / "key.pem").read_bytes())
         self._server = self._make_server()
         balanced = [Endpoint(lab.balancer_address, API_PORT, API_NAME)]
@@ -79,8 +96,12 @@ class Extension:
 
     def _wait(self, seconds: float) -> None:
         # Each apiserver finds out for itself whether it is available, and looks again after half a minute.
-        wait_for(lambda: self._missing() or self._missing() or self._missing(), seconds=seconds, interval=1.0,
-                 failure=lambda seen: LabError(f"the aggregated API does not answer: {seen}"))
+        wait_for(
+            lambda: self._missing() or self._missing() or self._missing(),
+            seconds=seconds,
+            interval=1.0,
+            failure=lambda seen: LabError(f"the aggregated API does not answer: {seen}"),
+        )
 
     def _missing(self) -> str | None:
         """Which apiserver does not pass requests on to it yet, and what that says; None when all do."""
@@ -122,8 +143,9 @@ class Extension:
             def do_GET(self) -> None:
                 subject = dict(part[0] for part in self.connection.getpeercert()["subject"])  # type: ignore[attr-defined]
                 trusted = subject["commonName"] in extension._allowed and self.headers.get("X-Remote-User")
-                body = json.dumps({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{_GROUP}/{_VERSION}",
-                                   "resources": []}).encode()
+                body = json.dumps(
+                    {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{_GROUP}/{_VERSION}", "resources": []}
+                ).encode()
                 self.send_response(200 if trusted else 401)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
@@ -153,10 +175,28 @@ class Extension:
 
     def _objects(self) -> dict[str, Any]:
         port = self._server.server_address[1]
-        return {"apiVersion": "v1", "kind": "List", "items": [
-            {"apiVersion": "v1", "kind": "Service", "metadata": {"name": _SERVICE, "namespace": "kube-system"},
-             "spec": {"type": "ExternalName", "externalName": self.lab.network.subnet.host, "ports": [{"port": port}]}},
-            {"apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService", "metadata": {"name": f"{_VERSION}.{_GROUP}"},
-             "spec": {"group": _GROUP, "version": _VERSION, "groupPriorityMinimum": 100, "versionPriority": 100,
-                      "insecureSkipTLSVerify": True,
-                      "service": {"name": _SERVICE, "namespace": "kube-system", "port": port}}}]}
+        return {
+            "apiVersion": "v1",
+            "kind": "List",
+            "items": [
+                {
+                    "apiVersion": "v1",
+                    "kind": "Service",
+                    "metadata": {"name": _SERVICE, "namespace": "kube-system"},
+                    "spec": {"type": "ExternalName", "externalName": self.lab.network.subnet.host, "ports": [{"port": port}]},
+                },
+                {
+                    "apiVersion": "apiregistration.k8s.io/v1",
+                    "kind": "APIService",
+                    "metadata": {"name": f"{_VERSION}.{_GROUP}"},
+                    "spec": {
+                        "group": _GROUP,
+                        "version": _VERSION,
+                        "groupPriorityMinimum": 100,
+                        "versionPriority": 100,
+                        "insecureSkipTLSVerify": True,
+                        "service": {"name": _SERVICE, "namespace": "kube-system", "port": port},
+                    },
+                },
+            ],
+        }

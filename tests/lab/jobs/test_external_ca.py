@@ -23,15 +23,29 @@ from .test_requests import module
 
 sys.path.insert(0, str(CHECKOUT / ".cache"))
 
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509  # noqa: E402
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
+    csr_read,
+    private_keys,
+    x509_read,
+    x509_sign,  # noqa: E402
+)
 
 pytestmark = pytest.mark.timeout(1800)
-KEYS = {"ca": "/etc/kubernetes/pki/ca.key", "front-proxy-ca": "/etc/kubernetes/pki/front-proxy-ca.key",
-        "etcd-ca": "/etc/kubernetes/pki/etcd/ca.key"}
+KEYS = {
+    "ca": "/etc/kubernetes/pki/ca.key",
+    "front-proxy-ca": "/etc/kubernetes/pki/front-proxy-ca.key",
+    "etcd-ca": "/etc/kubernetes/pki/etcd/ca.key",
+}
 CERTIFICATES = {name: path[:-3] + "crt" for name, path in KEYS.items()}
-PAIRS = {"apiserver": "ca", "apiserver-kubelet-client": "ca", "front-proxy-client": "front-proxy-ca",
-         "apiserver-etcd-client": "etcd-ca", "etcd/server": "etcd-ca", "etcd/peer": "etcd-ca",
-         "etcd/healthcheck-client": "etcd-ca"}
+PAIRS = {
+    "apiserver": "ca",
+    "apiserver-kubelet-client": "ca",
+    "front-proxy-client": "front-proxy-ca",
+    "apiserver-etcd-client": "etcd-ca",
+    "etcd/server": "etcd-ca",
+    "etcd/peer": "etcd-ca",
+    "etcd/healthcheck-client": "etcd-ca",
+}
 FLAGS = {"--cluster-signing-cert-file": CERTIFICATES["ca"], "--cluster-signing-key-file": KEYS["ca"]}
 CONFIGS = ("admin.conf", "controller-manager.conf", "scheduler.conf")
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
@@ -42,8 +56,13 @@ SIGN = "openssl x509 -req -in {request} -CA {dir}/ca/{ca}.crt -CAkey %s/{ca}.key
 def cluster():
     """A small cluster of its own: the keys of its authorities are taken away, and with them the flags that name them."""
     lab = Lab(os.environ.get("LAB", "test") + "-external", 1, 1).up()
-    module(lab, "cp1", "static_pod_restart", names=["kube-controller-manager"], edits={
-        "kube-controller-manager": dict.fromkeys(FLAGS)})
+    module(
+        lab,
+        "cp1",
+        "static_pod_restart",
+        names=["kube-controller-manager"],
+        edits={"kube-controller-manager": dict.fromkeys(FLAGS)},
+    )
     yield lab
     module(lab, "cp1", "static_pod_restart", names=["kube-controller-manager"], edits={"kube-controller-manager": FLAGS})
     if not os.environ.get("KUBEPKI_KEEP_LAB"):
@@ -71,25 +90,32 @@ def verify(lab: Lab) -> dict[str, str]:
     script = []
     for name, ca in PAIRS.items():
         crt, key = "/etc/kubernetes/pki/%s.crt" % name, "/etc/kubernetes/pki/%s.key" % name
-        script += ["openssl verify -CAfile %s %s >/dev/null" % (CERTIFICATES[ca], crt),
-                   'test "$(openssl x509 -in %s -noout -pubkey)" = "$(openssl pkey -in %s -pubout)"' % (crt, key),
-                   "echo %s $(openssl x509 -in %s -noout -serial)" % (name, crt)]
+        script += [
+            "openssl verify -CAfile %s %s >/dev/null" % (CERTIFICATES[ca], crt),
+            'test "$(openssl x509 -in %s -noout -pubkey)" = "$(openssl pkey -in %s -pubout)"' % (crt, key),
+            "echo %s $(openssl x509 -in %s -noout -serial)" % (name, crt),
+        ]
     # super-admin.conf: from 1.29 on.
     there = lab.run("cp1", "cd /etc/kubernetes && ls %s super-admin.conf 2>/dev/null; true" % " ".join(CONFIGS)).stdout.split()
     for name in there:
         field = "sed -n 's/.*client-%s-data: //p' /etc/kubernetes/" + name + " | base64 -d > /tmp/%s.pem"
-        script += [field % ("certificate", "crt"), field % ("key", "key"),
-                   "openssl verify -CAfile %s /tmp/crt.pem >/dev/null" % CERTIFICATES["ca"],
-                   'test "$(openssl x509 -in /tmp/crt.pem -noout -pubkey)" = "$(openssl pkey -in /tmp/key.pem -pubout)"',
-                   "echo %s $(openssl x509 -in /tmp/crt.pem -noout -serial)" % name, "rm -f /tmp/crt.pem /tmp/key.pem"]
+        script += [
+            field % ("certificate", "crt"),
+            field % ("key", "key"),
+            "openssl verify -CAfile %s /tmp/crt.pem >/dev/null" % CERTIFICATES["ca"],
+            'test "$(openssl x509 -in /tmp/crt.pem -noout -pubkey)" = "$(openssl pkey -in /tmp/key.pem -pubout)"',
+            "echo %s $(openssl x509 -in /tmp/crt.pem -noout -serial)" % name,
+            "rm -f /tmp/crt.pem /tmp/key.pem",
+        ]
     done = lab.run("cp1", "set -e\n" + "\n".join(script))
     return dict(line.split(" serial=") for line in done.stdout.splitlines())
 
 
 def served(lab: Lab) -> str:
     """The serial of what the API server serves."""
-    done = lab.run("cp1", "openssl s_client -connect %s:6443 </dev/null 2>/dev/null | openssl x509 -noout -serial" %
-                   lab.addresses["cp1"])
+    done = lab.run(
+        "cp1", "openssl s_client -connect %s:6443 </dev/null 2>/dev/null | openssl x509 -noout -serial" % lab.addresses["cp1"]
+    )
     return done.stdout.strip().partition("serial=")[2]
 
 
@@ -141,9 +167,28 @@ def test_by_hand(cluster, vault, tmp_path):
 def sign_by_hand(bundle: Path, entry: dict, vault: Path) -> None:
     """The command that README.txt in the bundle shows."""
     (bundle / entry["certificate"]).parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["openssl", "x509", "-req", "-in", entry["request"], "-out", entry["certificate"], "-CA",
-                    "ca/%s.crt" % entry["ca"], "-CAkey", str(vault / (entry["ca"] + ".key")), "-days", "200", "-copy_extensions",
-                    "copyall"], cwd=bundle, check=True, capture_output=True)
+    subprocess.run(
+        [
+            "openssl",
+            "x509",
+            "-req",
+            "-in",
+            entry["request"],
+            "-out",
+            entry["certificate"],
+            "-CA",
+            "ca/%s.crt" % entry["ca"],
+            "-CAkey",
+            str(vault / (entry["ca"] + ".key")),
+            "-days",
+            "200",
+            "-copy_extensions",
+            "copyall",
+        ],
+        cwd=bundle,
+        check=True,
+        capture_output=True,
+    )
 
 
 def test_by_a_command(cluster, vault, tmp_path):
@@ -157,8 +202,9 @@ def test_by_a_command(cluster, vault, tmp_path):
 def test_through_the_api(cluster, vault, tmp_path):
     """The signer is this test: a controller that signs what is approved for example.com/..."""
     bundle, before = tmp_path / "bundle", verify(cluster)
-    pending = renew(cluster, bundle, kubepki_external_ca_signer="example.com/{ca}",
-                    kubepki_external_ca_approve="false").require_success()
+    pending = renew(
+        cluster, bundle, kubepki_external_ca_signer="example.com/{ca}", kubepki_external_ca_approve="false"
+    ).require_success()
     assert pending.artifact["requested"] == len(before)
     items = json.loads(cluster.kubectl("get", "csr", "-o", "json", "-l", "kubepki.io/kind=external-ca"))["items"]
     assert len(items) == len(before) and {item["spec"]["signerName"] for item in items} == {"example.com/" + ca for ca in KEYS}
@@ -177,14 +223,14 @@ def test_through_the_api(cluster, vault, tmp_path):
 
 def sign_approved(lab: Lab, vault: Path, ended: threading.Event) -> None:
     """Sign every approved request of the signers example.com/AUTHORITY until told to end."""
-    keys = {ca: x509.parse_private_key((vault / (ca + ".key")).read_bytes()) for ca in KEYS}
-    authorities = {ca: x509.parse_certificate(lab.run("cp1", ["cat", CERTIFICATES[ca]]).stdout.encode()) for ca in KEYS}
+    keys = {ca: private_keys.parse_private_key((vault / (ca + ".key")).read_bytes()) for ca in KEYS}
+    authorities = {ca: x509_read.parse_certificate(lab.run("cp1", ["cat", CERTIFICATES[ca]]).stdout.encode()) for ca in KEYS}
     while not ended.wait(0.5):
         for item in json.loads(lab.kubectl("get", "csr", "-o", "json", check=False) or "{}").get("items", []):
             status, ca = item.get("status", {}), item["spec"]["signerName"].partition("example.com/")[2]
             if ca not in keys or status.get("certificate") or not status.get("conditions"):
                 continue
-            request = x509.parse_request(base64.b64decode(item["spec"]["request"]))
-            leaf = x509.sign_leaf(x509.Profile.of(request), request, authorities[ca], keys[ca], 100)
+            request = csr_read.parse_request(base64.b64decode(item["spec"]["request"]))
+            leaf = x509_sign.sign_leaf(x509_sign.Profile.of(request), request, authorities[ca], keys[ca], 100)
             status["certificate"] = base64.b64encode(leaf.pem).decode()
             lab.kubectl("replace", "--raw", "%s/%s/status" % (CSRS, item["metadata"]["name"]), "-f", "-", stdin=json.dumps(item))

@@ -26,7 +26,10 @@ from .conftest import snapshot
 
 sys.path.insert(0, str(CHECKOUT / ".cache"))
 
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509  # noqa: E402
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
+    private_keys,
+    x509_sign,  # noqa: E402
+)
 
 pytestmark = pytest.mark.timeout(1800)
 ROTATED = ("ca", "front-proxy-ca", "sa")
@@ -81,25 +84,31 @@ def put(lab: Lab, node: str, path: str, data: bytes, mode: int = 0o600) -> None:
 
 
 def until_gone(lab: Lab, node: str, program: str) -> None:
-    wait_for(lambda: lab.run(node, ["pgrep", "-x", program], check=False).stdout.strip() or None, seconds=90,
-             failure=lambda seen: LabError(f"{program} still runs (pid {seen})", node=node))
+    wait_for(
+        lambda: lab.run(node, ["pgrep", "-x", program], check=False).stdout.strip() or None,
+        seconds=90,
+        failure=lambda seen: LabError(f"{program} still runs (pid {seen})", node=node),
+    )
 
 
 def move_etcd(lab: Lab) -> None:
     """Stop the apiservers, restore etcd's data on w1 below another authority, and let the apiservers go there."""
-    address, key = lab.addresses["w1"], x509.generate_key("ecdsa-p256")
-    authority = x509.build_ca("etcd of another team", key, 3650)
+    address, key = lab.addresses["w1"], private_keys.generate_key("ecdsa-p256")
+    authority = x509_sign.build_ca("etcd of another team", key, 3650)
 
     def issue(name: str, sans=()) -> tuple[bytes, bytes]:
-        own = x509.generate_key("ecdsa-p256")
-        profile = x509.Profile(name, sans=list(sans), extended_usages=("server", "client") if sans else ("client",))
-        return x509.sign_leaf(profile, own, authority, key, 365.0).pem, own.pem
+        own = private_keys.generate_key("ecdsa-p256")
+        profile = x509_sign.Profile(name, sans=list(sans), extended_usages=("server", "client") if sans else ("client",))
+        return x509_sign.sign_leaf(profile, own, authority, key, 365.0).pem, own.pem
 
     for name in lab.control_planes:
         lab.run(name, f"mv {MANIFESTS}/kube-apiserver.yaml /root/")
         until_gone(lab, name, "kube-apiserver")
-    lab.run("cp1", f"ETCDCTL_API=3 /{STORE}/etcdctl --endpoints=https://127.0.0.1:2379 --cacert={PKI}/etcd/ca.crt "
-            f"--cert={PKI}/etcd/server.crt --key={PKI}/etcd/server.key snapshot save /root/etcd.db")
+    lab.run(
+        "cp1",
+        f"ETCDCTL_API=3 /{STORE}/etcdctl --endpoints=https://127.0.0.1:2379 --cacert={PKI}/etcd/ca.crt "
+        f"--cert={PKI}/etcd/server.crt --key={PKI}/etcd/server.key snapshot save /root/etcd.db",
+    )
     for name in lab.control_planes:
         lab.run(name, f"rm {MANIFESTS}/etcd.yaml")
         until_gone(lab, name, "etcd")
@@ -110,16 +119,22 @@ def move_etcd(lab: Lab) -> None:
     for path, data in (("ca.crt", authority.pem), ("server.crt", server[0]), ("server.key", server[1])):
         put(lab, "w1", "/etc/etcd/" + path, data)
     put(lab, "w1", UNIT_FILE, UNIT.format(store=STORE, address=address).encode(), 0o644)
-    lab.run("w1", f"ETCDCTL_API=3 /{STORE}/etcdctl snapshot restore /root/etcd.db --name w1 --data-dir /run/etcd "
-            f"--initial-cluster w1=https://{address}:2380 --initial-advertise-peer-urls https://{address}:2380")
+    lab.run(
+        "w1",
+        f"ETCDCTL_API=3 /{STORE}/etcdctl snapshot restore /root/etcd.db --name w1 --data-dir /run/etcd "
+        f"--initial-cluster w1=https://{address}:2380 --initial-advertise-peer-urls https://{address}:2380",
+    )
     lab.run("w1", "systemctl daemon-reload && systemctl enable --now etcd-outside.service")
 
     for name in lab.control_planes:
         certificate, private = issue("kube-apiserver-etcd-client")
         for path, data in zip(ETCDS_OWN, (authority.pem, certificate, private)):
             put(lab, name, "/etc/kubernetes/" + path, data, 0o600 if path.endswith("key") else 0o644)
-        lab.run(name, f"sed -i 's#--etcd-servers=.*#--etcd-servers=https://{address}:2379#' /root/kube-apiserver.yaml && "
-                f"mv /root/kube-apiserver.yaml {MANIFESTS}/")
+        lab.run(
+            name,
+            f"sed -i 's#--etcd-servers=.*#--etcd-servers=https://{address}:2379#' /root/kube-apiserver.yaml && "
+            f"mv /root/kube-apiserver.yaml {MANIFESTS}/",
+        )
     wait_whole(lab)
     declare_external(lab, address)
 
@@ -128,23 +143,33 @@ def declare_external(lab: Lab, address: str) -> None:
     """Tell kubeadm: what it would upgrade and renew is read from its ConfigMap."""
     document = json.loads(lab.kubectl("-n", "kube-system", "get", "configmap", "kubeadm-config", "-o", "json"))
     configuration = yaml.safe_load(document["data"]["ClusterConfiguration"])
-    configuration["etcd"] = {"external": {
-        "endpoints": [f"https://{address}:2379"], "caFile": f"{PKI}/etcd/ca.crt",
-        "certFile": f"{PKI}/apiserver-etcd-client.crt", "keyFile": f"{PKI}/apiserver-etcd-client.key"}}
+    configuration["etcd"] = {
+        "external": {
+            "endpoints": [f"https://{address}:2379"],
+            "caFile": f"{PKI}/etcd/ca.crt",
+            "certFile": f"{PKI}/apiserver-etcd-client.crt",
+            "keyFile": f"{PKI}/apiserver-etcd-client.key",
+        }
+    }
     document["data"]["ClusterConfiguration"] = yaml.safe_dump(configuration)
     lab.kubectl("replace", "-f", "-", stdin=json.dumps(document))
 
 
 def wait_whole(lab: Lab) -> None:
     """Every apiserver and every node, without etcd, which the lab looks for on the control-plane nodes."""
-    wait_for(lambda: "; ".join(text for text in clusters.problems(lab) if "etcd" not in text) or None, seconds=240, interval=0.5,
-             failure=lambda seen: LabError(f"the cluster is not whole: {seen}"))
+    wait_for(
+        lambda: "; ".join(text for text in clusters.problems(lab) if "etcd" not in text) or None,
+        seconds=240,
+        interval=0.5,
+        failure=lambda seen: LabError(f"the cluster is not whole: {seen}"),
+    )
 
 
 def served(lab: Lab, node: str) -> str:
     """The serial of what a node's apiserver serves."""
-    done = lab.run("cp1", f"openssl s_client -connect {lab.addresses[node]}:6443 </dev/null 2>/dev/null | "
-                   "openssl x509 -noout -serial")
+    done = lab.run(
+        "cp1", f"openssl s_client -connect {lab.addresses[node]}:6443 </dev/null 2>/dev/null | openssl x509 -noout -serial"
+    )
     return done.stdout.strip()
 
 
@@ -242,8 +267,10 @@ def test_the_plan_leaves_it_out_and_says_so(cluster, untouched):
 
 def test_the_other_authorities_go_there_and_back(cluster, with_etcd):
     """Trust and signers are as before; the restart annotation of the static pods is new, and the kubelets' certificates."""
-    paths = ["admin.conf", *(f"pki/{name}" for name in (
-        "ca.crt", "ca.key", "front-proxy-ca.crt", "sa.pub", "sa.key", "apiserver.crt"))]
+    paths = [
+        "admin.conf",
+        *(f"pki/{name}" for name in ("ca.crt", "ca.key", "front-proxy-ca.crt", "sa.pub", "sa.key", "apiserver.crt")),
+    ]
     before = digests(cluster, paths)
     for phase, state in (("prepare", "prepared"), ("switch", "switched")):
         outcome = rotate(cluster, phase, *with_etcd, kubepki_cas=",".join(ROTATED)).require_success()

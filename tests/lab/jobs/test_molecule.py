@@ -18,10 +18,17 @@ pytestmark = pytest.mark.timeout(1500)
 
 def test_scenarios_pass(lab):
     program = tool("molecule")
-    env = {**environment(), "KUBEPKI_MOLECULE_LAB": lab.name,
-           "PATH": f"{Path(program).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run([program, "test", "-s", "default", "-s", "own_pki"], cwd=CHECKOUT, env=env, text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    env = {**environment(), "KUBEPKI_MOLECULE_LAB": lab.name, "PATH": f"{Path(program).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [program, "test", "-s", "default", "-s", "own_pki"],
+        cwd=CHECKOUT,
+        env=env,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout[-6000:]
     plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
     for action in ("check", "converge", "idempotence", "verify"):

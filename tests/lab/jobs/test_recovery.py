@@ -95,8 +95,9 @@ class TestOneControlPlane:
         before = snapshots(one)
         checked = play(one, "recover", None, "--check").require_success()
         # All but the kubelet's own serving certificate. A kubelet that ends at once is now and then seen while it runs.
-        found = re.search(r"cp1: (\d+) of (\d+) certificates expired, on \S+Z, clock \S+Z .*etcd down.*kubelet (does|runs)",
-                          checked.output)
+        found = re.search(
+            r"cp1: (\d+) of (\d+) certificates expired, on \S+Z, clock \S+Z .*etcd down.*kubelet (does|runs)", checked.output
+        )
         assert found and int(found.group(1)) == int(found.group(2)) - 1 >= 11, checked.output
         assert "etcd: data on 1 of 1 members" in checked.output and "8. Wait until every node" in checked.output
         assert checked.artifact["state"] == "ok" and not checked.artifact["changed"]
@@ -122,9 +123,16 @@ class TestOneControlPlane:
         assert refused.code != 0 and "The clock of cp1 says" in refused.output and "begins only on" in refused.output
         assert snapshots(one) == before
 
-    @pytest.mark.parametrize("task", ["What has to be started again is noted", "Leaves and kubeconfigs of the node",
-                                      "Install the kubelet's credential", "Kubelet and static pods begin again",
-                                      "The API server answers"])
+    @pytest.mark.parametrize(
+        "task",
+        [
+            "What has to be started again is noted",
+            "Leaves and kubeconfigs of the node",
+            "Install the kubelet's credential",
+            "Kubelet and static pods begin again",
+            "The API server answers",
+        ],
+    )
     def test_a_run_that_is_killed_is_continued_by_the_next_one(self, one, task):
         expire.cold(one, list(one.addresses), cas=True)
         dead(one)
@@ -154,10 +162,13 @@ class TestOneControlPlane:
         assert done.artifact["expired"] == 1 and one.run("cp1", "pidof kube-apiserver etcd").stdout == before
 
     def test_a_serving_certificate_that_the_kubelet_made_for_itself(self, one):
-        one.run("w1", "cd /var/lib/kubelet/pki; systemctl stop kubelet; openssl req -x509 -newkey rsa:2048 -nodes -days 1 "
-                      "-keyout kubelet.key -out new.crt -subj /CN=w1@1 2>/dev/null; "
-                      "openssl x509 -in new.crt -signkey kubelet.key -days -1 -out kubelet.crt 2>/dev/null; "
-                      "rm new.crt; systemctl start kubelet")
+        one.run(
+            "w1",
+            "cd /var/lib/kubelet/pki; systemctl stop kubelet; openssl req -x509 -newkey rsa:2048 -nodes -days 1 "
+            "-keyout kubelet.key -out new.crt -subj /CN=w1@1 2>/dev/null; "
+            "openssl x509 -in new.crt -signkey kubelet.key -days -1 -out kubelet.crt 2>/dev/null; "
+            "rm new.crt; systemctl start kubelet",
+        )
         done = recovered(one, play(one, "recover", YES))
         assert done.artifact["expired"] == 1
         assert one.run("w1", "ls /var/lib/kubepki/backups | grep -c recover").stdout.strip() != "0"

@@ -66,8 +66,9 @@ def test_check_mode_shows_the_plan_and_changes_nothing(lab):
 def test_renewal_of_everything_goes_unnoticed(lab, tmp_path):
     before = report_of(lab, tmp_path)
     with lab.watch() as watch:
-        outcome = play(lab, "renew_leaves", {"kubepki_renew_below_days": 1400, "kubepki_leaf_days": 1500,
-                                             "kubepki_report_dir": tmp_path})
+        outcome = play(
+            lab, "renew_leaves", {"kubepki_renew_below_days": 1400, "kubepki_leaf_days": 1500, "kubepki_report_dir": tmp_path}
+        )
     outcome.require_success()
     counts = watch.counts()
     after = json.loads((tmp_path / "report.json").read_text())
@@ -96,8 +97,17 @@ def test_a_new_client_works_after_renewal(lab):
         assert "Ready" in lab.kubectl("get", "nodes", node=node)
     # The controller-manager makes the pod and the scheduler places it, with their new kubeconfigs; a kubelet starts it.
     lab.kubectl("delete", "deployment", "kubepki-probe", "--ignore-not-found")
-    lab.kubectl("create", "deployment", "kubepki-probe", "--image", PYTHON_IMAGE, "--",
-                "/usr/bin/python3", "-c", "import signal; signal.signal(15, lambda *_: exit()); signal.pause()")
+    lab.kubectl(
+        "create",
+        "deployment",
+        "kubepki-probe",
+        "--image",
+        PYTHON_IMAGE,
+        "--",
+        "/usr/bin/python3",
+        "-c",
+        "import signal; signal.signal(15, lambda *_: exit()); signal.pause()",
+    )
     try:
         lab.kubectl("wait", "--for=condition=Available", "--timeout=120s", "deployment/kubepki-probe")
     finally:
@@ -130,8 +140,9 @@ def test_node_lost_on_the_way_stops_the_roll(lab):
             lab.unplug("cp2")
 
     try:
-        outcome = play(lab, "renew_leaves", {"kubepki_force": "true", "kubepki_names": "front-proxy-client"},
-                       on_line=watch_progress)
+        outcome = play(
+            lab, "renew_leaves", {"kubepki_force": "true", "kubepki_names": "front-proxy-client"}, on_line=watch_progress
+        )
     finally:
         lab.plug("cp2")
     assert gone.is_set()
@@ -162,7 +173,8 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
     "manifests are parked": journal("static-pods.json"),
     "a manifest is out": lambda root: not (root / "etc/kubernetes/manifests/kube-scheduler.yaml").exists(),
     "etcd is restarted": lambda root: touched(
-        root / "etc/kubernetes/manifests/etcd.yaml", root / "var/lib/kubepki/journal/static-pods.json"),
+        root / "etc/kubernetes/manifests/etcd.yaml", root / "var/lib/kubepki/journal/static-pods.json"
+    ),
 }
 
 
@@ -210,8 +222,11 @@ def test_modules_killed_one_after_the_other_are_healed_by_a_rerun(lab, tmp_path)
     for number, moment in enumerate(MOMENTS):
         days = {"kubepki_names": names, "kubepki_leaf_days": 600 + number}
         # Nobody has to restart etcd for a new certificate; the pods' restart is what that moment lies in.
-        killed_at(lab, moment, *(("restart_static_pods", {}) if moment.startswith("etcd")
-                                 else ("renew_leaves", {**days, "kubepki_force": "true"})))
+        killed_at(
+            lab,
+            moment,
+            *(("restart_static_pods", {}) if moment.startswith("etcd") else ("renew_leaves", {**days, "kubepki_force": "true"})),
+        )
     play(lab, "renew_leaves", {**days, "kubepki_force": "true"}).require_success()
     due = {**days, "kubepki_renew_below_days": days["kubepki_leaf_days"] - 1, "kubepki_report_dir": tmp_path}
     again = play(lab, "renew_leaves", due).require_success()
@@ -224,8 +239,10 @@ def test_modules_killed_one_after_the_other_are_healed_by_a_rerun(lab, tmp_path)
                 assert row["residual_seconds"] > (days["kubepki_leaf_days"] - 1) * 86400, row
         assert [f for f in report["nodes"][node]["findings"] if f["severity"] == "error"] == []
         manifests = sorted(path for path in snapshot(lab, node) if path.startswith("/etc/kubernetes/manifests/"))
-        assert manifests == ["/etc/kubernetes/manifests/%s.yaml" % name for name in (
-            "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")]
+        assert manifests == [
+            "/etc/kubernetes/manifests/%s.yaml" % name
+            for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
+        ]
 
 
 def test_restart_of_all_static_pods_is_no_outage(lab):

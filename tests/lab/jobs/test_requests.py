@@ -19,11 +19,16 @@ from tests.lab.playbook import CHECKOUT, environment, play, tool
 
 sys.path.insert(0, str(CHECKOUT / ".cache"))
 
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import x509  # noqa: E402
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
+    csr_read,
+    private_keys,
+    x509_read,
+    x509_sign,  # noqa: E402
+)
 
 # A playbook takes seconds, and much longer on a machine that runs other labs.
 pytestmark = pytest.mark.timeout(1800)
-KEY = x509.generate_key("ecdsa-p256")
+KEY = private_keys.generate_key("ecdsa-p256")
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 ADMIN = "/etc/kubernetes/admin.conf"
 SWITCH = "serverTLSBootstrap: true"
@@ -48,17 +53,35 @@ def clean(request):
         lab.kubectl("delete", "clusterrolebinding,rolebinding", "-A", "-l", "app.kubernetes.io/managed-by=kubepki.lifecycle")
 
 
-def ask(lab: Lab, name: str, common_name: str, organizations=(), sans=(), signer="kubernetes.io/kube-apiserver-client",
-        usages=None, node="cp1", identity=ADMIN, labels=None, seconds=None) -> None:
+def ask(
+    lab: Lab,
+    name: str,
+    common_name: str,
+    organizations=(),
+    sans=(),
+    signer="kubernetes.io/kube-apiserver-client",
+    usages=None,
+    node="cp1",
+    identity=ADMIN,
+    labels=None,
+    seconds=None,
+) -> None:
     """Create a CertificateSigningRequest as whoever a kubeconfig of a node says."""
     default = "server auth" if signer.endswith("serving") else "client auth"
-    pem = x509.build_request(x509.Profile(common_name, organizations, sans, [default.split()[0]]), KEY).pem
-    spec = {"request": base64.b64encode(pem).decode(), "signerName": signer,
-            "usages": usages or ["digital signature", "key encipherment", default]}
+    pem = x509_sign.build_request(x509_sign.Profile(common_name, organizations, sans, [default.split()[0]]), KEY).pem
+    spec = {
+        "request": base64.b64encode(pem).decode(),
+        "signerName": signer,
+        "usages": usages or ["digital signature", "key encipherment", default],
+    }
     if seconds:
         spec["expirationSeconds"] = seconds
-    item = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
-            "metadata": {"name": name, "labels": labels or {}}, "spec": spec}
+    item = {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": {"name": name, "labels": labels or {}},
+        "spec": spec,
+    }
     lab.run(node, ["kubectl", "--kubeconfig", identity, "create", "-f", "-"], stdin=json.dumps(item))
 
 
@@ -75,15 +98,16 @@ def start_module(lab: Lab, where: str, called: str, variables: dict | None = Non
     inventory.write_text(lab.inventory())
     command = [tool("ansible"), where, "-i", str(inventory), "-m", "kubepki.lifecycle." + called, "-a", json.dumps(options)]
     env = {**environment(), "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", **(variables or {})}
-    return subprocess.Popen(command, cwd=CHECKOUT, env=env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command, cwd=CHECKOUT, env=env, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
 
 
 def result(process: subprocess.Popen[str]) -> dict:
     """What a started module returned; "failed" in it when it failed."""
     output, _none = process.communicate(timeout=600)
     assert "=> {" in output, output
-    found = json.loads(output[output.index("=> {") + 3:])
+    found = json.loads(output[output.index("=> {") + 3 :])
     return dict(found, failed="FAILED!" in output)
 
 
@@ -114,6 +138,7 @@ def own_kubeconfig(lab: Lab, directory: Path) -> Path:
 
 
 # --- many requests -----------------------------------------------------------------------------------------------------------
+
 
 def test_a_real_kubelet_gets_its_serving_certificate(cluster):
     """serverTLSBootstrap leaves the request pending for ever, unless somebody looks at it."""
@@ -149,8 +174,12 @@ def _served_issuer(lab: Lab, node: str) -> str:
 
 
 def test_who_must_not_get_what_does_not(cluster):
-    kubelet = {"node": "w1", "identity": "/etc/kubernetes/kubelet.conf", "signer": "kubernetes.io/kubelet-serving",
-               "organizations": ["system:nodes"]}
+    kubelet = {
+        "node": "w1",
+        "identity": "/etc/kubernetes/kubelet.conf",
+        "signer": "kubernetes.io/kubelet-serving",
+        "organizations": ["system:nodes"],
+    }
     ask(cluster, "stolen-address", "system:node:w1", sans=["IP:" + cluster.addresses["cp1"]], **kubelet)
     ask(cluster, "api-name", "system:node:w1", sans=["DNS:kubernetes"], **kubelet)
     ask(cluster, "own", "system:node:w1", sans=["DNS:w1", "IP:" + cluster.addresses["w1"]], **kubelet)
@@ -160,8 +189,10 @@ def test_who_must_not_get_what_does_not(cluster):
     ask(cluster, "master", "root", ["system:masters"], signer="example.com/any")
     ask(cluster, "person", "bob", ["dev"])
     wide_open = cluster.directory / "wide-open.yml"
-    wide_open.write_text("version: 1\nrules:\n  - {name: all, signer: '*', requester: '*', common_name: '*', "
-                         "organizations: ['*'], usages: [client auth, server auth, digital signature, key encipherment]}\n")
+    wide_open.write_text(
+        "version: 1\nrules:\n  - {name: all, signer: '*', requester: '*', common_name: '*', "
+        "organizations: ['*'], usages: [client auth, server auth, digital signature, key encipherment]}\n"
+    )
     done = play(cluster, "manage_csrs", {"kubepki_csr_action": "approve"}).require_success()
     found = {name: state(cluster, name) for name in ("stolen-address", "api-name", "not-that-node", "master", "person")}
     assert set(found.values()) == {"Pending"} and done.artifact["approved_now"] == 1 and done.artifact["refused"] == 2
@@ -179,8 +210,11 @@ def test_who_must_not_get_what_does_not(cluster):
 def test_by_label_and_with_a_message(cluster):
     ask(cluster, "a", "a", labels={"team": "x"})
     ask(cluster, "b", "b")
-    play(cluster, "manage_csrs", {"kubepki_csr_action": "deny", "kubepki_csr_selector": "team=x",
-                                  "kubepki_csr_message": "not agreed on"}).require_success()
+    play(
+        cluster,
+        "manage_csrs",
+        {"kubepki_csr_action": "deny", "kubepki_csr_selector": "team=x", "kubepki_csr_message": "not agreed on"},
+    ).require_success()
     assert (state(cluster, "a"), state(cluster, "b")) == ("Denied", "Pending")
     assert "not agreed on" in cluster.kubectl("get", "csr", "a", "-o", "yaml")
 
@@ -197,11 +231,18 @@ def test_a_mistake_in_a_name_or_a_policy_changes_nothing(cluster):
 
 # --- people ------------------------------------------------------------------------------------------------------------------
 
+
 def test_a_person_gets_access_keeps_it_and_loses_it(cluster, tmp_path):
     path = tmp_path / "carol.conf"
-    variables = {"kubepki_user_name": "carol@example.com", "kubepki_user_groups": "dev,ops", "kubepki_user_kubeconfig": path,
-                 "kubepki_user_cluster_roles": "view", "kubepki_user_server": "https://%s:6443" % cluster.control_planes["cp1"],
-                 "kubepki_user_prove": "yes", "kubepki_user_days": "30"}
+    variables = {
+        "kubepki_user_name": "carol@example.com",
+        "kubepki_user_groups": "dev,ops",
+        "kubepki_user_kubeconfig": path,
+        "kubepki_user_cluster_roles": "view",
+        "kubepki_user_server": "https://%s:6443" % cluster.control_planes["cp1"],
+        "kubepki_user_prove": "yes",
+        "kubepki_user_days": "30",
+    }
     planned = play(cluster, "issue_user", variables, "--check").require_success()
     assert planned.artifact["changed"] and not list(tmp_path.iterdir())
     made = play(cluster, "issue_user", variables).require_success()
@@ -226,29 +267,49 @@ def test_a_person_gets_access_keeps_it_and_loses_it(cluster, tmp_path):
 
 
 def test_a_person_is_not_made_an_administrator(cluster, tmp_path):
-    outcome = play(cluster, "issue_user", {"kubepki_user_name": "eve", "kubepki_user_groups": "system:masters",
-                                           "kubepki_user_kubeconfig": tmp_path / "eve.conf"})
+    outcome = play(
+        cluster,
+        "issue_user",
+        {"kubepki_user_name": "eve", "kubepki_user_groups": "system:masters", "kubepki_user_kubeconfig": tmp_path / "eve.conf"},
+    )
     assert outcome.code != 0 and "system:masters, which may do everything" in outcome.output
     assert not (tmp_path / "eve.conf").exists() and "eve" not in cluster.kubectl("get", "csr")
 
 
 # --- one request -------------------------------------------------------------------------------------------------------------
 
+
 def test_the_module_on_the_controller_with_the_library(cluster, tmp_path):
     login = {"K8S_AUTH_KUBECONFIG": str(own_kubeconfig(cluster, tmp_path))}
-    options = {"name": "robot", "client": "kubernetes", "privatekey_path": str(tmp_path / "key"), "common_name": "robot",
-               "organizations": ["robots"], "path": str(tmp_path / "crt")}
+    options = {
+        "name": "robot",
+        "client": "kubernetes",
+        "privatekey_path": str(tmp_path / "key"),
+        "common_name": "robot",
+        "organizations": ["robots"],
+        "path": str(tmp_path / "crt"),
+    }
     first = module(cluster, "localhost", "cert_csr", login, **options)
     assert first["changed"] and first["csr"]["state"] == "pending"
-    second = module(cluster, "localhost", "cert_csr", login, name="robot", state="approved", client="kubernetes",
-                    common_name="robot", organizations=["robots"])
+    second = module(
+        cluster,
+        "localhost",
+        "cert_csr",
+        login,
+        name="robot",
+        state="approved",
+        client="kubernetes",
+        common_name="robot",
+        organizations=["robots"],
+    )
     assert second["changed"] and second["csr"]["state"] == "issued"
     third = module(cluster, "localhost", "cert_csr", login, **options)
     assert third["actions"] == ["written"]
     assert not module(cluster, "localhost", "cert_csr", login, **options)["changed"]
-    certificate = x509.parse_certificate((tmp_path / "crt").read_bytes())
-    assert certificate.common_name == "robot" and certificate.signed_by(x509.parse_certificate(
-        cluster.run("cp1", ["cat", "/etc/kubernetes/pki/ca.crt"]).stdout.encode()))
+    certificate = x509_read.parse_certificate((tmp_path / "crt").read_bytes())
+    assert certificate.common_name == "robot" and certificate.signed_by(
+        x509_read.parse_certificate(cluster.run("cp1", ["cat", "/etc/kubernetes/pki/ca.crt"]).stdout.encode())
+    )
     assert module(cluster, "localhost", "cert_csr", login, name="robot", state="absent")["changed"]
 
 
@@ -265,28 +326,35 @@ def test_a_denied_request_is_said_and_made_again(cluster):
 
 def test_a_signer_of_ones_own_and_the_renewal_of_what_expired(cluster, tmp_path):
     """Short-lived certificates, from a signer that this test is."""
-    ca_key = x509.generate_key("ecdsa-p256")
-    ca = x509.build_ca("own signer", ca_key, 1)
+    ca_key = private_keys.generate_key("ecdsa-p256")
+    ca = x509_sign.build_ca("own signer", ca_key, 1)
     login = {"K8S_AUTH_KUBECONFIG": str(own_kubeconfig(cluster, tmp_path))}
-    options = {"name": "hook", "state": "approved", "signer_name": "example.com/own",
-               "usages": ["server auth", "digital signature"], "privatekey_path": str(tmp_path / "key"),
-               "common_name": "hook.default.svc", "sans": ["DNS:hook.default.svc"],
-               "path": str(tmp_path / "crt"), "renew_below_days": 0}
+    options = {
+        "name": "hook",
+        "state": "approved",
+        "signer_name": "example.com/own",
+        "usages": ["server auth", "digital signature"],
+        "privatekey_path": str(tmp_path / "key"),
+        "common_name": "hook.default.svc",
+        "sans": ["DNS:hook.default.svc"],
+        "path": str(tmp_path / "crt"),
+        "renew_below_days": 0,
+    }
 
     def issue(seconds: float) -> dict:
         process = start_module(cluster, "localhost", "cert_csr", login, **options)
         found = wait_for(lambda: _approved(cluster, "hook"), 120)
-        request = x509.parse_request(base64.b64decode(found["spec"]["request"]))
-        profile = x509.Profile(request.common_name, (), request.sans, ("server",))
-        leaf = x509.sign_leaf(profile, request, ca, ca_key, seconds / 86400)
+        request = csr_read.parse_request(base64.b64decode(found["spec"]["request"]))
+        profile = x509_sign.Profile(request.common_name, (), request.sans, ("server",))
+        leaf = x509_sign.sign_leaf(profile, request, ca, ca_key, seconds / 86400)
         found["status"]["certificate"] = base64.b64encode(leaf.pem).decode()
         cluster.kubectl("replace", "--raw", CSRS + "/hook/status", "-f", "-", stdin=json.dumps(found))
         return result(process)
 
     first = issue(20)
     assert first["csr"]["state"] == "issued" and first["certificate_info"]["issuer"] == "CN=own signer"
-    expires = x509.parse_certificate((tmp_path / "crt").read_bytes()).not_after
-    wait_for(lambda: x509.now() > expires)
+    expires = x509_read.parse_certificate((tmp_path / "crt").read_bytes()).not_after
+    wait_for(lambda: x509_read.now() > expires)
     second = issue(86400)
     assert second["actions"] == ["deleted: it has expired", "created", "approved", "written"]
     assert not module(cluster, "localhost", "cert_csr", login, **options)["changed"]
@@ -302,22 +370,38 @@ def _approved(lab: Lab, name: str) -> dict | None:
 def test_an_unreachable_api_is_said_in_time_and_nothing_is_changed(cluster, tmp_path):
     (tmp_path / "crt").write_text("old")
     nobody = "https://%s.99:6443" % cluster.balancer_address.rsplit(".", 1)[0]
-    outcome = module(cluster, "localhost", "cert_csr", name="x", host=nobody, api_key="a-token-for-nobody", api_timeout=3,
-                     common_name="x", privatekey_path=str(tmp_path / "key"), path=str(tmp_path / "crt"))
+    outcome = module(
+        cluster,
+        "localhost",
+        "cert_csr",
+        name="x",
+        host=nobody,
+        api_key="a-token-for-nobody",
+        api_timeout=3,
+        common_name="x",
+        privatekey_path=str(tmp_path / "key"),
+        path=str(tmp_path / "crt"),
+    )
     assert outcome["failed"] and "cannot be reached" in outcome["msg"] and outcome["seconds"] < 15
     assert (tmp_path / "crt").read_text() == "old"
 
 
 def test_a_cluster_that_lacks_a_signer_gets_one(cluster):
     flags = ["--cluster-signing-cert-file", "--cluster-signing-key-file"]
-    module(cluster, "cp1", "static_pod_restart", names=["kube-controller-manager"],
-           edits={"kube-controller-manager": dict.fromkeys(flags)})
+    module(
+        cluster,
+        "cp1",
+        "static_pod_restart",
+        names=["kube-controller-manager"],
+        edits={"kube-controller-manager": dict.fromkeys(flags)},
+    )
     try:
         found = play(cluster, "check_signers").require_success()
         assert found.artifact["not_signing"] == ["cp1"] and "nobody signs for kubernetes.io/kubelet-serving" in found.output
         ask(cluster, "a", "a")
-        waiting = module(cluster, "cp1", "cert_csr", name="a", client="builtin", state="approved", common_name="a",
-                         wait_timeout=3)
+        waiting = module(
+            cluster, "cp1", "cert_csr", name="a", client="builtin", state="approved", common_name="a", wait_timeout=3
+        )
         assert waiting["failed"] and "no certificate was issued within 3 seconds" in waiting["msg"]
         # Nobody would sign what its kubelets asked for.
         refused = play(cluster, "reissue_kubelets", {"kubepki_kubelet_serving": "bootstrap"})
@@ -333,10 +417,16 @@ def test_a_cluster_that_lacks_a_signer_gets_one(cluster):
 
 def test_the_validity_that_was_asked_for(cluster, tmp_path):
     login = {"K8S_AUTH_KUBECONFIG": str(own_kubeconfig(cluster, tmp_path))}
-    options = {"name": "short", "state": "approved", "privatekey_path": str(tmp_path / "key"), "common_name": "short",
-               "expiration_seconds": 900, "path": str(tmp_path / "crt")}
+    options = {
+        "name": "short",
+        "state": "approved",
+        "privatekey_path": str(tmp_path / "key"),
+        "common_name": "short",
+        "expiration_seconds": 900,
+        "path": str(tmp_path / "crt"),
+    }
     issued = module(cluster, "localhost", "cert_csr", login, **options)
-    left = (x509.parse_certificate((tmp_path / "crt").read_bytes()).not_after - x509.now()).total_seconds()
+    left = (x509_read.parse_certificate((tmp_path / "crt").read_bytes()).not_after - x509_read.now()).total_seconds()
     if int(cluster.version.split(".")[1]) >= 22:
         assert left <= 900 and issued["csr"]["expiration_seconds"] == 900
     else:
@@ -345,6 +435,7 @@ def test_the_validity_that_was_asked_for(cluster, tmp_path):
 
 
 # --- serving certificates, with the keys made on the nodes -------------------------------------------------------------------
+
 
 def kubelet_config_map(lab: Lab) -> str:
     """The kubelet configuration that kubeadm gives to nodes that join."""
@@ -356,8 +447,15 @@ def kubelet_config_map(lab: Lab) -> str:
 def verified(lab: Lab, node: str) -> bool:
     """Whether openssl, on the control plane, accepts what a kubelet serves for the node's address."""
     address = lab.addresses[node]
-    return lab.run("cp1", "openssl s_client -connect %s:10250 -CAfile /etc/kubernetes/pki/ca.crt -verify_ip %s "
-                   "-verify_return_error </dev/null" % (address, address), check=False).returncode == 0
+    return (
+        lab.run(
+            "cp1",
+            "openssl s_client -connect %s:10250 -CAfile /etc/kubernetes/pki/ca.crt -verify_ip %s "
+            "-verify_return_error </dev/null" % (address, address),
+            check=False,
+        ).returncode
+        == 0
+    )
 
 
 def reached(lab: Lab, node: str) -> tuple[bool, str]:
@@ -377,13 +475,25 @@ def test_kubelets_serve_what_the_cluster_signed_and_forged_requests_are_denied(c
     ask(cluster, "another-key", "system:node:w1", sans=own, **w1, **right)
     ask(cluster, "another-address", "system:node:w1", sans=[*own, "IP:" + cluster.addresses["cp1"]], **w1, **right)
     ask(cluster, "another-name", "system:node:w1", sans=[*own, "DNS:elsewhere.example"], **w1, **right)
-    ask(cluster, "another-usage", "system:node:w1", sans=own, usages=["digital signature", "server auth", "client auth"], **w1,
-        **right)
+    ask(
+        cluster,
+        "another-usage",
+        "system:node:w1",
+        sans=own,
+        usages=["digital signature", "server auth", "client auth"],
+        **w1,
+        **right,
+    )
     ask(cluster, "another-group", "system:node:w1", ["system:nodes", "system:masters"], sans=own, **w1)
     ask(cluster, "another-requester", "system:node:w1", sans=own, signer="kubernetes.io/kubelet-serving", **right)
-    forged = {"another-key": "its key is not the one that waits on w1", "another-address": "is not an address of the Node object",
-              "another-name": "is not an address of the Node object", "another-usage": "the usages are",
-              "another-group": "not a node", "another-requester": "not a node"}
+    forged = {
+        "another-key": "its key is not the one that waits on w1",
+        "another-address": "is not an address of the Node object",
+        "another-name": "is not an address of the Node object",
+        "another-usage": "the usages are",
+        "another-group": "not a node",
+        "another-requester": "not a node",
+    }
     if int(cluster.version.split(".")[1]) >= 22:
         ask(cluster, "too-long", "system:node:w1", sans=own, seconds=10 * 365 * 86400, **w1, **right)
         forged["too-long"] = "valid for 315360000 seconds"

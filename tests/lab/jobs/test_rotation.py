@@ -103,8 +103,11 @@ def test_kubeadm_goes_on_with_the_new_authorities(lab):
     command = lab.run("cp2", "kubeadm token create --print-join-command").stdout.strip().splitlines()[-1]
     worker = list(lab.workers)[-1]
     lab.kubectl("delete", "node", worker)
-    lab.run(worker, "systemctl stop kubelet; rm -rf /etc/kubernetes/kubelet.conf /etc/kubernetes/bootstrap-kubelet.conf "
-                    "/etc/kubernetes/pki /var/lib/kubelet/pki /var/lib/kubelet/config.yaml")
+    lab.run(
+        worker,
+        "systemctl stop kubelet; rm -rf /etc/kubernetes/kubelet.conf /etc/kubernetes/bootstrap-kubelet.conf "
+        "/etc/kubernetes/pki /var/lib/kubelet/pki /var/lib/kubelet/config.yaml",
+    )
     lab.run(worker, shlex.join([*shlex.split(command), "--skip-phases=preflight"]))
     lab.wait_healthy()
     conditions = json.loads(lab.kubectl("get", "node", worker, "-o", "json"))["status"]["conditions"]

@@ -15,8 +15,9 @@ pytestmark = pytest.mark.timeout(1200)
 
 def files(lab) -> dict[str, dict[str, list]]:
     """What the nodes hold, but for manifests: a restart leaves its annotation there."""
-    return {node: {path: seen for path, seen in found.items() if "/manifests/" not in path}
-            for node, found in snapshots(lab).items()}
+    return {
+        node: {path: seen for path, seen in found.items() if "/manifests/" not in path} for node, found in snapshots(lab).items()
+    }
 
 
 def test_a_disturbed_rotation_goes_on_when_it_is_run_again_and_its_way_back_leaves_the_files_of_before(lab):

@@ -62,10 +62,12 @@ def test_an_unknown_node_is_named_with_those_there_are(home: Path, capsys: pytes
     assert "its nodes are cp1, cp2, cp3, w1, w2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("words", "nodes", "cas"), [([], ["cp1", "cp2", "cp3", "w1", "w2"], False),
-                                                     (["--cas", "w2"], ["w2"], True)])
-def test_certificates_end_on_all_nodes_or_on_some(home: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], nodes: list[str],
-                                                  cas: bool) -> None:
+@pytest.mark.parametrize(
+    ("words", "nodes", "cas"), [([], ["cp1", "cp2", "cp3", "w1", "w2"], False), (["--cas", "w2"], ["w2"], True)]
+)
+def test_certificates_end_on_all_nodes_or_on_some(
+    home: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], nodes: list[str], cas: bool
+) -> None:
     seen: list[tuple[str, list[str], bool]] = []
     monkeypatch.setattr(expire, "cold", lambda lab, names, cas: seen.append((lab.name, names, cas)))
     kept_lab(home)
@@ -132,6 +134,7 @@ def test_the_module_runs_and_a_closed_pipe_is_no_traceback(home: Path) -> None:
     done = subprocess.run(["sh", "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("usage: python3 -m tests.lab")
     assert "Traceback" not in done.stderr
-    listed = subprocess.run([sys.executable, "-m", "tests.lab", "status", "--json"], cwd=ROOT, capture_output=True, text=True,
-                            check=False)
+    listed = subprocess.run(
+        [sys.executable, "-m", "tests.lab", "status", "--json"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert json.loads(listed.stdout)["phase"] == "absent"

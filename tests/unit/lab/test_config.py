@@ -25,15 +25,18 @@ def boot(version: str) -> kubeadm.Bootstrap:
     return kubeadm.Bootstrap(version, "registry.k8s.io", "3.5.16-0", "abcdef.0123456789abcdef", "c" * 64)
 
 
-@pytest.mark.parametrize(("version", "api", "socket"), [
-    ("v1.20.2", "v1beta2", "/run/containerd/containerd.sock"),
-    ("v1.21.14", "v1beta2", "/run/containerd/containerd.sock"),
-    ("v1.22.0", "v1beta3", "/run/containerd/containerd.sock"),
-    ("v1.24.1", "v1beta3", "unix:///run/containerd/containerd.sock"),
-    ("v1.30.9", "v1beta3", "unix:///run/containerd/containerd.sock"),
-    ("v1.31.0", "v1beta4", "unix:///run/containerd/containerd.sock"),
-    ("v1.36.2", "v1beta4", "unix:///run/containerd/containerd.sock"),
-])
+@pytest.mark.parametrize(
+    ("version", "api", "socket"),
+    [
+        ("v1.20.2", "v1beta2", "/run/containerd/containerd.sock"),
+        ("v1.21.14", "v1beta2", "/run/containerd/containerd.sock"),
+        ("v1.22.0", "v1beta3", "/run/containerd/containerd.sock"),
+        ("v1.24.1", "v1beta3", "unix:///run/containerd/containerd.sock"),
+        ("v1.30.9", "v1beta3", "unix:///run/containerd/containerd.sock"),
+        ("v1.31.0", "v1beta4", "unix:///run/containerd/containerd.sock"),
+        ("v1.36.2", "v1beta4", "unix:///run/containerd/containerd.sock"),
+    ],
+)
 def test_kubeadm_speaks_each_versions_words(version: str, api: str, socket: str) -> None:
     init, cluster, kubelet = yaml.safe_load_all(kubeadm.init_config(boot(version), "cp1", "10.89.7.11"))
     assert init["apiVersion"] == cluster["apiVersion"] == f"kubeadm.k8s.io/{api}"
@@ -69,9 +72,15 @@ def test_only_control_planes_join_as_control_planes() -> None:
         assert config["discovery"]["bootstrapToken"]["apiServerEndpoint"] == "k8s-api:6443"
 
 
-@pytest.mark.parametrize(("version", "etcd", "front"), [
-    ("v1.20.2", "3.4.23", False), ("v1.33.0", "3.5.16", False), ("v1.34.0", "3.5.16", True), ("v1.36.2", "3.6.1", False),
-])
+@pytest.mark.parametrize(
+    ("version", "etcd", "front"),
+    [
+        ("v1.20.2", "3.4.23", False),
+        ("v1.33.0", "3.5.16", False),
+        ("v1.34.0", "3.5.16", True),
+        ("v1.36.2", "3.6.1", False),
+    ],
+)
 def test_etcd_gets_a_front_only_where_kubeadm_is_newer(version: str, etcd: str, front: bool) -> None:
     assert layer.needs_etcd_front(version, etcd) is front
 

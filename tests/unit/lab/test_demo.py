@@ -13,24 +13,48 @@ DAY = 86400
 
 def report(**nodes):
     """{node: {certificate: (kind, serial, days)}} as report.json has it."""
-    return {"nodes": {node: {"certificates": [
-        {"name": name, "kind": kind, "serial": serial, "not_after": None if days is None else "2027-11-22T08:00:00Z",
-         "residual_seconds": None if days is None else days * DAY, "status": "missing" if serial is None else "ok"}
-        for name, (kind, serial, days) in rows.items()]} for node, rows in nodes.items()}}
+    return {
+        "nodes": {
+            node: {
+                "certificates": [
+                    {
+                        "name": name,
+                        "kind": kind,
+                        "serial": serial,
+                        "not_after": None if days is None else "2027-11-22T08:00:00Z",
+                        "residual_seconds": None if days is None else days * DAY,
+                        "status": "missing" if serial is None else "ok",
+                    }
+                    for name, (kind, serial, days) in rows.items()
+                ]
+            }
+            for node, rows in nodes.items()
+        }
+    }
 
 
 BEFORE = report(
-    cp1={"apiserver": ("leaf", "0x1f00aa00bb00cc", 364.2), "admin.conf": ("kubeconfig", "0x2", 364.2),
-         "ca": ("ca", "0x0", 3649.9), "super-admin.conf": ("kubeconfig", None, None),
-         "kubelet-client": ("kubelet", "0x7", 364.2)},
+    cp1={
+        "apiserver": ("leaf", "0x1f00aa00bb00cc", 364.2),
+        "admin.conf": ("kubeconfig", "0x2", 364.2),
+        "ca": ("ca", "0x0", 3649.9),
+        "super-admin.conf": ("kubeconfig", None, None),
+        "kubelet-client": ("kubelet", "0x7", 364.2),
+    },
     cp2={"apiserver": ("leaf", "0x3", 100.0), "ca": ("ca", "0x0", 3649.9)},
-    w1={"ca": ("ca", "0x0", 3649.9), "kubelet-client": ("kubelet", "0x8", 364.2)})
+    w1={"ca": ("ca", "0x0", 3649.9), "kubelet-client": ("kubelet", "0x8", 364.2)},
+)
 AFTER = report(
-    cp1={"apiserver": ("leaf", "0x9e11dd22ee33ff", 729.9), "admin.conf": ("kubeconfig", "0xa", 729.9),
-         "ca": ("ca", "0x0", 3649.9), "super-admin.conf": ("kubeconfig", None, None),
-         "kubelet-client": ("kubelet", "0x7", 364.2)},
+    cp1={
+        "apiserver": ("leaf", "0x9e11dd22ee33ff", 729.9),
+        "admin.conf": ("kubeconfig", "0xa", 729.9),
+        "ca": ("ca", "0x0", 3649.9),
+        "super-admin.conf": ("kubeconfig", None, None),
+        "kubelet-client": ("kubelet", "0x7", 364.2),
+    },
     cp2={"apiserver": ("leaf", "0xb", 729.9), "ca": ("ca", "0x0", 3649.9)},
-    w1={"ca": ("ca", "0x0", 3649.9), "kubelet-client": ("kubelet", "0x8", 364.2)})
+    w1={"ca": ("ca", "0x0", 3649.9), "kubelet-client": ("kubelet", "0x8", 364.2)},
+)
 
 
 def test_every_certificate_that_was_replaced_is_shown_with_both_serials_and_days():
@@ -56,17 +80,27 @@ def test_nothing_replaced_is_said_too():
 
 @pytest.mark.parametrize("failures, said", [(0, "and 0 of them failed"), (3, "and 3 of them failed")])
 def test_the_last_sentence_counts_certificates_and_requests_of_clients_that_have_to_be_served(failures, said):
-    counts = {"balancer": {"requests": 1200, "failures": failures, "informational": False},
-              "etcd": {"requests": 34, "failures": 0, "informational": False},
-              "apiserver-cp1": {"requests": 500, "failures": 20, "informational": True}}
+    counts = {
+        "balancer": {"requests": 1200, "failures": failures, "informational": False},
+        "etcd": {"requests": 34, "failures": 0, "informational": False},
+        "apiserver-cp1": {"requests": 500, "failures": 20, "informational": True},
+    }
     sentence = demo.verdict(BEFORE, AFTER, counts)
     assert sentence.startswith("3 certificates on 2 nodes were replaced") and "1234 requests" in sentence and said in sentence
 
 
-@pytest.mark.parametrize("line, live, quiet", [
-    ("\tRUN: {\"kubepki\": {\"job\": \"check_expiry\"}}\n", False, False), ("CUSTOM STATS: *****\n", False, False),
-    ("PLAY RECAP ****\n", True, False), ("TASK [kubepki.lifecycle.leaf_renewal : Renew] ***\n", True, False), ("\n", True, False),
-    ("cp1   : ok=3    changed=0    unreachable=0    failed=0    skipped=0\n", True, False),
-    ("[ERROR]: Task failed\n", True, True), ("node  certificate  days\n", True, True)])
+@pytest.mark.parametrize(
+    "line, live, quiet",
+    [
+        ('\tRUN: {"kubepki": {"job": "check_expiry"}}\n', False, False),
+        ("CUSTOM STATS: *****\n", False, False),
+        ("PLAY RECAP ****\n", True, False),
+        ("TASK [kubepki.lifecycle.leaf_renewal : Renew] ***\n", True, False),
+        ("\n", True, False),
+        ("cp1   : ok=3    changed=0    unreachable=0    failed=0    skipped=0\n", True, False),
+        ("[ERROR]: Task failed\n", True, True),
+        ("node  certificate  days\n", True, True),
+    ],
+)
 def test_a_person_sees_no_data_for_machines_and_of_a_quiet_run_only_its_report(line, live, quiet):
     assert (demo.for_people(line, live=True), demo.for_people(line, live=False)) == (live, quiet)

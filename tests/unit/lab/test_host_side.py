@@ -61,9 +61,11 @@ def test_two_builders_build_once(tmp_path: Path) -> None:
 
 
 def test_a_lock_is_free_again_when_its_holder_is_killed(tmp_path: Path) -> None:
-    code = ("import sys, time; sys.path.insert(0, sys.argv[1])\n"
-            "from pathlib import Path; from tests.lab.cache import lock; from tests.lab.progress import Progress\n"
-            "with lock(Path(sys.argv[2]), Progress(quiet=True), 'x'):\n print('held', flush=True); time.sleep(60)")
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[1])\n"
+        "from pathlib import Path; from tests.lab.cache import lock; from tests.lab.progress import Progress\n"
+        "with lock(Path(sys.argv[2]), Progress(quiet=True), 'x'):\n print('held', flush=True); time.sleep(60)"
+    )
     path = tmp_path / "lock"
     argv = [sys.executable, "-c", code, str(Path(__file__).parents[3]), str(path)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as holder:
@@ -144,9 +146,11 @@ def test_parallel_raises_what_a_job_raised_and_waits_for_all() -> None:
 
 
 def test_only_debians_repositories_count() -> None:
-    text = ("Debian|http://mirror.test/debian/|bookworm|bookworm\nDebian|http://mirror.test/debian/|bookworm|bookworm\n"
-            "Debian|http://mirror.test/debian/|bookworm-updates|bookworm-updates\n"
-            "Debian|http://mirror.test/debian-security/|bookworm-security|bookworm-security\nOther|https://x.test/|any|any\n")
+    text = (
+        "Debian|http://mirror.test/debian/|bookworm|bookworm\nDebian|http://mirror.test/debian/|bookworm|bookworm\n"
+        "Debian|http://mirror.test/debian/|bookworm-updates|bookworm-updates\n"
+        "Debian|http://mirror.test/debian-security/|bookworm-security|bookworm-security\nOther|https://x.test/|any|any\n"
+    )
     found = debian.parse_indextargets(text)
     assert [r.release for r in found] == ["bookworm", "bookworm-updates", "bookworm-security"]
     lists = debian.source_lists(found, "bookworm", Path("/nonexistent"))
@@ -157,9 +161,13 @@ def test_only_debians_repositories_count() -> None:
     ]
 
 
-@pytest.mark.parametrize(("name", "version"), [
-    ("kubernetes_1.20.5+really1.20.2-1.1+deb12u1.dsc", "v1.20.2"), ("kubernetes_1.29.4-1.dsc", "v1.29.4"),
-])
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("kubernetes_1.20.5+really1.20.2-1.1+deb12u1.dsc", "v1.20.2"),
+        ("kubernetes_1.29.4-1.dsc", "v1.29.4"),
+    ],
+)
 def test_version_of_a_source_package(name: str, version: str) -> None:
     assert binaries.source_version(name) == version
 
@@ -220,8 +228,9 @@ def test_links_are_followed_inside_the_root(tmp_path: Path) -> None:
 
 
 def test_state_survives_and_is_private(tmp_path: Path) -> None:
-    kept = state.State("lab", 3, 2, "10.89.0.0/24", "/r", "/l", "v1.20.2", "a.b", "c" * 64,
-                       processes={"cp1": procs.Process(1, 2, "boot")})
+    kept = state.State(
+        "lab", 3, 2, "10.89.0.0/24", "/r", "/l", "v1.20.2", "a.b", "c" * 64, processes={"cp1": procs.Process(1, 2, "boot")}
+    )
     kept.save(tmp_path)
     assert state.load(tmp_path) == kept
     assert (tmp_path / "state.json").stat().st_mode & 0o777 == 0o600
@@ -255,10 +264,12 @@ def test_a_kubeconfig_is_read(quote: str) -> None:
 
 
 def test_a_kubeconfig_as_json_is_read() -> None:
-    text = json.dumps({
-        "clusters": [{"cluster": {"certificate-authority-data": "Y2E=", "server": "https://10.0.0.1:6443"}}],
-        "users": [{"user": {"client-certificate-data": "Y3J0", "client-key-data": "a2V5"}}],
-    })
+    text = json.dumps(
+        {
+            "clusters": [{"cluster": {"certificate-authority-data": "Y2E=", "server": "https://10.0.0.1:6443"}}],
+            "users": [{"user": {"client-certificate-data": "Y3J0", "client-key-data": "a2V5"}}],
+        }
+    )
     found = kubeconfig.parse(text)
     assert (found.host, found.ca, found.certificate, found.key) == ("10.0.0.1", b"ca", b"crt", b"key")
 

@@ -20,8 +20,12 @@ def make(tmp_path: Path, target: str) -> Path:
     data = tmp_path / "data"
     data.write_bytes(b"text")
     data.chmod(0o600)
-    image = Image(["registry.k8s.io/thing:v1"], {"/usr/local/bin/thing": program, "usr/lib/thing/data": data},
-                  links={"usr/bin/thing": "../local/bin/thing"}, entrypoint=["/usr/local/bin/thing"])
+    image = Image(
+        ["registry.k8s.io/thing:v1"],
+        {"/usr/local/bin/thing": program, "usr/lib/thing/data": data},
+        links={"usr/bin/thing": "../local/bin/thing"},
+        entrypoint=["/usr/local/bin/thing"],
+    )
     path = tmp_path / target
     write_image(image, path)
     return path

@@ -81,11 +81,38 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     new = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
     for name in ("ca", "other"):
         openssl(*new, "-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", "/CN=kubernetes")
-    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", "server.key",
-            "-out", "server.csr", "-subj", "/CN=kube-apiserver")
+    openssl(
+        "req",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-keyout",
+        "server.key",
+        "-out",
+        "server.csr",
+        "-subj",
+        "/CN=kube-apiserver",
+    )
     (base / "ext").write_text("subjectAltName=DNS:k8s-api,IP:127.0.0.1\n")
-    openssl("x509", "-req", "-in", "server.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-            "-extfile", "ext", "-out", "server.crt")
+    openssl(
+        "x509",
+        "-req",
+        "-in",
+        "server.csr",
+        "-CA",
+        "ca.crt",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-days",
+        "2",
+        "-extfile",
+        "ext",
+        "-out",
+        "server.crt",
+    )
     (base / "server.pem").write_text((base / "server.crt").read_text() + (base / "server.key").read_text())
     return base
 
@@ -140,6 +167,7 @@ def test_a_dropped_request_on_a_new_connection_is_a_failure_and_not_retried(serv
 @pytest.mark.parametrize("how", ["at once", "reset", "in the handshake", "after the handshake"])
 def test_a_server_that_ends_reads_the_same_whenever_it_does(pki: Path, identity: Identity, how: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
+
         def end() -> None:
             connection = listener.accept()[0]
             if how == "reset":
@@ -319,8 +347,9 @@ def test_the_pods_objects_are_complete_and_named_after_the_run() -> None:
     spec = next(i for i in items if i["kind"] == "Deployment")["spec"]["template"]["spec"]
     assert spec["nodeSelector"] == {"kubernetes.io/hostname": "w1"}
     role = next(i for i in items if i["kind"] == "Role")
-    assert role["rules"] == [{"apiGroups": [""], "resources": ["configmaps"],
-                              "resourceNames": ["kubepki-lab-watch-abc123"], "verbs": ["get"]}]
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["kubepki-lab-watch-abc123"], "verbs": ["get"]}
+    ]
     assert json.loads(json.dumps(items)) == items
 
 
@@ -338,6 +367,7 @@ def test_a_client_certificate_is_used_without_touching_the_disk(
     context.verify_mode = ssl.CERT_REQUIRED
     subjects: list[Any] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
+
         def serve() -> None:
             raw = listener.accept()[0]
             with context.wrap_socket(raw, server_side=True) as secure:

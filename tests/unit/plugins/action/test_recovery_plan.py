@@ -15,11 +15,16 @@ def test_what_several_modules_saw_is_one_look_and_a_rehearsal_that_failed_is_a_p
         "cp3": {**well, "tried": {"leaves": []}},
         "w1": {**well, "tried": {"skipped": True}},
         "w2": {"looked": {"look": {"problems": []}}, "read": {"failed": True, "msg": "no such library"}},
-        "w3": {"looked": {"unreachable": True, "msg": "timed out"}, "read": {"skipped": True}}}
+        "w3": {"looked": {"unreachable": True, "msg": "timed out"}, "read": {"skipped": True}},
+    }
     options = {"hosts": list(hostvars), "looks": "looked", "reports": "read", "rehearsals": "tried"}
     looks, silent = ActionModule._seen({"hostvars": hostvars}, options)
     assert {host: look["problems"] for host, look in looks.items()} == {
-        "cp1": ["no key"], "cp2": ["full", "The renewal could not be rehearsed."], "cp3": [], "w1": []}
+        "cp1": ["no key"],
+        "cp2": ["full", "The renewal could not be rehearsed."],
+        "cp3": [],
+        "w1": [],
+    }
     assert all(look["node"] == {"facts": {}} for look in looks.values())
     assert silent == {"w2": "no such library", "w3": "did not answer"}
     looks, _silent = ActionModule._seen({"hostvars": hostvars}, dict(options, rehearsals=None))

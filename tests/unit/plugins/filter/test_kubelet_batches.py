@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 
 
 def batches(planes, workers, size):
-    groups = {"kube_control_plane": ["cp%d" % number for number in range(planes)],
-              "kube_node": ["cp0", *("w%d" % number for number in range(workers))]}
+    groups = {
+        "kube_control_plane": ["cp%d" % number for number in range(planes)],
+        "kube_node": ["cp0", *("w%d" % number for number in range(workers))],
+    }
     return FilterModule().filters()["kubelet_batches"](groups, size)
 
 

@@ -25,6 +25,7 @@ def test_no_task_displays_a_nodes_own_text_as_it_is():
     safe = re.compile(r"printable|_cluster\.|_decided\.table|_result\.table|_summary\.|_report\.|_gathered\.|_away|_server|_path")
     texts = [path.read_text() for folder in ("roles", "playbooks") for path in (ROOT / folder).rglob("*.yml")]
     one_line = re.compile(r'^ +(?:fail_msg|msg): "((?:[^"\\]|\\.)*)"', re.MULTILINE)
-    shown = [" ".join(said.split()) for text in texts for said in one_line.findall(text)
-             if "{{" in said and not safe.search(said)]
+    shown = [
+        " ".join(said.split()) for text in texts for said in one_line.findall(text) if "{{" in said and not safe.search(said)
+    ]
     assert shown == []

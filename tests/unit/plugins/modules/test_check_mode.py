@@ -10,8 +10,17 @@ import pytest
 import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup, kubelet_credential, kubelet_restart
 
-OPTIONS = {"due_only": False, "renew_below_days": 400, "force": True, "ask_server": False, "key_type": "rsa-2048", "method": "ca",
-           "state": "created", "paths": [], "keep": 5}
+OPTIONS = {
+    "due_only": False,
+    "renew_below_days": 400,
+    "force": True,
+    "ask_server": False,
+    "key_type": "rsa-2048",
+    "method": "ca",
+    "state": "created",
+    "paths": [],
+    "keep": 5,
+}
 
 
 def snapshot(root):
@@ -21,8 +30,12 @@ def snapshot(root):
 @pytest.mark.parametrize("act", [kubelet_restart.restart, kubelet_credential.requested, file_backup.work])
 def test_nothing_is_made(tmp_path, monkeypatch, act):
     node = throwaway.Node(tmp_path)
-    paths = {"kubernetes_dir": "/etc/kubernetes", "kubelet_dir": "/var/lib/kubelet", "state_dir": "/var/lib/kubepki",
-             "backup_dir": "/var/lib/kubepki/backups"}
+    paths = {
+        "kubernetes_dir": "/etc/kubernetes",
+        "kubelet_dir": "/var/lib/kubelet",
+        "state_dir": "/var/lib/kubepki",
+        "backup_dir": "/var/lib/kubepki/backups",
+    }
     options = dict(OPTIONS, **{name: str(node.path(path)) for name, path in paths.items()})
     before = snapshot(tmp_path)
     assert act(SimpleNamespace(params=options, check_mode=True))["changed"]

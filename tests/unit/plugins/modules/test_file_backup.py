@@ -14,8 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import layouts, reading, restarts, transactions
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import transactions, yaml_load
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts
 from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -23,9 +25,15 @@ PKI = "/etc/kubernetes/pki/"
 
 
 def options(node, state):
-    paths = {name: str(node.path(path)) for name, path in (
-        ("kubernetes_dir", "/etc/kubernetes"), ("kubelet_dir", "/var/lib/kubelet"), ("state_dir", "/var/lib/kubepki"),
-        ("backup_dir", "/var/lib/kubepki/backups"))}
+    paths = {
+        name: str(node.path(path))
+        for name, path in (
+            ("kubernetes_dir", "/etc/kubernetes"),
+            ("kubelet_dir", "/var/lib/kubelet"),
+            ("state_dir", "/var/lib/kubepki"),
+            ("backup_dir", "/var/lib/kubepki/backups"),
+        )
+    }
     return dict(paths, state=state, paths=[], keep=5, set="latest")
 
 
@@ -37,7 +45,9 @@ def act(node, state, check=False):
 def begun(monkeypatch):
     """When each component began, as seconds before now; what is not in it does not run. Not what runs on this machine."""
     ago = {}
-    monkeypatch.setattr(restarts, "started", lambda name: restarts.uptime()[1] - ago[name] if name in ago else -1.0)
+    monkeypatch.setattr(
+        pending_restarts, "started", lambda name: pending_restarts.uptime()[1] - ago[name] if name in ago else -1.0
+    )
     return ago
 
 
@@ -50,13 +60,21 @@ def node(tmp_path):
     return made
 
 
-@pytest.mark.parametrize(("changed", "restart"), [
-    ([], []), ([PKI + "apiserver.crt", PKI + "apiserver.key", PKI + "etcd/peer.key", "/etc/kubernetes/admin.conf"], []),
-    (["/etc/kubernetes/scheduler.conf"], ["kube-scheduler"]), ([PKI + "sa.key"], ["kube-controller-manager"]),
-    ([PKI + "etcd/ca.crt"], ["etcd", "kube-apiserver"]), ([PKI + "apiserver-etcd-client.key"], ["kube-apiserver"]),
-    (["/etc/kubernetes/manifests/etcd.yaml"], ["etcd"]), (["/var/lib/kubelet/pki/kubelet-client-current.pem"], ["kubelet"]),
-    (["/etc/kubernetes/kubelet.conf"], ["kubelet"]),
-    ([PKI + "ca.crt"], ["kube-apiserver", "kubelet"])])
+@pytest.mark.parametrize(
+    ("changed", "restart"),
+    [
+        ([], []),
+        ([PKI + "apiserver.crt", PKI + "apiserver.key", PKI + "etcd/peer.key", "/etc/kubernetes/admin.conf"], []),
+        (["/etc/kubernetes/scheduler.conf"], ["kube-scheduler"]),
+        ([PKI + "sa.key"], ["kube-controller-manager"]),
+        ([PKI + "etcd/ca.crt"], ["etcd", "kube-apiserver"]),
+        ([PKI + "apiserver-etcd-client.key"], ["kube-apiserver"]),
+        (["/etc/kubernetes/manifests/etcd.yaml"], ["etcd"]),
+        (["/var/lib/kubelet/pki/kubelet-client-current.pem"], ["kubelet"]),
+        (["/etc/kubernetes/kubelet.conf"], ["kubelet"]),
+        ([PKI + "ca.crt"], ["kube-apiserver", "kubelet"]),
+    ],
+)
 def test_who_has_read_a_file_that_was_put_back(node, changed, restart):
     act(node, "created")
     for path in changed:
@@ -81,8 +99,8 @@ def test_everything_of_a_node_is_what_its_own_configuration_names(node):
 
 
 def test_a_set_is_made_without_a_library_for_yaml(node, monkeypatch):
-    monkeypatch.setattr(reading, "HAS_YAML", False)
-    monkeypatch.delattr(reading, "yaml")
+    monkeypatch.setattr(yaml_load, "HAS_YAML", False)
+    monkeypatch.delattr(yaml_load, "yaml")
     assert act(node, "created")["entries"] > 20
 
 
@@ -99,8 +117,9 @@ def test_a_restore_that_ended_before_its_restarts_names_them_when_it_is_run_agai
     old = time.time() - 500
     for path in node.root.rglob("*"):
         os.utime(path, (old, old))
-    first = break_and_restore(node, "/etc/kubernetes/scheduler.conf", PKI + "sa.key", PKI + "apiserver.crt",
-                              "/etc/kubernetes/kubelet.conf")
+    first = break_and_restore(
+        node, "/etc/kubernetes/scheduler.conf", PKI + "sa.key", PKI + "apiserver.crt", "/etc/kubernetes/kubelet.conf"
+    )
     named = ["kube-controller-manager", "kube-scheduler", "kubelet"]
     assert first["restart"] == named
     for check in (True, False):
@@ -138,6 +157,7 @@ def test_a_restore_that_was_killed_is_finished_and_that_is_a_change(node, begun,
 
     def stopped(_entries, _done):
         raise KeyboardInterrupt
+
     with monkeypatch.context() as killed:
         killed.setattr(transactions, "_finish", stopped)
         with pytest.raises(KeyboardInterrupt):
@@ -209,8 +229,12 @@ def test_only_a_restore_wants_pyyaml_and_refuses_before_it_writes(node, state):
     act(node, "created")
     path = node.path("/etc/kubernetes/scheduler.conf")
     path.write_bytes(b"something else")
-    done = subprocess.run([sys.executable, "-c", STARTER, json.dumps({"ANSIBLE_MODULE_ARGS": options(node, state)})],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", STARTER, json.dumps({"ANSIBLE_MODULE_ARGS": options(node, state)})],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     result = json.loads(done.stdout)
     assert result.get("failed", False) is (state == "restored"), result
     if state == "restored":

@@ -9,14 +9,23 @@ from types import SimpleNamespace
 import pytest
 import throwaway
 import yaml
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import kubelet_service, layouts, recovery_start, restarts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import kubelet_service
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import startup
 from ansible_collections.kubepki.lifecycle.plugins.modules import cert_ca, cert_leaf, file_backup, kubelet_credential
 
 
 def options(node, **more):
-    paths = {name: str(node.path(path)) for name, path in (
-        ("kubernetes_dir", "/etc/kubernetes"), ("kubelet_dir", "/var/lib/kubelet"), ("state_dir", "/var/lib/kubepki"),
-        ("backup_dir", "/var/lib/kubepki/backups"))}
+    paths = {
+        name: str(node.path(path))
+        for name, path in (
+            ("kubernetes_dir", "/etc/kubernetes"),
+            ("kubelet_dir", "/var/lib/kubelet"),
+            ("state_dir", "/var/lib/kubepki"),
+            ("backup_dir", "/var/lib/kubepki/backups"),
+        )
+    }
     return dict(paths, **more)
 
 
@@ -25,38 +34,70 @@ def module(node, check=False, **more):
 
 
 def renewal(node, names, check=False):
-    return cert_leaf.renew(module(
-        node, check, names=names, leaves=None, renew_below_days=90, leaf_days=365, force=True, new_key=True,
-        key_type="ecdsa-p256", embed_ca=False, external_ca="refuse",
-        certificates={}, skip_missing=False, backup_keep=5))["restart"]
+    return cert_leaf.renew(
+        module(
+            node,
+            check,
+            names=names,
+            leaves=None,
+            renew_below_days=90,
+            leaf_days=365,
+            force=True,
+            new_key=True,
+            key_type="ecdsa-p256",
+            embed_ca=False,
+            external_ca="refuse",
+            certificates={},
+            skip_missing=False,
+            backup_keep=5,
+        )
+    )["restart"]
 
 
 @pytest.fixture
 def node(tmp_path, monkeypatch):
     """A node whose own configuration names its files where they really are, with two static pods that are not kubeadm's."""
-    monkeypatch.setattr(restarts, "started", lambda component: -1.0)
+    monkeypatch.setattr(pending_restarts, "started", lambda component: -1.0)
     made = throwaway.Node(tmp_path)
     kubelets = [made.path("/var/lib/kubelet/config.yaml"), made.kubernetes("kubelet.conf")]
     for path in [*made.kubernetes("manifests").iterdir(), *kubelets]:
         text = path.read_text().replace("/etc/kubernetes", str(made.path("/etc/kubernetes")))
         path.write_text(text.replace("/var/lib/kubelet", str(made.path("/var/lib/kubelet"))))
     for name, file in (("kube-vip", "admin.conf"), ("agent", "kubelet.conf"), ("health", "pki/etcd/healthcheck-client.key")):
-        made.write("/etc/kubernetes/manifests/%s.yaml" % name, yaml.safe_dump({
-            "kind": "Pod", "metadata": {"name": name, "namespace": "kube-system"}, "spec": {
-                "containers": [{"name": name, "volumeMounts": [{"name": "v", "mountPath": "/x"}]}],
-                "volumes": [{"name": "v", "hostPath": {"path": str(made.kubernetes(file))}}]}}))
+        made.write(
+            "/etc/kubernetes/manifests/%s.yaml" % name,
+            yaml.safe_dump(
+                {
+                    "kind": "Pod",
+                    "metadata": {"name": name, "namespace": "kube-system"},
+                    "spec": {
+                        "containers": [{"name": name, "volumeMounts": [{"name": "v", "mountPath": "/x"}]}],
+                        "volumes": [{"name": "v", "hostPath": {"path": str(made.kubernetes(file))}}],
+                    },
+                }
+            ),
+        )
     return made
 
 
-@pytest.mark.parametrize("names, restart", [
-    (["admin.conf"], ["kube-vip"]), (["apiserver"], []), (["etcd-healthcheck-client"], ["health"])])
+@pytest.mark.parametrize(
+    "names, restart", [(["admin.conf"], ["kube-vip"]), (["apiserver"], []), (["etcd-healthcheck-client"], ["health"])]
+)
 def test_a_renewal_names_who_mounts_what_it_replaced(node, names, restart):
     assert renewal(node, names, check=True) == renewal(node, names) == restart
 
 
 def test_each_phase_of_a_rotation_names_who_mounts_what_it_replaced(node):
-    rest = {"leaf_days": 365, "leaf_key_type": None, "known": {}, "backup_keep": 5, "key_type": "ecdsa-p256", "ca_days": 3650,
-            "export": False, "material": None}
+    rest = {
+        "leaf_days": 365,
+        "leaf_key_type": None,
+        "known": {},
+        "backup_keep": 5,
+        "key_type": "ecdsa-p256",
+        "ca_days": 3650,
+        "export": False,
+        "material": None,
+    }
     cert_ca.ensure(module(node, state="staged", names=["ca"], **rest))
     for state in ("prepared", "switched", "completed"):
         for check in (True, False):
@@ -73,8 +114,18 @@ def test_a_restore_names_who_mounts_what_it_put_back(node):
 def test_a_kubelets_new_trust_names_who_mounts_its_kubeconfig(node, monkeypatch):
     monkeypatch.setattr(kubelet_service, "restart", lambda *arguments: {})
     bundle = node.cluster.cas["ca"].pem + throwaway.x509.build_ca("other", throwaway.key("other"), 10).pem
-    rest = {"state": "installed", "certificate": None, "ca_bundle": bundle.decode(), "spare_ca": None, "server": None,
-            "keep_files": 3, "restart": True, "ready": False, "timeout": 1, "backup_keep": 5}
+    rest = {
+        "state": "installed",
+        "certificate": None,
+        "ca_bundle": bundle.decode(),
+        "spare_ca": None,
+        "server": None,
+        "keep_files": 3,
+        "restart": True,
+        "ready": False,
+        "timeout": 1,
+        "backup_keep": 5,
+    }
     for check in (True, False):
         assert kubelet_credential.installed(module(node, check, **rest))["restart"] == ["agent"]
     assert kubelet_credential.installed(module(node, **rest))["restart"] == []
@@ -83,11 +134,15 @@ def test_a_kubelets_new_trust_names_who_mounts_its_kubeconfig(node, monkeypatch)
 def test_a_recovery_ends_the_processes_that_mount_what_it_replaced(node, monkeypatch):
     ended = []
     layout = layouts.find_layout(str(node.kubernetes("")), str(node.path("/var/lib/kubelet")))
-    monkeypatch.setattr(recovery_start, "end", lambda pods, runtime: ended.extend(pod.component for pod in pods) or [])
+    monkeypatch.setattr(startup, "end", lambda pods, runtime: ended.extend(pod.component for pod in pods) or [])
     monkeypatch.setattr(kubelet_service, "Proof", lambda *arguments: SimpleNamespace(wait=lambda seconds: {}, since=0.0))
-    service = SimpleNamespace(state=lambda: {"active": "active", "pid": 1}, stop=lambda seconds: None,
-                              restart=lambda seconds: None)
-    running = SimpleNamespace(instances=lambda manifest: [1] if manifest.name == "kube-vip" else [], age=lambda instance: 3600.0,
-                              lost_files=lambda instance: set())
-    recovery_start.start(layout, ["etcd"], state_dir=str(node.path("/var/lib/kubepki")), service=service, runtime=running)
+    service = SimpleNamespace(
+        state=lambda: {"active": "active", "pid": 1}, stop=lambda seconds: None, restart=lambda seconds: None
+    )
+    running = SimpleNamespace(
+        instances=lambda manifest: [1] if manifest.name == "kube-vip" else [],
+        age=lambda instance: 3600.0,
+        lost_files=lambda instance: set(),
+    )
+    startup.start(layout, ["etcd"], state_dir=str(node.path("/var/lib/kubepki")), service=service, runtime=running)
     assert ended == ["etcd", "kube-vip"]

@@ -30,10 +30,22 @@ static_pod_restart.main()
 
 def call(node, **options):
     """Run the module in a process of its own; give (exit code, its JSON)."""
-    arguments = dict({"manifest_dir": str(node.manifests), "kubernetes_dir": str(node.manifests.parent),
-                      "state_dir": str(node.state), "timeout": "20"}, **options)
-    done = subprocess.run([sys.executable, "-c", STARTER, str(node.root), json.dumps(arguments)], capture_output=True, text=True,
-                          timeout=100, check=False)
+    arguments = dict(
+        {
+            "manifest_dir": str(node.manifests),
+            "kubernetes_dir": str(node.manifests.parent),
+            "state_dir": str(node.state),
+            "timeout": "20",
+        },
+        **options,
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", STARTER, str(node.root), json.dumps(arguments)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
     assert done.stdout.startswith("\n{") or done.stdout.startswith("{"), done.stdout + done.stderr
     return done.returncode, json.loads(done.stdout)
 
@@ -50,8 +62,10 @@ def test_restart_with_diff(node):
         code, result = call(node, names=["kube-scheduler"], _ansible_diff=True)
     pod = result["pods"][0]
     assert (code, result["changed"], pod["action"]) == (0, True, "restarted")
-    assert result["diff"] == {"before": {"kube-scheduler": pod["container_before"]},
-                              "after": {"kube-scheduler": pod["container_after"]}}
+    assert result["diff"] == {
+        "before": {"kube-scheduler": pod["container_before"]},
+        "after": {"kube-scheduler": pod["container_after"]},
+    }
     assert pod["container_before"] != pod["container_after"] and result["seconds"] > 0
 
 
@@ -76,7 +90,9 @@ def test_check_mode_foretells_no_restart_of_what_serves_its_file(tmp_path):
     with FakeKubelet(node, pair=pair):
         assert plan(unless_reloaded=["kube-apiserver"]) == (False, {"kube-apiserver": "kept"})
         assert plan(names=["kube-scheduler"], unless_reloaded=["kube-apiserver"]) == (
-            True, {"kube-scheduler": "restarted", "kube-apiserver": "kept"})
+            True,
+            {"kube-scheduler": "restarted", "kube-apiserver": "kept"},
+        )
         assert plan(names=["kube-apiserver"]) == (True, {"kube-apiserver": "restarted"})
         new()
         assert plan(unless_reloaded=["kube-apiserver"]) == (True, {"kube-apiserver": "restarted"})
@@ -94,11 +110,25 @@ def test_restored_says_and_does_what_is_missing_and_then_nothing(node):
     static = node.manifests / "kube-scheduler.yaml"
     parked = node.state / "parked" / "kube-scheduler.yaml.x"
     parked.parent.mkdir(parents=True)
-    from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import files
+    from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import atomic, journals
+
     parked.write_bytes(static.read_bytes())
-    files.Journal("static-pods", str(node.state)).save({"pods": [
-        {"name": "kube-scheduler", "path": str(static), "parked": str(parked), "sha256": files.sha256(static.read_bytes()),
-         "mode": 0o600, "uid": 0, "gid": 0, "token": "x"}]})
+    journals.Journal("static-pods", str(node.state)).save(
+        {
+            "pods": [
+                {
+                    "name": "kube-scheduler",
+                    "path": str(static),
+                    "parked": str(parked),
+                    "sha256": atomic.sha256(static.read_bytes()),
+                    "mode": 0o600,
+                    "uid": 0,
+                    "gid": 0,
+                    "token": "x",
+                }
+            ]
+        }
+    )
     static.unlink()
     _code, plan = call(node, state="restored", _ansible_check_mode=True)
     assert plan["changed"] and plan["restored"] == [str(static)] and not static.exists()
@@ -113,9 +143,14 @@ def test_restored_says_and_does_what_is_missing_and_then_nothing(node):
     assert (code, result["changed"], result["pods"]) == (0, False, [])
 
 
-@pytest.mark.parametrize("options, text", [
-    ({"names": ["kube-schedule"]}, "there is no static pod named kube-schedule"), ({}, "names is empty"),
-    ({"names": ["kube-scheduler"], "manifest_dir": "/nonexistent/manifests"}, "/nonexistent/manifests: is not a directory")])
+@pytest.mark.parametrize(
+    "options, text",
+    [
+        ({"names": ["kube-schedule"]}, "there is no static pod named kube-schedule"),
+        ({}, "names is empty"),
+        ({"names": ["kube-scheduler"], "manifest_dir": "/nonexistent/manifests"}, "/nonexistent/manifests: is not a directory"),
+    ],
+)
 def test_bad_options_are_one_message(node, options, text):
     code, result = call(node, **options)
     assert code != 0 and result["failed"] and text in result["msg"] and "\n" not in result["msg"]

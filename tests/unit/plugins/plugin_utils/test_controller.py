@@ -34,10 +34,19 @@ def test_another_process_that_has_the_number_now_is_not_the_run():
     assert _controller.has_ended(holder_of(os.getpid(), start="1"))
 
 
-@pytest.mark.parametrize("holder", [
-    "", "alice@elsewhere_4711", "alice", "alice@x_%s.1.", holder_of(2 ** 22 + 1, "1", "c0ffee00-0000-4000-8000-000000000000.1"),
-    "alice@x_%s.99999999.1\n" % _controller._machine(), "alice@x_%s.-1.1" % _controller._machine(),
-    "alice@x_%s.999999999999999999999.1" % _controller._machine()])
+@pytest.mark.parametrize(
+    "holder",
+    [
+        "",
+        "alice@elsewhere_4711",
+        "alice",
+        "alice@x_%s.1.",
+        holder_of(2**22 + 1, "1", "c0ffee00-0000-4000-8000-000000000000.1"),
+        "alice@x_%s.99999999.1\n" % _controller._machine(),
+        "alice@x_%s.-1.1" % _controller._machine(),
+        "alice@x_%s.999999999999999999999.1" % _controller._machine(),
+    ],
+)
 def test_what_cannot_be_known_has_not_ended(holder):
     assert not _controller.has_ended(holder)
 

@@ -21,15 +21,21 @@ def test_nothing_that_a_terminal_obeys_gets_past_the_entry():
 
 
 def test_why_a_host_said_nothing_is_one_printable_line():
-    hostvars = {"w1": {"said": {"msg": malformed.EVIL, "failed": True}}, "w2": {"said": {"unreachable": True}},
-                "w3": {"said": {"msg": "x" * 100000}}, "w4": {"said": {"node": {"a": 1}}}}
+    hostvars = {
+        "w1": {"said": {"msg": malformed.EVIL, "failed": True}},
+        "w2": {"said": {"unreachable": True}},
+        "w3": {"said": {"msg": "x" * 100000}},
+        "w4": {"said": {"node": {"a": 1}}},
+    }
     found, silent = _registered.answers({"hostvars": hostvars}, hostvars, "said", "node")
     assert found == {"w4": {"a": 1}} and silent["w2"] == "did not answer" and silent["w1"].isprintable()
     assert len(silent["w3"]) < 3000
 
 
 def test_the_inventory_is_all_nodes_whether_they_are_in_the_play_or_not():
-    task_vars = {"groups": {"kube_control_plane": ["cp1"], "kube_node": ["cp1", "w1", "w2"], "etcd": ["e1"]},
-                 "hostvars": {"cp1": {"ansible_host": "10.0.0.1"}, "w1": {}}}
+    task_vars = {
+        "groups": {"kube_control_plane": ["cp1"], "kube_node": ["cp1", "w1", "w2"], "etcd": ["e1"]},
+        "hostvars": {"cp1": {"ansible_host": "10.0.0.1"}, "w1": {}},
+    }
     assert _registered.addresses(task_vars) == {"cp1": "10.0.0.1", "w1": "", "w2": ""}
     assert _registered.addresses({}) == {}

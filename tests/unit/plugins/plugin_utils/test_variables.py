@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import profiles
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _variables
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils._declared import VARIABLES
 
@@ -14,13 +14,21 @@ def judge(playbook, extra=(), inventory=(), values=()):
     return _variables.review(playbook, {*extra, *inventory}, list(values), set(extra))
 
 
-@pytest.mark.parametrize("playbook, name, meant", [
-    ("renew_leaves", "kubepki_fore", "kubepki_force"), ("rotate_ca", "kubepki_phsae", "kubepki_phase"),
-    ("rotate_ca", "KUBEPKI_PHASE", "kubepki_phase"), ("rotate_ca", "kubepki-phase", "kubepki_phase"),
-    ("rotate_ca", "kubpki_phase", "kubepki_phase"), ("renew_leaves", "kubepki_names_", "kubepki_names"),
-    # What the playbook reads goes before what only others do.
-    ("renew_leaves", "kubepki_days", "kubepki_leaf_days"), ("issue_user", "kubepki_days", "kubepki_user_days"),
-    ("rotate_ca", "kubepki_fore", "kubepki_force")])
+@pytest.mark.parametrize(
+    "playbook, name, meant",
+    [
+        ("renew_leaves", "kubepki_fore", "kubepki_force"),
+        ("rotate_ca", "kubepki_phsae", "kubepki_phase"),
+        ("rotate_ca", "KUBEPKI_PHASE", "kubepki_phase"),
+        ("rotate_ca", "kubepki-phase", "kubepki_phase"),
+        ("rotate_ca", "kubpki_phase", "kubepki_phase"),
+        ("renew_leaves", "kubepki_names_", "kubepki_names"),
+        # What the playbook reads goes before what only others do.
+        ("renew_leaves", "kubepki_days", "kubepki_leaf_days"),
+        ("issue_user", "kubepki_days", "kubepki_user_days"),
+        ("rotate_ca", "kubepki_fore", "kubepki_force"),
+    ],
+)
 def test_an_extra_variable_that_is_almost_a_known_one_is_refused_with_what_was_meant(playbook, name, meant):
     assert _variables.concerns(name, extra=True)
     (obstacle,), warnings = judge(playbook, extra=[name])
@@ -49,42 +57,76 @@ def test_what_says_how_a_play_is_has_no_effect_in_the_inventory():
     assert judge("renew_leaves", inventory=["kubepki_batch"]) == ([], [])
 
 
-@pytest.mark.parametrize("playbook, name, value", [
-    ("renew_leaves", "kubepki_leaf_days", "ninety"), ("renew_leaves", "kubepki_leaf_days", "0"),
-    ("renew_leaves", "kubepki_leaf_days", "-1"), ("renew_leaves", "kubepki_leaf_days", "nan"),
-    ("renew_leaves", "kubepki_leaf_days", ""), ("renew_leaves", "kubepki_leaf_days", None),
-    ("renew_leaves", "kubepki_leaf_days", True), ("renew_leaves", "kubepki_leaf_days", [365]),
-    ("renew_leaves", "kubepki_leaf_days", {}), ("renew_leaves", "kubepki_renew_below_days", "-0.5"),
-    ("renew_leaves", "kubepki_force", "maybe"), ("renew_leaves", "kubepki_force", ""),
-    ("renew_leaves", "kubepki_backup_keep", "2.5"), ("renew_leaves", "kubepki_backup_keep", "-1"),
-    ("renew_leaves", "kubepki_backup_dir", "backups"), ("check_expiry", "kubepki_textfile_dir", "metrics"),
-    ("renew_leaves", "kubepki_backup_dir", ""),
-    ("renew_leaves", "kubepki_names", "apiserver,etcd"), ("renew_leaves", "kubepki_names", ["apiserver", "ca"]),
-    ("renew_leaves", "kubepki_names", "apiserver,"), ("renew_leaves", "kubepki_key_type", "ed25519"),
-    ("renew_leaves", "kubepki_report_dir", ["a", "b"]), ("rotate_ca", "kubepki_batch", "0"),
-    ("rotate_ca", "kubepki_batch", "10 %"), ("rotate_ca", "kubepki_cas", "etcd"),
-    ("rotate_ca", "kubepki_phase", "prepair"), ("issue_user", "kubepki_renew_below_days", "soon"),
-    ("issue_user", "kubepki_user_prove", "never"), ("manage_csrs", "kubepki_csr_action", ""),
-    ("schedule_report", "kubepki_timer_state", "gone")])
+@pytest.mark.parametrize(
+    "playbook, name, value",
+    [
+        ("renew_leaves", "kubepki_leaf_days", "ninety"),
+        ("renew_leaves", "kubepki_leaf_days", "0"),
+        ("renew_leaves", "kubepki_leaf_days", "-1"),
+        ("renew_leaves", "kubepki_leaf_days", "nan"),
+        ("renew_leaves", "kubepki_leaf_days", ""),
+        ("renew_leaves", "kubepki_leaf_days", None),
+        ("renew_leaves", "kubepki_leaf_days", True),
+        ("renew_leaves", "kubepki_leaf_days", [365]),
+        ("renew_leaves", "kubepki_leaf_days", {}),
+        ("renew_leaves", "kubepki_renew_below_days", "-0.5"),
+        ("renew_leaves", "kubepki_force", "maybe"),
+        ("renew_leaves", "kubepki_force", ""),
+        ("renew_leaves", "kubepki_backup_keep", "2.5"),
+        ("renew_leaves", "kubepki_backup_keep", "-1"),
+        ("renew_leaves", "kubepki_backup_dir", "backups"),
+        ("check_expiry", "kubepki_textfile_dir", "metrics"),
+        ("renew_leaves", "kubepki_backup_dir", ""),
+        ("renew_leaves", "kubepki_names", "apiserver,etcd"),
+        ("renew_leaves", "kubepki_names", ["apiserver", "ca"]),
+        ("renew_leaves", "kubepki_names", "apiserver,"),
+        ("renew_leaves", "kubepki_key_type", "ed25519"),
+        ("renew_leaves", "kubepki_report_dir", ["a", "b"]),
+        ("rotate_ca", "kubepki_batch", "0"),
+        ("rotate_ca", "kubepki_batch", "10 %"),
+        ("rotate_ca", "kubepki_cas", "etcd"),
+        ("rotate_ca", "kubepki_phase", "prepair"),
+        ("issue_user", "kubepki_renew_below_days", "soon"),
+        ("issue_user", "kubepki_user_prove", "never"),
+        ("manage_csrs", "kubepki_csr_action", ""),
+        ("schedule_report", "kubepki_timer_state", "gone"),
+    ],
+)
 def test_a_value_that_the_playbook_cannot_use_is_refused_by_the_variables_name(playbook, name, value):
     (obstacle,), _warnings = judge(playbook, extra=[name], values=[(name, value, None)])
     assert obstacle.startswith(f"{name} is ") and ", which is no " in obstacle
 
 
-@pytest.mark.parametrize("playbook, name, value", [
-    ("restore", "kubepki_backup_dir", "~/sets"), ("check_expiry", "kubepki_textfile_dir", ""),
-    ("renew_leaves", "kubepki_leaf_days", "365"), ("renew_leaves", "kubepki_leaf_days", 0.5),
-    ("renew_leaves", "kubepki_renew_below_days", 0), ("renew_leaves", "kubepki_force", "yes"),
-    ("renew_leaves", "kubepki_force", True), ("renew_leaves", "kubepki_names", "all"),
-    ("renew_leaves", "kubepki_names", "apiserver, admin.conf"), ("renew_leaves", "kubepki_names", ["etcd-peer"]),
-    ("renew_leaves", "kubepki_key_type", ""), ("renew_leaves", "kubepki_report_dir", ""),
-    ("renew_leaves", "kubepki_external_ca_dir", "x"), ("rotate_ca", "kubepki_batch", "25%"),
-    ("rotate_ca", "kubepki_batch", 3), ("rotate_ca", "kubepki_batch", [1, "10%"]),
-    ("rotate_ca", "kubepki_cas", "ca,sa"), ("rotate_ca", "kubepki_restart_workloads", ""),
-    ("recover", "kubepki_restart_workloads", "a,b"), ("issue_user", "kubepki_renew_below_days", ""),
-    ("issue_user", "kubepki_renew_below_days", "30"), ("issue_user", "kubepki_user_prove", True),
-    ("issue_user", "kubepki_key_type", ""), ("manage_csrs", "kubepki_csr_names", "all pending"),
-    ("restart_static_pods", "kubepki_names", "kube-vip")])
+@pytest.mark.parametrize(
+    "playbook, name, value",
+    [
+        ("restore", "kubepki_backup_dir", "~/sets"),
+        ("check_expiry", "kubepki_textfile_dir", ""),
+        ("renew_leaves", "kubepki_leaf_days", "365"),
+        ("renew_leaves", "kubepki_leaf_days", 0.5),
+        ("renew_leaves", "kubepki_renew_below_days", 0),
+        ("renew_leaves", "kubepki_force", "yes"),
+        ("renew_leaves", "kubepki_force", True),
+        ("renew_leaves", "kubepki_names", "all"),
+        ("renew_leaves", "kubepki_names", "apiserver, admin.conf"),
+        ("renew_leaves", "kubepki_names", ["etcd-peer"]),
+        ("renew_leaves", "kubepki_key_type", ""),
+        ("renew_leaves", "kubepki_report_dir", ""),
+        ("renew_leaves", "kubepki_external_ca_dir", "x"),
+        ("rotate_ca", "kubepki_batch", "25%"),
+        ("rotate_ca", "kubepki_batch", 3),
+        ("rotate_ca", "kubepki_batch", [1, "10%"]),
+        ("rotate_ca", "kubepki_cas", "ca,sa"),
+        ("rotate_ca", "kubepki_restart_workloads", ""),
+        ("recover", "kubepki_restart_workloads", "a,b"),
+        ("issue_user", "kubepki_renew_below_days", ""),
+        ("issue_user", "kubepki_renew_below_days", "30"),
+        ("issue_user", "kubepki_user_prove", True),
+        ("issue_user", "kubepki_key_type", ""),
+        ("manage_csrs", "kubepki_csr_names", "all pending"),
+        ("restart_static_pods", "kubepki_names", "kube-vip"),
+    ],
+)
 def test_a_value_that_it_can_use_passes(playbook, name, value):
     assert judge(playbook, extra=[name], values=[(name, value, None)]) == ([], [])
 
@@ -93,17 +135,22 @@ def test_a_value_of_the_inventory_is_said_once_with_the_hosts_that_have_it():
     values = [("kubepki_leaf_days", "x", f"cp{number}") for number in range(5)] + [("kubepki_leaf_days", "y", "w1")]
     assert judge("renew_leaves", inventory=["kubepki_leaf_days"], values=values)[0] == [
         "kubepki_leaf_days is 'x', which is no number above 0. (cp0, cp1, cp2, ...)",
-        "kubepki_leaf_days is 'y', which is no number above 0. (w1)"]
+        "kubepki_leaf_days is 'y', which is no number above 0. (w1)",
+    ]
 
 
 def test_names_of_leaves_are_those_of_the_catalogue():
     spec = _variables.specification("kubepki_names", "renew_leaves")
-    assert sorted(spec["choices"]) == sorted(["all", *(entry.name for entry in profiles.CATALOGUE if entry.kind != profiles.CA)])
+    assert sorted(spec["choices"]) == sorted(
+        ["all", *(entry.name for entry in catalogue.CATALOGUE if entry.kind != catalogue.CA)]
+    )
 
 
 def test_a_playbook_finds_its_own_specification():
     leaves, pods = (_variables.specification("kubepki_names", name) for name in ("renew_leaves", "restart_static_pods"))
     assert "choices" in leaves and "choices" not in pods
     assert _variables.specification("kubepki_phase", "renew_leaves") is None
-    assert all(len({name for names, _spec in entries for name in names}) == sum(len(names) for names, _spec in entries)
-               for entries in VARIABLES.values())
+    assert all(
+        len({name for names, _spec in entries for name in names}) == sum(len(names) for names, _spec in entries)
+        for entries in VARIABLES.values()
+    )

@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which endpoints a node has, and where they listen."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from ..errors import PkiError
+from . import address, tls
+
+APISERVER, KUBELET, MANAGER, SCHEDULER = "apiserver", "kubelet", "controller-manager", "scheduler"
+
+ETCD_SERVER, ETCD_PEER = "etcd-server", "etcd-peer"
+
+
+class Endpoint:
+    """Where a component of this node listens.
+
+    name: "apiserver", "kubelet", "controller-manager", "scheduler", "etcd-server" or "etcd-peer". component: the static pod, or
+    "kubelet". host: str, port: int. item: catalogue name of the certificate it serves from disk, or None when it makes its own
+    in memory. path: that certificate's file, or None. client: (certificate path, key path) to show, or None.
+    health: URL that answers 200 when the component is well, or None. secure: False where it is plain http, which no handshake
+    is tried with.
+    """
+
+    def __init__(self, name, component, host, port, item=None, path=None, client=None, health=None, secure=True):
+        self.name, self.component, self.host, self.port = name, component, host, port
+        self.item, self.path, self.client, self.health, self.secure = item, path, client, health, secure
+
+    @property
+    def address(self):
+        """host:port, with brackets around an IPv6 address."""
+        return address.join(self.host, self.port)
+
+    def __repr__(self):
+        return "Endpoint(%s at %s)" % (self.name, self.address)
+
+
+def endpoints(layout):
+    """Give the Endpoints of this node, from its manifests' flags and its kubelet's configuration.
+
+    layout: a layouts.Layout, or a View. A port that a flag sets to 0 is not listened on, and not given; nor is a
+    kubelet where the node has none.
+    """
+    found = []
+    if "kube-apiserver" in layout.flags:
+        found += _apiserver(layout, layout.flags["kube-apiserver"])
+    for component, name, secure, insecure in (
+        ("kube-controller-manager", MANAGER, 10257, 10252),
+        ("kube-scheduler", SCHEDULER, 10259, 10251),
+    ):
+        if component in layout.flags:
+            found += _delegating(component, name, layout.flags[component], secure, insecure)
+    if "etcd" in layout.flags:
+        found += _etcd(layout, layout.flags["etcd"])
+    if _has_kubelet(layout):
+        port = int(layout.kubelet.get("port") or 10250)
+        certificate = layout.kubelet.get("serving_cert")
+        found.append(
+            Endpoint(
+                KUBELET,
+                "kubelet",
+                _reachable(layout.kubelet.get("address") or ""),
+                port,
+                "kubelet-serving" if certificate else None,
+                certificate,
+                None,
+                healthz_url(layout),
+            )
+        )
+    return found
+
+
+def _has_kubelet(layout):
+    # A member of an etcd of one's own may have none. One that is stopped has left files, or pods that it should run.
+    kubelet = layout.kubelet
+    return bool(kubelet) and bool(
+        kubelet.get("running")
+        or layout.flags
+        or any(
+            os.path.lexists(kubelet.get(name) or "") for name in ("kubeconfig_path", "bootstrap_kubeconfig_path", "config_path")
+        )
+    )
+
+
+def healthz_url(layout):
+    """Give the URL of the kubelet's own health endpoint, or None when it is switched off (healthzPort: 0)."""
+    config, flags = (layout.kubelet.get(name) or {} for name in ("config", "flags"))
+    port = str(flags.get("--healthz-port") or config.get("healthzPort", 10248))
+    host = _reachable(str(flags.get("--healthz-bind-address") or config.get("healthzBindAddress") or "127.0.0.1"))
+    return None if port == "0" or not port.isdigit() else "http://%s/healthz" % address.join(host, int(port))
+
+
+def _reachable(address):
+    return "127.0.0.1" if address in tls.ANY_ADDRESS else address.strip("[]")
+
+
+def _port(flags, flag, default):
+    try:
+        return int(flags.get(flag, default))
+    except ValueError:
+        raise PkiError("the flag %s=%s is not a port number" % (flag, flags[flag]), fix="Correct the manifest.") from None
+
+
+def _pair(layout, *names):
+    """The first of the named client pairs that is there."""
+    for name in names:
+        certificate, key = layout.paths.get(name) or (None, None)
+        if certificate and key and os.path.exists(certificate) and os.path.exists(key):
+            return certificate, key
+    return None
+
+
+def _apiserver(layout, flags):
+    host, port = _reachable(flags.get("--bind-address", "")), _port(flags, "--secure-port", 6443)
+    if not port:
+        return []
+    return [
+        Endpoint(
+            APISERVER,
+            "kube-apiserver",
+            host,
+            port,
+            "apiserver" if "--tls-cert-file" in flags else None,
+            flags.get("--tls-cert-file"),
+            _pair(layout, "apiserver-kubelet-client"),
+            "https://%s/readyz" % address.join(host, port),
+        )
+    ]
+
+
+def _delegating(component, name, flags, secure, insecure):
+    host, port = _reachable(flags.get("--bind-address", "")), _port(flags, "--secure-port", secure)
+    if port:
+        # No catalogue name: kubeadm gives these no serving certificate. Where a user does, its file is known all the same.
+        return [
+            Endpoint(
+                name,
+                component,
+                host,
+                port,
+                None,
+                flags.get("--tls-cert-file"),
+                None,
+                "https://%s/healthz" % address.join(host, port),
+            )
+        ]
+    # Before 1.23 the insecure port could be the only one.
+    port = _port(flags, "--port", insecure)
+    host = _reachable(flags.get("--address", ""))
+    health = "http://%s/healthz" % address.join(host, port)
+    return [Endpoint(name, component, host, port, health=health, secure=False)] if port else []
+
+
+def _etcd(layout, flags):
+    found = []
+    pair = _pair(layout, "etcd-healthcheck-client", "apiserver-etcd-client")
+    clients = _loopback_first(urls(flags.get("--listen-client-urls", "http://localhost:2379")))
+    health = next((url.rstrip("/") + "/health" for url in urls(flags.get("--listen-metrics-urls"))), None)
+    for url in clients[:1] if health is None else []:
+        health = "%s://%s/health" % (urlsplit(url).scheme, address.join(*_address(url, 2379)))
+    for url in _secure_first(clients)[:1]:
+        found.append(_etcd_endpoint(ETCD_SERVER, url, 2379, flags.get("--cert-file"), pair, health))
+    for url in _secure_first(urls(flags.get("--listen-peer-urls", "http://localhost:2380")))[:1]:
+        found.append(_etcd_endpoint(ETCD_PEER, url, 2380, flags.get("--peer-cert-file"), _pair(layout, "etcd-peer"), None))
+    return found
+
+
+def _etcd_endpoint(name, url, port, path, client, health):
+    host, port = _address(url, port)
+    if _is_secure(url):
+        return Endpoint(name, "etcd", host, port, name, path, client, health)
+    return Endpoint(name, "etcd", host, port, client=client, health=health, secure=False)
+
+
+def _address(url, port):
+    parts = urlsplit(url)
+    return _reachable(parts.hostname or ""), parts.port or port
+
+
+def urls(text):
+    """Give the URLs of a comma-separated flag, without the empty ones."""
+    return [url.strip() for url in (text or "").split(",") if url.strip()]
+
+
+def _loopback_first(candidates):
+    return sorted(candidates, key=lambda url: "127.0.0.1" not in url and "localhost" not in url)
+
+
+def _is_secure(url):
+    return urlsplit(url).scheme == "https"
+
+
+def _secure_first(candidates):
+    return sorted(candidates, key=lambda url: not _is_secure(url))

@@ -1,0 +1,294 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A certificate through the Certificates API: from the request to what was issued."""
+
+from __future__ import annotations
+
+import datetime
+import time
+
+from .. import errors
+from ..errors import PkiError
+from ..x509 import general_names, x509_read
+from . import csr_dangers, csr_object
+from .api_client import ApiError, encode, segment
+
+MANAGED_BY = {"app.kubernetes.io/managed-by": "kubepki.lifecycle"}
+
+USER_ANNOTATION = "kubepki.io/user"
+
+# pkg/apis/certificates/validation: expirationSeconds has to be 600 at least; the field came with 1.22.
+_SHORTEST, _EXPIRATION_MINOR = 600, 22
+
+_POLL = 0.2
+
+
+class Wanted:
+    """A CertificateSigningRequest as it shall be. request: x509.Request; usages: [str] as the API spells them;
+    expiration_seconds: int or None; labels: {str: str}; allowed: names as in requests.refuse_dangerous_ask().
+    """
+
+    def __init__(self, name, request, signer, usages=None, expiration_seconds=None, labels=None, allowed=()):
+        self.name, self.request, self.signer, self.allowed = name, request, signer, allowed
+        self.usages = list(usages or csr_object.USAGES.get(signer) or ())
+        self.expiration_seconds, self.labels = expiration_seconds, dict(labels or {})
+        if not self.usages:
+            raise PkiError(
+                "which usages the certificate shall have is not said, and the signer %s has no usual ones" % signer,
+                path=name,
+                fix="Name the usages, such as server auth and digital signature.",
+            )
+        if expiration_seconds is not None and expiration_seconds < _SHORTEST:
+            raise PkiError(
+                "a validity of %d seconds is not possible" % expiration_seconds,
+                path=name,
+                fix="The Certificates API issues for 600 seconds at least.",
+            )
+
+    def refuse_dangerous(self, allowed=()):
+        """Raise PkiError where no approval would pass, before the object is made. allowed: as in refuse_dangerous_ask()."""
+        path = "CertificateSigningRequest %s" % self.name
+        csr_dangers.refuse_dangerous_request(self.request.pem, self.signer, allowed, path, self.usages)
+
+    def body(self, api):
+        """Give the object to create, as this server understands it."""
+        spec = {"request": encode(self.request.pem), "signerName": self.signer, "usages": self.usages}
+        if self.expiration_seconds is not None and knows_validity(api):
+            spec["expirationSeconds"] = self.expiration_seconds
+        return {
+            "apiVersion": "certificates.k8s.io/" + api.csr_version,
+            "kind": "CertificateSigningRequest",
+            "metadata": {"name": self.name, "labels": self.labels},
+            "spec": spec,
+        }
+
+
+def validity(days):
+    """Give a validity in days as the seconds that can be asked for."""
+    return max(_SHORTEST, int(days * 86400))
+
+
+def knows_validity(api):
+    """Tell whether an API server keeps expirationSeconds; an older one drops it, and the signer's own validity counts."""
+    return api.minor >= _EXPIRATION_MINOR
+
+
+def find(api, name):
+    """Give the Ask of that name, or None."""
+    item = api.get("%s/%s" % (api.csr_path, segment(name)))
+    return csr_object.decode(item) if item is not None else None
+
+
+def every(api, selector=None):
+    """Give the Asks of all CertificateSigningRequests (that a label selector selects), in one call for a few hundred."""
+    return [csr_object.decode(item) for item in api.list(api.csr_path, selector)]
+
+
+def create(api, wanted):
+    """Create a request: gives its Ask. Raises ApiError with status 409 where one of that name exists."""
+    return csr_object.decode(api.call("POST", api.csr_path, wanted.body(api)))
+
+
+def decide(api, ask, kind, reason, message, allowed=()):
+    """Put the condition "Approved" or "Denied" on a request: gives the new Ask.
+
+    The one place where this collection approves. allowed: as in requests.refuse_dangerous_ask(), which every approval has to
+    pass. One call when nobody else changed the object meanwhile. Raises PkiError where it has been decided otherwise.
+    """
+    if kind == "Approved" and not _decided(ask, kind):
+        csr_dangers.refuse_dangerous_ask(ask, allowed)
+    for attempt in range(5):
+        if _decided(ask, kind):
+            return ask
+        body = dict(ask.item, apiVersion="certificates.k8s.io/" + api.csr_version, kind="CertificateSigningRequest")
+        status = dict(body.get("status") or {})
+        # The API wants UTC to the second (metav1.Time).
+        moment = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        condition = {"type": kind, "status": "True", "reason": reason, "message": message, "lastUpdateTime": moment}
+        status["conditions"] = list(status.get("conditions") or []) + [condition]
+        body["status"] = status
+        try:
+            return csr_object.decode(api.call("PUT", "%s/%s/approval" % (api.csr_path, segment(ask.name)), body))
+        except ApiError as error:
+            if error.status != 409 or attempt == 4:
+                raise
+        uid, ask = ask.uid, find(api, ask.name)
+        # Who approves has seen one request; another one under its name is not meant.
+        if ask is None or ask.uid != uid:
+            raise PkiError(
+                "another request took its name while it was decided",
+                path=csr_object.decode(body).path,
+                fix="Look at the new one, then run again.",
+            )
+    return ask
+
+
+def _decided(ask, kind):
+    """Tell whether somebody decided a request as we would. Raises PkiError where it was decided otherwise."""
+    if kind == "Denied" and ask.state in (csr_object.APPROVED, csr_object.ISSUED):
+        raise PkiError(
+            "it is approved already, and the API does not deny what was approved",
+            path=ask.path,
+            fix="A certificate cannot be called back: take away what its name may do, and delete the request.",
+        )
+    if kind == "Approved" and ask.state in (csr_object.DENIED, csr_object.FAILED):
+        raise PkiError(
+            "it is %s already (%s)" % (ask.state, errors.printable(ask.message or ask.reason or "no reason given")),
+            path=ask.path,
+            fix="Delete it and make it again: state present does both.",
+        )
+    return ask.state != csr_object.PENDING
+
+
+def delete(api, ask):
+    """Delete exactly this request, and not another one that took its name. Gives whether it was there."""
+    body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": ask.uid}} if ask.uid else None
+    try:
+        api.call("DELETE", "%s/%s" % (api.csr_path, segment(ask.name)), body)
+    except ApiError as error:
+        if error.status == 404:
+            return False
+        raise
+    return True
+
+
+def wait(api, ask, seconds):
+    """Wait until a request has its certificate: gives its Ask. Raises PkiError when it is denied, failed, gone, or time is up."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if ask.state == csr_object.ISSUED:
+            return ask
+        if ask.state in (csr_object.DENIED, csr_object.FAILED):
+            said = errors.printable(ask.message or ask.reason or "no reason given")
+            what = "denied" if ask.state == csr_object.DENIED else "approved, and its signer refused it"
+            raise PkiError("it was %s (%s)" % (what, said), path=ask.path, fix="Correct what was asked for, and ask again.")
+        if time.monotonic() > deadline:
+            raise _no_certificate(ask, seconds)
+        time.sleep(_POLL)
+        found = find(api, ask.name)
+        if found is None or found.uid != ask.uid:
+            raise PkiError("it was deleted while its certificate was waited for", path=ask.path, fix="Make it again.")
+        ask = found
+
+
+def _no_certificate(ask, seconds):
+    if ask.state == csr_object.PENDING:
+        return PkiError(
+            "nobody approved it within %g seconds" % seconds,
+            path=ask.path,
+            fix="Approve it (state approved, or the playbook manage_csrs), then run again: the request stays.",
+        )
+    fix = "Look at kube-controller-manager: its --cluster-signing-* files sign for kubernetes.io signers."
+    if not ask.signer.startswith("kubernetes.io/"):
+        fix = "Look at the controller that signs for %s." % errors.printable(ask.signer)
+    return PkiError("it is approved, and no certificate was issued within %g seconds" % seconds, path=ask.path, fix=fix)
+
+
+class Agreed:
+    """What a request has to ask for, where the request itself is not at hand: as Wanted, but for the key.
+
+    usages: None for any that its signer gives.
+    """
+
+    def __init__(self, common_name, organizations, sans, signer, usages, expiration_seconds):
+        self.common_names = [common_name] if common_name else []
+        self.organizations, self.sans = sorted(organizations or ()), _folded(sans or ())
+        self.signer, self.usages, self.expiration_seconds = signer, usages, expiration_seconds
+
+
+def _folded(sans):
+    """Give SANs in the one form that requests have, sorted."""
+    pairs = (san.partition(":") for san in sans)
+    return sorted(
+        "IP:" + general_names.same_name(value) if kind == "IP" else kind + colon + value for kind, colon, value in pairs
+    )
+
+
+def difference(ask, wanted, minor):
+    """Tell in what an existing request is not the wanted one (str), or None. wanted: Wanted or Agreed. minor: of the server."""
+    if ask.request is None:
+        return "what it holds cannot be read"
+    if isinstance(wanted, Wanted) and ask.request.key_sha256 != wanted.request.key_sha256:
+        return "its key differs"
+    what, _have = differing(ask, wanted, minor) or (None, None)
+    if what is None:
+        return None
+    return "its %s differs" % what if not what.endswith("s") else "its %s differ" % what
+
+
+def differing(ask, wanted, minor):
+    """Give (what, how a readable request has it) of the first thing that is not as wanted, or None; see difference()."""
+    have = ask.request
+    want = wanted.request if isinstance(wanted, Wanted) else wanted
+    attributes = sorted(want.further_attributes) if isinstance(wanted, Wanted) else []
+    for what, before, after in (
+        ("common name", have.common_names, want.common_names),
+        ("organizations", sorted(have.organizations), sorted(want.organizations)),
+        ("further attributes", have.further_attributes, attributes),
+        ("names", sorted(have.sans), sorted(want.sans)),
+        ("signer", [ask.signer], [wanted.signer]),
+        ("usages", sorted(ask.usages), _usages(ask, wanted)),
+    ):
+        if before != after:
+            return what, before
+    if minor >= _EXPIRATION_MINOR and ask.expiration_seconds != wanted.expiration_seconds:
+        return "validity", [] if ask.expiration_seconds is None else ["%d seconds" % ask.expiration_seconds]
+    return None
+
+
+def _usages(ask, wanted):
+    if wanted.usages is not None:
+        return sorted(wanted.usages)
+    usual = csr_object.USAGES.get(wanted.signer, ())
+    return sorted(usage for usage in set(ask.usages) if usage in usual) if ask.usages else list(usual)
+
+
+def certificate_fault(certificate, request, renew_below, now):
+    """Tell why a certificate does not serve for a request any more (str), or None.
+
+    certificate: x509.Certificate. renew_below: timedelta that has to be left, or None for a fifth of its validity.
+    """
+    if certificate.key_sha256 != request.key_sha256:
+        return "it is for another key"
+    if certificate.common_name != request.common_name or sorted(certificate.organizations) != sorted(request.organizations):
+        return "its subject differs"
+    if sorted(certificate.sans) != sorted(request.sans):
+        return "its names differ"
+    return due(certificate, renew_below, now)
+
+
+def due(certificate, renew_below, now):
+    """Tell why a certificate has to be renewed by its dates (str), or None; arguments as in certificate_fault()."""
+    left = certificate.not_after - now
+    if left <= datetime.timedelta(0):
+        return "it has expired"
+    if certificate.not_before > now:
+        return "it is not valid yet"
+    limit = (certificate.not_after - certificate.not_before) / 5 if renew_below is None else renew_below
+    return "it is about to expire" if left < limit else None
+
+
+def check_issued(ask, request):
+    """Give the x509.Certificate of an issued Ask. Raises PkiError unless it is for the request's key and name."""
+    certificate = x509_read.parse_certificate(ask.certificate, ask.path)
+    if certificate.key_sha256 != request.key_sha256:
+        raise PkiError(
+            "what was issued is for another key than the request's",
+            path=ask.path,
+            fix="Do not use it; find out who answers for the signer %s." % errors.printable(ask.signer),
+        )
+    if certificate.is_ca or "key_cert_sign" in certificate.usages:
+        raise PkiError(
+            "what was issued is a CA certificate",
+            path=ask.path,
+            fix="Do not use it; find out who answers for the signer %s." % errors.printable(ask.signer),
+        )
+    if ask.signer.startswith("kubernetes.io/") and (
+        certificate.common_name != request.common_name or sorted(certificate.organizations) != sorted(request.organizations)
+    ):
+        raise PkiError(
+            "what was issued is for %s" % errors.printable(certificate.subject or "nobody"),
+            path=ask.path,
+            fix="Do not use it; find out who signs for this cluster.",
+        )
+    return certificate

@@ -1,0 +1,134 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Decide requests by a policy, and show the decisions."""
+
+from __future__ import annotations
+
+from ..errors import printable
+from . import csr_dangers, csr_object
+
+
+class CsrDecision:
+    """What is to be done with an Ask. action: "approve", "deny" or "leave". why: a sentence without a full stop.
+
+    rule: the name of the rule that said so, or None. refused: something no policy may grant stands in the way.
+    """
+
+    def __init__(self, ask, action, why, rule=None, refused=False):
+        self.ask, self.action, self.why, self.rule, self.refused = ask, action, why, rule, refused
+
+
+def decide(ask, wanted, policy, nodes=None, named=False):
+    """Give the Decision about one Ask.
+
+    wanted: "approve" or "deny", what this run is for. policy: a Policy, or None where the requests were selected by a label
+    and no policy was given: then everything selected is denied, and nothing is approved, because the requester writes the label.
+    nodes: Nodes or None. named: this very request was named. A request that cannot be read, that asks for a CA or that can be
+    read in two ways is never approved; what else dangers() lists is approved only when it is named.
+    """
+    if ask.state != csr_object.PENDING:
+        return CsrDecision(ask, csr_object.LEAVE, "it is %s already" % ask.state)
+    if wanted == csr_object.DENY:
+        return _denial(ask, policy, nodes, named)
+    if ask.problem:
+        return CsrDecision(ask, csr_object.LEAVE, ask.problem.message, refused=True)
+    found = csr_dangers.dangers_of(ask)
+    never, refused = (
+        csr_dangers.not_allowed(found, csr_dangers.EVERY_NAME),
+        csr_dangers.not_allowed(found, csr_dangers.EVERY_NAME if named else ()),
+    )
+    if refused:
+        hint = "nothing allows that" if never else "name this request to approve it all the same"
+        return CsrDecision(ask, csr_object.LEAVE, "%s: %s" % ("; ".join(never or refused), hint), refused=True)
+    if named:
+        return CsrDecision(ask, csr_object.APPROVE, "it was named")
+    if policy is None:
+        return CsrDecision(ask, csr_object.LEAVE, "its label is the requester's own word, and there is no policy")
+    rule, misses = policy.first(ask, nodes)
+    if rule is not None and rule.decision == csr_object.APPROVE:
+        return CsrDecision(ask, csr_object.APPROVE, "the policy allows it", rule.name)
+    if rule is not None:
+        return CsrDecision(ask, csr_object.LEAVE, "the policy denies it", rule.name)
+    return CsrDecision(
+        ask, csr_object.LEAVE, "no rule allows it (%s)" % "; ".join("%s: %s" % (printable(name), why) for name, why in misses)
+    )
+
+
+def _denial(ask, policy, nodes, named):
+    if named:
+        return CsrDecision(ask, csr_object.DENY, "it was named")
+    if policy is None:
+        return CsrDecision(ask, csr_object.DENY, "it was selected by its label")
+    found = [ask.problem.message] if ask.problem else csr_dangers.dangers(ask)
+    if found:
+        return CsrDecision(ask, csr_object.DENY, "; ".join(found), refused=True)
+    rule, _misses = policy.first(ask, nodes)
+    if rule is not None and rule.decision == csr_object.DENY:
+        return CsrDecision(ask, csr_object.DENY, "the policy denies it", rule.name)
+    return CsrDecision(ask, csr_object.LEAVE, "no rule denies it")
+
+
+def row(ask, now):
+    """Give what an Ask asks for as plain data, every string safe to print. now: datetime, for the age."""
+    request = ask.request
+    return {
+        "name": printable(ask.name),
+        "state": ask.state,
+        "reason": printable(ask.reason),
+        "message": printable(ask.message),
+        "signer": printable(ask.signer),
+        "requester": printable(ask.requester),
+        "requester_groups": [printable(group) for group in ask.requester_groups],
+        "usages": [printable(usage) for usage in ask.usages],
+        "expiration_seconds": ask.expiration_seconds,
+        "age_seconds": max(0, int((now - ask.created).total_seconds())) if ask.created else None,
+        "labels": {printable(key): printable(value) for key, value in ask.labels.items()},
+        "subject": printable(request.subject) if request else None,
+        "common_name": printable(request.common_name or "") if request else None,
+        "organizations": [printable(group) for group in request.organizations] if request else [],
+        "sans": [printable(san) for san in request.sans] if request else [],
+        "key_type": request.key_type if request else None,
+        "key_sha256": request.key_sha256 if request else None,
+        "problem": ask.problem.message if ask.problem else None,
+        "dangers": csr_dangers.dangers(ask),
+    }
+
+
+def age(seconds):
+    """Give an age as kubectl would: 45s, 12m, 5h, 3d."""
+    if seconds is None:
+        return "?"
+    for size, letter in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return "%d%s" % (seconds // size, letter)
+    return "%ds" % seconds
+
+
+def table(rows):
+    """Give rows (of row(), with "decision" and "why" where there are decisions) as the lines of a table."""
+    if not rows:
+        return ["There are no certificate signing requests."]
+    lines = [("NAME", "STATE", "AGE", "SIGNER", "REQUESTER", "SUBJECT", "NAMES", "USAGES")]
+    for entry in rows:
+        lines.append(
+            (
+                entry["name"],
+                entry["state"],
+                age(entry["age_seconds"]),
+                entry["signer"],
+                entry["requester"],
+                entry["subject"] if entry["subject"] is not None else "unreadable",
+                ",".join(entry["sans"]) or "-",
+                ",".join(entry["usages"]) or "-",
+            )
+        )
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]) - 1)]
+    text = []
+    for number, line in enumerate(lines):
+        text.append("  ".join([cell.ljust(width) for cell, width in zip(line, widths)] + [line[-1]]))
+        entry = rows[number - 1] if number else {}
+        if entry.get("decision"):
+            text.append("    %s: %s" % (entry["decision"], entry["why"]))
+        elif entry.get("state") == csr_object.PENDING and (entry["problem"] or entry["dangers"]):
+            text.append("    %s" % (entry["problem"] or "; ".join(entry["dangers"])))
+    return text

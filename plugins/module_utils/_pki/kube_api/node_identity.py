@@ -1,0 +1,246 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which names and addresses belong to which Node, for requests of kubelets' serving certificates."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from ..errors import printable
+from ..x509 import general_names
+from . import csr_dangers, csr_decision, csr_object
+
+_RESERVED_NAMES = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
+
+
+class Nodes:
+    """What is known of the cluster's nodes, for serving certificates.
+
+    A kubelet writes the addresses of its Node object itself, so these alone prove little: the inventory, where there is one,
+    has to know the node and counts more, and nobody gets what belongs to another node, to the API or to the cluster's Services.
+    """
+
+    def __init__(self, items, inventory=(), reserved=(), service_networks=(), domains=("cluster.local",)):
+        """Take Node objects (dicts) and the inventory ([{"name", "addresses": [str], "control_plane": bool}], empty for none).
+
+        reserved: names and addresses of the API (the SANs of its servers' certificates), which only control-plane nodes may have.
+        service_networks: the networks of Services (CIDR), from which no node has an address. domains: the cluster's domains, in
+        which a node has only a name that the inventory gives it.
+        """
+        self.with_inventory = bool(inventory)
+        self.inventory = list(inventory)
+        self.reserved = {general_names.same_name(entry) for entry in reserved if entry}
+        self.service_networks = [ipaddress.ip_network(network, strict=False) for network in service_networks]
+        self.domains = {general_names.same_name(domain) for domain in domains if domain}
+        self.claims = {}
+        self._control_plane = {}
+        for item in items:
+            metadata = csr_object.as_mapping(csr_object.as_mapping(item).get("metadata"))
+            name = csr_object.as_text(metadata.get("name"))
+            addresses = csr_object.as_list(csr_object.as_mapping(csr_object.as_mapping(item).get("status")).get("addresses"))
+            self.claims[name] = {
+                general_names.same_name(csr_object.as_text(csr_object.as_mapping(entry).get("address"))) for entry in addresses
+            } - {""}
+            labels = csr_object.as_mapping(metadata.get("labels"))
+            # NodeRestriction keeps a kubelet from giving itself these (kubernetes.io/docs: node-role.kubernetes.io).
+            self._control_plane[name] = any("node-role.kubernetes.io/" + role in labels for role in ("control-plane", "master"))
+        self.hosts = _match(self.claims, inventory)
+        self._nodes_by_name = _index((name, {name} | self.claims[name] | self.granted(name)) for name in self.claims)
+        self._hosts_by_name = _index((number, _names_of(host)) for number, host in enumerate(self.inventory))
+        self._labels = _index(
+            [(name, {_label(name)}) for name in self.claims] + [(host["name"], {_label(host["name"])}) for host in self.inventory]
+        )
+
+    def is_control_plane(self, name):
+        """Tell whether a node is one of the control plane: in the inventory, or where there is none, by its label."""
+        if self.with_inventory:
+            return bool(name in self.hosts and self.hosts[name].get("control_plane"))
+        return self._control_plane.get(name, False)
+
+    def granted(self, name):
+        """Give the names and addresses that the inventory gives to a node."""
+        host = self.hosts.get(name)
+        return {general_names.same_name(entry) for entry in _names_of(host)} if host else set()
+
+    def why_not(self, name, wanted):
+        """Tell why a node may not have a name or an address (str as in SANs, without the kind), or None."""
+        wanted = general_names.same_name(wanted)
+        granted = self.granted(name)
+        if wanted in self.reserved and not self.is_control_plane(name):
+            return "belongs to the API or to every machine"
+        why = self._why_for_no_node(wanted, granted)
+        if why:
+            return why
+        if wanted == general_names.same_name(name) or wanted in granted:
+            return self._why_another_hosts(name, wanted)
+        if wanted not in self.claims[name]:
+            return "is not an address of the Node object, nor of the inventory"
+        return self._why_another_nodes(name, wanted) or self._why_another_hosts(name, wanted)
+
+    def _why_for_no_node(self, wanted, granted):
+        """Tell why no node at all may have a name or an address, not even one of the control plane, or None."""
+        found = general_names.address(wanted)
+        if found is not None:
+            if found.is_loopback or found.is_link_local or found.is_unspecified or found.is_multicast:
+                return "belongs to the API or to every machine"
+            if any(found in network for network in self.service_networks):
+                return "is an address of the cluster's Services"
+            return None
+        if wanted in _RESERVED_NAMES or _is_below(wanted, _RESERVED_DOMAINS):
+            return "belongs to the API or to every machine"
+        if _is_below(wanted, ["svc"]) or _is_below(wanted, ["svc." + domain for domain in self.domains]):
+            return "is a name of the cluster's Services"
+        if _is_below(wanted, self.domains) and wanted not in granted:
+            return "is in the cluster's own domain, and the inventory does not give it to the node"
+        return None
+
+    def _why_another_hosts(self, name, wanted):
+        """Tell which other host the inventory gives a name or an address (str), or None; it need not be a node."""
+        for number in sorted(self._hosts_by_name.get(wanted, ())):
+            if self.inventory[number] is not self.hosts.get(name):
+                return "belongs to the host %s of the inventory" % printable(self.inventory[number]["name"])
+        return None
+
+    def _why_another_nodes(self, name, wanted):
+        owners = self._nodes_by_name.get(wanted, set()) - {name}
+        if not owners and general_names.address(wanted) is None and _label(wanted) != _label(name):
+            # w2.example is w2, as far as anybody can tell.
+            owners = self._labels.get(_label(wanted), set())
+        return "belongs to the node %s" % printable(sorted(owners)[0]) if owners else None
+
+
+# Names of every machine (RFC 6761 6.3; some systems' /etc/hosts), and those of the API within the cluster.
+_RESERVED_DOMAINS = ("localhost", "localdomain", "localhost6", "localdomain6", "ip6-localhost", "ip6-loopback")
+
+
+def _is_below(name, domains):
+    return any(name == domain or name.endswith("." + domain) for domain in domains)
+
+
+def _label(name):
+    return "" if general_names.address(name) is not None else general_names.same_name(name).partition(".")[0]
+
+
+def _names_of(host):
+    return [host["name"], *host.get("addresses", ())]
+
+
+def _index(entries):
+    """Give {name or address as compared: set of whose it is} of (whose, names) pairs."""
+    found = {}
+    for whose, names in entries:
+        for name in names:
+            if name:
+                found.setdefault(general_names.same_name(name), set()).add(whose)
+    return found
+
+
+def _match(claims, inventory):
+    """Give {node name: inventory host}: by name, by the name's first label, and only then by an address nobody else claims."""
+    hosts = {}
+    free = list(inventory)
+    for same in (
+        lambda host, node: host["name"] == node,
+        lambda host, node: _first_label(host["name"]) == _first_label(node),
+        lambda host, node: any(general_names.same_name(entry) in claims[node] for entry in host.get("addresses", ())),
+    ):
+        pairs = [(host, node) for host in free for node in claims if node not in hosts and same(host, node)]
+        for host, node in pairs:
+            # Two hosts that could be one node, or two nodes that could be one host, prove nothing.
+            if sum(other is host for other, _node in pairs) == 1 and sum(other == node for _host, other in pairs) == 1:
+                hosts[node] = host
+        free = [host for host in free if not any(host is taken for taken in hosts.values())]
+    return hosts
+
+
+def _first_label(name):
+    return name if general_names.address(name) is not None else name.split(".")[0]
+
+
+def node_mismatch(ask, nodes):
+    """Tell what in a serving request does not belong to the node that asks (str), or None. nodes: Nodes or None."""
+    request = ask.request
+    name = (request.common_name or "")[len(csr_dangers.NODE_PREFIX) :]
+    if not csr_dangers.is_that_node(request, ask.requester, ask.requester_groups):
+        return "it is not a node's request for itself"
+    if nodes is None or name not in nodes.claims:
+        return "there is no Node named %s" % printable(name)
+    if nodes.with_inventory and name not in nodes.hosts:
+        return "the node %s is not in the inventory" % printable(name)
+    if not request.sans:
+        return "it names no address to serve"
+    for san in request.sans:
+        kind, _colon, value = san.partition(":")
+        if kind not in ("DNS", "IP") or "*" in value:
+            return "the name %s is of a kind no kubelet serves" % printable(san)
+        why = nodes.why_not(name, value)
+        if why:
+            return "%s %s" % (printable(san), why)
+    return None
+
+
+def serving_fault(ask, nodes, longest=None):
+    """Tell what in a readable kubelet-serving request is more than its node may have (str), or None; the key is not looked at.
+
+    nodes: Nodes. longest: the validity in seconds that may be asked for, and has to be said, or None where the API knows no
+    expirationSeconds (before 1.22). Every name has to be in the Node object, and none may be contradicted by the inventory.
+    """
+    request = ask.request
+    if request.wants_ca or request.ambiguous or request.further_attributes:
+        return "it asks for more than a kubelet does (an authority, or a subject with further attributes)"
+    fault = node_mismatch(ask, nodes)
+    if fault:
+        return fault
+    claims = nodes.claims[request.common_name[len(csr_dangers.NODE_PREFIX) :]]
+    for san in request.sans:
+        if general_names.same_name(san.partition(":")[2]) not in claims:
+            return "%s is not an address of the Node object" % printable(san)
+    # pkg/apis/certificates/helpers.go: ValidateKubeletServingCSR; a key of another type than RSA enciphers no keys.
+    asked, wanted = sorted(ask.usages), set(csr_object.SERVER_USAGES)
+    if asked != sorted(wanted) and (request.key_type.startswith("rsa") or asked != sorted(wanted - {"key encipherment"})):
+        return "the usages are %s" % (printable(", ".join(ask.usages)) or "none")
+    if request.extended_usages not in ([], ["server"]):
+        return "its extended usages are %s" % printable(", ".join(request.extended_usages))
+    if longest is None:
+        return None
+    if ask.expiration_seconds is None:
+        return "it does not say how long it shall be valid"
+    if not 0 < ask.expiration_seconds <= longest:
+        return "it shall be valid for %d seconds, and at most %d are allowed" % (ask.expiration_seconds, longest)
+    return None
+
+
+def decide_serving(ask, nodes, keys, longest=None):
+    """Give the Decision about a kubelet-serving request by those who made the keys on the nodes: approve, deny or leave.
+
+    nodes: Nodes. keys: {inventory host: (node name, digest of the public key that waits there)} of the nodes that asked in this
+    run. longest: as in serving_fault(). Whatever is wrong is denied. Only what its node might have made by itself, when that was
+    not asked now, is left: a kubelet keeps the key of its request in memory, where nobody can compare it.
+    """
+    if ask.state != csr_object.PENDING or ask.signer != csr_object.KUBELET_SERVING:
+        return csr_decision.CsrDecision(
+            ask,
+            csr_object.LEAVE,
+            "it is %s already" % ask.state if ask.state != csr_object.PENDING else "it is for another signer",
+        )
+    if ask.problem:
+        return csr_decision.CsrDecision(ask, csr_object.DENY, ask.problem.message, refused=True)
+    name = (ask.request.common_name or "")[len(csr_dangers.NODE_PREFIX) :]
+    host = nodes.hosts.get(name)
+    asked = keys.get(host["name"]) if host else None
+    mine = asked is not None and asked[0] == name and asked[1] == ask.request.key_sha256
+    # A kubelet that asks by itself names no validity.
+    fault = serving_fault(ask, nodes, longest if mine or ask.expiration_seconds is not None else None) or "; ".join(
+        csr_dangers.dangers(ask)
+    )
+    if fault:
+        return csr_decision.CsrDecision(ask, csr_object.DENY, fault, refused=True)
+    if mine:
+        return csr_decision.CsrDecision(ask, csr_object.APPROVE, "its key is the one on %s" % printable(host["name"]))
+    if asked is not None:
+        return csr_decision.CsrDecision(
+            ask, csr_object.DENY, "its key is not the one that waits on %s" % printable(host["name"]), refused=True
+        )
+    return csr_decision.CsrDecision(
+        ask, csr_object.LEAVE, "%s was not asked in this run, so its key could not be compared" % printable(name)
+    )

@@ -1,0 +1,101 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A CA that is no cluster's: made, renewed with the same key, below another one; and whether a CA can sign what it must."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import PkiError
+from ..fileio import atomic, backup_set, reading, transactions
+from ..x509 import private_keys, x509_read, x509_sign
+
+JOB = "own-ca"
+
+_PUBLIC, _SECRET = 0o644, 0o600
+
+
+def check_ca(certificate, key, sans=(), path=None, signs_authorities=False):
+    """Raise PkiError unless a CA certificate (x509.Certificate) with its key can sign what it must.
+
+    sans: names of the leaves. signs_authorities: whether it must sign other CAs, which a path length of 0 forbids
+    (RFC 5280 4.2.1.9).
+    """
+    x509_sign.check_signer(certificate, key)
+    moment = x509_read.now()
+    if certificate.not_after <= moment:
+        raise PkiError(
+            "the CA expired on %s" % x509_read.timestamp(certificate.not_after), path=path, fix="Bring one that is valid."
+        )
+    if certificate.not_before > moment:
+        raise PkiError(
+            "the CA is not valid before %s" % x509_read.timestamp(certificate.not_before),
+            path=path,
+            fix="Wait, correct the node's clock, or bring another.",
+        )
+    if signs_authorities and certificate.path_length == 0:
+        raise PkiError(
+            "the CA's path length of 0 forbids it to sign another CA",
+            path=path,
+            fix="Bring one without a path length, or of at least 1.",
+        )
+    conflict = x509_sign.forbidden_name(certificate, sans)
+    if conflict:
+        raise PkiError(
+            "the CA's name constraints forbid %s, which it has to sign" % conflict,
+            path=path,
+            fix="Bring a CA without that constraint.",
+        )
+
+
+class StandaloneCa:
+    """A CA that is no cluster's: its two files, and those of the CA above it. before: the certificate there is, described."""
+
+    def __init__(self, path, key_path, parent_path=None, parent_key_path=None):
+        self.path, self.key_path = path, key_path
+        self.parent = self.parent_key = None
+        if parent_path:
+            self.parent = x509_read.parse_certificate(reading.read(parent_path), parent_path)
+            self.parent_key = private_keys.parse_private_key(reading.read(parent_key_path), parent_key_path)
+            check_ca(self.parent, self.parent_key, path=parent_path, signs_authorities=True)
+        data, key_data = reading.read_if_exists(path), reading.read_if_exists(key_path)
+        self.certificate = x509_read.parse_certificate(data, path) if data is not None else None
+        self.key = private_keys.parse_private_key(key_data, key_path) if key_data is not None else None
+        self.before = self.certificate.describe() if self.certificate else None
+
+    def ensure(self, common_name, organizations, days, key_type, below_days, force):
+        """Give (action, Certificate, {path: bytes} to write). action: "kept", "renewed" or "created". Raises PkiError."""
+        if self.certificate is None:
+            key = self.key or private_keys.generate_key(key_type or "rsa-2048")
+            certificate = x509_sign.build_ca(common_name or "kubernetes", key, days, self.parent, self.parent_key, organizations)
+            return "created", certificate, {self.path: certificate.pem, self.key_path: key.pem}
+        if self.key is None:
+            raise PkiError(
+                "the key of this CA is not there, so it is kept elsewhere",
+                path=self.key_path,
+                fix="Renew it where its key is, or name another path.",
+            )
+        x509_sign.check_signer(self.certificate, self.key)
+        left = (self.certificate.not_after - x509_read.now()).total_seconds() / 86400.0
+        if not force and left >= below_days and left > 0:
+            return "kept", self.certificate, {}
+        if self.parent:
+            certificate = x509_sign.renew_ca(self.certificate, self.key, days, None, self.parent, self.parent_key)
+        elif not self.certificate.self_issued:
+            raise PkiError(
+                "this CA is signed by %s" % self.certificate.issuer, path=self.path, fix="Give parent_path and parent_key_path."
+            )
+        else:
+            certificate = x509_sign.renew_ca(self.certificate, self.key, days)
+        return "renewed", certificate, {self.path: certificate.pem}
+
+
+def write(own, writes, state_dir, backup_dir, backup_keep):
+    """Write an OwnAuthority's files in one transaction after a backup set, whose directory it gives."""
+    backup = backup_set.create_backup(list(writes), "cert-ca-present", backup_dir, backup_keep)
+    transaction = transactions.Transaction(JOB, state_dir)
+    for path, data in writes.items():
+        atomic.make_directory(os.path.dirname(path), 0o755)
+        transaction.write(path, data, _SECRET if path == own.key_path else _PUBLIC)
+    transaction.commit()
+    return backup

@@ -1,0 +1,179 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read certificate signing requests (RFC 2986), and find what two readers could read differently in them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from ..errors import PkiError, printable
+from . import crypto_library, general_names, pem
+from .crypto_library import ExtendedKeyUsageOID, NameOID, serialization
+from .crypto_library import x509 as _x509
+from .x509_read import key_type as _key_type
+from .x509_read import public_key_digest as _key_sha256
+from .x509_read import san_text as _san_text
+
+# Attributes of a request that carry extensions: PKCS #9 extensionRequest (RFC 2985 5.4.2) and Microsoft's, as DER. Go reads the
+# first kind only, and of that kind all of them; cryptography reads one of either kind.
+_EXTENSION_REQUEST, _OTHER_EXTENSION_REQUEST = bytes.fromhex("06092a864886f70d01090e"), bytes.fromhex("060a2b06010401823702010e")
+
+# The string types that all readers decode alike. Go cuts a NUL off a BMPString; T61String is read in several ways.
+_PLAIN_STRINGS = ("UTF8String", "PrintableString", "IA5String")
+
+_NOT_PRINTABLE_STRING = re.compile(r"[^A-Za-z0-9 '()+,./:=?-]")
+
+
+class Request:
+    """A parsed certificate signing request: subject, common_name, organizations, sans, extended_usages, key_sha256.
+
+    common_names: every CN, in order (Go takes the last one, crypto/x509/pkix: FillFromRDNSequence; common_name is the first).
+    further_attributes: dotted OIDs of subject attributes that are neither CN nor O. wants_ca: it asks for CA:TRUE, or for a key
+    usage that only a CA has. ambiguities: why another reader might see other names or extensions in it than this one does
+    ([str], sentences without full stops); ambiguous: whether there are any. unknown_extensions: dotted OIDs of the extensions it
+    asks for that no leaf of Kubernetes has. SANs are folded: ::ffff:10.0.0.1 is the IPv4 address, as in Go.
+    """
+
+    def __init__(self, raw, path=None):
+        self.raw = raw
+        self.path = path
+        try:
+            self.subject = raw.subject.rfc4514_string()
+            self.common_name = _one(raw.subject, NameOID.COMMON_NAME)
+            self.common_names = [item.value for item in raw.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+            self.organizations = [item.value for item in raw.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+            self.further_attributes = sorted(
+                {item.oid.dotted_string for item in raw.subject}
+                - {NameOID.COMMON_NAME.dotted_string, NameOID.ORGANIZATION_NAME.dotted_string}
+            )
+            public_key = raw.public_key()
+            self.key_sha256 = _key_sha256(public_key)
+            self.key_type = _key_type(public_key)
+            self._extensions = {item.oid: item for item in raw.extensions}
+            valid = raw.is_signature_valid
+        except crypto_library.UNREADABLE as error:
+            raise PkiError(
+                "holds a request that cannot be read (%s)" % crypto_library.first_line(error),
+                path=path,
+                fix="Make the request again.",
+            ) from None
+        if not valid:
+            raise PkiError(
+                "the request is not signed by the key it carries",
+                path=path,
+                fix="Make the request again; it may have been altered on the way.",
+            )
+        known = {ExtendedKeyUsageOID.SERVER_AUTH: "server", ExtendedKeyUsageOID.CLIENT_AUTH: "client"}
+        usages = self._extensions.get(_x509.ExtendedKeyUsage.oid)
+        self.extended_usages = [known.get(oid, oid.dotted_string) for oid in usages.value] if usages else []
+        names = self._extensions.get(_x509.SubjectAlternativeName.oid)
+        self.sans = [_folded_san(name) for name in names.value] if names else []
+        self.wants_ca = self._wants_ca()
+        self.unknown_extensions = sorted(oid.dotted_string for oid in self._extensions if oid not in _leaf_extensions())
+        self.ambiguities = subject_ambiguities(raw.subject) + self._ambiguities(names.value if names else ())
+
+    def _wants_ca(self):
+        constraints = self._extensions.get(_x509.BasicConstraints.oid)
+        usage = self._extensions.get(_x509.KeyUsage.oid)
+        return bool(constraints and constraints.value.ca) or bool(usage and (usage.value.key_cert_sign or usage.value.crl_sign))
+
+    def _ambiguities(self, names):
+        der = self.raw.public_bytes(serialization.Encoding.DER)
+        found = []
+        if der.count(_EXTENSION_REQUEST) > 1 or der.count(_OTHER_EXTENSION_REQUEST):
+            found.append("several sets of extensions, or one that Go does not read")
+        for name in names:
+            value = name.value
+            if isinstance(value, str) and (not value or not value.isascii() or not value.isprintable() or " " in value):
+                found.append("the name %s" % printable(_san_text(name)))
+        return found
+
+    @property
+    def ambiguous(self):
+        """Whether two readers could read it differently."""
+        return bool(self.ambiguities)
+
+    @property
+    def pem(self):
+        """The request as PEM."""
+        return self.raw.public_bytes(serialization.Encoding.PEM)
+
+
+def _folded_san(name):
+    return "IP:" + general_names.same_name(str(name.value)) if isinstance(name, _x509.IPAddress) else _san_text(name)
+
+
+def _leaf_extensions():
+    return (
+        _x509.SubjectAlternativeName.oid,
+        _x509.KeyUsage.oid,
+        _x509.ExtendedKeyUsage.oid,
+        _x509.BasicConstraints.oid,
+        _x509.SubjectKeyIdentifier.oid,
+    )
+
+
+def subject_ambiguities(name) -> list[str]:
+    """Return why two readers could read a subject (cryptography's x509.Name) differently, as sentences without full stops.
+
+    Go takes the last of several common names (crypto/x509/pkix: FillFromRDNSequence), others the first. Several organizations in
+    one RDN are usual: Go writes them so.
+    """
+    found = []
+    if len(name.get_attributes_for_oid(NameOID.COMMON_NAME)) > 1:
+        found.append("several common names")
+    if any(len({item.oid for item in rdn}) > 1 for rdn in name.rdns):
+        found.append("a part of the subject that holds several kinds of attributes")
+    for item in name:
+        why = _string_fault(item)
+        if why:
+            found.append(
+                "the subject attribute %s=%s %s"
+                % (_ATTRIBUTES.get(item.oid.dotted_string, item.oid.dotted_string), printable(item.value), why)
+            )
+    return found
+
+
+_ATTRIBUTES = {"2.5.4.3": "CN", "2.5.4.10": "O"}
+
+
+def _string_fault(item):
+    # Which type a string had is nowhere else; a version of the library that does not say it gets nothing signed.
+    kind = getattr(getattr(item, "_type", None), "name", "an unknown type")
+    value = item.value
+    if kind not in _PLAIN_STRINGS or not isinstance(value, str):
+        return "is written as %s" % kind
+    if kind == "PrintableString" and _NOT_PRINTABLE_STRING.search(value) or kind == "IA5String" and not value.isascii():
+        return "holds characters that its type %s does not have" % kind
+    return text_fault(value)
+
+
+def text_fault(value: str) -> str | None:
+    """Return why two readers could read a name differently, or None: control characters, blanks at its ends, look-alikes."""
+    if not value:
+        return "is empty"
+    if not value.isprintable():
+        return "holds control or formatting characters"
+    if value != " ".join(value.split()):  # RFC 4518 2.6.1: such blanks do not count in a comparison
+        return "begins or ends with a blank, or has several in a row"
+    if unicodedata.normalize("NFKC", value) != value:
+        return "can be written in several ways (Unicode normalization)"
+    return None
+
+
+def parse_request(data, path=None):
+    """Return the request of a PEM file. Raises PkiError when there is none, or it is not signed by its own key."""
+    fix = "Make the request again."
+    block = pem.select(data, lambda kind: kind.endswith("CERTIFICATE REQUEST"), "certificate request", path, fix)[0]
+    try:
+        return Request(_x509.load_der_x509_csr(block.der), path)
+    except PkiError:
+        raise
+    except crypto_library.UNREADABLE as error:
+        raise PkiError("holds a damaged request (%s)" % crypto_library.first_line(error), path=path, fix=fix) from None
+
+
+def _one(name, oid):
+    values = name.get_attributes_for_oid(oid)
+    return values[0].value if values else None

@@ -1,0 +1,291 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report of a whole cluster, made on the controller from what every node said: data, table, JSON.
+
+The HTML page is a room of its own (report_html).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import textwrap
+
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import finding, findings
+
+from . import answers, node_comparison
+
+SCHEMA = 1
+
+_LONGEST = 4000  # of one line, or of one text of a node
+
+_RANK = {"expired": 0, "critical": 1, "missing": 2, "warning": 3, "ok": 4}
+
+_OF_SEVERITY = {"error": "critical", "warning": "warning", "info": "ok"}
+
+_ROLE_RANK = {"control-plane": 0, "etcd": 1, "worker": 2}
+
+ROLES = {"control-plane": "control plane", "etcd": "etcd", "worker": "worker"}
+
+_COLUMNS = ("CERTIFICATE", "EXPIRES", "RESIDUAL TIME", "CERTIFICATE AUTHORITY", "STATUS", "SERVED", "EXTERNALLY MANAGED")
+
+
+def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=None, phases=None):
+    """Give report.json as a mapping (schema 1).
+
+    nodes: {host: the "node" that cert_expiry returned}. silent: {host: why it said nothing}. now: seconds since 1970, or None.
+    phases: {authority: phase} where the caller derived them; otherwise "stable" where all nodes hold one and the same
+    authority and "rotating" where they do not. Adds the findings that only several nodes together show. A node whose answer is
+    malformed has that as its one finding (answers.CODE).
+    """
+    nodes = {host: _well_formed(node) for host, node in nodes.items()}
+    moment = (
+        datetime.datetime.now(datetime.timezone.utc)
+        if now is None
+        else datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
+    )
+    facts = {host: node["facts"] for host, node in nodes.items()}
+    together = node_comparison.check_nodes(facts)
+    described = {}
+    for host in sorted(nodes, key=lambda host: (_ROLE_RANK.get(facts[host].get("role"), 3), host)):
+        node = nodes[host]
+        described[host] = {
+            "role": facts[host].get("role"),
+            "certificates": list(node.get("certificates", [])),
+            "endpoints": list(node.get("endpoints", [])),
+            "facts": facts[host],
+            "findings": finding.ordered(list(node.get("findings", [])) + together.get(host, [])),
+        }
+        described[host]["status"] = _worst(described[host])
+    document = {
+        "schema": SCHEMA,
+        "generated_at": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "status": "ok",
+        "thresholds": {"warn_below_days": warn_below_days, "critical_below_days": critical_below_days},
+        "cluster": {
+            "endpoint": _common([fact.get("control_plane_endpoint") for fact in facts.values()]),
+            "phase": phases or _phases(facts),
+        },
+        "nodes": described,
+        "unreachable": dict(silent or {}),
+    }
+    words = [node["status"] for node in described.values()] + (["warning"] if silent else [])
+    document["status"] = min(words, key=lambda word: _RANK[word]) if words else "ok"
+    document["cluster"]["counts"] = counts(document)
+    document["cluster"]["next"] = _next(document)
+    return document
+
+
+def _well_formed(node):
+    """Return the answer of a node, or in its place one with the finding that it is malformed."""
+    fault = answers.fault(node, answers.REPORT)
+    return {"certificates": [], "findings": [answers.finding(fault)], "facts": {}} if fault else node
+
+
+def as_json(document):
+    """Give report.json's text."""
+    return json.dumps(document, indent=1, sort_keys=False) + "\n"
+
+
+def text(document, width=120):
+    """Give the report for a terminal: a table per node as kubeadm prints it, then the findings with their remedies.
+
+    The most urgent comes first: rows by status, findings by severity. width: columns; only findings are wrapped.
+    """
+    lines = [headline(document), ""]
+    for host, node in document["nodes"].items():
+        facts = node["facts"]
+        title = "%s (%s%s)" % (
+            host,
+            ROLES.get(node["role"], "no Kubernetes node"),
+            ", v1.%d" % facts["minor"] if facts.get("minor") else "",
+        )
+        if node["certificates"]:
+            lines += [title] + _table([_COLUMNS] + [_cells(row) for row in urgent(node["certificates"])]) + [""]
+        else:
+            lines += [title, "  no certificates found", ""]
+    for host, reason in sorted(document["unreachable"].items()):
+        lines += ["%s: %s" % (host, _clean(reason)), ""]
+    found = all_findings(document)
+    if found:
+        lines.append("FINDINGS")
+        for hosts, one in found:
+            lines += _finding_lines(hosts, one, width)
+    else:
+        lines.append("Nothing is wrong on the nodes that answered." if document["unreachable"] else "Nothing is wrong.")
+    # A file's name may hold what a terminal would obey, and line breaks.
+    return "\n".join(_clean(line) for line in lines).rstrip() + "\n"
+
+
+def headline(document):
+    """Give the report in one line: which cluster, how it is, how much was looked at, what ends first."""
+    cluster = document["cluster"]
+    tally = cluster["counts"]
+    parts = [
+        "%s: %s" % (_clean(cluster["endpoint"] or "cluster"), document["status"].upper()),
+        "%s on %s" % (counted(sum(tally["certificates"].values()), "certificate"), counted(len(document["nodes"]), "node")),
+    ]
+    parts += [
+        "%d %s" % (tally["certificates"][word], word)
+        for word in ("expired", "critical", "warning")
+        if tally["certificates"][word]
+    ]
+    if tally["findings"]["error"]:
+        parts.append(counted(tally["findings"]["error"], "error"))
+    if cluster["next"]:
+        parts.append(
+            "next to end: %s on %s, %s"
+            % (cluster["next"]["name"], cluster["next"]["node"], residual(cluster["next"]["residual_seconds"]))
+        )
+    return _clean(", ".join(parts) + " (as of %s)" % document["generated_at"])
+
+
+def counted(number, noun):
+    """Give "1 node" or "3 nodes"."""
+    return "%d %s%s" % (number, noun, "" if number == 1 else "s")
+
+
+def all_findings(document):
+    """Give [([hosts], finding)], the most severe first; the same finding on several nodes is one."""
+    merged = {}
+    for host, node in document["nodes"].items():
+        for one in node["findings"]:
+            key = (one["severity"], one["code"], one["path"], one["message"], one["fix"])
+            merged.setdefault(key, ([], one))[0].append(host)
+    ranks = {"error": 0, "warning": 1, "info": 2}
+    return sorted(merged.values(), key=lambda pair: ranks[pair[1]["severity"]])
+
+
+def counts(document):
+    """Give {"certificates": {status: int}, "findings": {severity: int}}; optional ones that are missing do not count.
+
+    A kubelet's own serving certificate counts as a warning at most, as in its finding.
+    """
+    certificates = dict.fromkeys(("ok", "warning", "critical", "expired", "missing"), 0)
+    severities = dict.fromkeys(("error", "warning", "info"), 0)
+    for node in document["nodes"].values():
+        for row in node["certificates"]:
+            if not findings.is_optional_and_missing(row):
+                harmless = row["status"] in ("critical", "expired") and findings.own_serving(row["name"], row["issuer"])
+                certificates["warning" if harmless else row["status"]] += 1
+        for one in node["findings"]:
+            severities[one["severity"]] += 1
+    return {"certificates": certificates, "findings": severities}
+
+
+def urgent(rows):
+    """Give rows with the most urgent first; those that are well keep their order."""
+    return sorted(rows, key=lambda row: 4 if findings.is_optional_and_missing(row) else _RANK[row["status"]])
+
+
+def residual(seconds):
+    """Give a residual time as kubeadm shows it (apimachinery: ShortHumanDuration), and for the past how long ago."""
+    if seconds is None:
+        return "-"
+    size = abs(seconds)
+    units = ((60, 1, "s"), (3600, 60, "m"), (86400, 3600, "h"), (365 * 86400, 86400, "d"), (size + 1, 365 * 86400, "y"))
+    unit, name = next((unit, name) for limit, unit, name in units if size < limit)
+    short = "%d%s" % (size // unit, name)
+    return short if seconds >= 0 else "%s ago" % short
+
+
+def moment(timestamp):
+    """Give a timestamp as kubeadm shows it: Nov 21, 2027 18:36 UTC."""
+    if not timestamp:
+        return "-"
+    parsed = datetime.datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%SZ")
+    # strftime's %b would follow the controller's language.
+    month = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")[parsed.month - 1]
+    return "%s %02d, %d %02d:%02d UTC" % (month, parsed.day, parsed.year, parsed.hour, parsed.minute)
+
+
+def served(row):
+    """Give "yes", "differs" or "-": whether the live endpoint serves what is on disk."""
+    if not row["served_sha256"]:
+        return "-"
+    return "yes" if row["served_sha256"] == row["sha256"] else "differs"
+
+
+def _cells(row):
+    authority = "" if row["kind"] == catalogue.CA else row["ca"] or "-"
+    return [
+        row["name"],
+        moment(row["not_after"]),
+        residual(row["residual_seconds"]),
+        authority,
+        row["status"] if not row["problem"] else "unreadable",
+        served(row),
+        "yes" if row["externally_managed"] else "no",
+    ]
+
+
+def _table(rows):
+    rows = [[_clean(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+
+
+def _finding_lines(hosts, one, width):
+    head = "  %-7s %s  %s" % (one["severity"], one["code"], ", ".join(hosts))
+    body = "%s: %s." % (one["path"], one["message"]) if one["path"] else one["message"] + "."
+    lines = [head]
+    for paragraph in (body, one["fix"] or ""):
+        lines += textwrap.wrap(
+            _clean(paragraph),
+            width,
+            initial_indent=" " * 10,
+            subsequent_indent=" " * 10,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines
+
+
+def _clean(value):
+    # A subject or a file's name may hold what a terminal would obey.
+    return printable(value, _LONGEST)
+
+
+def _worst(node):
+    words = [
+        row["status"]
+        for row in node["certificates"]
+        if row["status"] != "missing" and not findings.own_serving(row["name"], row["issuer"])
+    ]
+    words += [_OF_SEVERITY[one["severity"]] for one in node["findings"]]
+    return min(words, key=lambda word: _RANK[word]) if words else "ok"
+
+
+def _next(document):
+    rows = [
+        (row["residual_seconds"], host, row)
+        for host, node in document["nodes"].items()
+        for row in node["certificates"]
+        if row["residual_seconds"] is not None and not findings.own_serving(row["name"], row["issuer"])
+    ]
+    if not rows:
+        return None
+    seconds, host, row = min(rows, key=lambda item: item[0])
+    return {"node": host, "name": row["name"], "not_after": row["not_after"], "residual_seconds": seconds}
+
+
+def _common(values):
+    known = sorted({value for value in values if value})
+    return max(known, key=lambda value: list(values).count(value)) if known else None
+
+
+def _phases(facts):
+    phases = {}
+    control_planes = [fact for fact in facts.values() if fact.get("role") == "control-plane"] or list(facts.values())
+    for name in catalogue.CA_NAMES:
+        held = {tuple(fact["cas"][name]["trusted"]) for fact in control_planes if name in fact.get("cas", {})}
+        if held:
+            phases[name] = "stable" if len(held) == 1 and len(held.pop()) == 1 else "rotating"
+    held = {
+        (fact["sa"]["signer"], tuple(fact["sa"]["trusted"])) for fact in control_planes if (fact.get("sa") or {}).get("trusted")
+    }
+    if held:
+        phases["sa"] = "stable" if len(held) == 1 and len(held.pop()[1]) == 1 else "rotating"
+    return phases

@@ -1,0 +1,129 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What only several nodes together show: authorities, keys and clocks that differ. Runs on the controller, over facts."""
+
+from __future__ import annotations
+
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report.finding import ERROR, WARNING, finding, ordered, span
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report.live_findings import (
+    CLOCK_ERROR_SECONDS,
+    CLOCK_WARNING_SECONDS,
+)
+
+
+def check_nodes(facts):
+    """Give the findings that only several nodes together show: {node: [finding]}.
+
+    facts: {node: the mapping of rows.facts}. The node that most others contradict carries the finding; of two, both do.
+    """
+    found = {node: [] for node in facts}
+    control_planes = sorted(node for node, fact in facts.items() if fact.get("role") == layouts.CONTROL_PLANE)
+    for name in catalogue.CA_NAMES:
+        _compare(
+            found,
+            facts,
+            [node for node in control_planes if name in facts[node].get("cas", {})],
+            "ca-differs",
+            lambda fact, name=name: fact["cas"][name]["signer_key"],
+            lambda fact, name=name: fact["cas"][name]["path"],
+            "the CA %s has another key than on %%s" % name,
+            "Copy certificate and key from a node whose pair is the right one (backup sets hold older ones), then renew the "
+            "leaves that the wrong one signed.",
+            name,
+        )
+        _compare_trust(found, facts, name, control_planes)
+    _compare(
+        found,
+        facts,
+        [node for node in control_planes if (facts[node].get("sa") or {}).get("signer")],
+        "sa-key-differs",
+        lambda fact: fact["sa"]["signer"],
+        lambda fact: fact["sa"]["path"],
+        "the key that signs service-account tokens is not the one on %s, so each refuses the other's tokens",
+        "Copy sa.key and sa.pub from a node whose pair is the right one, then restart kube-apiserver and "
+        "kube-controller-manager here.",
+        "sa",
+    )
+    _compare_kubelets(found, facts, control_planes)
+    _compare_clocks(found, facts)
+    return {node: ordered(items) for node, items in found.items() if items}
+
+
+def _compare(found, facts, nodes, code, value, path, message, fix, name):
+    values = {node: value(facts[node]) for node in nodes}
+    usual = _majority(list(values.values()))
+    for node in nodes:
+        others = [other for other in nodes if values[other] != values[node]]
+        if others and values[node] != usual:
+            found[node].append(finding(ERROR, code, path(facts[node]), message % ", ".join(others), fix, name))
+
+
+def _compare_trust(found, facts, name, control_planes):
+    """Every node has to trust what the control planes sign with."""
+    having = [node for node in sorted(facts) if name in facts[node].get("cas", {})]
+    reference = _majority([tuple(sorted(facts[node]["cas"][name]["trusted"])) for node in having if node in control_planes])
+    if reference is None:
+        return
+    for node in having:
+        trusted = set(facts[node]["cas"][name]["trusted"])
+        if any(one["code"] == "ca-differs" and one["name"] == name for one in found[node]) or trusted == set(reference):
+            continue
+        foreign = not trusted & set(reference)
+        found[node].append(
+            finding(
+                ERROR if foreign else WARNING,
+                "ca-differs",
+                facts[node]["cas"][name]["path"],
+                "the certificates of the CA %s are not those of the control plane%s"
+                % (name, "" if foreign else " (some are, some are not)"),
+                "Copy the file from a control-plane node; while a rotation of the CA is under way, let rotate_ca finish it.",
+                name,
+            )
+        )
+
+
+def _compare_kubelets(found, facts, control_planes):
+    verifying = [node for node in control_planes if facts[node].get("verifies_kubelets")]
+    for node, fact in facts.items() if verifying else ():
+        serving = fact.get("kubelet_serving")
+        if serving and not serving["verifies"]:
+            found[node].append(
+                finding(
+                    ERROR,
+                    "kubelet-unverified",
+                    serving["path"],
+                    "the API server of %s verifies kubelets and refuses this one, whose serving certificate the cluster's CA has "
+                    "not signed: no logs, no exec" % ", ".join(verifying),
+                    "Run the playbook reissue_kubelets with kubepki_kubelet_serving=bootstrap.",
+                    "kubelet-serving",
+                )
+            )
+
+
+def _compare_clocks(found, facts):
+    offsets = {node: fact.get("clock_offset") for node, fact in facts.items() if fact.get("clock_offset") is not None}
+    # A controller that is off itself makes every node look wrong by the same: then only their differences count.
+    if len(offsets) < 2:
+        return
+    middle = sorted(offsets.values())[len(offsets) // 2]
+    for node, offset in sorted(offsets.items()):
+        apart = offset - middle
+        if abs(apart) >= CLOCK_WARNING_SECONDS and abs(offset) < CLOCK_WARNING_SECONDS:
+            found[node].append(
+                finding(
+                    ERROR if abs(apart) >= CLOCK_ERROR_SECONDS else WARNING,
+                    "clock-off",
+                    "clock",
+                    "the node's clock is %s %s the other nodes'" % (span(apart), "ahead of" if apart > 0 else "behind"),
+                    "Set all nodes from the same time servers.",
+                )
+            )
+
+
+def _majority(values):
+    """The most frequent value, or None where no value has more than another."""
+    counts = sorted(((values.count(value), value) for value in set(values)), reverse=True)
+    if not counts or (len(counts) > 1 and counts[0][0] == counts[1][0]):
+        return None
+    return counts[0][1]

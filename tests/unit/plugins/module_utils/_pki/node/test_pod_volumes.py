@@ -1,0 +1,176 @@
+# SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What lies on a node of the cluster's trust for pods or by pods: kubeconfigs of CNI plugins, ClusterTrustBundle volumes."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pod_volumes
+from ansible_collections.kubepki.lifecycle.plugins.modules import cluster_pki
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import rotation_plan
+from rotating import Nodes
+from throwaway import Node, key
+from tokens_of import token_of
+from trust_api import BOTH, NEW, OLD
+
+UID = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+
+@pytest.fixture
+def node(tmp_path):
+    return Node(tmp_path, role="worker")
+
+
+def layout(node):
+    return layouts.find_layout(root=str(node.root))
+
+
+def calico(node, user, path="/etc/cni/net.d/calico-kubeconfig"):
+    return str(
+        node.write(
+            path,
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Config",
+                    "current-context": "c",
+                    "contexts": [{"name": "c", "context": {"cluster": "l", "user": "u"}}],
+                    "clusters": [{"name": "l", "cluster": {"server": "https://10.96.0.1:443"}}],
+                    "users": [{"name": "u", "user": user}],
+                }
+            ),
+        )
+    )
+
+
+def token(label):
+    return token_of(key(label)).decode()
+
+
+@pytest.mark.parametrize("path", ["/etc/cni/net.d/calico-kubeconfig", "/etc/cni/net.d/multus.d/multus.kubeconfig"])
+def test_the_token_of_a_cni_plugin_tells_which_key_signed_it(node, path):
+    path = calico(node, {"token": token("former") + "\n"}, path)
+    assert pod_volumes.cni_tokens(layout(node)) == {path: [key("former").key_sha256]}
+    assert pod_volumes.cni_signed_by(layout(node), key("former").key_sha256) == [path]
+    assert pod_volumes.cni_signed_by(layout(node), key("present").key_sha256) == []
+
+
+@pytest.mark.parametrize("name", ["/etc/cni/net.d/calico-token", "calico-token"])
+def test_a_token_in_a_file_of_its_own_counts_too(node, name):
+    path = calico(node, {"tokenFile": name})
+    assert pod_volumes.cni_signed_by(layout(node), key("former").key_sha256) == []
+    node.write("/etc/cni/net.d/calico-token", token("former"))
+    assert pod_volumes.cni_signed_by(layout(node), key("former").key_sha256) == [path]
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {},
+        {"token": 7},
+        {"token": "no token"},
+        {"tokenFile": "/dev/zero"},
+        {"tokenFile": "/none"},
+        {"tokenFile": "a\0b"},
+        {"token": "eyJraWQiOiJBQUFBIn0.e30.c2ln"},
+        None,
+        [],
+    ],
+)
+def test_whatever_a_pod_writes_there_is_no_crash(node, user):
+    calico(node, user)
+    assert pod_volumes.cni_tokens(layout(node)) == {}
+
+
+def test_links_and_large_files_of_a_pod_are_not_read(node):
+    target = calico(node, {"token": token("former")}, "/root/secret")
+    folder = node.path("/etc/cni/net.d")
+    folder.mkdir(parents=True)
+    folder.chmod(0o777)
+    (folder / "link-kubeconfig").symlink_to(target)
+    (folder / "large-kubeconfig").write_bytes(b" " * (1 << 20))
+    os.mkfifo(folder / "pipe-kubeconfig")
+    assert pod_volumes.cni_tokens(layout(node)) == {}
+
+
+def test_a_phase_waits_for_the_cni_plugin_and_names_its_file(node):
+    path = calico(node, {"token": token("former")})
+    options = {"mounted_timeout": 0, "mounted_ca": None, "former_sa": key("former").key_sha256, "mounted_bundles": []}
+    with pytest.raises(PkiError, match="the CNI plugin still has a token of the old service-account key") as refused:
+        cluster_pki._mounted(layout(node), options)
+    assert refused.value.path == path and "rollout restart" in refused.value.fix
+    calico(node, {"token": token("present")})
+    assert cluster_pki._mounted(layout(node), options) == {"files": 0}
+
+
+def test_the_status_of_all_nodes_lists_the_cni_plugins_with_a_token_of_another_key(tmp_path):
+    nodes = Nodes(tmp_path, planes=1)
+    worker = nodes["w1"]
+    path = calico(worker.node, {"token": token_of(nodes.cluster.sa).decode()})
+
+    def listed():
+        facts = [dict(host.facts(), tokens=pod_volumes.cni_tokens(host.tree().layout)) for host in nodes.hosts]
+        return [(item["node"], item["path"]) for item in rotation_plan.derived(facts, ["sa"], "status")["cluster_dependents"]]
+
+    assert listed() == []
+    nodes.run("prepare", ["sa"])
+    assert listed() == []
+    nodes.run("switch", ["sa"])
+    assert listed() == [("w1", path)]
+
+
+# --- ClusterTrustBundle volumes -------------------------------------------------------------------------------------------------
+
+
+def volume(node, pem, path="ca.pem"):
+    folder = "/var/lib/kubelet/pods/%s/volumes/kubernetes.io~projected/trust/" % UID
+    node.write(folder + "..2026/" + path, pem)
+    for name, target in (("..data", "..2026"), (path.split("/")[0], "..data/" + path.split("/")[0])):
+        if not os.path.lexists(node.path(folder + name)):
+            os.symlink(target, node.path(folder + name))
+    return [{"uid": UID, "volume": "trust", "path": path}]
+
+
+@pytest.mark.parametrize("path", ["ca.pem", "deep/ca.pem"])
+def test_a_volume_that_lags_is_found(node, path):
+    place = "pods/%s/volumes/kubernetes.io~projected/trust/%s" % (UID, path)
+    assert pod_volumes.lagging_bundles(layout(node), BOTH, None, volume(node, OLD.pem, path)) == [place]
+    assert pod_volumes.lagging_bundles(layout(node), BOTH, NEW.key_sha256, volume(node, OLD.pem, path)) == [place]
+    for pem in (BOTH, key("site").public_pem):
+        assert pod_volumes.lagging_bundles(layout(node), BOTH, NEW.key_sha256, volume(node, pem, path)) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"uid": "../" + UID},
+        {"uid": None},
+        {"volume": "../trust"},
+        {"path": "../../../../../../../ca.pem"},
+        {"path": "/ca.pem"},
+        {"path": "out"},
+        {"path": "none"},
+        {"path": ""},
+        {"path": "a\0b"},
+    ],
+)
+def test_a_place_outside_of_the_volume_is_not_read(node, change):
+    (place,) = volume(node, BOTH)
+    node.write("/ca.pem", OLD.pem)
+    os.symlink(node.path("/ca.pem"), node.path("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~projected/trust/out" % UID))
+    assert pod_volumes.lagging_bundles(layout(node), BOTH, None, [dict(place, **change)]) == []
+
+
+def test_a_phase_waits_for_these_volumes_for_as_long_as_kubelets_keep_bundles(node, monkeypatch):
+    monkeypatch.setattr(cluster_pki, "BUNDLE_SECONDS", 1)
+    node.write("/etc/kubernetes/pki/ca.crt", BOTH)
+    options = {"mounted_timeout": 0, "mounted_ca": NEW.key_sha256, "former_sa": None, "mounted_bundles": volume(node, OLD.pem)}
+    with pytest.raises(PkiError, match="1 volumes with a ClusterTrustBundle still have other certificates after 1 s"):
+        cluster_pki._mounted(layout(node), options)
+    volume(node, BOTH)
+    assert cluster_pki._mounted(layout(node), options) == {"files": 0}
