@@ -49,8 +49,8 @@ class Binding:
 def bindings_of(api, user, groups=()):
     """Return (own, foreign): the bindings this collection made for a user, and all others that name the user or a group.
 
-    Each one: {"kind", "namespace", "name", "role", "subject", "path", "uid"}. Labels and annotation can be written by others: only
-    a binding whose one subject is the user is this collection's own.
+    Each one: {"kind", "namespace", "name", "role", "subject", "path", "uid"}. Labels and annotation can be written by others:
+    only a binding whose one subject is the user is this collection's own.
     """
     own, foreign = [], []
     for kind, path in (("ClusterRoleBinding", "/clusterrolebindings"), ("RoleBinding", "/rolebindings")):
