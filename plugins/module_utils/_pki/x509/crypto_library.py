@@ -43,6 +43,8 @@ def load_private_key(pem, trusted=False):
 
 def verifies(raw, public_key):
     """Return whether a public key made the signature of a certificate of the library. Raises what the library raises."""
+    if not _names_one_algorithm(raw):
+        return False
     try:
         if isinstance(public_key, rsa.RSAPublicKey):
             _verify_rsa(raw, public_key)
@@ -55,6 +57,17 @@ def verifies(raw, public_key):
     except InvalidSignature:
         return False
     return True
+
+
+def _names_one_algorithm(raw):
+    """Return whether the algorithm beside the signature is the one inside of what is signed (RFC 5280 4.1.1.2).
+
+    Go and OpenSSL refuse any other; the library leaves it to its own verification of names.
+    """
+    der, signed = raw.public_bytes(serialization.Encoding.DER), raw.tbs_certificate_bytes
+    # What is signed is followed by the algorithm, a short SEQUENCE.
+    behind = der[der.index(signed) + len(signed) :]
+    return behind[: 2 + behind[1]] in signed
 
 
 _PSS = "1.2.840.113549.1.1.10"

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
-    crypto_library,
     private_keys,
     x509_read,
     x509_sign,
@@ -70,7 +69,7 @@ def test_any_changed_byte_is_found_before_a_key_signs(key, form, data):
 def test_a_pair_is_compared_in_the_same_way_by_openssl(monkeypatch, skips):
     """Where the library tests the primes of every key that it loads, OpenSSL is asked whether key and certificate belong
     together."""
-    monkeypatch.setattr(crypto_library, "SKIPS_PRIME_TESTS", skips)
+    monkeypatch.setattr(x509_read, "SKIPS_PRIME_TESTS", skips)
     asked = []
     belongs = x509_read.belongs_to
     monkeypatch.setattr(x509_read, "belongs_to", lambda *given: asked.append(1) or belongs(*given))
