@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The report of a whole cluster, made on the controller from what every node said: data, table, JSON.
 
-The HTML page is a room of its own (report_html).
+The HTML page is made by report_html.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ RESTART_ORDER = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", 
 class State:
     """Where one authority stands.
 
-    authority: its name. phase: one of this room's words. old, new: digests of A and B (new None while there is none; after
+    authority: its name. phase: one of this module's words. old, new: digests of A and B (new None while there is none; after
     completion the new one is old). levels: {node: 0..3, or None for a node that knows neither}. pending: {node: [what is
     still to be done there, as sentences without a full stop]}. kinds: {node: set of "stage", "files", "flags", "pods",
     "client", "kubelet", "tidy"}. behind: [nodes that were away during a phase, or come from elsewhere]. evidence: [sentences]

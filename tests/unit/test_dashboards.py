@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The example alerts and the dashboard ask for what the metrics room writes; promtool, where it is, judges both."""
+"""The example alerts and the dashboard ask for what the library writes; promtool, where it is, judges both."""
 
 from __future__ import annotations
 

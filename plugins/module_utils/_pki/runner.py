@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The glue between AnsibleModule and the library: libraries, errors, time. The only room that knows Ansible."""
+"""The glue between AnsibleModule and the library: libraries, errors, time. The only file of the library that knows Ansible."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
 
 Two clients, one face. A controller or an execution environment that reaches the API has the library, with all its ways to
 log in. A control-plane node, which Ansible reaches by SSH, has no library, and needs none: admin.conf lies on it, and stays
-there. The only room that imports `kubernetes`, and only when it is used.
+there. The only file that imports `kubernetes`, and only when it is used.
 """
 
 from __future__ import annotations
