@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""cert_expiry on a node against a module that only imports cryptography and PyYAML, task by task in turn, over one ssh connection."""
+"""cert_expiry on a node against a module that only imports cryptography and PyYAML, in turn, over one ssh connection."""
 
 from __future__ import annotations
 
