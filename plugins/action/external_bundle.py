@@ -35,20 +35,21 @@ class ActionModule(ActionBase):
                 "command": {"type": "str"},
                 "seconds": {"type": "float", "default": 300},
                 "days": {"type": "float"},
+                "refuse_others": {"type": "bool", "default": False},
                 "certificates": {"type": "list", "elements": "dict", "default": []},
             }
         )
         directory = os.path.abspath(os.path.expanduser(options["directory"]))
         result.update(changed=False, directory=directory)
         try:
-            planes = {str(host) for host in (task_vars.get("groups") or {}).get("kube_control_plane") or ()}
-            etcd_only = [host for host in options["hosts"] if host not in planes]
-            bundle = csr_bundle.Bundle(directory, self._task.check_mode, etcd_only)
+            # Of the inventory: --limit takes hosts out of the play, and must not change what a host may request.
+            groups = csr_bundle.Groups.of(task_vars.get("groups"))
+            bundle = csr_bundle.Bundle(directory, groups, self._task.check_mode)
             said = {host: _asked(task_vars, host, options["result"]) for host in options["hosts"]}
             if options["step"] == "close":
                 result["changed"] = bundle.close(_names(said, "renewed", "created"))
                 return result
-            asked = csr_bundle.entries({host: answer["requests"] for host, answer in said.items()}, etcd_only, options["days"])
+            asked = csr_bundle.entries({host: answer["requests"] for host, answer in said.items()}, groups, options["days"])
             result["changed"] = bundle.write(asked, {host: answer["looked"] for host, answer in said.items()})
             self._exchange(options, bundle, result)
         except PkiError as error:
@@ -59,6 +60,8 @@ class ActionModule(ActionBase):
         for one in options["certificates"]:
             bundle.store(str(one["host"]), str(one["name"]), str(one["certificate"]))
             result["changed"] = True
+        if options["refuse_others"] and bundle.unsigned():
+            bundle.require_only_requested()
         if options["command"]:
             before = len(bundle.unsigned())
             bundle.sign(options["command"], options["seconds"])

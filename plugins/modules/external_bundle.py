@@ -18,6 +18,8 @@ description:
   - Writes what M(kubepki.lifecycle.cert_leaf) returned as C(requests) on many hosts into one folder, with a manifest of names,
     subjects, usages and authorities that is read from the requests themselves; has a command sign them, if one is given; and
     takes the certificates back.
+  - Fails when a host requests something and is in neither of the inventory's groups C(kube_control_plane) and C(etcd). Hosts of
+    C(etcd) alone may request what etcd's CA signs.
   - Runs on the controller and speaks to no node. Use it with C(run_once).
 author:
   - The kubepki.lifecycle authors (@kubepki)
@@ -59,6 +61,9 @@ options:
       - A command that signs, run on the controller without a shell.
       - With C({request}) in it, it is run for each request, and prints the certificate or writes it to C({certificate}). Without,
         it is run once and puts certificates into the folder C(signed) in C({dir}).
+      - The paths that it gets are of a private copy (mode 0700) of the requests that the hosts made in this run and that have no
+        certificate yet. It is removed afterwards.
+      - Implies O(refuse_others).
       - C({name}), C({host}), C({ca}), C({days}) and C({manifest}) are known besides. All of them, and C(KUBEPKI_SUBJECT),
         C(KUBEPKI_SANS), C(KUBEPKI_USAGES) and C(KUBEPKI_CA_CERTIFICATE), are in its environment.
     type: str
@@ -69,6 +74,12 @@ options:
   days:
     description: The most days of validity that are asked for, whatever a host says. Without it, what the hosts say counts.
     type: float
+  refuse_others:
+    description:
+      - Fail when there is something to sign and O(directory) holds a request that no host made in this run, or that was changed.
+      - Set it when the requests that are returned as C(unsigned) are signed without a person who looks at them.
+    type: bool
+    default: false
   certificates:
     description: Certificates to put into the folder first, as M(kubepki.lifecycle.csr_sign) returns them.
     type: list

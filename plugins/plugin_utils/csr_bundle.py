@@ -21,6 +21,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from typing import Any, Collection, Dict, Iterator, List, Mapping, NamedTuple, Optional
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError, printable
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import atomic, reading
@@ -71,21 +72,42 @@ _SHELL_LINE = re.compile(r"[\s;&|<>$`\"'()*?#~!\\]")
 PLACEHOLDERS = ("request", "certificate", "name", "host", "ca", "days", "dir", "manifest")
 
 
-def require_expected(host, name, pem, etcd_only=()):
+class Groups(NamedTuple):
+    """The hosts of the inventory that may request certificates, whatever hosts a run is limited to. No other host may."""
+
+    control_plane: Collection[str]
+    etcd: Collection[str]
+
+    @classmethod
+    def of(cls, groups: Optional[Mapping[str, Any]]) -> Groups:
+        """Return those of Ansible's variable `groups`."""
+        known = groups or {}
+        return cls(*({str(host) for host in known.get(name) or ()} for name in ("kube_control_plane", "etcd")))
+
+    def require_permitted(self, host: str, name: str, where: str) -> None:
+        """Raise PkiError unless a host may request the leaf of this name (catalogue). where: for the message.
+
+        A host of the group etcd alone may request what etcd's CA signs.
+        """
+        if host in self.control_plane or (host in self.etcd and catalogue.BY_NAME[name].ca == "etcd-ca"):
+            return
+        if host in self.etcd:
+            wrong = "%s runs etcd alone, and %s is of the control plane" % (printable(host), name)
+        else:
+            wrong = "%s is in neither of the inventory's groups kube_control_plane and etcd" % printable(host)
+        raise PkiError(wrong, path=where, fix="Find out what made this request and remove it. Nothing was signed.")
+
+
+def require_expected(host: str, name: str, pem: str, groups: Groups) -> Any:
     """Return the x509.Request of a PEM text when it is what the named leaf of a host may ask for. Raise PkiError otherwise.
 
-    host: the inventory's. name: of the catalogue (profiles). etcd_only: hosts that run etcd and no control plane; they may ask
-    for what etcd's CA signs and for nothing else. The subject has to be kubeadm's for that name, of any version: each of these
-    names stands for a power. Where etcd's CA signs, tools other than kubeadm choose their own names, which etcd does not look at.
+    host: the inventory's. name: of the catalogue (profiles). The subject has to be kubeadm's for that name, of any version: each
+    of these names stands for a power. Where etcd's CA signs, tools other than kubeadm choose their own names, which etcd does not
+    look at.
     """
     where = "the request of %s for %s" % (host, printable(name))
     entry = catalogue.BY_NAME[name]
-    if host in etcd_only and entry.ca != "etcd-ca":
-        raise PkiError(
-            "%s runs etcd alone, and %s is of the control plane" % (host, name),
-            path=where,
-            fix="See who made it. Nothing was signed.",
-        )
+    groups.require_permitted(host, name, where)
     request = csr_dangers.refuse_dangerous_request(pem, allowed=catalogue.subject_names(name), path=where)
     wrong = _unexpected(entry, request)
     if wrong:
@@ -113,12 +135,12 @@ def _unexpected(entry, request):
     return "it has the name %s" % printable(odd[0]) if odd else None
 
 
-def entries(asked, etcd_only=(), longest=None):
+def entries(asked, groups: Groups, longest=None):
     """Give the entries of a manifest for {host: [what cert_leaf returned in "requests"]}, in order.
 
-    What an entry says of a request is read from it, here. etcd_only: as in require_expected(). longest: the most days that are
-    asked for, whatever a node says, or None. Raises PkiError for a request that cannot be read, is not signed by its own key, or
-    is for something that this leaf of this host may not have.
+    What an entry says of a request is read from it, here. longest: the most days that are asked for, whatever a node says, or
+    None. Raises PkiError for a request that cannot be read, is not signed by its own key, or is for something that this leaf of
+    this host may not have.
     """
     found, authorities = [], {}
     for host in asked:
@@ -130,7 +152,7 @@ def entries(asked, etcd_only=(), longest=None):
                     fix="See who made it.",
                     path="the request of %s for %s" % (host, printable(name)),
                 )
-            request = require_expected(host, name, one["request"], etcd_only)
+            request = require_expected(host, name, one["request"], groups)
             authority = x509_read.parse_certificate(
                 one["ca_certificate"].encode("ascii", "replace"), "the CA %s of %s" % (ca, host)
             )
@@ -179,11 +201,12 @@ def _folder(host):
 class Bundle:
     """The folder. directory: absolute. dry: nothing is written and nothing run, as in check mode.
 
-    etcd_only: as in require_expected().
+    private: directories that it makes are 0700 and files 0600, otherwise 0755 and 0644.
     """
 
-    def __init__(self, directory, dry=False, etcd_only=()):
-        self.directory, self.dry, self.etcd_only = directory, dry, etcd_only
+    def __init__(self, directory: str, groups: Groups, dry: bool = False, private: bool = False):
+        self.directory, self.groups, self.dry = directory, groups, dry
+        self._modes = (0o700, 0o600) if private else (0o755, 0o644)
         self.entries, self.asked = self._load(), []
 
     def at(self, relative):
@@ -212,7 +235,7 @@ class Bundle:
         """Make the bundle hold what is asked for now. Gives whether that changed anything.
 
         asked: the entries() of this run. looked: {host: names} that this run asked the nodes for; what else the bundle holds
-        stays. Raises PkiError.
+        stays while its request is there. Raises PkiError, also when that is for a host that may not request it.
         """
         now = {(entry["host"], entry["name"]) for entry in asked}
         gone = [
@@ -223,8 +246,12 @@ class Bundle:
         kept = [
             entry
             for entry in self.entries
-            if entry["name"] not in looked.get(entry["host"], ()) and (entry["host"], entry["name"]) not in now
+            if entry["name"] not in looked.get(entry["host"], ())
+            and (entry["host"], entry["name"]) not in now
+            and os.path.lexists(self.at(entry["request"]))
         ]
+        for entry in kept:
+            self.groups.require_permitted(entry["host"], entry["name"], self.at(entry["request"]))
         self.asked = asked
         self.entries = sorted([self._public(entry) for entry in asked] + kept, key=lambda entry: (entry["host"], entry["name"]))
         if not self.entries and not gone and not os.path.exists(self.at("manifest.json")):
@@ -249,8 +276,8 @@ class Bundle:
         if reading.read_if_exists(path) == data:
             return False
         if not self.dry:
-            atomic.make_directory(os.path.dirname(path), 0o755)
-            atomic.write(path, data, mode=0o644)
+            atomic.make_directory(os.path.dirname(path), self._modes[0])
+            atomic.write(path, data, mode=self._modes[1])
         return True
 
     def _remove(self, relative):
@@ -379,73 +406,136 @@ class Bundle:
 
     # --- signing by a command ----------------------------------------------------------------------------------------------
 
+    def require_only_requested(self) -> None:
+        """Raise PkiError that names the file unless the requests in the folder are exactly those of this run, byte for byte.
+
+        Other users may write to the folder, and no entry of its manifest proves that a node made the request.
+        """
+        known = {self.at(entry["request"]): entry for entry in self.asked}
+        for path in self._files("requests"):
+            if path not in known:
+                raise PkiError(
+                    "no node requested this in this run, so nothing was handed over to be signed",
+                    path=path,
+                    fix="If an earlier run wrote it, run again for all hosts and names (without --limit and kubepki_names), or "
+                    "remove it. Otherwise find out what put it there, and remove it.",
+                )
+        for path, entry in known.items():
+            if not self.dry and reading.read_if_exists(path) != entry["pem"].encode("ascii"):
+                raise PkiError(
+                    "was changed after this run wrote what %s requested, so nothing was handed over to be signed" % entry["host"],
+                    path=path,
+                    fix="Find out what writes to this folder, and run again.",
+                )
+
+    def _files(self, relative: str) -> List[str]:
+        """Return the paths of everything below a directory of the folder that is no directory itself, sorted."""
+
+        def fail(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise reading.explain(error, error.filename) from error
+
+        found = []
+        for place, directories, files in os.walk(self.at(relative), onerror=fail):
+            links = [name for name in directories if os.path.islink(os.path.join(place, name))]
+            found += [os.path.join(place, name) for name in files + links]
+        return sorted(found)
+
     def sign(self, command, seconds):
         """Have what is unsigned signed by a command of the user's, on this machine, without a shell.
 
         command: with {request} in it, it is run for each request and prints the certificate, or writes it to {certificate};
-        without, it is run once and puts what it signs into the bundle. seconds: how long each run may take. What was signed
-        before a run failed stays in the bundle. Raises PkiError.
+        without, it is run once and puts what it signs into {dir}/signed. seconds: how long each run may take. All paths that it
+        gets are of a private copy. What was signed before a run failed stays in the bundle. Raises PkiError.
         """
         words = _words(command)
         unsigned = self.unsigned()
-        if not unsigned or self.dry:
+        if not unsigned:
             return
-        if not any("{request}" in word for word in words):
-            self._require_all_expected()
-            self._run(words, {"dir": self.directory, "manifest": self.at("manifest.json")}, {}, seconds, "the bundle")
+        self.require_only_requested()
+        if self.dry:
             return
-        for entry in unsigned:
-            self._sign_one(words, entry, seconds)
+        with self._copy_of(unsigned) as copy:
+            if any("{request}" in word for word in words):
+                for entry in unsigned:
+                    self._sign_one(words, entry, seconds, copy)
+            else:
+                self._sign_all(words, seconds, copy)
 
-    def _require_all_expected(self):
-        """Check every request in the folder, as a command for all of them signs what earlier runs wrote, too."""
-        for entry in self.entries:
-            data = reading.read_if_exists(self.at(entry["request"]))
-            if data is not None:
-                require_expected(entry["host"], entry["name"], data.decode("utf-8", "replace"), self.etcd_only)
+    @contextlib.contextmanager
+    def _copy_of(self, requested: List[Dict[str, Any]]) -> Iterator[Bundle]:
+        """Yield a Bundle with these entries in a directory of this user alone (0700), which is removed afterwards.
 
-    def _sign_one(self, words, entry, seconds):
-        final = self.at(entry["certificate"])
-        atomic.make_directory(os.path.dirname(final), 0o755)
-        # Not in the folder: a link there, placed by another user, would have the command write elsewhere.
+        Its files come from what the nodes said, not from the folder, where another user may replace them at any time.
+        """
         private = tempfile.mkdtemp(prefix="kubepki-")
-        target = os.path.join(private, os.path.basename(final))
+        try:
+            copy = Bundle(private, self.groups, private=True)
+            copy.write(requested, {})
+            for entry in requested:
+                atomic.make_directory(os.path.dirname(copy.at(entry["certificate"])), 0o700)
+            yield copy
+        finally:
+            shutil.rmtree(private, ignore_errors=True)
+
+    def _sign_all(self, words: List[str], seconds: float, copy: Bundle) -> None:
+        values = {"dir": copy.directory, "manifest": copy.at("manifest.json")}
+        try:
+            self._run(words, values, {}, seconds, "the bundle")
+        except PkiError:
+            with contextlib.suppress(PkiError):
+                self._take_back(words, copy)
+            raise
+        self._take_back(words, copy)
+
+    def _take_back(self, words: List[str], copy: Bundle) -> None:
+        """Store the certificates of a copy that are for the keys of its requests. Raise PkiError when one is for another key."""
+        try:
+            made = copy.collect()
+        except PkiError as error:
+            raise PkiError(
+                "what the command signed cannot be used: %s" % error.message,
+                path=words[0],
+                fix="It has to sign the requests in {dir}/requests as they are.",
+            ) from error
+        for (host, name), pem in made.items():
+            self.store(host, name, pem)
+
+    def _sign_one(self, words: List[str], entry: Dict[str, Any], seconds: float, copy: Bundle) -> None:
+        target = copy.at(entry["certificate"])
         what = "%s of %s" % (entry["name"], entry["host"])
         values = {
-            "request": self.at(entry["request"]),
+            "request": copy.at(entry["request"]),
             "certificate": target,
             "name": entry["name"],
             "host": entry["host"],
             "ca": entry["ca"],
             "days": "%d" % max(1, round(entry["days"])),
-            "dir": self.directory,
-            "manifest": self.at("manifest.json"),
+            "dir": copy.directory,
+            "manifest": copy.at("manifest.json"),
         }
         named = {
             "subject": entry["subject"],
             "sans": ",".join(entry["sans"]),
             "usages": ",".join(entry["usages"]),
-            "ca_certificate": self.at("ca/%s.crt" % entry["ca"]),
+            "ca_certificate": copy.at("ca/%s.crt" % entry["ca"]),
         }
-        try:
-            printed = self._run(words, values, named, seconds, what)
-            data = _read(target) if any("{certificate}" in word for word in words) else printed
-            if data is None:
-                raise PkiError(
-                    "the command made no certificate for %s" % what,
-                    path=words[0],
-                    fix="It has to write it to {certificate}, or print it.",
-                )
-            made = x509_read.parse_certificates(data, "what %s made for %s" % (words[0], what))
-            if _of_key(made, entry["key_sha256"]) is None:
-                raise PkiError(
-                    "the certificate that the command made for %s is for another key" % what,
-                    path=words[0],
-                    fix="It has to sign the request in {request} as it is.",
-                )
-            atomic.write(final, data, mode=0o644)
-        finally:
-            shutil.rmtree(private, ignore_errors=True)
+        printed = self._run(words, values, named, seconds, what)
+        data = _read(target) if any("{certificate}" in word for word in words) else printed
+        if data is None:
+            raise PkiError(
+                "the command made no certificate for %s" % what,
+                path=words[0],
+                fix="It has to write it to {certificate}, or print it.",
+            )
+        made = _of_key(x509_read.parse_certificates(data, "what %s made for %s" % (words[0], what)), entry["key_sha256"])
+        if made is None:
+            raise PkiError(
+                "the certificate that the command made for %s is for another key" % what,
+                path=words[0],
+                fix="It has to sign the request in {request} as it is.",
+            )
+        self.store(entry["host"], entry["name"], made.pem.decode("ascii"))
 
     @staticmethod
     def _run(words, values, named, seconds, what):

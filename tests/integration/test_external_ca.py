@@ -54,7 +54,7 @@ class Site:
         found = [path for root in self.roots.values() for path in sorted(root.rglob("*")) if path.is_file()]
         return {str(path): path.read_bytes() for path in found}
 
-    def play(self, check: bool = False, **variables):
+    def play(self, check: bool = False, limit: str = "all", **variables):
         """The role's steps for one renewal, without what needs a live cluster. Gives (return code, output, {host: results})."""
         self.number += 1
         collected = self.folder / ("answers-%d-" % self.number)
@@ -108,10 +108,10 @@ class Site:
                 "%s ansible_connection=local ansible_python_interpreter=%s root=%s\n" % (name, sys.executable, root)
                 for name, root in self.roots.items()
             )
-            + "[kube_control_plane:children]\nnodes\n"
+            + "[kube_control_plane:children]\nnodes\n[etcd]\netcd1\n"
         )
         done = subprocess.run(
-            [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), "-vv", str(playbook)]
+            [str(Path(sys.executable).parent / "ansible-playbook"), "-i", str(inventory), "-l", limit, "-vv", str(playbook)]
             + (["--check"] if check else []),
             cwd=self.folder,
             env=ENVIRONMENT,
@@ -272,6 +272,34 @@ def test_by_a_command_in_one_run(site):
         assert {row["action"] for row in found[name]["leaf_renewal_result"]["leaves"]} == {"renewed"}
         assert not tree.items["ca"].key_sha256
     no_key(site, output)
+
+
+def test_what_no_node_requested_in_this_run_reaches_no_command_and_no_signer(site):
+    before, ran = site.contents(), site.folder / "ran"
+    assert site.play()[0] == 0
+    pem = (site.bundle / "requests/cp1/admin.conf.csr").read_text()
+    for variables in (
+        {"leaf_renewal_external_command": "touch %s" % ran},
+        {"leaf_renewal_external_command": "touch %s {request}" % ran},
+        {"leaf_renewal_external_signer": "example.com/{ca}"},
+    ):
+        code, output, _found = site.play(limit="cp1", **variables)
+        assert code != 0 and "requests/cp2/" in output and "no node requested this in this run" in output, output
+        assert "Signed through the Certificates API" not in output
+    for host, name, word in (
+        ("ghost", "super-admin.conf", "ghost is in neither"),
+        ("etcd1", "admin.conf", "etcd1 runs etcd alone"),
+    ):
+        manifest = json.loads((site.bundle / "manifest.json").read_text())
+        manifest["requests"].append(dict(manifest["requests"][0], host=host, name=name))
+        (site.bundle / "manifest.json").write_text(json.dumps(manifest))
+        planted = site.bundle / "requests" / host / (name + ".csr")
+        planted.parent.mkdir()
+        planted.write_text(pem)
+        code, output, _found = site.play(limit="cp1", leaf_renewal_external_command="touch %s" % ran)
+        assert code != 0 and str(planted) in output and word in output, output
+        planted.unlink()
+    assert not ran.exists() and site.contents() == before and not list((site.bundle / "signed").rglob("*.crt"))
 
 
 def test_two_ways_at_once_or_no_folder_are_a_mistake(site):

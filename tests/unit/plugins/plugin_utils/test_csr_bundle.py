@@ -4,21 +4,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
 import shlex
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import csr_read, x509_read, x509_sign
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import csr_bundle
 
 CLUSTER = throwaway.Cluster(label="bundle")
 NAMES = ("apiserver", "admin.conf", "front-proxy-client")
+# The inventory, whatever hosts a run is limited to.
+ODD = ["../../etc", "..", "a/b", "a b", "-x", "x" * 200, "\u00e4", "cp1; touch x"]
+GROUPS = csr_bundle.Groups({"cp1", "cp2", *ODD}, {"e1"})
 # A signer as a person would write it: the authority's key lies beside the bundle.
 SIGNER = """#!/bin/sh
 echo a line before it >&2
@@ -58,8 +64,8 @@ def sign(entry, days=365.0):
 
 def write(directory, requests=None, looked=None, dry=False):
     requests = asked() if requests is None else requests
-    bundle = csr_bundle.Bundle(str(directory), dry)
-    found = csr_bundle.entries(requests)
+    bundle = csr_bundle.Bundle(str(directory), GROUPS, dry)
+    found = csr_bundle.entries(requests, GROUPS)
     changed = bundle.write(found, looked or {host: list(NAMES) for host in requests})
     return bundle, changed
 
@@ -105,7 +111,7 @@ class TestWriting:
         assert {entry["host"] for entry in bundle.entries} == {"cp2"}
         assert not list((tmp_path / "b" / "requests" / "cp1").iterdir())
 
-    @pytest.mark.parametrize("host", ["../../etc", "..", "a/b", "a b", "-x", "x" * 200, "\u00e4"])
+    @pytest.mark.parametrize("host", ODD)
     def test_no_name_of_a_host_leaves_the_folder(self, tmp_path, host):
         write(tmp_path / "b", {host: [one("apiserver", "cp1")]})
         assert [path.name for path in tmp_path.iterdir()] == ["b"]
@@ -164,7 +170,7 @@ class TestWhoMayAskForWhat:
         ],
     )
     def test_what_kubeadm_of_any_version_makes_is_taken(self, one):
-        assert len(csr_bundle.entries({"cp1": [one]})) == 1
+        assert len(csr_bundle.entries({"cp1": [one]}, GROUPS)) == 1
 
     @pytest.mark.parametrize(
         "one, word",
@@ -189,14 +195,23 @@ class TestWhoMayAskForWhat:
 
     def test_a_host_of_etcd_alone_asks_for_what_etcds_ca_signs(self):
         own = foreign("etcd-server", "e1", (), ["DNS:e1"], ["server", "client"], ca="etcd-ca")
-        assert len(csr_bundle.entries({"e1": [own]}, ["e1"])) == 1
+        assert len(csr_bundle.entries({"e1": [own]}, GROUPS)) == 1
         with pytest.raises(PkiError, match="e1 runs etcd alone"):
-            csr_bundle.entries({"e1": [own, foreign("admin.conf", "kubernetes-admin", ["system:masters"])]}, ["e1"])
+            csr_bundle.entries({"e1": [own, foreign("admin.conf", "kubernetes-admin", ["system:masters"])]}, GROUPS)
+
+    @pytest.mark.parametrize("groups", [None, {}, {"kube_control_plane": ["cp1"], "kube_node": ["w1"], "all": ["cp1", "w1"]}])
+    def test_a_host_of_neither_group_asks_for_nothing(self, groups):
+        for own in (
+            foreign("etcd-server", "e1", (), ["DNS:e1"], ["server", "client"], ca="etcd-ca"),
+            foreign("admin.conf", "kubernetes-admin", ["system:masters"]),
+        ):
+            with pytest.raises(PkiError, match="w1 is in neither of the inventory's groups"):
+                csr_bundle.entries({"w1": [own]}, csr_bundle.Groups.of(groups))
 
     def test_no_node_asks_for_more_days_than_the_run_gives(self):
         asked_for = {"cp1": [dict(foreign("scheduler.conf", "system:kube-scheduler"), days=36500.0)]}
-        assert csr_bundle.entries(asked_for, longest=365.0)[0]["days"] == 365.0
-        assert csr_bundle.entries(asked_for, longest=1e6)[0]["days"] == 36500.0
+        assert csr_bundle.entries(asked_for, GROUPS, longest=365.0)[0]["days"] == 365.0
+        assert csr_bundle.entries(asked_for, GROUPS, longest=1e6)[0]["days"] == 36500.0
 
     def test_a_subject_with_a_nul_is_one_sentence(self, tmp_path):
         evil = foreign("etcd-server", "e1\0x", (), ["DNS:e1"], ["server"], ca="etcd-ca")
@@ -215,7 +230,7 @@ class TestOthersInTheFolder:
             entry.update(request=str(victim), certificate=str(taken))
         (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))
         write(tmp_path / "b", {"cp1": [], "cp2": requests["cp2"]})
-        bundle = csr_bundle.Bundle(str(tmp_path / "b"))
+        bundle = csr_bundle.Bundle(str(tmp_path / "b"), GROUPS)
         bundle.close({"cp2": list(NAMES)})
         assert victim.read_text() == "keep me" and taken.read_text() == "keep me, too"
         assert not list((tmp_path / "b" / "requests" / "cp1").iterdir())
@@ -241,14 +256,103 @@ class TestOthersInTheFolder:
         with pytest.raises(PkiError, match="no manifest of this version"):
             write(tmp_path / "b", requests)
 
-    def test_a_command_for_all_is_not_run_while_a_request_in_the_folder_is_not_what_its_name_says(self, tmp_path, requests):
+    FORMS = ("", " {request}")
+
+    def planted(self, folder, host, name, pem):
+        """Put a request into the folder and its manifest, as a user who may write to it does."""
+        path = folder / "requests" / host / (name + ".csr")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(pem)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["requests"].append(dict(manifest["requests"][0], host=host, name=name, ca=catalogue.BY_NAME[name].ca))
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return path
+
+    @pytest.mark.parametrize(
+        "host, name, word",
+        [
+            ("ghost", "super-admin.conf", "ghost is in neither of the inventory's groups"),
+            ("e1", "admin.conf", "e1 runs etcd alone"),
+        ],
+    )
+    def test_an_entry_of_a_host_that_may_not_have_it_stops_each_run_also_a_limited_one(
+        self, tmp_path, requests, host, name, word
+    ):
         write(tmp_path / "b", requests)
-        evil = foreign("apiserver", "eve", ["system:masters"])["request"]
-        (tmp_path / "b" / "requests" / "cp2" / "apiserver.csr").write_text(evil)
+        evil = foreign(name, "kubernetes-admin", ["system:masters"])["request"]
+        path = self.planted(tmp_path / "b", host, name, evil)
+        with pytest.raises(PkiError, match=word) as error:
+            write(tmp_path / "b", {"cp1": requests["cp1"]}, {"cp1": list(NAMES)})
+        assert str(path) in str(error.value)
+        path.unlink()
         bundle, _changed = write(tmp_path / "b", {"cp1": requests["cp1"]}, {"cp1": list(NAMES)})
-        with pytest.raises(PkiError, match="cp2"):
+        assert {entry["host"] for entry in bundle.entries} == {"cp1", "cp2"}
+
+    @pytest.mark.parametrize("form", FORMS)
+    @pytest.mark.parametrize("place", ["cp1/super-admin.conf.csr", "ghost/x.csr", "x.csr", "cp1/deep/er/x.csr", "cp1/.hidden"])
+    def test_a_request_that_no_node_made_stops_the_command(self, tmp_path, requests, place, form):
+        bundle, _changed = write(tmp_path / "b", requests)
+        path = tmp_path / "b" / "requests" / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(requests["cp1"][0]["request"])
+        with pytest.raises(PkiError, match="no node requested this") as error:
+            bundle.sign("touch %s%s" % (tmp_path / "ran", form), 5)
+        assert str(path) in str(error.value) and not (tmp_path / "ran").exists()
+
+    def test_a_link_to_a_directory_of_requests_stops_the_command(self, tmp_path, requests):
+        bundle, _changed = write(tmp_path / "b", requests)
+        (tmp_path / "b" / "requests" / "more").symlink_to(tmp_path)
+        with pytest.raises(PkiError, match="requests/more: no node requested this"):
             bundle.sign("touch %s" % (tmp_path / "ran"), 5)
         assert not (tmp_path / "ran").exists()
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_a_request_of_an_earlier_run_stops_the_command_of_a_limited_run(self, tmp_path, requests, form):
+        write(tmp_path / "b", requests)
+        bundle, _changed = write(tmp_path / "b", {"cp1": requests["cp1"]}, {"cp1": list(NAMES)})
+        with pytest.raises(PkiError, match="requests/cp2/.*no node requested this.*without --limit"):
+            bundle.sign("touch %s%s" % (tmp_path / "ran", form), 5)
+        assert not (tmp_path / "ran").exists()
+        dry, _changed = write(tmp_path / "b", {"cp1": requests["cp1"]}, {"cp1": list(NAMES)}, dry=True)
+        with pytest.raises(PkiError, match="requests/cp2/"):
+            dry.sign("true" + form, 5)
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_a_request_that_was_replaced_or_removed_stops_the_command(self, tmp_path, requests, form):
+        bundle, _changed = write(tmp_path / "b", requests)
+        path = tmp_path / "b" / "requests" / "cp2" / "apiserver.csr"
+        path.write_text(foreign("apiserver", "kube-apiserver", (), ["DNS:cp2"], ["server"])["request"])
+        for _time in range(2):
+            with pytest.raises(PkiError, match="was changed after this run wrote what cp2 requested") as error:
+                bundle.sign("touch %s%s" % (tmp_path / "ran", form), 5)
+            assert str(path) in str(error.value) and not (tmp_path / "ran").exists()
+            path.unlink(missing_ok=True)
+
+    @pytest.mark.parametrize("form", FORMS)
+    def test_what_is_replaced_after_the_check_does_not_reach_the_command(self, tmp_path, requests, form, monkeypatch):
+        """The last moment before the command starts is still too late for who may write to the folder."""
+        bundle, _changed = write(tmp_path / "b", requests)
+        evil, run = foreign("apiserver", "eve")["request"], bundle._run
+
+        def swap(*arguments):
+            for path in (tmp_path / "b").rglob("*"):
+                if path.is_file():
+                    path.write_text(evil)
+            return run(*arguments)
+
+        monkeypatch.setattr(bundle, "_run", swap)
+        seen = tmp_path / "seen"
+        with contextlib.suppress(PkiError):
+            bundle.sign("sh -c 'cp -r \"$KUBEPKI_DIR\" %s; cat $KUBEPKI_REQUEST > %s.csr' x%s" % (seen, seen, form), 10)
+        handed = {path.relative_to(seen).as_posix(): path.read_text() for path in seen.rglob("*") if path.is_file()}
+        assert {path: pem for path, pem in handed.items() if path.startswith("requests/")} == {
+            entry["request"]: entry["pem"] for entry in bundle.asked
+        }
+        assert evil not in handed.values() and "ca/ca.crt" in handed
+        manifest = json.loads(handed["manifest.json"])["requests"]
+        assert [entry["request"] for entry in manifest] == sorted(entry["request"] for entry in bundle.asked)
+        if form:
+            assert Path(str(seen) + ".csr").read_text() == bundle.asked[0]["pem"]
 
     def test_a_certificate_that_was_not_asked_for_is_named(self, tmp_path, requests):
         bundle, _changed = write(tmp_path / "b", requests)
@@ -341,13 +445,13 @@ class TestTakingBack:
     def test_what_is_installed_leaves_the_bundle(self, tmp_path, requests):
         bundle, _changed = write(tmp_path / "b", requests)
         self.put(bundle, bundle.asked)
-        assert csr_bundle.Bundle(str(tmp_path / "b")).close({"cp1": list(NAMES), "w1": ["apiserver"]})
+        assert csr_bundle.Bundle(str(tmp_path / "b"), GROUPS).close({"cp1": list(NAMES), "w1": ["apiserver"]})
         manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
         assert {entry["host"] for entry in manifest["requests"]} == {"cp2"}
         assert sorted(path.name for path in (tmp_path / "b" / "installed" / "cp1").iterdir()) == sorted(
             name + ".crt" for name in NAMES
         )
-        assert not csr_bundle.Bundle(str(tmp_path / "b")).close({"cp1": list(NAMES)})
+        assert not csr_bundle.Bundle(str(tmp_path / "b"), GROUPS).close({"cp1": list(NAMES)})
 
 
 class TestCommand:
@@ -384,10 +488,35 @@ class TestCommand:
 
     def test_a_command_for_the_whole_bundle(self, tmp_path, requests):
         bundle, _changed = write(tmp_path / "b", requests)
-        ready = tmp_path / "ready.pem"
+        ready, record = tmp_path / "ready.pem", tmp_path / "record"
         ready.write_text("".join(sign(entry) for entry in bundle.asked))
-        bundle.sign("sh -c 'mkdir -p $KUBEPKI_DIR/signed && cp %s {dir}/signed/'" % ready, 10)
-        assert bundle.by_host()[1] == []
+        line = "mkdir -p $KUBEPKI_DIR/signed && cp %s {dir}/signed/; (echo {dir} {manifest}; stat -c %%a {dir}) > %s"
+        bundle.sign("sh -c '%s'" % (line % (ready, record)), 10)
+        assert bundle.by_host()[1] == [] and not (tmp_path / "b" / "signed" / "ready.pem").exists()
+        directory, manifest, mode = record.read_text().split()
+        assert mode == "700" and manifest == directory + "/manifest.json" and not os.path.exists(directory)
+        assert not directory.startswith(bundle.directory)
+
+    def test_a_command_for_the_whole_bundle_gets_what_is_not_signed_yet_and_keeps_what_it_signed_before_it_failed(
+        self, tmp_path, requests
+    ):
+        bundle, _changed = write(tmp_path / "b", requests)
+        ready, record = tmp_path / "ready.crt", tmp_path / "record"
+        first, *rest = bundle.asked
+        ready.write_text(sign(first))
+        with pytest.raises(PkiError, match="ended with 3"):
+            bundle.sign("sh -c 'cp %s {dir}/%s; exit 3'" % (ready, first["certificate"]), 10)
+        assert bundle.unsigned() == rest
+        bundle.sign("sh -c 'cd {dir} && find requests -type f > %s'" % record, 10)
+        assert sorted(record.read_text().split()) == sorted(entry["request"] for entry in rest)
+
+    def test_a_command_for_the_whole_bundle_that_signs_another_key_is_named(self, tmp_path, requests):
+        bundle, _changed = write(tmp_path / "b", requests)
+        ready = tmp_path / "ready.crt"
+        ready.write_text(sign(bundle.asked[0]))
+        with pytest.raises(PkiError, match="what the command signed cannot be used.*is for another key"):
+            bundle.sign("sh -c 'cp %s {dir}/%s'" % (ready, bundle.asked[1]["certificate"]), 10)
+        assert bundle.collect() == {}
 
     @pytest.mark.parametrize(
         "command, word",
@@ -445,7 +574,9 @@ class TestCommand:
         with pytest.raises(PkiError, match="KUBEPKI_HOST"):
             bundle.sign(command, 5)
 
-    def test_a_folder_with_a_blank_is_no_matter_in_a_word_of_its_own(self, tmp_path):
+    def test_a_folder_with_a_blank_is_no_matter_in_a_word_of_its_own(self, tmp_path, monkeypatch):
+        (tmp_path / "t m p").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t m p"))
         bundle, _changed = write(tmp_path / "b c", {"cp1": [one("apiserver", "cp1")]})
         with pytest.raises(PkiError, match="for another key"):
             bundle.sign("cat '{dir}/ca/ca.crt'", 5) or bundle.sign("cat {dir}/ca/ca.crt {request}", 5)
