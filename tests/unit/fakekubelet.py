@@ -290,7 +290,7 @@ import json, os, signal, sys
 sys.path[:0] = [%(root)r + "/tests/unit"]
 import conftest
 from fakekubelet import FakeRuntime, Node
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import static_pods
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import pod_restart
 root, names, point, minor = sys.argv[1], sys.argv[2].split(","), int(sys.argv[3]), int(sys.argv[4])
 count = 0
 def hook(event, args):
@@ -307,7 +307,8 @@ def hook(event, args):
     if count == point:
         os.kill(os.getpid(), signal.SIGKILL)
 sys.addaudithook(hook)
-result = static_pods.bounce(names, root + "/kubernetes/manifests", root + "/state", timeout=20, runtime=FakeRuntime(root, minor))
+runtime = FakeRuntime(root, minor)
+result = pod_restart.restart_pods(names, root + "/kubernetes/manifests", root + "/state", timeout=20, runtime=runtime)
 print(json.dumps(result))
 """ % {"root": str(ROOT)}
 

@@ -18,10 +18,10 @@ sys.path[:0] = [%(root)r + "/tests/unit"]
 import conftest
 from ansible.module_utils import basic
 from fakekubelet import FakeRuntime
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runtime
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import containers
 from ansible_collections.kubepki.lifecycle.plugins.modules import static_pod_restart
 root, arguments = sys.argv[1], json.loads(sys.argv[2])
-runtime.Runtime.of = lambda layout: FakeRuntime(root)
+containers.Runtime.of = lambda layout: FakeRuntime(root)
 basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
 basic._ANSIBLE_PROFILE = "legacy"
 static_pod_restart.main()

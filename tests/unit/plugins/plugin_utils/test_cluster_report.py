@@ -553,13 +553,6 @@ def _free_port():
         return probe.getsockname()[1]
 
 
-def test_the_page_is_a_room_that_modules_on_nodes_do_not_carry():
-    folder = os.path.dirname(report_html.__file__)
-    for name in ("node_report", "rows", "metrics", "findings", "pki_tree", "module"):
-        with open(os.path.join(folder, name + ".py"), encoding="utf-8") as handle:
-            assert not re.search(r"import .*\breport(_html)?\b", handle.read())
-
-
 def test_a_file_name_that_is_no_text_does_not_stop_the_text_file(tmp_path):
     node = throwaway.Node(tmp_path / "root")
     pem = node.kubernetes("pki/apiserver.crt").read_bytes()

@@ -68,7 +68,7 @@ def test_an_error_of_the_system_is_explained():
 
 def test_an_unexpected_error_is_one_line_without_values():
     fake = run(raiser(ValueError("invalid: %s" % SECRET)))
-    assert SECRET not in str(fake.failed) and "ValueError in test_module.py line" in fake.failed["msg"]
+    assert SECRET not in str(fake.failed) and "ValueError in test_runner.py line" in fake.failed["msg"]
     assert "\n" not in fake.failed["msg"] and "report" in fake.failed["msg"]
 
 

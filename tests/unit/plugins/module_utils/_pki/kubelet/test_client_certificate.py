@@ -518,7 +518,7 @@ def test_a_certificate_for_another_key_is_not_installed(worker):
 def test_a_clock_that_is_behind_is_named(worker, monkeypatch):
     pem = worker.signed()
     past = x509_read.now() - x509_sign.datetime.timedelta(hours=1)
-    monkeypatch.setattr(x509_read, "now", lambda: past)
+    monkeypatch.setattr(kubelet_files, "now", lambda: past)
     with pytest.raises(PkiError, match="this node's clock says"):
         client_certificate.check_issued(worker.layout, pem, None, worker.state)
 

@@ -13,7 +13,7 @@ import pytest
 import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint import discovery
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, layouts, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, kubeconfig, layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import finding, findings, live_findings, rows
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import node_comparison
@@ -79,7 +79,7 @@ def test_a_certificate_from_the_future(node):
 
 def from_the_future(node, name="etcd-ca"):
     start = x509_read.now() + datetime.timedelta(days=3)
-    return x509_sign.build_ca(throwaway.profiles.BY_NAME[name].common_name, node.cluster.keys[name], 3650, start=start)
+    return x509_sign.build_ca(catalogue.BY_NAME[name].common_name, node.cluster.keys[name], 3650, start=start)
 
 
 def test_a_ca_from_the_future(node):
@@ -115,7 +115,7 @@ def test_an_endpoint_that_serves_a_certificate_from_the_future(node):
 def make_ca_again(node, name="ca", subject="Kubernetes"):
     """Write a CA certificate with the same key and another subject, as `openssl req -x509 -key ca.key` makes it."""
     again = x509_sign.build_ca(subject, node.cluster.keys[name], 3650)
-    node.write("/etc/kubernetes/" + throwaway.profiles.BY_NAME[name].path, again.pem, 0o644)
+    node.write("/etc/kubernetes/" + catalogue.BY_NAME[name].path, again.pem, 0o644)
     return again
 
 

@@ -985,7 +985,7 @@ def test_the_client_of_a_dropped_authority_proves_something_as_long_as_that_auth
     assert (accepted.not_after - x509_read.now()).days < 2
     assert [item["right"] for item in client_acceptance.prove(host.tree().layout, ("etcd-ca",), False, host.state)] == [True]
     assert len(asked) == 1
-    monkeypatch.setattr(x509_read, "now", lambda: former.not_after)
+    monkeypatch.setattr(client_acceptance, "now", lambda: former.not_after)
     assert client_acceptance.prove(host.tree().layout, ("etcd-ca",), False, host.state) == [] and len(asked) == 1
 
 

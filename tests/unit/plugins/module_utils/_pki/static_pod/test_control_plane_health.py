@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint import tls
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint import http_client, tls
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import control_plane_health
@@ -193,7 +193,9 @@ def test_nobody_who_does_not_answer_is_asked_again(cluster, clients, monkeypatch
     layout.paths.update({"apiserver-etcd-client": clients["good"], "etcd-server": clients["good"]})
     cluster.etcds[2].close()
     tried, unreachable = [], tls.unreachable
-    monkeypatch.setattr(tls, "unreachable", lambda host, port, error: tried.append(port) or unreachable(host, port, error))
+    monkeypatch.setattr(
+        http_client, "unreachable", lambda host, port, error: tried.append(port) or unreachable(host, port, error)
+    )
     assert "connection refused" in control_plane_health.look(layout)["problems"][0]
     assert tried == [cluster.etcds[2].port]
     cluster.etcds.pop()
