@@ -910,6 +910,14 @@ def test_no_facts_of_one_node_end_in_a_traceback_or_steer_the_terminal(real, num
                 assert str(error), place
             else:
                 assert all(line.isprintable() for line in result["explanation"] + result["plan_text"]), place
+                assert all(item[field].isprintable() for item in result["cluster_dependents"] for field in ("path", "why")), place
+
+
+def test_the_path_and_the_keys_of_a_token_steer_no_terminal():
+    cluster = Cluster()
+    cluster.facts("w1")["tokens"] = {"/etc/\x1b[2J": ["\x1b[2J"]}
+    (found,) = rotation_plan.derived(cluster.nodes, NAMES, "status")["cluster_dependents"]
+    assert found["path"].isprintable() and found["why"].isprintable()
 
 
 def test_a_worker_cannot_be_a_keeper_nor_another_node():
