@@ -146,7 +146,10 @@ ROTATION = {
     "external_etcd": Optional(_TEXT),
     "verifies_kubelets": Optional(bool),
     "seconds": Optional(Each(float)),
-    "certificates": Optional(Each({"subject": str})),
+    "certificates": Optional(Each({"subject": str, "not_after": Optional(_TEXT), "sha256": Optional(str)})),
+    "token_signer": Optional(_TEXT),
+    "pods": Optional(Each({"cas": [str], "stale": bool, "why": _TEXT})),
+    "tokens": Optional(Each([str])),
 }
 
 _PROOF = Optional(({"seconds": Optional(float), "served_seconds": Optional(float)}, None))

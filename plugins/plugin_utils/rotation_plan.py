@@ -137,7 +137,9 @@ def _tokens(nodes):
                 why = "its token is signed by %s of sa: restart the DaemonSet of the CNI plugin, which writes it again" % (
                     " and ".join(map(short, others))
                 )
-                found.append({"node": facts["node"], "what": "CNI kubeconfig", "path": path, "why": why})
+                found.append(
+                    {"node": facts["node"], "what": "CNI kubeconfig", "path": printable(path, 300), "why": printable(why, 300)}
+                )
     return found
 
 

@@ -59,7 +59,8 @@ class State:
     """Where one authority stands.
 
     authority: its name. phase: one of this module's words. old, new: digests of A and B (new None while there is none; after
-    completion the new one is old). levels: {node: 0..3, or None for a node that knows neither}. pending: {node: [what is
+    completion the new one is old). levels: {node: 0..3, or None for a node that knows neither}. highest: the highest level (int)
+    of the control-plane nodes: a worker follows them, and its word moves no phase. pending: {node: [what is
     still to be done there, as sentences without a full stop]}. kinds: {node: set of "stage", "files", "flags", "pods",
     "client", "kubelet", "tidy"}. behind: [nodes that were away during a phase, or come from elsewhere]. evidence: [sentences]
     why it is in this phase, or why it is refused. extras: [digests] that everybody trusts besides. external_etcd: whether it is
@@ -77,6 +78,7 @@ class State:
         self.phase = ABSENT
         self.old = self.new = None
         self.levels, self.pending, self.kinds = {}, {}, {}
+        self.highest = 0
         self.behind, self.evidence, self.extras = [], [], []
         self.external_etcd = self.external_signer = self.damaged = False
         self.leftovers, self.without_former, self.unused, self.contradiction = [], [], [], []
@@ -127,7 +129,7 @@ def derive(authority, nodes):
         return state
     if not _identify(state, keepers, nodes):
         return state
-    _level_all(state, known, _subjects(nodes))
+    _level_all(state, known, _subjects(_control_plane(nodes)))
     _name(state, keepers)
     return state
 
@@ -158,10 +160,15 @@ def _stacked(state, keepers):
     )
 
 
+def _control_plane(nodes: list) -> list:
+    """Return the facts of the nodes that hold CAs. What concerns every node is read from these: a worker may lie."""
+    return [facts for facts in nodes if facts["role"] != "worker"]
+
+
 def _signs_tokens(state, nodes):
     """Return whether the API servers sign tokens with a key file. An external signer keeps its key outside the cluster
     (KEP-740)."""
-    signers = {facts["node"]: facts["token_signer"] for facts in nodes if facts.get("token_signer")}
+    signers = {facts["node"]: facts["token_signer"] for facts in _control_plane(nodes) if facts.get("token_signer")}
     if not signers:
         return True
     state.external_signer = True
@@ -301,7 +308,8 @@ def _order(keepers, signers):
     return votes.pop() if len(votes) == 1 else (None, None)
 
 
-def _subjects(nodes):
+def _subjects(nodes: list) -> dict:
+    """Return {digest: subject} of what nodes describe."""
     return {digest: item["subject"] for facts in nodes for digest, item in facts.get("certificates", {}).items()}
 
 
@@ -326,11 +334,15 @@ def _sort_others(state, known, subjects):
 
 
 def _sort_trust(state, facts, where, digests, stays, subjects):
+    own = _subjects([facts])
     for digest in sorted(digests):
-        # kubeadm and this collection give a successor the subject of the one before.
-        named = subjects.get(digest, subjects.get(state.old))
+        # kubeadm and this collection give a successor the subject of the one before. A node's own word counts for what no
+        # control-plane node describes.
+        named = subjects.get(digest, own.get(digest, subjects.get(state.old)))
         if named == subjects.get(state.old):
-            state.leftovers = unique(state.leftovers + [digest])
+            # What a worker alone knows is replaced there with the control plane's bundle, and is dropped nowhere else.
+            if facts["role"] != "worker" or digest in subjects:
+                state.leftovers = unique(state.leftovers + [digest])
         elif stays:
             state.extras = unique(state.extras + [digest])
         else:
@@ -346,8 +358,8 @@ def _level_all(state, known, subjects):
     _sort_others(state, known, subjects)
     for facts, view in known:
         state.levels[facts["node"]] = _level(state, view["bundle"])
-    highest = max((level for level in state.levels.values() if level is not None), default=0)
     keeper_levels = [state.levels[facts["node"]] for facts, _view in keepers]
+    state.highest = max((level for level in keeper_levels if level is not None), default=0)
     for facts, view in known:
         node, level = facts["node"], state.levels[facts["node"]]
         if level is None:
@@ -360,14 +372,33 @@ def _level_all(state, known, subjects):
             )
             continue
         lowest_keeper = min((value for value in keeper_levels if value is not None), default=level)
-        if level < (lowest_keeper if facts["role"] == "worker" else highest) - (0 if facts["role"] == "worker" else 1):
+        if level < (lowest_keeper if facts["role"] == "worker" else state.highest) - (0 if facts["role"] == "worker" else 1):
             state.behind.append(node)
-        if level < highest:
+        if level < state.highest:
             state.pending.setdefault(node, []).append("is still %s, while others are further" % _AT[level])
+        elif level > state.highest:
+            _check_ahead(state, node, level)
         _compare(state, facts, view, level)
     if state.without_former and not any(view["previous"] == state.old for _facts, view in keepers):
         for node in state.without_former:
             state._add(node, "stage", "the former authority %s is not kept for the way back" % short(state.old))
+
+
+def _check_ahead(state: State, node: str, level: int) -> None:
+    """Note a worker that is further than every control-plane node.
+
+    A rollback brings control-plane nodes back first, so that a run that was interrupted leaves workers one level ahead. No run
+    leaves one that trusts only the new CA there, or two levels ahead.
+    """
+    if level == state.highest + 1 and level < 3:
+        state.pending.setdefault(node, []).append("is still %s, while no control-plane node is" % _AT[level])
+        return
+    state.damaged = True
+    state.evidence.append(
+        "%s: says that it trusts %s the new CA %s, and no control-plane node is so far. Look at what runs on that host; then put "
+        "its CA file and its kubelet's kubeconfig back from its newest backup set (playbook restore)"
+        % (node, "only" if level == 3 else "first of all", short(state.new))
+    )
 
 
 def _level(state, bundle):
@@ -525,7 +556,7 @@ def _name(state, keepers):
         state.phase = IMPOSSIBLE
         return
     everyone = {level for level in state.levels.values() if level is not None}
-    highest = max(everyone)
+    highest = state.highest
     done = len(everyone) == 1 and not state.behind and not any(state.pending.values())
     if state.new is None:
         # Leftovers of a rotation whose other authority nobody holds any more: only dropping them is left.
@@ -539,5 +570,5 @@ def _name(state, keepers):
 
 
 def highest_level(state):
-    """Return the highest level (int) that a node of a State has reached."""
-    return max((level for level in state.levels.values() if level is not None), default=0)
+    """Return the highest level (int) that a control-plane node of a State has reached."""
+    return state.highest

@@ -161,9 +161,9 @@ def plan(nodes, names, target, fresh=False):
     tracks = [_Track(state, nodes, fresh) for state in states.values()]
     goal = rotation_state.TARGETS[target]
     backwards = not goal
-    path = list(
-        range(1, goal + 1) if goal else range(max(max(map(rotation_state.highest_level, states.values())) - 1, 0), -1, -1)
-    )
+    # A rollback that was interrupted has left workers ahead of the control plane.
+    furthest = max((level for state in states.values() for level in state.levels.values() if level is not None), default=0)
+    path = list(range(1, goal + 1) if goal else range(max(furthest - 1, 0), -1, -1))
     if path == [0] and any("client" in kinds for state in states.values() for kinds in state.kinds.values()):
         path = [1, 0]  # what is left of the way back from the switch comes before the way back from prepare
     steps = []
@@ -250,13 +250,17 @@ class _Track:
                 kinds = kinds | {"files"}
         else:
             skipped = facts["role"] == "worker" and level < self.keepers_at
-            moves = not skipped and not self.finished and (now is None or now < level)
+            moves = not skipped and not self.finished and (now is None or now < level or self._returns(now, level, last))
             kinds = self.state.kinds.get(step.node, set()) if now == level else set()
             if not last and level < rotation_state.highest_level(self.state):
                 kinds = kinds & {"stage"}  # it follows others who are further: what it lacks of this level, the next one brings
         if moves or kinds:
             self._fill(step, facts, view, moves, kinds, backwards)
             self.levels[step.node] = level if self.successor else now
+
+    def _returns(self, now: int, level: int, last: bool) -> bool:
+        """Return whether a worker that an interrupted rollback left ahead of the control plane goes back to it."""
+        return last and now > level == rotation_state.highest_level(self.state)
 
     def _fill(self, step, facts, view, moves, kinds, backwards):
         name, level = self.state.authority, step.level
@@ -279,4 +283,5 @@ class _Track:
                 (moves and step.phase in ("switch", rotation_state.UNDO[2]))
                 or "client" in kinds
                 or self.levels[step.node] is None
+                or self.levels[step.node] > step.level == 1
             )

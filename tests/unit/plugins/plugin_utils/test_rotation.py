@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+import copy
+import json
+
 import malformed
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts, pod_volumes
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import (
+    answers,
     rotation_explain,
     rotation_plan,
     rotation_state,
@@ -16,6 +21,9 @@ from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rotating import Nodes
+from throwaway import key
+from tokens_of import token_of
 
 NAMES = catalogue.ROTATABLE
 CONFS = ("admin.conf", "controller-manager.conf", "kubelet.conf", "scheduler.conf")
@@ -400,6 +408,148 @@ def test_a_worker_that_missed_a_whole_rotation_is_named_and_brought_along():
     assert "was away" in "\n".join(rotation_explain.explain(state))
 
 
+def worker_says(cluster: Cluster, letters: str, **more) -> None:
+    """w1 says that its CA file and its kubelet's kubeconfig hold these CAs."""
+    bundle = [identity("ca", letter) for letter in letters]
+    cluster.facts("w1")["authorities"]["ca"].update(bundle=bundle, trust={"kubelet.conf": bundle}, **more)
+
+
+@pytest.mark.parametrize(
+    ("reached", "letters", "words"),
+    [
+        (None, "B", "trusts only the new CA"),
+        (None, "BA", "trusts first of all the new CA"),
+        ("prepared", "B", "trusts only the new CA"),
+        ("switched", "B", "trusts only the new CA"),
+    ],
+)
+def test_a_worker_that_is_further_than_any_run_leaves_it_is_refused_by_name(reached, letters, words):
+    cluster = Cluster()
+    cluster.generate(["ca"])
+    for phase in ("prepared", "switched")[: ("prepared", "switched").index(reached) + 1 if reached else 0]:
+        cluster.run(cluster.plan(phase, ["ca"]))
+    highest = rotation_state.highest_level(rotation_state.derive("ca", cluster.nodes))
+    worker_says(cluster, letters)
+    state = rotation_state.derive("ca", cluster.nodes)
+    assert state.phase == "impossible" and state.damaged and rotation_state.highest_level(state) == highest
+    for target in rotation_state.TARGETS:
+        for fresh in (False, True):
+            with pytest.raises(PkiError, match="w1: says that it %s .*, and no control-plane node is so far" % words) as refused:
+                cluster.plan(target, ["ca"], fresh=fresh)
+            assert "w2" not in str(refused.value)
+
+
+def test_a_worker_on_the_new_ca_alone_is_no_damage_where_one_control_plane_node_was_put_back():
+    cluster = Cluster()
+    for phase in ("prepared", "switched"):
+        advance(cluster, phase)
+    saved = copy.deepcopy(cluster.facts("cp2"))
+    advance(cluster, "completed")
+    cluster.facts("cp2").update(saved)
+    assert rotation_state.derive("ca", cluster.nodes).phase == "completing"
+
+
+@pytest.mark.parametrize("target", ["switched", "completed"])
+def test_one_worker_moves_no_phase_of_the_others(target):
+    cluster = Cluster()
+    advance(cluster, "prepared", ["ca"])
+    worker_says(cluster, "BA")
+    state = rotation_state.derive("ca", cluster.nodes)
+    assert state.phase == "preparing" and set(state.pending) == {"w1"}
+    with pytest.raises(PkiError, match="kubepki_phase"):
+        cluster.plan(target, ["ca"])
+    assert {step.node for step in cluster.plan("prepared", ["ca"])} == {"w1"}
+
+
+@pytest.mark.parametrize(
+    ("targets", "phase", "letter"),
+    [(["rolled_back"], "stable", "A"), (["prepared", "switched"], "switched", "B"), (["completed"], "stable", "B")],
+)
+@pytest.mark.parametrize("calls", range(9, 17))
+def test_workers_that_an_interrupted_rollback_left_a_level_ahead_are_brought_along(targets, phase, letter, calls):
+    """The control-plane nodes have their files of before the switch; at each position after that."""
+    cluster = Cluster()
+    advance(cluster, "prepared")
+    advance(cluster, "switched")
+    steps = [step for step in cluster.plan("rolled_back") if step.phase == "rollback of switch"]
+    assert cluster.run(steps, calls) == calls
+    state = rotation_state.derive("ca", cluster.nodes)
+    assert rotation_state.highest_level(state) == 1
+    assert state.phase == ("prepared" if calls == 16 else "preparing")
+    for target in targets:
+        cluster.run(cluster.plan(target, fresh=True))
+    assert set(cluster.phases().values()) == {phase}
+    for worker in ("w1", "w2"):
+        assert cluster.facts(worker)["authorities"]["ca"]["leaves"]["kubelet-client"] == identity("ca", letter)
+
+
+def test_a_worker_that_prepare_brings_back_gets_a_client_of_the_old_ca():
+    cluster = Cluster()
+    advance(cluster, "prepared", ["ca"])
+    worker_says(cluster, "BA", leaves={"kubelet-client": identity("ca", "B")})
+    cluster.run(cluster.plan("prepared", ["ca"]))
+    assert cluster.facts("w1")["authorities"]["ca"]["leaves"] == {"kubelet-client": identity("ca", "A")}
+    assert rotation_state.derive("ca", cluster.nodes).phase == "prepared"
+
+
+# --- what concerns every node is read from control-plane nodes alone ----------------------------------------------------------
+
+
+def with_users_own(subject: str) -> Cluster:
+    """A CA of the user's own in one control-plane node's admin.conf; each node describes what it trusts."""
+    cluster, own = Cluster(), identity("own", "X")
+    cluster.facts("cp2")["authorities"]["ca"]["trust"]["admin.conf"] = [identity("ca", "A"), own]
+    for facts in cluster.nodes:
+        facts["certificates"] = {identity("ca", "A"): {"subject": "CN=kubernetes"}}
+    cluster.facts("cp2")["certificates"][own] = {"subject": subject}
+    return cluster
+
+
+def dropped(cluster: Cluster) -> list:
+    return rotation_plan.derived(cluster.nodes, ["ca"], "all")["known"]["ca"]["drop"]
+
+
+def test_no_worker_says_what_the_users_own_ca_is_called():
+    cluster = with_users_own("CN=balancer")
+    assert dropped(cluster) == []
+    cluster.facts("w1")["certificates"][identity("own", "X")] = {"subject": "CN=kubernetes"}
+    assert dropped(cluster) == [] and rotation_state.derive("ca", cluster.nodes).extras == [identity("own", "X")]
+    # Nor what the cluster's CA is called, with whose subject the others are compared.
+    cluster.facts("w1")["certificates"] = {identity("ca", "A"): {"subject": "CN=balancer"}}
+    assert dropped(cluster) == []
+    # A worker that says that it trusts it, too, is refused with what the control plane calls it.
+    cluster.facts("w1")["certificates"][identity("own", "X")] = {"subject": "CN=kubernetes"}
+    cluster.facts("w1")["authorities"]["ca"]["bundle"].append(identity("own", "X"))
+    with pytest.raises(PkiError, match="w1: its CA file for clients trusts .* \\(CN=balancer\\)"):
+        dropped(cluster)
+
+
+def test_a_leftover_that_a_control_plane_node_describes_is_dropped():
+    assert dropped(with_users_own("CN=kubernetes")) == [identity("own", "X")]
+
+
+def test_what_a_worker_alone_knows_is_dropped_on_no_other_node():
+    cluster = with_users_own("CN=balancer")
+    view, other = cluster.facts("w1")["authorities"]["ca"], identity("ca", "Z")
+    view["bundle"] = [identity("ca", "A"), other]
+    cluster.facts("w1")["certificates"][other] = {
+        "subject": "CN=kubernetes"
+    }  # as a rollback of prepare that was killed leaves it
+    state = rotation_state.derive("ca", cluster.nodes)
+    assert state.phase == "completing" and state.leftovers == []
+    assert {step.node for step in cluster.plan("rolled_back", ["ca"])} == {"w1"}
+    cluster.facts("w1")["certificates"][other] = {"subject": "CN=site"}
+    with pytest.raises(PkiError, match="w1: .* \\(CN=site\\)"):
+        dropped(cluster)
+
+
+def test_no_worker_says_that_an_external_signer_signs_the_tokens():
+    cluster = Cluster()
+    cluster.facts("w1")["token_signer"] = "/run/signer.sock"
+    assert rotation_state.derive("sa", cluster.nodes).phase == "stable"
+    assert "sa" in rotation_plan.derived(cluster.nodes, NAMES, "all", named=False)["names"]
+
+
 def test_two_successors_are_refused_with_the_evidence():
     cluster = Cluster()
     cluster.stage("cp1", [])
@@ -681,13 +831,76 @@ def test_a_kubeconfig_that_kubeadm_renewed_is_found_out():
 # --- one node's facts are malformed, or another's ------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def real(tmp_path, monkeypatch) -> Nodes:
+    """cp1 and w1 with every fact that cluster_pki returns, none of them empty that may be filled."""
+    monkeypatch.setattr(pending_restarts, "started", lambda component: -1)
+    monkeypatch.setattr(pending_restarts, "took", lambda record: {"prepare": 12.0})
+    nodes = Nodes(tmp_path, planes=1, workers=1)
+    for host in nodes.hosts:
+        manifest = AGENT % host.file("pki/ca.crt").relative_to(host.root)
+        host.node.write("/etc/kubernetes/manifests/agent.yaml", manifest)
+        host.node.write("/etc/cni/net.d/calico-kubeconfig", CNI % token_of(key("sa")).decode())
+    return nodes
+
+
+AGENT = """apiVersion: v1
+kind: Pod
+metadata: {name: agent, namespace: kube-system}
+spec:
+  containers:
+  - {name: agent, image: agent, volumeMounts: [{name: ca, mountPath: /ca.crt}]}
+  volumes:
+  - {name: ca, hostPath: {path: /%s}}
+"""
+
+CNI = """apiVersion: v1
+kind: Config
+users:
+- {name: calico, user: {token: %s}}
+"""
+
+
+def answered(nodes: Nodes) -> list:
+    """The facts as cluster_pki returns them, through JSON."""
+    return [json.loads(json.dumps(dict(host.facts(), tokens=pod_volumes.cni_tokens(host.tree().layout)))) for host in nodes.hosts]
+
+
+def unshaped(value, shape, where: str = "node") -> list:
+    """The fields of an answer for which there is no shape."""
+    if isinstance(shape, answers.Optional):
+        return unshaped(value, shape.shape, where)
+    if isinstance(shape, tuple):
+        return min((unshaped(value, one, where) for one in shape if not answers.fault(value, one)), key=len, default=[])
+    if isinstance(shape, answers.Each):
+        return [field for name in value for field in unshaped(value[name], shape.shape, "%s.%s" % (where, name))]
+    if isinstance(shape, list):
+        return [field for item in value for field in unshaped(item, shape[0], where + "[]")]
+    if isinstance(value, dict):
+        return [
+            field
+            for name in value
+            for field in (unshaped(value[name], shape[name], "%s.%s" % (where, name)) if name in shape else [where + "." + name])
+        ]
+    return []
+
+
+def test_every_fact_of_a_real_node_has_a_shape(real):
+    nodes = answered(real)
+    for facts in nodes:
+        assert answers.fault(facts, answers.ROTATION) is None
+        assert unshaped(facts, answers.ROTATION) == []
+        assert facts["pods"]["agent"]["cas"] and facts["tokens"] and facts["seconds"]
+    assert set(answers.ROTATION) <= set(nodes[0])
+    assert unshaped(dict(nodes[0], added=1), answers.ROTATION) == ["node.added"]
+
+
 @pytest.mark.parametrize("number", [0, 1])
-def test_no_facts_of_one_node_end_in_a_traceback_or_steer_the_terminal(number):
-    cluster = Cluster(1, 1)
-    cluster.generate(NAMES)
-    hosts = [facts["node"] for facts in cluster.nodes]
-    for place, facts in malformed.variants(cluster.nodes[number]):
-        nodes = list(cluster.nodes)
+def test_no_facts_of_one_node_end_in_a_traceback_or_steer_the_terminal(real, number):
+    answer = answered(real)
+    hosts = [facts["node"] for facts in answer]
+    for place, facts in malformed.variants(answer[number]):
+        nodes = list(answer)
         nodes[number] = facts
         for target in ("status", "prepare"):
             try:
@@ -697,6 +910,14 @@ def test_no_facts_of_one_node_end_in_a_traceback_or_steer_the_terminal(number):
                 assert str(error), place
             else:
                 assert all(line.isprintable() for line in result["explanation"] + result["plan_text"]), place
+                assert all(item[field].isprintable() for item in result["cluster_dependents"] for field in ("path", "why")), place
+
+
+def test_the_path_and_the_keys_of_a_token_steer_no_terminal():
+    cluster = Cluster()
+    cluster.facts("w1")["tokens"] = {"/etc/\x1b[2J": ["\x1b[2J"]}
+    (found,) = rotation_plan.derived(cluster.nodes, NAMES, "status")["cluster_dependents"]
+    assert found["path"].isprintable() and found["why"].isprintable()
 
 
 def test_a_worker_cannot_be_a_keeper_nor_another_node():

@@ -166,6 +166,29 @@ def test_a_node_that_is_put_back_to_an_earlier_phase_is_brought_along_with_the_s
     assert len(signers) == 1 and (successor is None or signers == {successor})
 
 
+@pytest.mark.parametrize("targets", [["rollback"], ["prepare", "switch"], ["all"]])
+def test_a_worker_that_an_interrupted_rollback_of_the_switch_left_ahead_is_brought_along(nodes, targets):
+    for phase in ("prepare", "switch"):
+        nodes.run(phase)
+    with pytest.raises(Killed):
+        nodes.run("rollback", kill_after=8)  # both control-plane nodes are done
+    state = nodes.derived(names=["ca"])
+    assert state["authorities"]["ca"]["levels"] == {"cp1": 1, "cp2": 1, "w1": 2} and state["phase"]["ca"] == "preparing"
+    for target in targets:
+        nodes.run(target)
+
+
+def test_a_worker_that_an_interrupted_rollback_of_prepare_left_behind_is_brought_along(nodes):
+    """No control-plane node has the new CA any more: what the worker calls it drops it nowhere else."""
+    nodes.run("prepare")
+    with pytest.raises(Killed):
+        nodes.run("rollback", kill_after=8)
+    plan = nodes.derived("rollback", ["ca"])
+    assert [step["node"] for step in plan["plan"]] == ["w1"] and plan["known"]["ca"]["drop"] == []
+    nodes.run("rollback")
+    assert len(trusted(nodes["w1"])) == 1
+
+
 def test_a_key_that_all_could_read_gives_its_mode_to_none(nodes):
     for host in nodes.planes:
         for path in ("pki/ca.key", "pki/etcd/ca.key", "pki/sa.key", "pki/apiserver.key", "admin.conf"):
