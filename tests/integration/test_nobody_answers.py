@@ -53,7 +53,8 @@ def test_one_control_plane_node_of_three_is_named_and_nothing_was_changed(seed, 
     """Whichever of them the Lease is asked for on: the gate says who is missing, and why nothing happens."""
     here = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
     (tmp_path / "inventory").write_text(
-        f"[kube_control_plane]\ncp1 {here}\ncp2 ansible_host=127.0.0.1 ansible_port=9\ncp3 ansible_host=127.0.0.1 ansible_port=9\n"
+        f"[kube_control_plane]\ncp1 {here}\n"
+        "cp2 ansible_host=127.0.0.1 ansible_port=9\ncp3 ansible_host=127.0.0.1 ansible_port=9\n"
     )
     done = subprocess.run(
         [str(Path(sys.executable).parent / "ansible-playbook"), "-i", "inventory", "kubepki.lifecycle.renew_leaves"],
