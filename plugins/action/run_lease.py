@@ -6,7 +6,9 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _controller
 
 
@@ -20,7 +22,13 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         options = dict(self._task.args)
         options.setdefault("holder", _controller.identity())
-        found = self._execute_module(module_args=options, task_vars=task_vars)
+        try:
+            found = self._execute_module(module_args=options, task_vars=task_vars)
+        except AnsibleConnectionFailure as error:
+            # Not "unreachable": of a task with run_once that ends the play for all of its hosts, also where it is ignored.
+            host = self._task.delegate_to or (task_vars or {}).get("inventory_hostname")
+            said = "%s did not answer, so that the Lease of the run is not looked after there: %s" % (host, printable(error, 200))
+            return dict(result, changed=False, held=False, unanswered=True, warnings=[said])
         holder = found.get("holder")
         if options.get("state", "held") == "held" and holder and _controller.has_ended(holder):
             found = self._execute_module(module_args=dict(options, instead_of=holder), task_vars=task_vars)

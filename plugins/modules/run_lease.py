@@ -89,6 +89,10 @@ holder:
   description: The other run that holds it.
   returned: when another run does
   type: str
+unanswered:
+  description: True. Nothing was done, because the host did not answer. The task does not count as unreachable.
+  returned: when the host does not answer
+  type: bool
 seconds:
   description: How long the module took.
   returned: always

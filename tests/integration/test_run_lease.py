@@ -184,3 +184,23 @@ def test_the_lease_of_a_run_of_this_controller_that_still_works_is_not_taken(api
     lease_of(api, there).take()
     code, said = run(tmp_path, [])
     assert code == 2 and "another run is working on this cluster" in said and holder(api) == there, said
+
+
+@pytest.mark.parametrize("seed", ["1", "4"])  # Ansible's set filters give their items in the order of these seeds
+def test_a_host_that_does_not_answer_is_not_the_end_of_the_play_and_the_next_one_is_asked(api, tmp_path, monkeypatch, seed):
+    monkeypatch.setenv("PYTHONHASHSEED", seed)
+    (tmp_path / "host_vars").mkdir()
+    away = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 9}
+    (tmp_path / "host_vars/cp1.json").write_text(json.dumps(away))
+    code, said = run(tmp_path, [])
+    assert code == 0 and said.count("CHANGED") == 4 and "cp1 did not answer" in said, said
+    assert run_lease.PATH in api.objects and holder(api) is None
+
+
+def test_where_the_last_host_of_a_play_has_failed_the_lease_is_given_back_through_another(api, tmp_path):
+    """cp1, the only host of the play, is lost: no host of it is left, and cp1 is the first of the group."""
+    lost = {"ansible.builtin.set_fact": {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 9}}
+    everywhere = {**lost, "delegate_to": "cp1", "delegate_facts": True}
+    code, said = run(tmp_path, [everywhere, {"ansible.builtin.fail": {"msg": "BOOM"}}], arguments=["--limit", "cp1"])
+    assert code == 2 and "BOOM" in said and "cp1 did not answer" in said, said
+    assert run_lease.PATH in api.objects and holder(api) is None

@@ -45,6 +45,8 @@ _ROUNDING = 2.0
 # A user may make a hundred thousand mounts in a namespace of their own.
 _MOST_MOUNTS = 8 << 20
 
+_LONGEST_COMMAND = 2 << 20  # what the kernel takes by default, a quarter of an 8 MiB stack
+
 _POD_UID = r"[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 
 _POD_FILE = re.compile(r"/(%s)/containers/([^/]+)/[^/]+" % _POD_UID)
@@ -206,7 +208,7 @@ class Processes:
 
     def command(self, pid) -> list:
         """Return the command line of a process."""
-        return [word for word in self.text("cmdline", pid).split("\0") if word]
+        return [word for word in self.text("cmdline", pid, _LONGEST_COMMAND).split("\0") if word]
 
     def is_of_the_node(self, pid) -> bool:
         """Tell whether a process is root's, in every respect, and in the node's own pid and mount namespaces, as PID 1 is."""
@@ -260,7 +262,7 @@ class Processes:
             return main
         parents = {pid: self._parent(pid) for pid in self.pids()}
         for pid in sorted(parents):
-            if self._is_called_kubelet(pid) and main in _ancestors(pid, parents) and self.is_of_the_node(pid):
+            if main in _ancestors(pid, parents) and self.is_of_the_node(pid) and self._is_called_kubelet(pid):
                 return pid
         return main
 
@@ -314,9 +316,10 @@ class Processes:
             del self._known[pid]
         pods = self._pods_of(kubelet_dir or self._root_dir())
         own, found = self.link(1, "ns/mnt"), []
+        seen: dict[tuple, re.Match | None] = {}
         for pid in pids:
             if pid not in self._known:
-                self._look_at(pid, pods, own)
+                self._look_at(pid, pods, own, seen)
             instance = self._known.get(pid)
             if instance and self.alive(instance):
                 found.append(instance)
@@ -355,7 +358,7 @@ class Processes:
         lines = self.text("mountinfo", pid, _MOST_MOUNTS).splitlines()
         return [tuple(fields[2:5]) for fields in (line.split() for line in lines) if len(fields) > 5]
 
-    def _look_at(self, pid, pods, own):
+    def _look_at(self, pid, pods, own, seen):
         mounts = self.link(pid, "ns/mnt")
         if mounts is None or mounts == own:
             self._known[pid] = None
@@ -364,7 +367,11 @@ class Processes:
         if started is None:
             return
         groups = self.text("cgroup", pid)
-        match = self._pod_file(pid, pods)
+        # A process sees the mounts of its namespace that are below its root.
+        key = (mounts, self.link(pid, "root"))
+        match = seen[key] if key in seen else self._pod_file(pid, pods)
+        if self.started(pid) == started:  # of a process that has ended, mountinfo is empty
+            seen[key] = match
         if match and self._is_in_groups_of(match.group(1), groups):
             identity = _CONTAINER_ID.findall(groups)
             self._known[pid] = Instance(

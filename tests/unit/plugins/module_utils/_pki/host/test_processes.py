@@ -415,3 +415,14 @@ class TestFilesThatRootActsOn:
         layout = self.find(node)
         assert (layout.node_name == "other") is (mode == 0o644)
         assert [problem.path for problem in layout.problems] == ([] if mode == 0o644 else [str(environment)])
+
+
+def test_the_mounts_of_a_namespace_are_read_once(tmp_path, monkeypatch):
+    proc = FakeProc(tmp_path)
+    for pid in range(50, 60):
+        proc.add(pid, ["sleep"], mnt_ns="user", started=1.0)
+    seen, read = processes.Processes(str(proc.root)), []
+    text = seen.text
+    monkeypatch.setattr(seen, "text", lambda name, pid="", most=-1: read.append((name, pid)) or text(name, pid, most))
+    assert seen.instances(str(proc.kubelet_dir)) == []
+    assert len([pid for name, pid in read if name == "mountinfo" and pid != 1]) == 1
