@@ -7,7 +7,7 @@ from __future__ import annotations
 __metaclass__ = type
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _controller
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _controller, _registered
 
 
 class ActionModule(ActionBase):
@@ -20,9 +20,9 @@ class ActionModule(ActionBase):
         result = super().run(tmp, task_vars)
         options = dict(self._task.args)
         options.setdefault("holder", _controller.identity())
-        found = self._execute_module(module_args=options, task_vars=task_vars)
+        found = _registered.from_node(self._execute_module(module_args=options, task_vars=task_vars))
         holder = found.get("holder")
         if options.get("state", "held") == "held" and holder and _controller.has_ended(holder):
-            found = self._execute_module(module_args=dict(options, instead_of=holder), task_vars=task_vars)
+            found = _registered.from_node(self._execute_module(module_args=dict(options, instead_of=holder), task_vars=task_vars))
         result.update(found)
         return result
