@@ -14,7 +14,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = str(Path(sys.executable).parent / "ansible-playbook")
-INVENTORY = "[kube_control_plane]\ncp1\n[kube_node]\nw1\n[all:vars]\nansible_connection=local\n"
+INVENTORY = (
+    "[kube_control_plane]\ncp1\n[kube_node]\nw1\n[all:vars]\nansible_connection=local\nansible_python_interpreter=%s\n"
+    % sys.executable
+)
 # It runs instead of any module: the node's Python.
 EVIL = """#!%s
 import json
@@ -84,15 +87,28 @@ def test_what_a_node_returns_for_ansible_is_not_taken(task, tmp_path):
     assert [word for word in ("pwned", "evil", "add_host", "ansible_facts", "CUSTOM STATS") if word in held] == [], held
 
 
-def test_check_mode_and_async_reach_the_module_and_defaults_hold_for_theirs_alone(tmp_path):
-    defaults = {"kubepki.lifecycle.path_check": {"paths": [str(tmp_path)], "users": ["root"]}}
-    checked = {"kubepki.lifecycle.path_check": {}, "module_defaults": defaults}
-    grouped = dict(checked, module_defaults={"group/kubepki.lifecycle.lifecycle": defaults["kubepki.lifecycle.path_check"]})
-    options = {"live": False, "kubernetes_dir": str(tmp_path / "none"), "kubelet_dir": str(tmp_path / "none")}
-    later = {"kubepki.lifecycle.cert_expiry": options, "async": 60, "poll": 1, "check_mode": False, "ignore_errors": True}
-    own = {"kubepki.lifecycle.cert_expiry": options, "module_defaults": defaults, "register": "said", "ignore_errors": True}
-    code, shown = run(tmp_path, [checked, grouped, own, SEEN, dict(later, register="said"), SEEN], "--check", "--limit", "w1")
-    assert code == 0 and "Unsupported parameters" not in shown and "ansible_job_id" in shown, shown
+def test_check_mode_async_and_defaults_reach_the_module_that_they_are_for(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    backups = tmp_path / "backups"
+    defaults = {"paths": [str(tmp_path / "file")], "backup_dir": str(backups), "state_dir": str(tmp_path / "state")}
+    named, grouped = "kubepki.lifecycle.file_backup", "group/kubepki.lifecycle.lifecycle"
+    checked = [
+        {
+            named: {},
+            "module_defaults": {name: defaults},
+            "check_mode": True,
+            "register": "said",
+            "failed_when": "not said.changed",
+        }
+        for name in (named, grouped)
+    ]
+    none = {"live": False, "kubernetes_dir": str(tmp_path / "none"), "kubelet_dir": str(tmp_path / "none")}
+    other = {"kubepki.lifecycle.cert_expiry": none, "module_defaults": {named: defaults}, "ignore_errors": True}
+    absent = {"ansible.builtin.assert": {"that": f"not '{backups}' is exists"}}
+    later = {named: defaults, "async": 60, "poll": 1, "register": "said"}
+    code, shown = run(tmp_path, [*checked, other, absent, later, SEEN], "--limit", "w1")
+    assert code == 0 and "Unsupported parameters" not in shown and "ASYNC OK on w1" in shown, shown
+    assert list(backups.rglob("*file*")), shown
 
 
 @pytest.mark.parametrize("playbook", ["check_expiry", "renew_leaves", "schedule_report"])
@@ -101,20 +117,32 @@ def test_check_mode_and_async_reach_the_module_and_defaults_hold_for_theirs_alon
 )
 def test_a_fact_of_the_cache_that_is_a_variable_of_ours_is_refused_before_anything(playbook, name, tmp_path):
     (tmp_path / "inventory").write_text("[kube_control_plane]\ncp1\n[kube_node]\nw1\n[all:vars]\nansible_port=9\n")
-    (tmp_path / "facts").mkdir()
     harmless = {"ansible_backup_net": {"mtu": 1500}, "ansible_hostname": "w1"}
-    for host, facts in {"w1": {name: "{{ lookup('pipe', 'touch pwned') }}"}, "cp1": {}}.items():
-        (tmp_path / "facts" / host).write_text(json.dumps(dict(facts, **harmless)))
-    environment = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1", ANSIBLE_CACHE_PLUGIN="jsonfile")
-    done = subprocess.run(
-        [TOOL, "-i", "inventory", "kubepki.lifecycle." + playbook],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-        env=dict(environment, ANSIBLE_CACHE_PLUGIN_CONNECTION=str(tmp_path / "facts")),
-    )
+    keep = [
+        {"ansible.builtin.set_fact": dict(facts, cacheable=True), "when": when}
+        for facts, when in (
+            (harmless, True),
+            ({name: "{{ '{{' }} lookup('pipe', 'touch pwned') }}"}, "inventory_hostname == 'w1'"),
+        )
+    ]
+    (tmp_path / "keep.yml").write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": keep}]))
+    for started in ("keep.yml", "kubepki.lifecycle." + playbook):
+        done = subprocess.run(
+            [TOOL, "-i", "inventory", started],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=dict(
+                os.environ,
+                ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"),
+                NO_COLOR="1",
+                ANSIBLE_CACHE_PLUGIN="jsonfile",
+                ANSIBLE_CACHE_PLUGIN_CONNECTION=str(tmp_path / "facts"),
+            ),
+        )
+        assert started != "keep.yml" or done.returncode == 0, done.stdout
     shown = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == 2 and f"w1: facts of this host set variables of this collection: {name}." in shown, shown
     assert "--flush-cache" in shown and "cp1: facts" not in shown and not (tmp_path / "pwned").exists()
