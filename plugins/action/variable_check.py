@@ -69,7 +69,7 @@ class ActionModule(ActionBase):
 
 
 def _from_facts(task_vars: Mapping[str, Any]) -> list[str]:
-    """Return one sentence for each host, of the play or of the cluster's groups, with facts that are this collection's variables."""
+    """Return one sentence for each host, of the play or the cluster, whose facts are variables of this collection."""
     cluster = [host for group in _GROUPS for host in task_vars["groups"].get(group, ())]
     hosts = dict.fromkeys(["localhost", *task_vars["ansible_play_hosts_all"], *cluster])
     prefixes = _variables.own_prefixes(_COLLECTION)

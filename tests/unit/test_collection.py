@@ -254,12 +254,12 @@ def test_no_task_is_delegated_to_what_a_fact_can_override(path):
 def test_facts_are_checked_after_the_tasks_of_ansibles_own_modules(path):
     """Such modules run on nodes, and what they return is taken as it is."""
     tasks = list(steps_of(load(path)))
-    on_nodes = {f"ansible.builtin.{name}" for name in ("assert", "debug", "fail", "meta", "pause", "set_fact", "set_stats")}
-    on_nodes |= {f"ansible.builtin.{what}_{kind}" for what in ("include", "import") for kind in ("tasks", "role")}
+    on_controller = {f"ansible.builtin.{name}" for name in ("assert", "debug", "fail", "meta", "pause", "set_fact", "set_stats")}
+    on_controller |= {f"ansible.builtin.{what}_{kind}" for what in ("include", "import") for kind in ("tasks", "role")}
     found = [
         number
         for number, task in enumerate(tasks)
-        if any(key.startswith("ansible.builtin.") and key not in on_nodes for key in task)
+        if any(key.startswith("ansible.builtin.") and key not in on_controller for key in task)
     ]
     checks = [
         number for number, task in enumerate(tasks) if (task.get("kubepki.lifecycle.variable_check") or {}).get("facts_only")

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _variables
