@@ -7,6 +7,7 @@ from __future__ import annotations
 __metaclass__ = type
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
 
 _WHY = "the keys of the successors would lie in a file on their way to this node, as pipelining is not possible here"
 _FIX = (
@@ -28,13 +29,13 @@ class ActionModule(ActionBase):
         """Give the module's result."""
         result = super().run(tmp, task_vars)
         if not self._task.args.get("material"):
-            result.update(self._execute_module(task_vars=task_vars))
+            result.update(_registered.from_node(self._execute_module(task_vars=task_vars)))
             return result
         usual = self._connection.get_option("pipelining")
         self._connection.set_option("pipelining", True)
         try:
             if self._is_pipelining_enabled("new"):
-                result.update(self._execute_module(task_vars=task_vars))
+                result.update(_registered.from_node(self._execute_module(task_vars=task_vars)))
             else:
                 result.update(failed=True, changed=False, msg="%s. %s" % (_WHY, _FIX), reason=_WHY, fix=_FIX)
         finally:

@@ -23,7 +23,7 @@ class ActionModule(ActionBase):
         """Give the task's result."""
         result = super().run(tmp, task_vars)
         if self._task.args.get("nodes") is None:
-            result.update(self._execute_module(task_vars=task_vars))
+            result.update(_registered.from_node(self._execute_module(task_vars=task_vars)))
             return result
         began = time.monotonic()
         names = list(ROTATABLE)

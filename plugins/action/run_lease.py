@@ -9,7 +9,7 @@ __metaclass__ = type
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _controller
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _controller, _registered
 
 
 class ActionModule(ActionBase):
@@ -23,7 +23,7 @@ class ActionModule(ActionBase):
         options = dict(self._task.args)
         options.setdefault("holder", _controller.identity())
         try:
-            found = self._execute_module(module_args=options, task_vars=task_vars)
+            found = _registered.from_node(self._execute_module(module_args=options, task_vars=task_vars))
         except AnsibleConnectionFailure as error:
             # Not "unreachable": of a task with run_once that ends the play for all of its hosts, also where it is ignored.
             host = self._task.delegate_to or (task_vars or {}).get("inventory_hostname")
@@ -31,6 +31,6 @@ class ActionModule(ActionBase):
             return dict(result, changed=False, held=False, unanswered=True, warnings=[said])
         holder = found.get("holder")
         if options.get("state", "held") == "held" and holder and _controller.has_ended(holder):
-            found = self._execute_module(module_args=dict(options, instead_of=holder), task_vars=task_vars)
+            found = _registered.from_node(self._execute_module(module_args=dict(options, instead_of=holder), task_vars=task_vars))
         result.update(found)
         return result

@@ -20,6 +20,9 @@ description:
     refused, because what it asks for would be silently left undone.
   - Refuses values that the playbook cannot use, and names the variable. A value that is made of what only a later task knows is
     left to that task.
+  - Refuses facts, of a fact cache or of this run, that are variables of this collection. Facts come from the nodes and go before
+    the inventory, so a compromised node could set what runs on the controller. Looks at all hosts of the play and of the groups
+    C(kube_control_plane), C(kube_node) and C(etcd).
   - Runs on the controller and speaks to no node. Use it with C(run_once).
 author:
   - The kubepki.lifecycle authors (@kubepki)
@@ -35,9 +38,12 @@ attributes:
     support: full
 options:
   playbook:
-    description: The playbook for which they are set.
+    description: The playbook for which they are set. Required unless O(facts_only=true).
     type: str
-    required: true
+  facts_only:
+    description: Only check the facts, as after tasks that gather some.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""

@@ -6,10 +6,42 @@ from __future__ import annotations
 
 __metaclass__ = type
 
+from collections.abc import Mapping
+from typing import Any
+
 from ansible.errors import AnsibleError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
 
 _LONGEST = 2000  # of what one node says, in a message
+# What Ansible takes from the result of any module (ansible.plugins.strategy: _process_pending_results).
+_FOR_ANSIBLE = ("ansible_facts", "add_host", "add_group", "ansible_stats")
+_DISCOVERED = "discovered_interpreter_"
+
+
+def from_node(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result of a module that ran on a node, without the keys that change hosts, groups, facts and statistics.
+
+    A fact is a variable that goes before the inventory's and before role defaults, so a compromised node could set
+    kubepki_external_ca_command, which runs on the controller. Kept are the interpreter that the controller discovered, which
+    _execute_module adds after it has removed such facts of the node, and _ansible_parsed, which it sets itself.
+    """
+    found = _without_keys_for_ansible(result)
+    if "_ansible_parsed" in result:
+        found["_ansible_parsed"] = result["_ansible_parsed"]
+    facts = result.get("ansible_facts")
+    if isinstance(facts, Mapping):
+        discovered = {key: value for key, value in facts.items() if str(key).startswith(_DISCOVERED)}
+        if discovered:
+            found["ansible_facts"] = discovered
+    return found
+
+
+def _without_keys_for_ansible(result):
+    found = {key: value for key, value in result.items() if key not in _FOR_ANSIBLE and not str(key).startswith("_ansible")}
+    items = found.get("results")
+    if isinstance(items, (list, tuple)):
+        found["results"] = [_without_keys_for_ansible(item) if isinstance(item, Mapping) else item for item in items]
+    return found
 
 
 def plain(value):

@@ -8,9 +8,12 @@ __metaclass__ = type
 
 import difflib
 import math
+import os
 import re
+from typing import Any, Iterable, Mapping
 
 from ansible.module_utils.common.validation import check_type_bool, check_type_float, check_type_int
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils._declared import VARIABLES
 
 # A name this like a known one was meant to be it. Below, somebody may have variables of their own that begin like ours.
@@ -24,6 +27,38 @@ _MEANT = {True: ("true", "yes", "on"), False: ("false", "no", "off")}
 def concerns(name, extra=False):
     """Tell whether a variable is for this collection. extra: given with -e, where also a misspelt prefix is looked at."""
     return bool(_PREFIX.match(name)) or (extra and name not in VARIABLES and closest(name)[1] >= SURELY)
+
+
+def own_prefixes(collection: str) -> tuple[str, ...]:
+    """Return what the names of this collection's variables begin with: kubepki_, each role's name, each playbook's first word.
+
+    collection: its folder.
+    """
+    roles = [name for name in os.listdir(os.path.join(collection, "roles")) if not name.startswith(".")]
+    playbooks = [name for name in os.listdir(os.path.join(collection, "playbooks")) if name.endswith(".yml")]
+    words = {name.lstrip("_").partition(".")[0].partition("_")[0] for name in playbooks}
+    return tuple(sorted({"kubepki_"} | {name + "_" for name in [*roles, *words]}))
+
+
+def from_facts(known: Mapping[str, Any], prefixes: Iterable[str]) -> list[str]:
+    """Return the names of this collection's variables that are facts of a host. No playbook of it sets any.
+
+    known: the host's variables, with ansible_facts. A fact that is no variable of the same name is left out: of an interface
+    backup-net there is ansible_backup_net alone.
+    """
+    facts = known.get("ansible_facts")
+    names = [str(name) for name in facts] if isinstance(facts, Mapping) else []
+    return sorted(name for name in names if name.startswith(tuple(prefixes)) and name in known)
+
+
+def refusal(host: str, names: list[str]) -> str:
+    """Return the sentence about facts of a host that from_facts() names."""
+    more = ", ..." if len(names) > 5 else ""
+    return (
+        "%s: facts of this host set variables of this collection: %s%s. Only the inventory and the command line may set them. "
+        "Clear the fact cache (ansible-playbook --flush-cache), and look at what runs on this host: it may be compromised."
+        % (host, ", ".join(printable(name) for name in names[:5]), more)
+    )
 
 
 def closest(name, playbook=None):

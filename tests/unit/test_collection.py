@@ -218,7 +218,54 @@ def test_the_action_group_names_every_module():
     assert load(ROOT / "meta" / "runtime.yml")["action_groups"]["lifecycle"] == ids(MODULES)
 
 
+@pytest.mark.parametrize("path", MODULES, ids=ids(MODULES))
+def test_what_a_module_returns_from_a_node_is_cleaned_on_the_controller(path):
+    """Ansible takes facts, hosts and statistics from the result of any module that its usual action runs."""
+    routed = load(ROOT / "meta" / "runtime.yml")["plugin_routing"]["modules"]
+    action = ROOT / "plugins" / "action" / path.name
+    assert (path.stem in routed) != action.exists()
+    if action.exists():
+        text = action.read_text()
+        assert text.count("self._execute_module(") == text.count("_registered.from_node(self._execute_module(")
+    else:
+        assert routed[path.stem] == {"action_plugin": "kubepki.lifecycle.node_module"}
+
+
+def test_nothing_in_the_collection_is_async():
+    """Its result would be read by Ansible's own async_status, which takes facts from it."""
+    assert [path for path in [*PLAYBOOKS, *TASK_FILES] if re.search(r"^\s*async:", path.read_text(), re.MULTILINE)] == []
+
+
 # ---- roles ----
+
+TASK_FILES = sorted((ROOT / "roles").glob("*/tasks/*.yml"))
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=[str(path.relative_to(ROOT / "roles")) for path in TASK_FILES])
+def test_no_task_is_delegated_to_what_a_fact_can_override(path):
+    """Facts go before role defaults and the inventory, not before vars/main.yml and Ansible's own groups."""
+    own = ROOT / "roles" / path.relative_to(ROOT / "roles").parts[0] / "vars" / "main.yml"
+    fixed = {"groups", "kube_control_plane", "default", "true", *(load(own) if own.exists() else {})}
+    for task in steps_of(load(path)):
+        assert set(re.findall(r"[a-z_]{2,}", task.get("delegate_to", ""))) <= fixed, task["name"]
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=[str(path.relative_to(ROOT / "roles")) for path in TASK_FILES])
+def test_facts_are_checked_after_the_tasks_of_ansibles_own_modules(path):
+    """Such modules run on nodes, and what they return is taken as it is."""
+    tasks = list(steps_of(load(path)))
+    on_controller = {f"ansible.builtin.{name}" for name in ("assert", "debug", "fail", "meta", "pause", "set_fact", "set_stats")}
+    on_controller |= {f"ansible.builtin.{what}_{kind}" for what in ("include", "import") for kind in ("tasks", "role")}
+    found = [
+        number
+        for number, task in enumerate(tasks)
+        if any(key.startswith("ansible.builtin.") and key not in on_controller for key in task)
+    ]
+    checks = [
+        number for number, task in enumerate(tasks) if (task.get("kubepki.lifecycle.variable_check") or {}).get("facts_only")
+    ]
+    called = path.parts[-3] == "report_timer" and path.name != "main.yml"  # main.yml checks after it
+    assert not found or called or (checks and checks[-1] > found[-1])
 
 
 def entries(role):

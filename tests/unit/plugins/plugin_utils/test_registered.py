@@ -39,3 +39,21 @@ def test_the_inventory_is_all_nodes_whether_they_are_in_the_play_or_not():
     }
     assert _registered.addresses(task_vars) == {"cp1": "10.0.0.1", "w1": "", "w2": ""}
     assert _registered.addresses({}) == {}
+
+
+def test_what_a_node_returns_for_ansible_is_taken_away():
+    facts = {"kubepki_leaf_days": 3650, "discovered_interpreter_python": "/usr/bin/python3"}
+    evil = {"ansible_facts": facts, "add_host": {"host_name": "x"}, "add_group": "x", "ansible_stats": {"data": {"kubepki": 1}}}
+    evil.update({"_ansible_notify": ["x"], "_ansible_delegated_vars": {}, "parent": {"ansible_facts": "harmless here"}})
+    said = dict(evil, changed=True, results=[dict(evil, item=1), "text", None], _ansible_parsed=True)
+    kept = {"parent": evil["parent"]}
+    assert _registered.from_node(said) == {
+        "ansible_facts": {"discovered_interpreter_python": "/usr/bin/python3"},
+        "changed": True,
+        "results": [dict(kept, item=1), "text", None],
+        "_ansible_parsed": True,
+        **kept,
+    }
+    assert said["ansible_facts"] is facts and "add_host" in said["results"][0]
+    for odd in (None, [], "text", {}, {"kubepki_batch": 1}):
+        assert _registered.from_node({"ansible_facts": odd, "results": odd}) == {"results": odd}

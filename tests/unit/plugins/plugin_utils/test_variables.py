@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _variables
@@ -154,3 +156,16 @@ def test_a_playbook_finds_its_own_specification():
         len({name for names, _spec in entries for name in names}) == sum(len(names) for names, _spec in entries)
         for entries in VARIABLES.values()
     )
+
+
+def test_facts_with_the_names_of_our_variables():
+    root = Path(__file__).resolve().parents[4]
+    prefixes = _variables.own_prefixes(str(root))
+    roles = {path.name + "_" for path in (root / "roles").iterdir()}
+    assert {"kubepki_", "rotate_", "inventory_", "check_", "issue_", "schedule_"} | roles <= set(prefixes) and "_" not in prefixes
+    facts = {"hostname": "w1", "kubepki_leaf_days": 1, "ca_rotation_own": [], "backup_net": {}, "kubepkix": 1, "own_check_x": 1}
+    known = dict.fromkeys(["ansible_hostname", "ansible_backup_net", "kubepki_leaf_days", "ca_rotation_own", "own_check_x"])
+    assert _variables.from_facts(dict(known, ansible_facts=facts), prefixes) == ["ca_rotation_own", "kubepki_leaf_days"]
+    assert [_variables.from_facts(dict(known, ansible_facts=odd), prefixes) for odd in (None, [], {})] == [[]] * 3
+    said = _variables.refusal("w1", ["kubepki_\x1b[2J", *"abcdefg"])
+    assert said.startswith("w1: ") and "--flush-cache" in said and said.isprintable() and ", d, ..." in said
