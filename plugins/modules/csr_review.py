@@ -137,10 +137,11 @@ requests:
       elements: str
       returned: always
     sans:
-      description: The names in the request, such as C(DNS:a) and C(IP:192.0.2.1).
+      description: The names in the request, such as C(DNS:a) and C(IP:192.0.2.1), at most 100 of them.
       type: list
       elements: str
       returned: always
+    san_count: {description: How many names there are in the request., type: int, returned: always}
     key_type: {description: Type of the key., type: str, returned: always}
     key_sha256: {description: Digest of the public key., type: str, returned: always}
     problem: {description: Why the request cannot be read., type: str, returned: always}

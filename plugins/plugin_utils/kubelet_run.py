@@ -60,18 +60,25 @@ def usable(requests):
 
 
 def bound(requests, inventory=()):
-    """Do as usable(), and replace the result of a host that says it is another's Node by a failure that says so.
+    """Do as usable(), and replace the result of a host that says it is another's Node, or two Nodes, by a failure that says so.
 
     inventory: the names of all hosts of the cluster, asked or not.
     """
     requests = requested_hosts(usable(requests))
-    claims = {}
+    claims, differing = {}, {}
     for host, result in requests.items():
         said = [result.get("node")] + [(result.get(key) or {}).get("node") for key in ("signing", "answer")]
-        if not why(result) and any(said):
-            claims[host] = [name for name in said if name][-1]
+        names = list(dict.fromkeys(name for name in said if name))
+        if why(result) or not names:
+            continue
+        if len(names) > 1:
+            text = "it says that it is %s" % " and ".join("the Node " + printable(name) for name in names)
+            differing[host] = {"failed": True, "msg": answers.sentence(text)}
+        else:
+            claims[host] = names[0]
     wrong = node_binding.contradictions(claims, inventory)
-    return {host: {"failed": True, "msg": wrong[host]} if host in wrong else result for host, result in requests.items()}
+    failures = dict(differing, **{host: {"failed": True, "msg": text} for host, text in wrong.items()})
+    return {host: failures.get(host, result) for host, result in requests.items()}
 
 
 def collect(requests, needed, inventory=()):

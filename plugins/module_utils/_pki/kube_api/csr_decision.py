@@ -7,6 +7,9 @@ from __future__ import annotations
 from ..errors import printable
 from . import csr_dangers, csr_object
 
+# What is shown of a request, which may be a megabyte long.
+_MOST_LISTED, _MOST_IN_CELL, _LONGEST_CELL, _LONGEST_LINE = 100, 5, 100, 1000
+
 
 class CsrDecision:
     """What is to be done with an Ask. action: "approve", "deny" or "leave". why: a sentence without a full stop.
@@ -78,20 +81,35 @@ def row(ask, now):
         "message": printable(ask.message),
         "signer": printable(ask.signer),
         "requester": printable(ask.requester),
-        "requester_groups": [printable(group) for group in ask.requester_groups],
-        "usages": [printable(usage) for usage in ask.usages],
+        "requester_groups": _some(ask.requester_groups),
+        "usages": _some(ask.usages),
         "expiration_seconds": ask.expiration_seconds,
         "age_seconds": max(0, int((now - ask.created).total_seconds())) if ask.created else None,
-        "labels": {printable(key): printable(value) for key, value in ask.labels.items()},
+        "labels": {printable(key): printable(value) for key, value in list(ask.labels.items())[:_MOST_LISTED]},
         "subject": printable(request.subject) if request else None,
         "common_name": printable(request.common_name or "") if request else None,
-        "organizations": [printable(group) for group in request.organizations] if request else [],
-        "sans": [printable(san) for san in request.sans] if request else [],
+        "organizations": _some(request.organizations) if request else [],
+        "sans": _some(request.sans) if request else [],
+        "san_count": len(request.sans) if request else 0,
         "key_type": request.key_type if request else None,
         "key_sha256": request.key_sha256 if request else None,
         "problem": ask.problem.message if ask.problem else None,
-        "dangers": csr_dangers.dangers(ask),
+        "dangers": [printable(danger, _LONGEST_LINE) for danger in csr_dangers.dangers(ask)[:_MOST_LISTED]],
     }
+
+
+def _some(texts: list[str]) -> list[str]:
+    return [printable(text) for text in texts[:_MOST_LISTED]]
+
+
+def _cell(text: str, longest: int = _LONGEST_CELL) -> str:
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def _names(texts: list[str], count: int) -> str:
+    shown = texts[:_MOST_IN_CELL]
+    more = " and %d more" % (count - len(shown)) if count > len(shown) else ""
+    return _cell(",".join(shown) or "-", _LONGEST_CELL - len(more)) + more
 
 
 def age(seconds):
@@ -112,14 +130,14 @@ def table(rows):
     for entry in rows:
         lines.append(
             (
-                entry["name"],
+                _cell(entry["name"]),
                 entry["state"],
                 age(entry["age_seconds"]),
-                entry["signer"],
-                entry["requester"],
-                entry["subject"] if entry["subject"] is not None else "unreadable",
-                ",".join(entry["sans"]) or "-",
-                ",".join(entry["usages"]) or "-",
+                _cell(entry["signer"]),
+                _cell(entry["requester"]),
+                _cell(entry["subject"] if entry["subject"] is not None else "unreadable"),
+                _names(entry["sans"], entry["san_count"]),
+                _names(entry["usages"], len(entry["usages"])),
             )
         )
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]) - 1)]
@@ -128,7 +146,7 @@ def table(rows):
         text.append("  ".join([cell.ljust(width) for cell, width in zip(line, widths)] + [line[-1]]))
         entry = rows[number - 1] if number else {}
         if entry.get("decision"):
-            text.append("    %s: %s" % (entry["decision"], entry["why"]))
+            text.append("    %s: %s" % (entry["decision"], _cell(entry["why"], _LONGEST_LINE)))
         elif entry.get("state") == csr_object.PENDING and (entry["problem"] or entry["dangers"]):
-            text.append("    %s" % (entry["problem"] or "; ".join(entry["dangers"])))
+            text.append("    %s" % _cell(entry["problem"] or "; ".join(entry["dangers"]), _LONGEST_LINE))
     return text

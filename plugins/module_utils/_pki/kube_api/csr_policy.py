@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 
 from ..errors import PkiError, printable
 from ..fileio import yaml_load
@@ -219,18 +218,41 @@ def _days(value, what, path):
     return float(value)
 
 
-def _glob(pattern, star):
-    return re.compile("".join(star if part == "*" else re.escape(part) for part in re.split(r"(\*)", pattern)), re.DOTALL)
+def _glob(literals: list[str], value: str, least: int, allowed: frozenset[str] | None = None) -> bool:
+    """Return whether a value is these literals in order, with a star between each two.
+
+    least: how many characters a star stands for at least. allowed: of which kind these are, None for any. Each literal is looked
+    for once, so that no pattern takes more than linear time; the leftmost place is always as good as any later one.
+    """
+    if len(literals) == 1:
+        return value == literals[0]
+    first, *between, last = literals
+    position, end = len(first), len(value) - len(last)
+    if not value.startswith(first) or not value.endswith(last):
+        return False
+    for number, literal in enumerate([*between, last]):
+        at = end if number == len(between) else value.find(literal, position + least, end)
+        if at < position + least or (allowed is not None and not allowed.issuperset(value[position:at])):
+            return False
+        position = at + len(literal)
+    return True
 
 
 def _any_glob(patterns, value):
-    return any(_glob(pattern, ".*").fullmatch(value) for pattern in patterns)
+    return any(_glob(pattern.split("*"), value, 0) for pattern in patterns)
+
+
+_LABEL_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
 def _dns_glob(pattern, value):
     # A star is one label or a part of one. It never stands for the star of a wildcard name: that is written \*.
-    parts = [_glob(part, "[a-z0-9_-]+").pattern for part in pattern.lower().split("\\*")]
-    return re.fullmatch(re.escape("*").join(parts), value.lower()) is not None
+    literals = [""]
+    for number, part in enumerate(pattern.lower().split("\\*")):
+        first, *rest = part.split("*")
+        literals[-1] += ("*" if number else "") + first
+        literals += rest
+    return _glob(literals, value.lower(), 1, _LABEL_CHARACTERS)
 
 
 def _san_allowed(san, allowed):

@@ -44,7 +44,11 @@ class Nodes:
             labels = csr_object.as_mapping(metadata.get("labels"))
             # NodeRestriction keeps a kubelet from giving itself these (kubernetes.io/docs: node-role.kubernetes.io).
             self._control_plane[name] = any("node-role.kubernetes.io/" + role in labels for role in ("control-plane", "master"))
-        self.hosts = _match(self.claims, inventory)
+        self.hosts, by_address = _match(self.claims, self._control_plane, inventory)
+        # An address that a kubelet wrote itself finds a host, and proves nothing; the label is not the kubelet's to write.
+        self._found_only = {
+            name for name in by_address if not (self._control_plane[name] and self.hosts[name].get("control_plane"))
+        }
         self._nodes_by_name = _index((name, {name} | self.claims[name] | self.granted(name)) for name in self.claims)
         self._hosts_by_name = _index((number, _names_of(host)) for number, host in enumerate(self.inventory))
         self._labels = _index(
@@ -52,14 +56,17 @@ class Nodes:
         )
 
     def is_control_plane(self, name):
-        """Tell whether a node is one of the control plane: in the inventory, or where there is none, by its label."""
+        """Return whether a node is one of the control plane: by the inventory, or where there is none, by its label.
+
+        Where the Node does not have the name of its host in the inventory, it needs both.
+        """
         if self.with_inventory:
-            return bool(name in self.hosts and self.hosts[name].get("control_plane"))
+            return bool(name in self.hosts and name not in self._found_only and self.hosts[name].get("control_plane"))
         return self._control_plane.get(name, False)
 
     def granted(self, name):
-        """Give the names and addresses that the inventory gives to a node."""
-        host = self.hosts.get(name)
+        """Return the names and addresses that the inventory gives to a node; none where only an address matches it to a host."""
+        host = self.hosts.get(name) if name not in self._found_only else None
         return {general_names.same_name(entry) for entry in _names_of(host)} if host else set()
 
     def why_not(self, name, wanted):
@@ -68,7 +75,8 @@ class Nodes:
         granted = self.granted(name)
         if wanted in self.reserved and not self.is_control_plane(name):
             return "belongs to the API or to every machine"
-        why = self._why_for_no_node(wanted, granted)
+        own = {general_names.same_name(name)} if name in self.hosts else set()
+        why = self._why_for_no_node(wanted, granted | own)
         if why:
             return why
         if wanted == general_names.same_name(name) or wanted in granted:
@@ -77,8 +85,11 @@ class Nodes:
             return "is not an address of the Node object, nor of the inventory"
         return self._why_another_nodes(name, wanted) or self._why_another_hosts(name, wanted)
 
-    def _why_for_no_node(self, wanted, granted):
-        """Tell why no node at all may have a name or an address, not even one of the control plane, or None."""
+    def _why_for_no_node(self, wanted, own):
+        """Return why no node at all may have a name or an address, not even one of the control plane, or None.
+
+        own: what the node may have in the cluster's domain: its own name and what the inventory gives it.
+        """
         found = general_names.address(wanted)
         if found is not None:
             if found.is_loopback or found.is_link_local or found.is_unspecified or found.is_multicast:
@@ -90,14 +101,16 @@ class Nodes:
             return "belongs to the API or to every machine"
         if _is_below(wanted, ["svc"]) or _is_below(wanted, ["svc." + domain for domain in self.domains]):
             return "is a name of the cluster's Services"
-        if _is_below(wanted, self.domains) and wanted not in granted:
+        if _is_below(wanted, self.domains) and wanted not in own:
             return "is in the cluster's own domain, and the inventory does not give it to the node"
         return None
 
     def _why_another_hosts(self, name, wanted):
         """Tell which other host the inventory gives a name or an address (str), or None; it need not be a node."""
+        # What was matched by an address may have this address, and not the host's DNS names.
+        without = name in self._found_only and general_names.address(wanted) is None
         for number in sorted(self._hosts_by_name.get(wanted, ())):
-            if self.inventory[number] is not self.hosts.get(name):
+            if without or self.inventory[number] is not self.hosts.get(name):
                 return "belongs to the host %s of the inventory" % printable(self.inventory[number]["name"])
         return None
 
@@ -135,22 +148,32 @@ def _index(entries):
     return found
 
 
-def _match(claims, inventory):
-    """Give {node name: inventory host}: by name, by the name's first label, and only then by an address nobody else claims."""
+def _match(claims, labelled, inventory):
+    """Return ({node name: inventory host}, {node names that were matched by an address}).
+
+    Hosts are matched by name, by the name's first label, and only then by an address that no other Node claims. labelled:
+    {node name: whether it has the label of the control plane}; without it, no address makes a Node a host of the control plane.
+    """
     hosts = {}
+    by_address: set[str] = set()
     free = list(inventory)
     for same in (
         lambda host, node: host["name"] == node,
         lambda host, node: _first_label(host["name"]) == _first_label(node),
-        lambda host, node: any(general_names.same_name(entry) in claims[node] for entry in host.get("addresses", ())),
+        lambda host, node: (
+            (labelled[node] or not host.get("control_plane"))
+            and any(general_names.same_name(entry) in claims[node] for entry in host.get("addresses", ()))
+        ),
     ):
+        by_name = set(hosts)
         pairs = [(host, node) for host in free for node in claims if node not in hosts and same(host, node)]
         for host, node in pairs:
             # Two hosts that could be one node, or two nodes that could be one host, prove nothing.
             if sum(other is host for other, _node in pairs) == 1 and sum(other == node for _host, other in pairs) == 1:
                 hosts[node] = host
         free = [host for host in free if not any(host is taken for taken in hosts.values())]
-    return hosts
+        by_address = set(hosts) - by_name
+    return hosts, by_address
 
 
 def _first_label(name):
@@ -163,10 +186,9 @@ def node_mismatch(ask, nodes):
     name = (request.common_name or "")[len(csr_dangers.NODE_PREFIX) :]
     if not csr_dangers.is_that_node(request, ask.requester, ask.requester_groups):
         return "it is not a node's request for itself"
-    if nodes is None or name not in nodes.claims:
-        return "there is no Node named %s" % printable(name)
-    if nodes.with_inventory and name not in nodes.hosts:
-        return "the node %s is not in the inventory" % printable(name)
+    unknown = _why_unknown(name, nodes)
+    if unknown:
+        return unknown
     if not request.sans:
         return "it names no address to serve"
     for san in request.sans:
@@ -176,6 +198,15 @@ def node_mismatch(ask, nodes):
         why = nodes.why_not(name, value)
         if why:
             return "%s %s" % (printable(san), why)
+    return None
+
+
+def _why_unknown(name, nodes):
+    """Return why nothing is known of a node (str), or None. nodes: Nodes or None."""
+    if nodes is None or name not in nodes.claims:
+        return "there is no Node named %s" % printable(name)
+    if nodes.with_inventory and name not in nodes.hosts:
+        return "the node %s is not in the inventory" % printable(name)
     return None
 
 
@@ -214,8 +245,9 @@ def decide_serving(ask, nodes, keys, longest=None):
     """Give the Decision about a kubelet-serving request by those who made the keys on the nodes: approve, deny or leave.
 
     nodes: Nodes. keys: {inventory host: (node name, digest of the public key that waits there)} of the nodes that asked in this
-    run. longest: as in serving_fault(). Whatever is wrong is denied. Only what its node might have made by itself, when that was
-    not asked now, is left: a kubelet keeps the key of its request in memory, where nobody can compare it.
+    run. longest: as in serving_fault(). What is wrong is denied. The request of a Node that is not known (yet) here is left: an
+    autoscaled node is in no inventory. Left, too, is what a node might have made by itself when it was not asked in this run: a
+    kubelet keeps the key of its request in memory, where it cannot be compared.
     """
     if ask.state != csr_object.PENDING or ask.signer != csr_object.KUBELET_SERVING:
         return csr_decision.CsrDecision(
@@ -230,9 +262,11 @@ def decide_serving(ask, nodes, keys, longest=None):
     asked = keys.get(host["name"]) if host else None
     mine = asked is not None and asked[0] == name and asked[1] == ask.request.key_sha256
     # A kubelet that asks by itself names no validity.
-    fault = serving_fault(ask, nodes, longest if mine or ask.expiration_seconds is not None else None) or "; ".join(
-        csr_dangers.dangers(ask)
-    )
+    fault = serving_fault(ask, nodes, longest if mine or ask.expiration_seconds is not None else None)
+    found = csr_dangers.dangers(ask)
+    if fault and not found and fault == _why_unknown(name, nodes):
+        return csr_decision.CsrDecision(ask, csr_object.LEAVE, fault)
+    fault = fault or "; ".join(found)
     if fault:
         return csr_decision.CsrDecision(ask, csr_object.DENY, fault, refused=True)
     if mine:

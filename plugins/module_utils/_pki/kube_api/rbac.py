@@ -105,7 +105,9 @@ def bind(api, binding, check=False):
         return True
     if item is not None:
         # A binding's role cannot be changed in place.
-        api.call("DELETE", "%s/%s" % (binding.path, segment(binding.name)))
+        uid = (item.get("metadata") or {}).get("uid")
+        body_of_delete = {"preconditions": {"uid": uid}} if uid else None
+        api.call("DELETE", "%s/%s" % (binding.path, segment(binding.name)), body_of_delete)
     api.call("POST", binding.path, body)
     return True
 

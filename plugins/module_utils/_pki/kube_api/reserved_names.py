@@ -53,7 +53,7 @@ def find(api: Any, timeout: float = _SECONDS) -> Reserved:
     names = own | _configured(config)
     for certificate in _certificates(api, timeout):
         names |= {san.partition(":")[2] for san in certificate.sans}
-    domains = {_DEFAULT_DOMAIN, str(networking.get("dnsDomain") or _DEFAULT_DOMAIN)}
+    domains = {str(networking.get("dnsDomain") or _DEFAULT_DOMAIN)}
     domains |= {name[len(_IN_CLUSTER) :] for name in names if name.startswith(_IN_CLUSTER)}
     return Reserved({name for name in names if name}, _service_networks(api, networking, own), domains)
 

@@ -22,6 +22,9 @@ _EXTENSION_REQUEST, _OTHER_EXTENSION_REQUEST = bytes.fromhex("06092a864886f70d01
 # The string types that all readers decode alike. Go cuts a NUL off a BMPString; T61String is read in several ways.
 _PLAIN_STRINGS = ("UTF8String", "PrintableString", "IA5String")
 
+# More than any request of Kubernetes has; a DNS name has at most 253 characters (RFC 1035 2.3.4).
+_MOST_NAMES, _LONGEST_NAME, _LONGEST_ATTRIBUTE = 1000, 253, 1024
+
 _NOT_PRINTABLE_STRING = re.compile(r"[^A-Za-z0-9 '()+,./:=?-]")
 
 
@@ -71,7 +74,7 @@ class Request:
         self.sans = [_folded_san(name) for name in names.value] if names else []
         self.wants_ca = self._wants_ca()
         self.unknown_extensions = sorted(oid.dotted_string for oid in self._extensions if oid not in _leaf_extensions())
-        self.ambiguities = subject_ambiguities(raw.subject) + self._ambiguities(names.value if names else ())
+        self.ambiguities = subject_ambiguities(raw.subject) + self._ambiguities(list(names.value) if names else [])
 
     def _wants_ca(self):
         constraints = self._extensions.get(_x509.BasicConstraints.oid)
@@ -83,8 +86,13 @@ class Request:
         found = []
         if der.count(_EXTENSION_REQUEST) > 1 or der.count(_OTHER_EXTENSION_REQUEST):
             found.append("several sets of extensions, or one that Go does not read")
+        if len(names) > _MOST_NAMES:
+            return [*found, "%d names, of which at most %d are read" % (len(names), _MOST_NAMES)]
         for name in names:
             value = name.value
+            if len(_san_text(name).partition(":")[2]) > _LONGEST_NAME:
+                found.append("the name %s, longer than any name" % printable(_san_text(name), 100))
+                continue
             if isinstance(value, str) and (not value or not value.isascii() or not value.isprintable() or " " in value):
                 found.append("the name %s" % printable(_san_text(name)))
         return found
@@ -121,6 +129,8 @@ def subject_ambiguities(name) -> list[str]:
     one RDN are usual: Go writes them so.
     """
     found = []
+    if len(list(name)) > _MOST_NAMES:
+        return ["a subject of more than %d attributes" % _MOST_NAMES]
     if len(name.get_attributes_for_oid(NameOID.COMMON_NAME)) > 1:
         found.append("several common names")
     if any(len({item.oid for item in rdn}) > 1 for rdn in name.rdns):
@@ -144,6 +154,8 @@ def _string_fault(item):
     value = item.value
     if kind not in _PLAIN_STRINGS or not isinstance(value, str):
         return "is written as %s" % kind
+    if len(value) > _LONGEST_ATTRIBUTE:
+        return "is longer than any name"
     if kind == "PrintableString" and _NOT_PRINTABLE_STRING.search(value) or kind == "IA5String" and not value.isascii():
         return "holds characters that its type %s does not have" % kind
     return text_fault(value)

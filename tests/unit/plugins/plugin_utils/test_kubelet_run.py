@@ -154,6 +154,13 @@ def test_the_name_of_a_host_that_was_not_asked_cannot_be_claimed_either():
     assert kubelet_run.collect({"w1": _says("w1", "w2"), "w2": {}}, [], ["w1", "w2.example.com"])[0] == []
 
 
+def test_a_host_that_names_two_nodes_is_left_out_and_no_other():
+    requests = {"w1": {"node": "w1", "signing": {"node": "w2", "request": "R"}}, "w2": _says("w2", "w2")}
+    signing, absent, obstacle = kubelet_run.collect(requests, [], ["w1", "w2"])
+    assert [entry["host"] for entry in signing] == ["w2"] and obstacle is None
+    assert list(absent) == ["w1"] and "malformed answer" in absent["w1"] and "w1 and the Node w2" in absent["w1"]
+
+
 def test_a_control_plane_nodes_name_cannot_be_claimed_and_the_control_plane_is_not_stopped_by_it():
     requests = {"cp1": _says("cp1", "cp1"), "w1": _says("w1", "cp1")}
     signing, absent, obstacle = kubelet_run.collect(requests, ["cp1"], ["cp1", "w1"])

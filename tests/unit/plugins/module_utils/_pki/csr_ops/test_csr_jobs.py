@@ -721,7 +721,7 @@ def test_what_belongs_to_the_api_and_to_services_is_found(tmp_path):
         # api.example is in the certificate that the server shows.
         assert found.api == {"10.96.0.1", "vip.example", "203.0.113.9", "2001:db8::1", "api.example", "127.0.0.1"}
         assert found.service_networks == ["10.96.0.0/12", "fd00::/112", "10.200.0.0/16"]
-        assert found.domains == {"cluster.local", "corp.internal"}
+        assert found.domains == {"corp.internal"}
         # A configuration that is not the truth any more: the Services say where they are.
         fake.put("/api/v1/namespaces/default/services/kubernetes", {"spec": {"clusterIP": "172.20.0.1"}})
         fake.put(
@@ -1128,6 +1128,21 @@ def test_a_binding_that_was_changed_by_hand_is_made_again(people):
     path = next(path for path in people.objects if "bindings" in path)
     people.objects[path]["subjects"] = []
     assert access(people, cluster_roles=["view"])["changed"] and people.objects[path]["subjects"][0]["name"] == "alice"
+
+
+def test_a_binding_that_another_one_replaced_meanwhile_is_not_deleted(people):
+    access(people, cluster_roles=["view"])
+    path = next(path for path in people.objects if "bindings" in path)
+    people.objects[path]["subjects"] = []
+
+    def replace(method, _path):
+        if method == "DELETE":
+            people.objects[path]["metadata"]["uid"] = "another"
+
+    people.before = replace
+    with pytest.raises(api_client.ApiError, match="409|precondition"):
+        access(people, cluster_roles=["view"])
+    assert path in people.objects
 
 
 def test_an_authority_the_api_does_not_trust_is_noticed(people):

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import re
 import subprocess
+import time
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -372,7 +374,7 @@ def written(*rdns, extensions=(), attributes=()) -> bytes:
     subject = library.Name(
         [
             library.RelativeDistinguishedName(
-                [library.NameAttribute(oid, value, _type=getattr(_ASN1Type, kind)) for oid, value, kind in rdn]
+                [library.NameAttribute(oid, value, _type=getattr(_ASN1Type, kind), _validate=False) for oid, value, kind in rdn]
             )
             for rdn in rdns
         ]
@@ -784,6 +786,56 @@ def test_an_address_that_the_inventory_gives_to_two_hosts_is_nobodys():
     assert "belongs to the" in verdict(serving("w1", sans=("IP:192.0.2.1",)), nodes).why
 
 
+# An inventory with public addresses, which the control plane's Node does not list, and a worker's Node that does.
+CLOUD = [
+    {"name": "m1", "addresses": ["203.0.113.1"], "control_plane": True},
+    {"name": "w1", "addresses": ["203.0.113.5"], "control_plane": False},
+    {"name": "w9.example", "addresses": ["203.0.113.9"], "control_plane": False},
+]
+
+
+def test_an_address_that_a_worker_wrote_itself_makes_it_no_control_plane():
+    api_names = ("DNS:api.example.com", "IP:10.0.0.100")
+    worker = node("ip-10-0-0-5", "10.0.0.5", "203.0.113.1", "10.0.0.100", "api.example.com", "m1")
+    for items in (
+        [node("ip-10-0-0-1", "10.0.0.1", control_plane=True), worker],
+        [node("ip-10-0-0-1", "10.0.0.1", "203.0.113.1", control_plane=True), worker],
+    ):
+        nodes = node_identity.Nodes(items, CLOUD, ("api.example.com", "10.0.0.100"), **SERVICES)
+        assert not nodes.is_control_plane("ip-10-0-0-5") and "ip-10-0-0-5" not in nodes.hosts
+        for san in (*api_names, "DNS:m1"):
+            assert verdict(serving("ip-10-0-0-5", sans=(san,)), nodes).action == csr_object.LEAVE
+            assert judged(made(node="ip-10-0-0-5", sans=(san,)), {}, nodes).action != csr_object.APPROVE
+    # The label, which no kubelet can write for itself, and the address: together they are enough.
+    assert nodes.hosts["ip-10-0-0-1"]["name"] == "m1"
+    items = [node("ip-10-0-0-1", "203.0.113.1", "10.0.0.100", "api.example.com", control_plane=True)]
+    nodes = node_identity.Nodes(items, CLOUD, ("api.example.com", "10.0.0.100"), **SERVICES)
+    assert verdict(serving("ip-10-0-0-1", sans=api_names), nodes).action == csr_object.APPROVE
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_a_worker_that_writes_a_free_hosts_address_does_not_get_its_dns_name(label):
+    items = [node("ip-10-0-0-5", "10.0.0.5", "203.0.113.9", "w9.example", control_plane=label)]
+    nodes = node_identity.Nodes(items, CLOUD, (), **SERVICES)
+    assert nodes.hosts["ip-10-0-0-5"]["name"] == "w9.example" and nodes.granted("ip-10-0-0-5") == set()
+    assert verdict(serving("ip-10-0-0-5", sans=("DNS:w9.example",)), nodes).action == csr_object.LEAVE
+    assert verdict(serving("ip-10-0-0-5", sans=("IP:10.0.0.5",)), nodes).action == csr_object.APPROVE
+
+
+def test_a_nodes_own_name_in_the_clusters_domain_is_its_own_where_the_inventory_knows_it():
+    name = "w1.k8s.example.com"
+    services = {"domains": ["k8s.example.com"]}
+    others = ["kubernetes.default.svc.k8s.example.com", "x.svc.k8s.example.com", "x.k8s.example.com"]
+    items = [node(name, "10.0.0.5", name, *others)]
+    nodes = node_identity.Nodes(items, [{"name": "w1", "addresses": ["10.0.0.5"], "control_plane": False}], (), **services)
+    own = ("DNS:" + name, "IP:10.0.0.5")
+    assert verdict(serving(name, sans=own), nodes).action == csr_object.APPROVE
+    for other in others:
+        assert verdict(serving(name, sans=("DNS:" + other,)), nodes).action == csr_object.LEAVE
+    for inventory in ([], [INVENTORY[2]]):
+        assert verdict(serving(name, sans=own), node_identity.Nodes(items, inventory, (), **services)).action == csr_object.LEAVE
+
+
 # --- policies of the user ----------------------------------------------------------------------------------------------------
 
 POLICY = """
@@ -910,6 +962,50 @@ def test_a_pattern_without_a_star_matches_itself_alone(pattern, value):
         assert value.startswith(pattern.split("*")[0]) and value.endswith(pattern.split("*")[-1])
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.text("ab*.\\", max_size=8), st.text("ab*.A\n", max_size=10))
+def test_a_pattern_matches_as_a_regular_expression_would(pattern, value):
+    def expression(text, star):
+        return "".join(star if part == "*" else re.escape(part) for part in re.split(r"(\*)", text))
+
+    assert csr_policy._any_glob([pattern], value) == bool(re.fullmatch(expression(pattern, ".*"), value, re.DOTALL))
+    dns = re.escape("*").join(expression(part, "[a-z0-9_-]+") for part in pattern.lower().split("\\*"))
+    assert csr_policy._dns_glob(pattern, value) == bool(re.fullmatch(dns, value.lower()))
+
+
+def test_a_pattern_of_many_stars_takes_no_time():
+    began = time.monotonic()
+    for pattern in ("*-*-*x", "*-*-*-*-*x", "team-*-*"):
+        for value in ("a-" * 4000, "team-" + "a-" * 4000 + "\x01"):
+            csr_policy._any_glob([pattern], value)
+            csr_policy._dns_glob(pattern, value)
+    assert time.monotonic() - began < 1
+
+
+def test_a_request_of_a_megabyte_makes_a_short_table_and_is_refused():
+    big = ask(sans=["DNS:a%06d.example.com" % number for number in range(30000)])
+    decision = verdict(big, policy=WIDE_OPEN, named=True)
+    assert decision.action == csr_object.LEAVE and decision.refused and "30000 names" in decision.why
+    row = csr_decision.row(big, x509_read.now())
+    assert len(row["sans"]) == 100 and row["san_count"] == 30000
+    small = csr_decision.row(ask(), x509_read.now())
+    lines = csr_decision.table([row] + [small] * 100)
+    assert sum(map(len, lines)) < 100000 and "a000004.example.com and 29995 more" in lines[1].replace("...", ".example.com")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        written([(CN, "a" * 1025, "UTF8String")]),
+        written(ALICE, [(ORG, "a" * 1025, "UTF8String")]),
+        written(ALICE, extensions=[(library.SubjectAlternativeName([library.DNSName("a" * 254)]), False)]),
+    ],
+    ids=["common name", "organization", "SAN"],
+)
+def test_a_name_longer_than_any_name_is_never_granted(data):
+    assert "longer than any name" in never_granted(data)
+
+
 def test_the_table_says_what_is_asked_for():
     rows = [
         dict(csr_decision.row(serving(name="csr-1"), x509_read.now()), decision="approve", why="the policy allows it"),
@@ -1002,9 +1098,10 @@ def test_what_a_kubelet_asked_for_by_itself_is_left_unless_its_node_was_asked():
 
 def test_a_node_that_is_not_in_the_inventory_or_not_in_the_api_gets_nothing():
     outside = made(node="w3", sans=("IP:10.0.0.7",))
-    assert "no Node named w3" in judged(outside).why and judged(outside).action == "deny"
+    assert "no Node named w3" in judged(outside).why and judged(outside).action == "leave"
     decision = judged(outside, nodes=known([*NODES, node("w3", "10.0.0.7")]))
-    assert decision.action == "deny" and "not in the inventory" in decision.why
+    assert decision.action == "leave" and "not in the inventory" in decision.why
+    assert judged(made(node="w3", sans=("IP:10.0.0.7",), requester="system:node:w2")).action == "deny"
 
 
 def test_other_signers_and_what_was_decided_are_left_alone():
