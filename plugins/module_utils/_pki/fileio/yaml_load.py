@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 
+from typing import Any
+
 from ..errors import PkiError
 
 try:
@@ -17,18 +19,60 @@ except ImportError:  # reported by the module, which can look for another interp
 
 _FIX = "Correct it, or restore it from a backup."
 
+_MOST_MERGED = 10000  # pairs that the merge keys (<<) of a document may copy
 
-def load(text, path, several=True):
+_TAG = "tag:yaml.org,2002:"
+
+# What takes long to compute from its digits, or can be chosen to have one hash value as a key.
+_COMPUTED = (_TAG + "int", _TAG + "float", _TAG + "timestamp")
+
+if HAS_YAML:
+
+    class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # libyaml's: ten times faster
+        """A safe loader that limits how much merge keys copy.
+
+        PyYAML up to 6.0.2 copies the pairs of an alias each time that it is merged: 500 bytes can take all memory.
+        """
+
+        merged = 0
+
+        def flatten_mapping(self, node: Any) -> None:
+            """Resolve the merge keys of a mapping node. Raise ConstructorError where they copy too much."""
+            for key, value in node.value:
+                if key.tag == _TAG + "merge":
+                    for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                        if isinstance(source, yaml.MappingNode):
+                            self.flatten_mapping(source)
+                            self.merged += 1 + len(source.value)
+                        if self.merged > _MOST_MERGED:
+                            raise yaml.constructor.ConstructorError(
+                                None, None, "its merge keys copy more than %d values" % _MOST_MERGED, node.start_mark
+                            )
+            super().flatten_mapping(node)
+
+    class _PlainLoader(_Loader):
+        """A loader for files of other users: numbers and dates stay text, so that the time depends on the size alone."""
+
+        yaml_implicit_resolvers = {
+            first: [pair for pair in pairs if pair[0] not in _COMPUTED]
+            for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    for _tag in _COMPUTED:  # written out: !!int
+        _PlainLoader.add_constructor(_tag, yaml.SafeLoader.construct_yaml_str)
+
+
+def load(text, path, several=True, plain=False):
     """Give a YAML document as Python data: of several the first, as Kubernetes' components do (sigs.k8s.io/yaml).
 
-    text: str or bytes. several: more than one may be there. Raises PkiError naming path, line and column.
+    text: str or bytes. several: more than one may be there. plain: numbers and dates stay text, for files of other users.
+    Raises PkiError naming path, line and column.
     """
     if isinstance(text, bytes):
         text = decode(text, path)
     loader = None
     try:
-        # libyaml's where it is built in: ten times faster
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(without_tabs(text))
+        loader = (_PlainLoader if plain else _Loader)(without_tabs(text))
         data = loader.get_data() if loader.check_data() else None
         # What follows begins another document, or is no YAML.
         if loader.check_data() and not several:
@@ -52,15 +96,15 @@ def without_tabs(text):
     if "\t" not in text or text.lstrip()[:1] != "{":
         return text
     try:
-        json.loads(text)
+        json.loads(text, parse_int=str, parse_float=str)  # a number of many digits takes long to compute
     except (ValueError, RecursionError):
         return text
     return text.replace("\t", " ")
 
 
-def load_mapping(text, path, several=True):
+def load_mapping(text, path, several=True, plain=False):
     """Give a YAML document that has to be a mapping, as load() does. Raises PkiError if it is anything else."""
-    data = load(text, path, several)
+    data = load(text, path, several, plain)
     if not isinstance(data, dict):
         raise PkiError("is not a YAML mapping", path=path, fix=_FIX)
     return data

@@ -66,6 +66,7 @@ class _Reader:
 
     def __init__(self, layout, component, manifest):
         self.layout, self.component, self.manifest = layout, component, manifest
+        self._parsed: dict = {}
 
     def read(self, flag, inside):
         trust, found = self._trust(flag, inside), []
@@ -90,11 +91,19 @@ class _Reader:
 
     def _document(self, inside):
         path = self._host(inside)
-        return yaml_load.load_mapping(guarded_read.read(path), path)
+        return yaml_load.load_mapping(guarded_read.read(path), path, plain=True)
 
     def _certificates(self, inside):
         path = self._host(inside)
         return parse_certificates(guarded_read.read(path), path)
+
+    def _embedded(self, text, path, encoded=True):
+        """Return the [Certificate] of a text, parsed once: aliases of the document can repeat it."""
+        if not isinstance(text, str):
+            raise PkiError("holds data that is not base64", path=path, fix="Correct it, or restore it from a backup.")
+        if (text, path) not in self._parsed:
+            self._parsed[text, path] = parse_certificates(_decoded(text, path) if encoded else text.encode("utf-8"), path)
+        return self._parsed[text, path]
 
     def bundle(self, flag, inside):
         trust = self._trust(flag, inside)
@@ -111,21 +120,21 @@ class _Reader:
         for item in _list(document.get("clusters")):
             cluster = _mapping(_mapping(item).get("cluster"))
             if cluster.get("certificate-authority-data"):
-                trust.trusted += parse_certificates(_decoded(cluster["certificate-authority-data"], trust.path), trust.path)
+                _add(trust, self._embedded(cluster["certificate-authority-data"], trust.path))
             elif isinstance(cluster.get("certificate-authority"), str):
                 self._add_file(trust, os.path.join(folder, cluster["certificate-authority"]))
         for item in _list(document.get("users")):
             user = _mapping(_mapping(item).get("user"))
             if user.get("client-certificate-data"):
-                trust.client = parse_certificates(_decoded(user["client-certificate-data"], trust.path), trust.path)[0]
+                trust.client = self._embedded(user["client-certificate-data"], trust.path)[0]
             elif isinstance(user.get("client-certificate"), str):
                 trust.client = self._certificates(os.path.join(folder, user["client-certificate"]))[0]
         return [trust]
 
     def _kubeconfigs(self, flag, paths):
         found = []
-        for path in paths:
-            if isinstance(path, str) and path:
+        for path in dict.fromkeys(path for path in paths if isinstance(path, str)):
+            if path:
                 try:
                     found += self.kubeconfig(flag, path)
                 except PkiError as error:
@@ -144,7 +153,7 @@ class _Reader:
         for item in _list(self._document(inside).get("jwt")):
             pem = _mapping(_mapping(item).get("issuer")).get("certificateAuthority")
             if isinstance(pem, str) and pem:
-                trust.trusted += parse_certificates(pem.encode("utf-8"), trust.path)
+                _add(trust, self._embedded(pem, trust.path, encoded=False))
         return [trust]
 
     def admission(self, flag, inside):
@@ -194,6 +203,12 @@ _READERS.update(
         "--encryption-provider-config": _Reader.encryption,
     }
 )
+
+
+def _add(trust, certificates):
+    """Add certificates that were parsed once to those that are trusted, once."""
+    if not any(certificates[0] is known for known in trust.trusted):
+        trust.trusted += certificates
 
 
 def _decoded(text, path):

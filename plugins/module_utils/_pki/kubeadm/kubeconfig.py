@@ -57,14 +57,14 @@ class Kubeconfig:
     other_login: the user logs in without a certificate (a token, a program, a password).
     """
 
-    def __init__(self, text, path, context=None):
+    def __init__(self, text, path, context=None, plain=False):
         """Take the file's content (str or bytes), its path, and the name of a context to use instead of the current one.
 
-        Raises PkiError: not YAML, no context, no user, bad base64. Raises OtherClusterError.
+        plain: whether it is a file of another user (yaml_load). Raises PkiError: not YAML, no context, no user, bad base64. Raises OtherClusterError.
         """
         self.path = path
         self._text = text
-        self.data = load_mapping(text, path)
+        self.data = load_mapping(text, path, plain=plain)
         self._context(context)
         self.server = _text(self._cluster.get("server"))
         self.ca_data = self._embedded(self._cluster, "certificate-authority-data")
@@ -169,10 +169,10 @@ class Kubeconfig:
             ("clusters", "cluster", "certificate-authority-data"),
             ("users", "user", "client-certificate-data"),
         ):
-            values = []
-            for _index, body in self._named(kind, inner).values():
+            values, texts = [], [body.get(key) for _index, body in self._named(kind, inner).values()]
+            for text in dict.fromkeys(text for text in texts if isinstance(text, str)):  # aliases can repeat a long one
                 with contextlib.suppress(PkiError):
-                    values.append(self._embedded(body, key))
+                    values.append(_from_base64(text, key, self.path))
             found.append(list(dict.fromkeys(filter(None, values))))
         return tuple(found)
 

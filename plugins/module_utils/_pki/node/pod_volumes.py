@@ -143,10 +143,10 @@ def cni_tokens(layout) -> dict:
     found = {}
     for path in cni_kubeconfigs(layout):
         try:
-            document = yaml_load.load_mapping(guarded_read.read(path), path)
+            document = yaml_load.load_mapping(guarded_read.read(path), path, plain=True)
         except PkiError:
             continue  # dependents names it
-        signers = {signed_by(token) for token in _tokens_in(layout, document, path)}
+        signers = {signed_by(token) for token in set(_tokens_in(layout, document, path))}
         keys = sorted(key for key in signers if key and len(key) == 64)  # a SHA-256; what else may stand there is no key's name
         if keys:
             found[path] = keys
@@ -154,6 +154,7 @@ def cni_tokens(layout) -> dict:
 
 
 def _tokens_in(layout, document, path):
+    files = set()
     for item in document.get("users") if isinstance(document.get("users"), list) else []:
         user = item.get("user") if isinstance(item, dict) else None
         if not isinstance(user, dict):
@@ -161,11 +162,12 @@ def _tokens_in(layout, document, path):
         if isinstance(user.get("token"), str):
             yield user["token"].strip().encode("ascii", "replace")
         if isinstance(user.get("tokenFile"), str) and user["tokenFile"]:
-            place = os.path.join(os.path.dirname(path), user["tokenFile"])
-            try:
-                yield guarded_read.read(layout.at(place)).strip()
-            except PkiError:
-                continue  # of the plugin's own container, mostly
+            files.add(os.path.join(os.path.dirname(path), user["tokenFile"]))
+    for place in files:
+        try:
+            yield guarded_read.read(layout.at(place)).strip()
+        except PkiError:
+            continue  # of the plugin's own container, mostly
 
 
 def cni_signed_by(layout, key) -> list:

@@ -97,7 +97,7 @@ def _served(layout, held):
 
 def _depends(path, signer, known):
     try:
-        config = kubeconfig.Kubeconfig(guarded_read.read(path), path)
+        config = kubeconfig.Kubeconfig(guarded_read.read(path), path, plain=True)
         bundles, shown = config.embedded()
         trusts = [{item.key_sha256 for item in parse_certificates(data, path)} for data in bundles]
         signed = [ca_store.signed_by(parse_certificate(data, path), known) for data in shown]
