@@ -32,7 +32,8 @@ attributes:
     support: full
 options:
   paths:
-    description: The files and directories, absolute. What does not exist is checked as far as it exists.
+    description: The files and directories, absolute. What does not exist is checked as far as it exists, and refused where
+      other users can create it.
     type: list
     elements: path
     required: true

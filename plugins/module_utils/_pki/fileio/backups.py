@@ -303,11 +303,12 @@ def _differs(entry):
         return not stat.S_ISLNK(status.st_mode) or os.readlink(path) != entry["target"]
     if not stat.S_ISREG(status.st_mode):
         return True
+    data, status = guarded_paths.read_regular(path)
     return (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) != (
         entry["mode"],
         entry["uid"],
         entry["gid"],
-    ) or atomic.sha256(reading.read(path, limited=False)) != entry["sha256"]
+    ) or atomic.sha256(data) != entry["sha256"]
 
 
 def restore_backup(directory, paths=None, state_dir=atomic.STATE_DIR):

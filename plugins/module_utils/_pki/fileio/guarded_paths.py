@@ -36,7 +36,7 @@ def require_trusted(path, users=None, fix=None):
 
     users: user ids; None for that of this process. Everything on the way is looked at, from / on: directories, links, what links
     lead to, and what the path names. In a directory with the sticky bit (/tmp) what root or `users` own cannot be replaced.
-    A path that does not exist is checked as far as it exists. Changes nothing.
+    A path that does not exist is checked as far as it exists, and must not be one that other users can create. Changes nothing.
     """
     allowed = {0}.union([os.geteuid()] if users is None else users)
     todo, here, links = _parts(os.path.join(os.getcwd(), path)), "/", 0
@@ -55,6 +55,7 @@ def require_trusted(path, users=None, fix=None):
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
                 target = os.readlink(step)
         except FileNotFoundError:
+            _require_closed(here, step)
             return
         except OSError as error:
             raise explain(error, step) from error
@@ -117,28 +118,43 @@ def _require_own(path, status, allowed, on_the_way, fix):
     )
 
 
+def _require_closed(directory: str, path: str) -> None:
+    """Raise PkiError where other users can create a path that does not exist in a directory (/tmp)."""
+    status = os.lstat(directory)
+    if others_can_write(status):
+        raise PkiError(
+            "does not exist, and other users can create it (%s has the mode %04o)" % (directory, stat.S_IMODE(status.st_mode)),
+            path=path,
+            fix="Create it, or name another path.",
+        )
+
+
 def _parts(path):
     """Return the components of a path, the last one first."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
-def _link_target(descriptor, here, name):
+def _link_target(descriptor: int, here: str, name: str, strict: bool = False) -> str | None:
     """Return where a link in an open directory leads, or None where the name is no link.
 
-    Raise PkiError where a user other than root and the one of this process could have placed the link.
+    Raise UntrustedLink unless the link belongs to root or the user of this process, in a directory that its owner alone can write
+    to, or that is sticky. The directory's owner may be another user (kubespray: /etc/kubernetes of the user kube, with root's link
+    pki -> ssl): he can replace everything in it anyway, and cannot make a link of root. He can move one there from another of his
+    directories, so strict asks for a directory of root or the user of this process as well.
     """
     status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
     if not stat.S_ISLNK(status.st_mode):
         return None
     directory, allowed = os.fstat(descriptor), (0, os.geteuid())
     kept = not others_can_write(directory) or directory.st_mode & stat.S_ISVTX
-    if status.st_uid not in allowed or directory.st_uid not in allowed or not kept:
+    if status.st_uid not in allowed or not kept or (strict and directory.st_uid not in allowed):
         raise UntrustedLink(
             "is a symbolic link that another user could have placed: the directory %s belongs to user %d and has "
             "the mode %04o, and the link belongs to user %d. It is not followed"
             % (here, directory.st_uid, stat.S_IMODE(directory.st_mode), status.st_uid),
             path=os.path.join(here, name),
-            fix="Name the path that it leads to, or give link and directory to root (chown -h root, chmod go-w).",
+            fix="Name the path that it leads to, or give the link to root (chown -h root) and let only its owner write to the "
+            "directory (chmod go-w).",
         )
     return os.readlink(name, dir_fd=descriptor)
 
@@ -228,7 +244,8 @@ def real_directory(path):
 def resolve(path, replace=False):
     """Return the real path of a file that is to be written: links that no other user could have placed are followed.
 
-    replace: a last component that is another link is left in the path, to be renamed over. Raise PkiError for other links.
+    replace: a last component that is another link is left in the path, to be renamed over; so is root's link in a directory of
+    another user, as the folders are that reports and requests are written to. Raise PkiError for other links.
     What does not exist stays in the path as it is.
     """
     for _number in range(_MOST_LINKS):
@@ -240,7 +257,7 @@ def resolve(path, replace=False):
         try:
             if missing:
                 return os.path.join(here, *missing, name)
-            target = _link_target(descriptor, here, name)
+            target = _link_target(descriptor, here, name, strict=replace)
         except FileNotFoundError:
             target = None
         except UntrustedLink:

@@ -302,8 +302,10 @@ def _snapshot(path, strict=True):
     if stat.S_ISLNK(status.st_mode):
         return {"target": os.readlink(path)}
     if stat.S_ISREG(status.st_mode):
+        # Between the look above and this one the file may have been replaced: bytes, mode and owner are of one file.
+        data, status = guarded_paths.read_regular(path)
         return {
-            "data": reading.read(path, limited=False),
+            "data": data,
             "mode": stat.S_IMODE(status.st_mode),
             "owner": (status.st_uid, status.st_gid),
         }

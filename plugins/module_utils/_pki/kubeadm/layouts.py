@@ -171,7 +171,8 @@ def _find_pki(layout):
         )
     ):
         directory = layout.at(directory)
-        if os.path.realpath(directory) != os.path.realpath(layout.pki_dir):
+        # kubespray's pki is a link to ssl, and all flags name ssl: one spelling for all paths of a node.
+        if os.path.islink(layout.pki_dir) or os.path.realpath(directory) != os.path.realpath(layout.pki_dir):
             layout.pki_dir = directory
 
 

@@ -56,6 +56,9 @@ LOOK_SECONDS = 3.0
 # Beside its own grace period, the time the kubelet gets to notice and to stop a pod.
 SHORTEST_STOP = 30
 
+# What asks this process to end; HUP is a lost connection.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
 _FIX_FAILED = (
     "Its manifest is in its place. See `journalctl -u kubelet` and the container's log in /var/log/pods, correct the "
     "cause, and run again."
@@ -379,6 +382,7 @@ class _Run:
             except _Stopped as signalled:
                 stopped.append(str(signalled))
             finally:
+                _ignore_signals()  # one that comes now would leave the remaining manifests out
                 self._all_back()
         if stopped:
             raise RestartError(
@@ -872,6 +876,13 @@ def _main(pod, instances):
     return max((item for item in instances if item.container == wanted), key=lambda item: item.started, default=None)
 
 
+def _ignore_signals() -> None:
+    """Ignore what asks this process to end, until _signals() ends. Only the main thread can, and only it gets signals."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
 @contextlib.contextmanager
 def _signals():
     """Turn TERM, INT and HUP (a lost connection) into _Stopped, so that manifests are put back before the end."""
@@ -881,11 +892,10 @@ def _signals():
         return
 
     def stop(number, _frame):
-        for other in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(other, signal.SIG_IGN)
+        _ignore_signals()
         raise _Stopped(signal.Signals(number).name)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    before = {number: signal.signal(number, stop) for number in _SIGNALS}
     try:
         yield stopped
     finally:

@@ -14,6 +14,7 @@ import pytest
 import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_set, backups, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 
 CLUSTER = throwaway.Cluster()
 
@@ -195,6 +196,44 @@ def test_what_cannot_be_restored_is_known_in_a_check(node, tmp_path):
         with pytest.raises(PkiError, match="kubernetes/pki: is a symbolic link that another user could have placed"):
             restore(node, check=check)
     assert node.kubernetes("pki/ca.key").read_bytes() == b"spoiled"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_link_of_root_in_a_directory_of_another_user(node, tmp_path):
+    """kubespray: /etc/kubernetes belongs to the user kube, pki is root's link to ssl, and the flags name ssl."""
+    node.kubernetes("pki").rename(node.kubernetes("ssl"))
+    node.kubernetes("pki").symlink_to(node.kubernetes("ssl"))
+    for manifest in node.kubernetes("manifests").iterdir():
+        manifest.write_text(manifest.read_text().replace("/etc/kubernetes/pki", "/etc/kubernetes/ssl"))
+    os.chown(node.kubernetes("."), 999, 0)
+    node.kubernetes(".").chmod(0o755)
+    layout = layouts.find_layout(root=str(node.root))
+    assert layout.pki_dir == str(node.kubernetes("ssl"))
+    assert layout.paths["front-proxy-ca"] == tuple(str(node.kubernetes("ssl/front-proxy-ca" + end)) for end in (".crt", ".key"))
+    sets, state = str(tmp_path / "sets"), str(tmp_path / "state")
+    named = backups.default_paths(layout.kubernetes_dir, layout.kubelet_dir, (layout.pki_dir, layout.manifest_dir))
+    key, before = node.kubernetes("pki/front-proxy-ca.key"), node.kubernetes("ssl/front-proxy-ca.key").read_bytes()
+
+    def spoil():
+        transaction = transactions.Transaction("t", state)
+        transaction.write(str(key), b"spoiled")
+        transaction.commit()
+
+    directory, changed, _entries = backups.create(named, backup_dir=sets)
+    assert changed and not backups.create(named, backup_dir=sets)[1]
+    spoil()
+    assert node.kubernetes("ssl/front-proxy-ca.key").read_bytes() == b"spoiled"
+    assert str(node.kubernetes("ssl/front-proxy-ca.key")) in backups.restore(directory, None, sets, state)[0]
+    assert key.read_bytes() == before and node.kubernetes("pki").is_symlink()
+    os.chown(node.kubernetes("pki"), 999, 999, follow_symlinks=False)
+    for action in (
+        lambda: backups.create([*named, str(tmp_path)], backup_dir=sets),
+        lambda: backups.restore(directory, None, sets, state),
+        spoil,
+    ):
+        with pytest.raises(PkiError, match=r"kubernetes/pki: .*is a symbolic link that another user could have placed"):
+            action()
+    assert node.kubernetes("ssl/front-proxy-ca.key").read_bytes() == before
 
 
 def changed_manifest(directory, change):

@@ -172,6 +172,23 @@ class TestSharedDirectories:
         assert untouched(shared)
 
     @pytest.mark.skipif(not ROOT, reason="only root can give files away")
+    def test_a_link_of_root_in_a_directory_of_another_user(self, shared):
+        """It is followed on the way and for what is put together; a report or a request is never written through it."""
+        shared.chmod(0o755)
+        os.chown(shared, 65534, 0)
+        elsewhere = shared.parent / "elsewhere"
+        elsewhere.mkdir()
+        (shared / "way").symlink_to(elsewhere)
+        atomic.write(str(shared / "way" / "a"), b"x")
+        assert os.listdir(elsewhere) == ["a"]
+        assert guarded_paths.resolve(str(shared / "link")) == str(shared.parent / "target")
+        atomic.write(str(shared / "link"), b"new")
+        assert untouched(shared) and not (shared / "link").is_symlink()
+        shared.chmod(0o775)
+        with pytest.raises(PkiError, match="shared/way: is a symbolic link that another user could have placed"):
+            atomic.write(str(shared / "way" / "a"), b"x")
+
+    @pytest.mark.skipif(not ROOT, reason="only root can give files away")
     def test_a_file_that_was_placed_gives_neither_mode_nor_owner(self, shared):
         shared.chmod(0o1777)
         placed = shared / "a.key"
@@ -308,6 +325,21 @@ class TestRequireTrusted:
             guarded_paths.require_trusted(str(tmp_path / "link"))
         path.parent.chmod(0o1777)
         guarded_paths.require_trusted(str(path))
+
+    def test_what_other_users_can_create_is_refused(self, tmp_path):
+        """group_vars beside an inventory in /tmp."""
+        (tmp_path / "a").mkdir()
+        guarded_paths.require_trusted(str(tmp_path / "a" / "group_vars"))
+        (tmp_path / "link").symlink_to("a/group_vars")
+        (tmp_path / "a").chmod(0o1777)
+        for path in (tmp_path / "a" / "group_vars", tmp_path / "a" / "group_vars" / "all.yml", tmp_path / "link"):
+            for check in (guarded_paths.require_trusted, guarded_paths.require_trusted_tree):
+                with pytest.raises(
+                    PkiError, match=r"a/group_vars: does not exist, and other users can create it \(.*/a has the mode 1777\)"
+                ):
+                    check(str(path))
+        (tmp_path / "a" / "group_vars").mkdir()
+        guarded_paths.require_trusted(str(tmp_path / "a" / "group_vars" / "all.yml"))
 
     def test_everything_below_a_directory_counts_and_what_links_lead_to(self, tmp_path):
         for name in ("venv/bin", "venv/lib", "system"):
@@ -903,3 +935,58 @@ def test_the_nearest_directory_of_any_path(tmp_path, monkeypatch):
     for path in ("no/where", "f", "f/x", str(tmp_path / "a" / "b"), "."):
         assert atomic.existing_directory(path) == str(tmp_path)
     assert atomic.existing_directory("/no/where") == "/" and atomic.free_bytes("no/where") > 0
+
+
+def replaced_after(monkeypatch, path, content, mode):
+    """Let another program replace a file with its own right after the first look at it."""
+    real = os.lstat
+
+    def look(name, **options):
+        status = real(name, **options)
+        if str(name) == str(path):
+            monkeypatch.setattr(os, "lstat", real)
+            new = path.with_name("new")
+            new.write_bytes(content)
+            new.chmod(mode)
+            new.rename(path)
+        return status
+
+    monkeypatch.setattr(os, "lstat", look)
+
+
+def test_a_snapshot_has_bytes_and_mode_of_one_file(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(b"public")
+    path.chmod(0o644)
+    replaced_after(monkeypatch, path, b"secret", 0o600)
+    snapshot_of = transactions._snapshot(str(path))
+    assert (snapshot_of["data"], snapshot_of["mode"]) == (b"secret", 0o600)
+
+
+def test_a_file_that_becomes_a_link_is_not_read_through_it(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    (tmp_path / "secret").write_bytes(b"secret")
+    real = os.lstat
+
+    def look(name, **options):
+        status = real(name, **options)
+        if str(name) == str(path) and not path.is_symlink():
+            path.unlink()
+            path.symlink_to("secret")
+        return status
+
+    monkeypatch.setattr(os, "lstat", look)
+    with pytest.raises(PkiError, match="/a: "):
+        transactions._snapshot(str(path))
+
+
+def test_a_set_is_compared_with_one_file(tmp_path, monkeypatch):
+    path = tmp_path / "a"
+    path.write_bytes(b"public")
+    path.chmod(0o644)
+    directory = backup_set.create_backup([str(path)], "test", str(tmp_path / "sets"))
+    (entry,) = backups.read_backup(directory)["entries"]
+    assert not backups._differs(entry)
+    replaced_after(monkeypatch, path, b"public", 0o600)
+    assert backups._differs(entry)

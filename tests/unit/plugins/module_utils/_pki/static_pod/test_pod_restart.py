@@ -620,6 +620,38 @@ def test_a_signal_puts_the_manifest_back_first(tmp_path, number):
         assert_whole(node)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_while_manifests_are_put_back_leaves_none_out(tmp_path, monkeypatch, number):
+    node = Node(tmp_path)
+    for name in ("kube-scheduler", "kube-controller-manager"):
+        node.add(name)
+    real = pod_restart._Run._return
+
+    def interrupted(run, pod):
+        os.kill(os.getpid(), number)
+        real(run, pod)
+
+    def fails(_run, pod):
+        raise PkiError("the test stops here", path=pod.path)
+        yield
+
+    def park(run, pods):
+        real_park(run, pods)
+        for pod in pods:
+            os.unlink(pod.path)
+            pod.out = True
+
+    real_park = pod_restart._Run._park
+    monkeypatch.setattr(pod_restart._Run, "_return", interrupted)
+    monkeypatch.setattr(pod_restart._Run, "_bounce", fails)
+    monkeypatch.setattr(pod_restart._Run, "_park", park)
+    before = signal.getsignal(number)
+    with FakeKubelet(node), pytest.raises(PkiError, match="the test stops here"):
+        bounce(node, ["kube-scheduler", "kube-controller-manager"])
+    assert_whole(node)
+    assert signal.getsignal(number) is before
+
+
 def test_a_manifest_that_changes_meanwhile_is_not_lost(tmp_path):
     node = Node(tmp_path)
     path = node.add("kube-scheduler")
