@@ -137,8 +137,8 @@ def _parts(path):
 def _link_target(descriptor: int, here: str, name: str, strict: bool = False) -> str | None:
     """Return where a link in an open directory leads, or None where the name is no link.
 
-    Raise UntrustedLink unless the link belongs to root or the user of this process, in a directory that its owner alone can write
-    to, or that is sticky. The directory's owner may be another user (kubespray: /etc/kubernetes of the user kube, with root's link
+    Raise UntrustedLink unless the link belongs to root or the user of this process, in a directory that its owner alone can
+    write to, or that is sticky. The directory's owner may be another user (kubespray: /etc/kubernetes of the user kube, with root's link
     pki -> ssl): he can replace everything in it anyway, and cannot make a link of root. He can move one there from another of his
     directories, so strict asks for a directory of root or the user of this process as well.
     """
