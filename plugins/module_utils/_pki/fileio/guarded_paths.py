@@ -137,10 +137,10 @@ def _parts(path):
 def _link_target(descriptor: int, here: str, name: str, strict: bool = False) -> str | None:
     """Return where a link in an open directory leads, or None where the name is no link.
 
-    Raise UntrustedLink unless the link belongs to root or the user of this process, in a directory that its owner alone can
-    write to, or that is sticky. The directory's owner may be another user (kubespray: /etc/kubernetes of the user kube, with root's link
-    pki -> ssl): he can replace everything in it anyway, and cannot make a link of root. He can move one there from another of his
-    directories, so strict asks for a directory of root or the user of this process as well.
+    Raise UntrustedLink unless the link belongs to root or the user of this process, in a directory that its owner alone can write
+    to, or that is sticky. The directory's owner may be another user (kubespray: /etc/kubernetes of the user kube, with the link
+    pki -> ssl of root): he can replace everything in it anyway, and cannot make a link of root. He can move one there from
+    another of his directories, so strict asks for a directory of root or the user of this process as well.
     """
     status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
     if not stat.S_ISLNK(status.st_mode):

@@ -227,7 +227,7 @@ def test_a_link_of_root_in_a_directory_of_another_user(node, tmp_path):
     assert key.read_bytes() == before and node.kubernetes("pki").is_symlink()
     os.chown(node.kubernetes("pki"), 999, 999, follow_symlinks=False)
     for action in (
-        lambda: backups.create([*named, str(tmp_path)], backup_dir=sets),
+        lambda: backups.create(named, backup_dir=sets),
         lambda: backups.restore(directory, None, sets, state),
         spoil,
     ):
