@@ -155,7 +155,7 @@ def _match(claims, labelled, inventory):
     {node name: whether it has the label of the control plane}; without it, no address makes a Node a host of the control plane.
     """
     hosts = {}
-    by_address: set[str] = set()
+    by_address = set()
     free = list(inventory)
     for same in (
         lambda host, node: host["name"] == node,

@@ -990,7 +990,7 @@ def test_a_request_of_a_megabyte_makes_a_short_table_and_is_refused():
     assert len(row["sans"]) == 100 and row["san_count"] == 30000
     small = csr_decision.row(ask(), x509_read.now())
     lines = csr_decision.table([row] + [small] * 100)
-    assert sum(map(len, lines)) < 100000 and "a000004.example.com and 29995 more" in lines[1].replace("...", ".example.com")
+    assert sum(map(len, lines)) < 100000 and " and 29995 more" in lines[1]
 
 
 @pytest.mark.parametrize(
