@@ -812,10 +812,12 @@ class _Run:
         while True:
             if endpoint is None:
                 asked = _Background(lambda uid=new.uid: self.runtime.ready(uid))
-                while not asked.done:
+                while not asked.done and time.monotonic() - began <= self.timeout:
                     yield
+                answered = asked.done
                 seen = "the kubelet says that it is not ready" if asked.value is False else "its process does not stay"
-                if self.runtime.alive(new) and time.monotonic() - since > 1 and asked.value is not False:
+                seen = seen if answered else "the kubelet does not respond"
+                if answered and self.runtime.alive(new) and time.monotonic() - since > 1 and asked.value is not False:
                     # A container that lives for a second is all that can be seen where the kubelet cannot be asked either.
                     pod.saw(
                         "the kubelet calls it ready" if asked.value else "it has no health endpoint to ask, and its process lives"
@@ -826,9 +828,11 @@ class _Run:
                     yield
             else:
                 asked = _Background(lambda: health_checks.health(endpoint, timeout=2.0))
-                while not asked.done:
+                while not asked.done and time.monotonic() - began <= self.timeout:
                     yield
-                healthy, seen = asked.value or (False, asked.error.message)
+                healthy, seen = False, "no answer in time"
+                if asked.done:
+                    healthy, seen = asked.value or (False, asked.error.message)
                 if healthy and self.runtime.alive(new):
                     pod.saw("%s answers %s" % (endpoint.health, seen))
                     return
