@@ -42,8 +42,8 @@ def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client
     url: str. body: bytes or None (sent as JSON). ca_path, ca_pem: whom to trust; with neither, nothing is verified. strict: the
     server's name and its certificate's dates count, too; else they do not, as nodes are asked by their addresses and may be in
     disrepair. client: as in served_der(), or a list of such: the first that is accepted asks. timeout: seconds for each step;
-    the whole exchange may take three times as long. headers: {name: value} to send besides. Raises PkiError when there is no answer, or when the certificate is not signed by
-    that CA.
+    the whole exchange may take three times as long. headers: {name: value} to send besides. Raises PkiError when there is no
+    answer, or when the certificate is not signed by that CA.
     """
     import email.utils  # not at the top: who only asks for certificates does without these two
     import http.client

@@ -807,7 +807,7 @@ class _Run:
     def _wait_healthy(self, pod, new, began):
         """Wait until the component says that it is well, and still is the container that was seen."""
         endpoint = pod.health
-        seen = "nothing"
+        seen = "no answer in time"
         since = time.monotonic()
         while True:
             if endpoint is None:
@@ -830,7 +830,7 @@ class _Run:
                 asked = _Background(lambda: health_checks.health(endpoint, timeout=2.0))
                 while not asked.done and time.monotonic() - began <= self.timeout:
                     yield
-                healthy, seen = False, "no answer in time"
+                healthy = False
                 if asked.done:
                     healthy, seen = asked.value or (False, asked.error.message)
                 if healthy and self.runtime.alive(new):
