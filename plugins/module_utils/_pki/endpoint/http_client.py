@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from ..errors import PkiError
 from .address import join
+from .parallel import WHOLE, call_within
 from .tls import tls_context, unreachable
 
 _LONGEST_BODY = 4 * 1024 * 1024
@@ -40,9 +41,9 @@ def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client
 
     url: str. body: bytes or None (sent as JSON). ca_path, ca_pem: whom to trust; with neither, nothing is verified. strict: the
     server's name and its certificate's dates count, too; else they do not, as nodes are asked by their addresses and may be in
-    disrepair. client: as in served_der(), or a list of such: the first that is let in asks. timeout: seconds for each step.
-    headers: {name: value} to send besides. Raises PkiError when there is no answer, or when the certificate is not signed by
-    that CA.
+    disrepair. client: as in served_der(), or a list of such: the first that is accepted asks. timeout: seconds for each step;
+    the whole exchange may take three times as long. headers: {name: value} to send besides. Raises PkiError when there is no
+    answer, or when the certificate is not signed by that CA.
     """
     import email.utils  # not at the top: who only asks for certificates does without these two
     import http.client
@@ -56,22 +57,28 @@ def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client
     port = parts.port or (443 if secure else 80)
     started = time.monotonic()
     context = tls_context(client, ca_path, ca_pem, strict) if secure else None
-    connection = None
-    try:
+
+    def exchange():
         connection = (
             http.client.HTTPSConnection(parts.hostname, port, timeout=timeout, context=context)
             if secure
             else http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
         )
-        connection.connect()
-        expired = bool(secure and _expired(connection.sock))
-        target = (parts.path or "/") + ("?" + parts.query if parts.query else "")
-        headers = dict(headers or {}, **{"User-Agent": "kubepki"})
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        connection.request(method, target, body, headers)
-        response = connection.getresponse()
-        content = response.read(_LONGEST_BODY)
+        try:
+            connection.connect()
+            expired = bool(secure and _expired(connection.sock))
+            target = (parts.path or "/") + ("?" + parts.query if parts.query else "")
+            sent = dict(headers or {}, **{"User-Agent": "kubepki"})
+            if body is not None:
+                sent["Content-Type"] = "application/json"
+            connection.request(method, target, body, sent)
+            response = connection.getresponse()
+            return response, response.read(_LONGEST_BODY), expired
+        finally:
+            connection.close()
+
+    try:
+        response, content, expired = call_within(WHOLE * timeout, exchange)
         date = email.utils.parsedate_tz(response.headers.get("Date", ""))
         return Answer(
             response.status, content, email.utils.mktime_tz(date) if date else None, expired, time.monotonic() - started
@@ -84,9 +91,6 @@ def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client
         ) from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise unreachable(parts.hostname, port, error) from None
-    finally:
-        if connection is not None:
-            connection.close()
 
 
 def _skip_rejected_clients(clients, ask):

@@ -4,10 +4,40 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from ..errors import PkiError
 from . import tls
+
+WHOLE = 3  # a whole exchange may take so many times the timeout of one step
+
+
+def call_within(seconds: float, function: Callable[[], Any]) -> Any:
+    """Return what function() returns, or raise what it raises. Raise socket.timeout where it takes longer than that.
+
+    A timeout of a socket counts from byte to byte: a server that sends one at a time would hold its client for ever. The function
+    runs in a thread, which is left alone when the time is over, as nothing else covers resolver, handshake, headers and body.
+    """
+    values: list = []
+    errors: list = []
+
+    def run() -> None:
+        try:
+            values.append(function())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not values:
+        raise socket.timeout("timed out")
+    return values[0]
 
 
 def run_parallel(calls):

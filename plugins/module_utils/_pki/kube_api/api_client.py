@@ -21,6 +21,7 @@ from collections.abc import Callable
 from urllib.parse import quote as url_quote
 from urllib.parse import urlencode, urlsplit
 
+from ..endpoint.parallel import WHOLE, call_within
 from ..errors import PkiError
 from ..fileio import memfd, reading
 from ..kubeadm.kubeconfig import ADMIN_NAMES, Kubeconfig
@@ -251,19 +252,28 @@ class BuiltIn(Api):
             headers["Authorization"] = "Bearer " + self._token
         deadline = time.monotonic() + self.timeout
         while True:
-            kept = self._connection is not None
+            kept, self._connection = self._connection, None
             try:
-                if not kept:
-                    self._connection = self._connect()
-                self._connection.request(method, self._prefix + target, body, headers)
-                response = self._connection.getresponse()
-                return response.status, response.read(_LONGEST_BODY)
+                self._connection, status, answer = call_within(
+                    WHOLE * self.timeout, lambda kept=kept: self._exchange(kept, method, target, headers, body)
+                )
+                return status, answer
             except (OSError, http.client.HTTPException, ValueError) as error:
-                self.close()
                 # The server may close a connection that was kept; it has not seen the request then, nor answered it.
                 if kept and isinstance(error, (ConnectionError, http.client.BadStatusLine)) and time.monotonic() < deadline:
                     continue
                 raise _unreachable(self.server, error, self.timeout) from None
+
+    def _exchange(self, kept, method, target, headers, body):
+        """Return (connection, HTTP status, body bytes) of one request over a kept connection, or a new one."""
+        connection = kept or self._connect()
+        try:
+            connection.request(method, self._prefix + target, body, headers)
+            response = connection.getresponse()
+            return connection, response.status, response.read(_LONGEST_BODY)
+        except BaseException:
+            connection.close()
+            raise
 
     def close(self):
         """Close the connection, if there is one."""
@@ -395,15 +405,18 @@ class Library(Api):
             if setting.get("in") == "header" and setting.get("value"):
                 headers[setting["key"]] = setting["value"]
         try:
-            response = self._pool.request(
-                method,
-                self.server + target,
-                body=body,
-                headers=headers,
-                retries=False,
-                timeout=urllib3.Timeout(total=self.timeout),
+            response = call_within(
+                WHOLE * self.timeout,
+                lambda: self._pool.request(
+                    method,
+                    self.server + target,
+                    body=body,
+                    headers=headers,
+                    retries=False,
+                    timeout=urllib3.Timeout(total=self.timeout),
+                ),
             )
-        except urllib3.exceptions.HTTPError as error:
+        except (urllib3.exceptions.HTTPError, socket.timeout) as error:
             raise _unreachable(self.server, _innermost(error), self.timeout) from None
         return response.status, response.data
 

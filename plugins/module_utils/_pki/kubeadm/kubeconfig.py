@@ -60,8 +60,8 @@ class Kubeconfig:
     def __init__(self, text, path, context=None, plain=False):
         """Take the file's content (str or bytes), its path, and the name of a context to use instead of the current one.
 
-        plain: whether it is a file of another user (yaml_load). Raises PkiError: not YAML, no context, no user, bad base64; and
-        OtherClusterError.
+        plain: whether it is a file of another user (yaml_load). Raises PkiError: not YAML, no context, no user, bad base64.
+        Raises OtherClusterError.
         """
         self.path = path
         self._text = text

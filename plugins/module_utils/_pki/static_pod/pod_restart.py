@@ -811,15 +811,17 @@ class _Run:
     def _wait_healthy(self, pod, new, began):
         """Wait until the component says that it is well, and still is the container that was seen."""
         endpoint = pod.health
-        seen = "nothing"
+        seen = "no answer in time"
         since = time.monotonic()
         while True:
             if endpoint is None:
                 asked = _Background(lambda uid=new.uid: self.runtime.ready(uid))
-                while not asked.done:
+                while not asked.done and time.monotonic() - began <= self.timeout:
                     yield
+                answered = asked.done
                 seen = "the kubelet says that it is not ready" if asked.value is False else "its process does not stay"
-                if self.runtime.alive(new) and time.monotonic() - since > 1 and asked.value is not False:
+                seen = seen if answered else "the kubelet does not respond"
+                if answered and self.runtime.alive(new) and time.monotonic() - since > 1 and asked.value is not False:
                     # A container that lives for a second is all that can be seen where the kubelet cannot be asked either.
                     pod.saw(
                         "the kubelet calls it ready" if asked.value else "it has no health endpoint to ask, and its process lives"
@@ -830,9 +832,11 @@ class _Run:
                     yield
             else:
                 asked = _Background(lambda: health_checks.health(endpoint, timeout=2.0))
-                while not asked.done:
+                while not asked.done and time.monotonic() - began <= self.timeout:
                     yield
-                healthy, seen = asked.value or (False, asked.error.message)
+                healthy = False
+                if asked.done:
+                    healthy, seen = asked.value or (False, asked.error.message)
                 if healthy and self.runtime.alive(new):
                     pod.saw("%s answers %s" % (endpoint.health, seen))
                     return

@@ -23,6 +23,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint im
     tls_handshake,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
 from tlsservers import Authority, Server, free_port
 
@@ -403,3 +404,54 @@ def test_file_digest_is_the_certificates(authority, tmp_path):
     assert health_checks.file_sha256(key) is None and health_checks.file_sha256(str(tmp_path / "absent")) is None
     (tmp_path / "half.crt").write_bytes(certificate.pem[:200])
     assert health_checks.file_sha256(str(tmp_path / "half.crt")) is None
+
+
+class Drip:
+    """A server that sends what it has to say one byte at a time, for as long as its client stays."""
+
+    def __init__(self, begin):
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port = self.socket.getsockname()[1]
+        threading.Thread(target=self._serve, args=(begin,), daemon=True).start()
+
+    def _serve(self, begin):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._drip, args=(self.socket.accept()[0], begin), daemon=True).start()
+
+    @staticmethod
+    def _drip(connection, begin):
+        with contextlib.suppress(OSError), connection:
+            connection.recv(5000)
+            connection.sendall(begin)
+            for _byte in range(100):
+                connection.sendall(b"x")
+                time.sleep(0.1)
+
+
+DRIPS = pytest.mark.parametrize(
+    "begin", [b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-"], ids=["body", "headers"]
+)
+
+
+@DRIPS
+def test_a_server_that_sends_byte_by_byte_does_not_hold_its_client(begin):
+    server, started = Drip(begin), time.monotonic()
+    with server.socket, pytest.raises(PkiError, match="no answer in time"):
+        http_client.http_get("http://127.0.0.1:%d/healthz" % server.port, timeout=0.3)
+    assert time.monotonic() - started < 2
+
+
+def test_a_handshake_byte_by_byte_does_not_hold_a_client_either():
+    server, started = Drip(b"\x16\x03\x03\x40\x00\x02"), time.monotonic()
+    with server.socket, pytest.raises(PkiError, match="no answer in time"):
+        http_client.http_get("https://127.0.0.1:%d/healthz" % server.port, timeout=0.3)
+    assert time.monotonic() - started < 2
+
+
+@DRIPS
+def test_the_client_of_the_api_is_not_held_either(begin):
+    server, started = Drip(begin), time.monotonic()
+    with server.socket, pytest.raises(PkiError, match="no answer within"):
+        api_client.BuiltIn("http://127.0.0.1:%d" % server.port, timeout=0.3).call("GET", "/version")
+    assert time.monotonic() - started < 2

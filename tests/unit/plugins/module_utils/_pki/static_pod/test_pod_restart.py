@@ -311,6 +311,21 @@ def test_a_pod_that_stays_ill_is_a_failure_with_what_was_seen_and_the_others_fin
     assert_whole(node)
 
 
+def test_a_health_endpoint_that_never_ends_its_answer_is_a_failure_in_time(tmp_path, monkeypatch):
+    node = Node(tmp_path)
+    node.add("kube-scheduler")
+    released = threading.Event()
+    monkeypatch.setattr(pod_restart.health_checks, "health", lambda *_args, **_options: (released.wait(30), "200"))
+    started = time.monotonic()
+    try:
+        with FakeKubelet(node), pytest.raises(pod_restart.RestartError, match="is not healthy .* no answer in time"):
+            bounce(node, ["kube-scheduler"], timeout=2.5)
+    finally:
+        released.set()
+    assert time.monotonic() - started < 10
+    assert_whole(node)
+
+
 def test_unless_reloaded_keeps_what_serves_its_file_and_restarts_what_does_not(tmp_path):
     node, new, pair = served_node(tmp_path)
     node.add("kube-scheduler")
