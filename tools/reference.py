@@ -291,7 +291,7 @@ def declared_module() -> str:
                 break_long_words=False,
                 break_on_hyphens=False,
                 initial_indent=" " * 8,
-                subsequent_indent=" " * 10,
+                subsequent_indent=" " * 9,
             )
             for key, value in spec.items():
                 lines += textwrap.wrap(

@@ -148,7 +148,7 @@ VARIABLES = {
     ],
     "kubepki_install_prerequisites": [
         (("check_expiry", "recover", "reissue_kubelets", "renew_leaves", "restart_static_pods", "rotate_ca"),
-          {
+         {
             "type": "bool",
         }),
     ],
@@ -185,7 +185,7 @@ VARIABLES = {
     ],
     "kubepki_live": [
         (("check_expiry", "reissue_kubelets", "renew_leaves", "restart_static_pods", "restore", "rotate_ca"),
-          {
+         {
             "type": "bool",
         }),
     ],
@@ -243,7 +243,7 @@ VARIABLES = {
     ],
     "kubepki_take_over": [
         (("check_signers", "issue_user", "manage_csrs", "recover", "reissue_kubelets", "renew_leaves",
-          "restart_static_pods", "restore", "rotate_ca"), {
+         "restart_static_pods", "restore", "rotate_ca"), {
             "type": "bool",
         }),
     ],

@@ -275,7 +275,7 @@ def _complete(entry):
     return (
         os.path.isabs(entry["path"])
         and os.path.normpath(entry["path"]) == entry["path"]
-        and all(type(entry[key]) is kind for key, kind in _RECORDED[entry["type"]].items())
+        and all(entry[key].__class__ is kind for key, kind in _RECORDED[entry["type"]].items())
     )
 
 

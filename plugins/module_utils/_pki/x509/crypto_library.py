@@ -19,6 +19,10 @@ try:
     SKIPS_PRIME_TESTS = int(_version.split(".")[0]) >= 39
 except ImportError:  # reported by the module, which can look for another interpreter first
     HAS_CRYPTOGRAPHY = SKIPS_PRIME_TESTS = False
+    # So that the files that use them can be imported, and the module can say what is missing.
+    for _name in ("ExtendedKeyUsageOID", "NameOID", "ec", "ed25519", "hashes", "padding", "rsa", "serialization", "x509"):
+        globals()[_name] = None
+    globals()["InvalidSignature"] = Exception
 
 UTC = datetime.timezone.utc
 

@@ -217,7 +217,7 @@ def test_a_restore_in_the_midst_of_a_rotation_is_seen_and_the_rotation_goes_on(n
         target, level = ("switch", 2) if phase == "prepare" else ("complete", 3)
         known = nodes.derived(target)["known"]
         with monkeypatch.context() as patch, contextlib.suppress(Killed):
-            patch.setattr(transactions, "_finish", lambda *_arguments: (_ for _ in ()).throw(Killed))
+            patch.setattr(transactions, "_finish", lambda *_arguments: (each for each in ()).throw(Killed))
             host.files(ALL, level, known)
     transactions.Transaction.recover("restore", host.state)  # as file_backup does before it restores
     assert backups.restore(made, None, host.backups, host.state)[0]

@@ -112,15 +112,13 @@ def one(api, check=False, **given):
 
 
 def robot(tmp_path, **given):
-    return dict(
-        {
-            "privatekey_path": str(tmp_path / "key"),
-            "path": str(tmp_path / "crt"),
-            "common_name": "robot",
-            "organizations": ["robots"],
-        },
+    return {
+        "privatekey_path": str(tmp_path / "key"),
+        "path": str(tmp_path / "crt"),
+        "common_name": "robot",
+        "organizations": ["robots"],
         **given,
-    )
+    }
 
 
 # What put() asks for when a test does not say otherwise.

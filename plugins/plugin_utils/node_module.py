@@ -13,7 +13,7 @@ from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _register
 
 
 class ActionModule(ActionBase):
-    """The action of every module that runs on nodes and has no action of its own (meta/runtime.yml: action_plugin).
+    """The action of every module that runs on nodes and needs no more on the controller (plugins/action).
 
     Does what ansible.builtin.normal does. Of a task with async, the module's own result is read by ansible.builtin.async_status
     later, which this cannot see: no role or playbook of the collection uses async.
