@@ -376,7 +376,7 @@ def _validity_of_ca(tree, item):
 
 
 def _serial(item):
-    """A serial number below 1 (RFC 5280 4.1.2.2): Go 1.23 and later refuses the certificate (x509negativeserial)."""
+    """A serial number below 0 (RFC 5280 4.1.2.2): Go 1.23 and later refuses the certificate (x509negativeserial)."""
     fix = _RENEW_FORCED % item.name if item.kind in (catalogue.LEAF, catalogue.KUBECONFIG) else _fix(item)
     return [
         finding.finding(
@@ -389,7 +389,7 @@ def _serial(item):
             item.name,
         )
         for certificate in item.bundle
-        if certificate.serial < 1
+        if certificate.serial < 0  # not 0: kubeadm 1.20 gives that to its CAs, and Go takes it
     ]
 
 

@@ -724,3 +724,5 @@ def test_a_serial_number_that_go_refuses_is_a_warning(node):
     (one,) = findings.check(tree, owner=os.getuid())
     assert (one["severity"], one["code"], one["name"]) == ("warning", "negative-serial", "apiserver")
     assert "-5" in one["message"] and "kubepki_names=apiserver and kubepki_force=true" in one["fix"]
+    tree.items["apiserver"].certificate.serial = 0
+    assert findings.check(tree, owner=os.getuid()) == []
