@@ -15,7 +15,7 @@ short_description: What of a cluster a change of trust has to reach, as its API 
 version_added: 0.1.0
 description:
   - Runs on a control-plane node, with its C(admin.conf), and changes nothing.
-  - Without O(nodes), lists what does not trust the authority that signs. M(kubepki.lifecycle.cluster_trust) brings most of it in
+  - Without O(nodes), lists what does not trust the CA that signs. M(kubepki.lifecycle.cluster_trust) brings most of it in
     line; pods that have read their CA before it changed, and webhooks with a bundle of their own, are for whoever runs them.
 options:
   nodes:
@@ -49,7 +49,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Who does not trust the authority that signs
+- name: Who does not trust the CA that signs
   kubepki.lifecycle.api_dependents:
   register: depending
 
@@ -60,7 +60,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 dependents:
-  description: What does not trust the authority that signs - C(what), C(path), C(why). Empty with O(nodes) and O(bundle_files).
+  description: What does not trust the CA that signs - C(what), C(path), C(why). Empty with O(nodes) and O(bundle_files).
   returned: success
   type: list
   elements: dict

@@ -48,7 +48,7 @@ options:
     default: [ca, front-proxy-ca, etcd-ca, sa]
   material:
     description:
-      - With O(state=staged), successors that were made elsewhere, as RV(material) of another node or by the user. A mapping of
+      - With O(state=staged), new CAs that were made elsewhere, as RV(material) of another node or by the user. A mapping of
         the authority's name to C(certificate) and C(key), both in PEM. Checked before they are taken - an expired CA, a
         certificate that is none, a key that does not match and name constraints that forbid what must be signed are refused.
       - Where it is given, it has to hold every one of O(names) that the node has, so that the node makes none itself.
@@ -169,7 +169,7 @@ EXAMPLES = r"""
 RETURN = r"""
 authorities:
   description: What the node holds now, by name - C(signer), C(next), C(previous) and C(bundle), as digests of the public keys.
-  returned: for the authorities of a cluster
+  returned: for the CAs of a cluster
   type: dict
 notes:
   description: What changed, as sentences.
@@ -178,32 +178,32 @@ notes:
   elements: str
 leaves:
   description: The leaves that changed their signer, before and after.
-  returned: for the authorities of a cluster
+  returned: for the CAs of a cluster
   type: list
   elements: dict
 restart:
   description: The static pods that have to be restarted, because they do not take these files up by themselves, or an earlier run
     ended before they were. Also others than the control plane's own, which mount one of these files (kube-vip with
     C(admin.conf)).
-  returned: for the authorities of a cluster
+  returned: for the CAs of a cluster
   type: list
   elements: str
 reload:
   description: The static pods that take a new leaf up by themselves, which can be proven.
-  returned: for the authorities of a cluster
+  returned: for the CAs of a cluster
   type: list
   elements: str
 edits:
   description: The flags that have to change in the manifests, as M(kubepki.lifecycle.static_pod_restart) takes them.
-  returned: for the authorities of a cluster
+  returned: for the CAs of a cluster
   type: dict
 ca_bundle:
   description: The certificates of the cluster CA in PEM that every client has to trust now.
-  returned: for the authorities of a cluster, where the node has a cluster CA
+  returned: for the CAs of a cluster, where the node has a cluster CA
   type: str
 recovered:
   description: What became of a run that was killed - C(nothing), C(undone) or C(finished).
-  returned: for the authorities of a cluster
+  returned: for the CAs of a cluster
   type: str
 material:
   description: The staged pairs, secret.
