@@ -157,7 +157,6 @@ def test_stale_facts_decide_nothing(runner):
         "pkg_mgr": "dnf",
         "hostname": "another",
         "date_time": {"epoch": "1000000000"},
-        "expiry_report_node": {"node": {}},
         "discovered_interpreter_python": "/nonexistent",
         "here": str(runner.folder / "stale"),
     }
@@ -172,3 +171,16 @@ def test_stale_facts_decide_nothing(runner):
         del document["generated_at"], document["cluster"]["next"]["residual_seconds"]
         documents.append(document)
     assert documents[0] == documents[1]
+
+
+def test_a_fact_cache_with_variables_of_this_collection_is_refused(runner):
+    # expiry_report_node is what the report reads of each node. A node that sets it would write its own report (issue 14).
+    folder = runner.folder / "refused"
+    facts = {"expiry_report_node": {"node": {}}, "here": str(folder)}
+    code, _artifacts, events, _folder = runner("warning", "refused", fact_cache=facts, kubepki_report_dir=str(folder))
+    assert code == 2
+    failed = [event["event_data"]["res"]["msg"] for event in events if event["event"] == "runner_on_failed"]
+    assert len(failed) == 1, failed
+    assert "warning: facts of this host set variables of this collection: expiry_report_node." in failed[0]
+    assert "--flush-cache" in failed[0]
+    assert not folder.exists()
