@@ -278,8 +278,6 @@ def declared_module() -> str:
         "",
         "from __future__ import annotations",
         "",
-        "__metaclass__ = type",
-        "",
         "VARIABLES = {",
     ]
     for name, entries in declared().items():
@@ -338,8 +336,9 @@ def documentation(path: Path) -> dict:
     return {**document, "options": options, "examples": said["EXAMPLES"].strip(), "returns": yaml.safe_load(said["RETURN"])}
 
 
-def modules() -> dict[str, dict]:
-    return {path.stem: documentation(path) for path in sorted((ROOT / "plugins/modules").glob("*.py")) if path.stem != "__init__"}
+def modules(folder: str = "plugins/modules") -> dict[str, dict]:
+    """Return what the public modules document, or the internal ones (folder plugins/modules/internal), by name."""
+    return {path.stem: documentation(path) for path in sorted((ROOT / folder).glob("*.py"))}
 
 
 # ---- pages ----
@@ -389,8 +388,8 @@ def modules_page() -> str:
         "# Modules",
         "",
         "All are called by their full name, `kubepki.lifecycle.NAME`, and `ansible-doc` shows the same as this page. The",
-        "roles call them; of use by themselves are mainly `cert_expiry`, `cert_leaf`, `cert_ca`, `cert_csr`, `file_backup`",
-        "and `static_pod_restart`.",
+        "modules `kubepki.lifecycle.internal.NAME` are for the playbooks of this collection: their options may change in any",
+        "release, and they are not on this page.",
         "",
         "| module | |",
         "|---|---|",

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-__metaclass__ = type
-
 from ansible.plugins.action import ActionBase
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
 

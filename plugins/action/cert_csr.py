@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-__metaclass__ = type
-
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils.node_module import ActionModule
 
 __all__ = ("ActionModule",)

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-__metaclass__ = type
-
 import time
 
 from ansible.plugins.action import ActionBase

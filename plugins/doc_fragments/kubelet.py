@@ -1,4 +1,3 @@
-# -*- coding: utf-8 -*-
 # Copyright: (c) 2026, The kubepki.lifecycle authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
@@ -6,8 +5,6 @@
 """What the modules for the two certificates of a kubelet have in common: options of their states requested and installed."""
 
 from __future__ import annotations
-
-__metaclass__ = type
 
 
 class ModuleDocFragment:

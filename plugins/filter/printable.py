@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-__metaclass__ = type
-
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import errors
 
 DOCUMENTATION = r"""

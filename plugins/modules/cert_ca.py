@@ -1,13 +1,10 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 # Copyright: (c) 2026, The kubepki.lifecycle authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 from __future__ import annotations
-
-__metaclass__ = type
 
 DOCUMENTATION = r"""
 module: cert_ca
@@ -19,7 +16,7 @@ description:
     killed at any point is finished or undone by the next one.
   - Anywhere, makes a CA with its key (O(state=present)), self-signed or below another one, and renews it with the same key.
   - Restarts nothing. RV(restart), RV(reload) and RV(edits) say what has to happen next, also when an earlier run was
-    interrupted before it happened. What the kubelet reads is the job of M(kubepki.lifecycle.kubelet_credential).
+    interrupted before it happened. What the kubelet reads is the job of M(kubepki.lifecycle.internal.kubelet_credential).
   - One phase has to be complete on all control-plane nodes before the next begins; M(kubepki.lifecycle.cluster_pki) derives it.
 options:
   state:
@@ -123,7 +120,7 @@ author:
 seealso:
   - module: kubepki.lifecycle.cluster_pki
   - module: kubepki.lifecycle.static_pod_restart
-  - module: kubepki.lifecycle.kubelet_credential
+  - module: kubepki.lifecycle.internal.kubelet_credential
 extends_documentation_fragment:
   - kubepki.lifecycle.node
   - kubepki.lifecycle.node.state

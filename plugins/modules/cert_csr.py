@@ -1,5 +1,4 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 # Copyright: (c) 2026, The kubepki.lifecycle authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
@@ -7,8 +6,6 @@
 """One CertificateSigningRequest, from the key to the certificate."""
 
 from __future__ import annotations
-
-__metaclass__ = type
 
 DOCUMENTATION = r"""
 module: cert_csr
@@ -130,7 +127,7 @@ attributes:
 notes:
   - Needs the Python library cryptography, and PyYAML, where the task runs.
 seealso:
-  - module: kubepki.lifecycle.csr_review
+  - module: kubepki.lifecycle.internal.csr_review
 """
 
 EXAMPLES = r"""

@@ -1,13 +1,10 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 # Copyright: (c) 2026, The kubepki.lifecycle authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 from __future__ import annotations
-
-__metaclass__ = type
 
 DOCUMENTATION = r"""
 module: cluster_pki
@@ -88,7 +85,8 @@ options:
   mounted_bundles:
     description:
       - With O(mounted_timeout), also wait until these files of ClusterTrustBundle volumes hold the same, as
-        RV(kubepki.lifecycle.api_dependents#module:bundle_files) gives them for this node. Kubelets look every five minutes, which
+        RV(kubepki.lifecycle.internal.api_dependents#module:bundle_files) gives them for this node. Kubelets look every
+        five minutes, which
         are added to O(mounted_timeout).
     type: list
     elements: dict

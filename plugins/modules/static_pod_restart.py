@@ -1,5 +1,4 @@
 #!/usr/bin/python
-# -*- coding: utf-8 -*-
 # Copyright: (c) 2026, The kubepki.lifecycle authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
@@ -7,8 +6,6 @@
 """Restart static pods and prove it."""
 
 from __future__ import annotations
-
-__metaclass__ = type
 
 DOCUMENTATION = r"""
 module: static_pod_restart
@@ -103,9 +100,9 @@ attributes:
 notes:
   - Needs root and the Python library PyYAML on the node. C(crictl) is used where it is there and not needed.
   - On a cluster of several control-plane nodes, restart one node after the other, and look at
-    M(kubepki.lifecycle.control_plane_health) in between.
+    M(kubepki.lifecycle.internal.control_plane_health) in between.
 seealso:
-  - module: kubepki.lifecycle.control_plane_health
+  - module: kubepki.lifecycle.internal.control_plane_health
 """
 
 EXAMPLES = r"""

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-__metaclass__ = type
-
 VARIABLES = {
     "kubepki_api_host": [
         (("issue_user", "manage_csrs"), {

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-__metaclass__ = type
-
 from typing import Any
 
 from ansible.plugins.action import ActionBase

@@ -36,7 +36,7 @@ def review(inventory: str, host: str, **options) -> dict:
         inventory,
         host,
         "-m",
-        "kubepki.lifecycle.csr_review",
+        "kubepki.lifecycle.internal.csr_review",
         "-a",
         json.dumps(options),
     ]

@@ -69,7 +69,7 @@ def plays() -> dict[str, list]:
 
     def step(tasks_from: str, **more) -> dict:
         task = {"ansible.builtin.import_role": {"name": _ROLE, "tasks_from": tasks_from}, "vars": variables}
-        module_defaults = {"kubepki.lifecycle.kubelet_credential": defaults}
+        module_defaults = {"kubepki.lifecycle.internal.kubelet_credential": defaults}
         return dict({"hosts": "kube_node", "gather_facts": False, "module_defaults": module_defaults, "tasks": [task]}, **more)
 
     reissue = [

@@ -68,7 +68,10 @@ def own(payload: bytes) -> int:
 
 def modules() -> list[str]:
     """Give the full names of this collection's modules."""
-    return ["kubepki.lifecycle." + path.stem for path in sorted((ROOT / "plugins" / "modules").glob("*.py"))]
+    folder = ROOT / "plugins" / "modules"
+    return [
+        "kubepki.lifecycle." + ".".join(path.relative_to(folder).with_suffix("").parts) for path in sorted(folder.rglob("*.py"))
+    ]
 
 
 def table() -> list[str]:

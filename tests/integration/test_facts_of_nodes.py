@@ -72,7 +72,7 @@ def evil(module, folder, options=None, **more):
         {"module": "kubepki.lifecycle.cert_expiry", "loop": [1]},
         {"module": "kubepki.lifecycle.cert_ca"},
         {"module": "kubepki.lifecycle.cluster_pki"},
-        {"module": "kubepki.lifecycle.run_lease"},
+        {"module": "kubepki.lifecycle.internal.run_lease"},
     ],
     ids=["module", "short", "loop", "cert_ca", "cluster_pki", "run_lease"],
 )

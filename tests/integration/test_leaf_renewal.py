@@ -46,7 +46,7 @@ def run(role, node, tmp_path, **variables):
         "hosts": "etcd",
         "gather_facts": False,
         "module_defaults": {
-            "kubepki.lifecycle.control_plane_health": where,
+            "kubepki.lifecycle.internal.control_plane_health": where,
             "kubepki.lifecycle.cert_leaf": state,
             "kubepki.lifecycle.static_pod_restart": state,
         },

@@ -51,7 +51,7 @@ def run(folder: Path, middle: list, take_over: bool = False, arguments=(), admin
         "hosts": "all",
         "gather_facts": False,
         "connection": "local",
-        "module_defaults": {"kubepki.lifecycle.run_lease": {"kubeconfig": admin_conf or str(folder / "admin.conf")}},
+        "module_defaults": {"kubepki.lifecycle.internal.run_lease": {"kubeconfig": admin_conf or str(folder / "admin.conf")}},
     }
     plays = [
         {

@@ -70,7 +70,7 @@ def test_requests_and_the_inventory(tmp_path):
         tmp_path,
         said,
         {
-            "kubepki.lifecycle.kubelet_summary": {
+            "kubepki.lifecycle.internal.kubelet_summary": {
                 "step": "requests",
                 "hosts": ["cp1", "w1", "w2"],
                 "needed": ["cp1"],
@@ -90,7 +90,7 @@ def test_keys_of_serving_certificates(tmp_path):
     result, _shown = play(
         tmp_path,
         said,
-        {"kubepki.lifecycle.kubelet_summary": {"step": "answers", "hosts": ["cp1", "w1", "w2"], "requests": "said"}},
+        {"kubepki.lifecycle.internal.kubelet_summary": {"step": "answers", "hosts": ["cp1", "w1", "w2"], "requests": "said"}},
     )
     assert result["answers"] == [{"host": "w2", "node": "w2", "key": "K2"}]
 
@@ -100,7 +100,7 @@ def test_the_report_of_a_reissue_is_printable(tmp_path):
     result, shown = play(
         tmp_path,
         said,
-        {"kubepki.lifecycle.kubelet_summary": {"step": "report", "hosts": ["cp1", "w1", "w2"], "requests": "said"}},
+        {"kubepki.lifecycle.internal.kubelet_summary": {"step": "report", "hosts": ["cp1", "w1", "w2"], "requests": "said"}},
     )
     assert result["artifact"]["failed"] == ["w1", "w2"] and "\\x1b]0;pwned" in shown
     assert not set(shown) & set(EVIL) - set("]0;pwned2J")
@@ -110,7 +110,7 @@ def test_a_malformed_node_does_not_end_the_report(tmp_path):
     facts = {"role": "worker", "node_name": "w1"}
     said = {host: {"node": {"certificates": [], "findings": [], "facts": dict(facts, node_name=host)}} for host in ("cp1", "w1")}
     said["w2"] = {"node": {"certificates": [{"status": EVIL}], "findings": [], "facts": {}}}
-    result, shown = play(tmp_path, said, {"kubepki.lifecycle.cluster_report": {"job": "check_expiry", "result": "said"}})
+    result, shown = play(tmp_path, said, {"kubepki.lifecycle.internal.cluster_report": {"job": "check_expiry", "result": "said"}})
     assert result["report"]["nodes"]["w2"]["findings"][0]["code"] == "malformed-answer" and "Traceback" not in shown
     assert len(result["report"]["nodes"]) == 3 and not set(shown) & set(EVIL) - set("]0;pwned2J")
 

@@ -32,7 +32,8 @@ HOME = "https://github.com/kubepki/kubepki.lifecycle/blob/main/"
 
 VARIABLES = reference.variables()
 PLAYBOOKS = sorted(reference.playbooks())
-MODULES = reference.modules()
+INTERNAL = "plugins/modules/internal"
+MODULES = {**reference.modules(), **{f"internal.{name}": document for name, document in reference.modules(INTERNAL).items()}}
 
 
 class Unfit(Exception):
@@ -55,6 +56,14 @@ class Block:
 
     def __str__(self) -> str:
         return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def internal_examples() -> list[Block]:
+    """Return the EXAMPLES of the internal modules, which are on no page."""
+    return [
+        Block(ROOT / INTERNAL / f"{name}.py", 1, "yaml", document["examples"])
+        for name, document in reference.modules(INTERNAL).items()
+    ]
 
 
 def blocks(text: str, page: Path = ROOT / "page.md") -> list[Block]:

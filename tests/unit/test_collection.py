@@ -23,7 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 FILES = source_files()
 ROLES = sorted(path.parent for path in (ROOT / "roles").glob("*/tasks"))
 PLAYBOOKS = sorted((ROOT / "playbooks").glob("*.yml"))
-MODULES = sorted(path for path in (ROOT / "plugins" / "modules").glob("*.py") if path.name != "__init__.py")
+# Those in the folder internal are for the playbooks of this collection: not in the reference, not in the action group.
+PUBLIC_MODULES = sorted((ROOT / "plugins" / "modules").glob("*.py"))
+INTERNAL_MODULES = sorted((ROOT / "plugins" / "modules" / "internal").glob("*.py"))
+MODULES = PUBLIC_MODULES + INTERNAL_MODULES
 LIBRARY = ROOT / "plugins" / "module_utils" / "_pki"
 FILES_OF_LIBRARY = sorted(path for path in LIBRARY.rglob("*.py") if path.name != "__init__.py")
 TARGET_SIDE = MODULES + FILES_OF_LIBRARY
@@ -211,18 +214,25 @@ def test_a_module_tells_how_it_behaves_in_check_mode_and_shows_itself_in_use(pat
     said = assigned(path)
     assert {"check_mode", "diff_mode"} <= set(said["DOCUMENTATION"]["attributes"])
     assert said["DOCUMENTATION"]["attributes"]["check_mode"]["support"] == "full"
-    assert any(f"kubepki.lifecycle.{path.stem}" in task for task in said["EXAMPLES"])
+    name = f"kubepki.lifecycle.internal.{path.stem}" if path in INTERNAL_MODULES else f"kubepki.lifecycle.{path.stem}"
+    assert any(name in task for task in said["EXAMPLES"])
     assert said["RETURN"]
 
 
-def test_the_action_group_names_every_module():
-    assert load(ROOT / "meta" / "runtime.yml")["action_groups"]["lifecycle"] == ids(MODULES)
+def test_the_action_group_names_every_public_module():
+    assert load(ROOT / "meta" / "runtime.yml")["action_groups"]["lifecycle"] == ids(PUBLIC_MODULES)
+
+
+@pytest.mark.parametrize("path", INTERNAL_MODULES, ids=ids(INTERNAL_MODULES))
+def test_an_internal_module_says_so(path):
+    first = assigned(path)["DOCUMENTATION"]["description"][0]
+    assert first == "Internal: the playbooks of this collection call it. Its options may change in any release."
 
 
 @pytest.mark.parametrize("path", MODULES, ids=ids(MODULES))
 def test_what_a_module_returns_from_a_node_is_cleaned_on_the_controller(path):
     """Ansible takes facts, hosts and statistics from the result of any module that its usual action runs."""
-    text = (ROOT / "plugins" / "action" / path.name).read_text()
+    text = (ROOT / "plugins" / "action" / path.relative_to(ROOT / "plugins" / "modules")).read_text()
     if "plugin_utils.node_module import ActionModule\n" in text:
         assert "class " not in text
         text = (ROOT / "plugins" / "plugin_utils" / "node_module.py").read_text()
@@ -264,7 +274,9 @@ def test_facts_are_checked_after_the_tasks_of_ansibles_own_modules(path):
         if any(key.startswith("ansible.builtin.") and key not in on_controller for key in task)
     ]
     checks = [
-        number for number, task in enumerate(tasks) if (task.get("kubepki.lifecycle.variable_check") or {}).get("facts_only")
+        number
+        for number, task in enumerate(tasks)
+        if (task.get("kubepki.lifecycle.internal.variable_check") or {}).get("facts_only")
     ]
     called = path.parts[-3] == "report_timer" and path.name != "main.yml"  # main.yml checks after it
     assert not found or called or (checks and checks[-1] > found[-1])

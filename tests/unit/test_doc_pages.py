@@ -12,7 +12,7 @@ from doc_pages import ROOT, Unfit
 
 PAGES = {str(page.relative_to(ROOT)): page for page in doc_pages.pages()}
 TEXTS = {name: page.read_text() for name, page in PAGES.items()}
-BLOCKS = [block for name, page in PAGES.items() for block in doc_pages.blocks(TEXTS[name], page)]
+BLOCKS = [block for name, page in PAGES.items() for block in doc_pages.blocks(TEXTS[name], page)] + doc_pages.internal_examples()
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)

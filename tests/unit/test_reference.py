@@ -41,7 +41,7 @@ def test_what_only_playbooks_read_is_read_by_one_and_handed_to_no_role():
         assert [option for _names, option, _spec in VARIABLES[name].meanings] == [None]
 
 
-def test_every_role_and_module_is_in_the_reference():
+def test_every_role_and_public_module_is_in_the_reference():
     roles, modules = reference.roles_page(), reference.modules_page()
     names = sorted(path.name for path in (ROOT / "roles").iterdir())
     assert re.findall(r"^\| \[([a-z_]+)\]\(\.\./", roles, re.MULTILINE) == names
@@ -57,7 +57,7 @@ def test_a_module_has_the_options_of_its_fragments():
 
 
 def test_the_choices_are_those_of_the_modules():
-    modules = reference.modules()
+    modules = {**reference.modules(), **reference.modules("plugins/modules/internal")}
     assert sorted(modules["cluster_pki"]["options"]["target"]["choices"]) == sorted(VARIABLES["kubepki_phase"].choices)
     assert modules["kubelet_credential"]["options"]["method"]["choices"] == VARIABLES["kubepki_kubelet_method"].choices
     assert modules["cert_leaf"]["options"]["key_type"]["choices"] == reference.KEY_TYPES

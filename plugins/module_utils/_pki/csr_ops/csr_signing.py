@@ -39,7 +39,7 @@ def sign_many(params, check):
                 approved.append(one.name)
                 if not check:
                     there[one.name] = csr.decide(
-                        api, ask, "Approved", one_csr.OWN_REASON, "Approved with kubepki.lifecycle.csr_sign", one.allowed
+                        api, ask, "Approved", one_csr.OWN_REASON, "Approved with kubepki.lifecycle", one.allowed
                     )
         except PkiError as error:
             wrong.append(str(error))

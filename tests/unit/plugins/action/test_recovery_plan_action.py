@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kubepki.lifecycle.plugins.action.recovery_plan import ActionModule
+from ansible_collections.kubepki.lifecycle.plugins.action.internal.recovery_plan import ActionModule
 
 
 def test_what_several_modules_saw_is_one_look_and_a_rehearsal_that_failed_is_a_problem():

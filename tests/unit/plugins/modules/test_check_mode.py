@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import throwaway
-from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup, kubelet_credential, kubelet_restart
+from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup
+from ansible_collections.kubepki.lifecycle.plugins.modules.internal import kubelet_credential, kubelet_restart
 
 OPTIONS = {
     "due_only": False,

@@ -14,7 +14,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import startup
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
-from ansible_collections.kubepki.lifecycle.plugins.modules import cert_ca, cert_leaf, file_backup, kubelet_credential
+from ansible_collections.kubepki.lifecycle.plugins.modules import cert_ca, cert_leaf, file_backup
+from ansible_collections.kubepki.lifecycle.plugins.modules.internal import kubelet_credential
 
 
 def options(node, **more):

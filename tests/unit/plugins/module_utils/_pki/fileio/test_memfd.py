@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-__metaclass__ = type
-
 import os
 import stat
 from pathlib import Path

@@ -19,8 +19,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api im
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, kubelet_config_map
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import serving_certificate
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
-from ansible_collections.kubepki.lifecycle.plugins.modules import kubelet_serving as serving_module
-from ansible_collections.kubepki.lifecycle.plugins.modules import kubelet_serving_api as api_module
+from ansible_collections.kubepki.lifecycle.plugins.modules.internal import kubelet_serving as serving_module
+from ansible_collections.kubepki.lifecycle.plugins.modules.internal import kubelet_serving_api as api_module
 from fake_api import CA, CA_KEY, FakeApi
 from worker import Worker
 

@@ -19,7 +19,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.leaf import catalogue_leaf, model, renewal
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import recovery_journal, renew_cas
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
-from ansible_collections.kubepki.lifecycle.plugins.modules import recovery_files as files_module
+from ansible_collections.kubepki.lifecycle.plugins.modules.internal import recovery_files as files_module
 from dead_plane import PAST, Plane
 
 
