@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The glue between AnsibleModule and the library: libraries, errors, time. The only file of the library that knows Ansible."""
+"""The glue between AnsibleModule and the library: options, Python libraries, errors, time. No other file here imports Ansible."""
 
 from __future__ import annotations
 
@@ -10,22 +10,26 @@ import os
 import sys
 import time
 import traceback
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
 
 from .errors import PkiError
 from .fileio import reading
 
-# What to install for a library, on Debian's and on Red Hat's families.
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+# The packages of a library on Debian's and on Red Hat's families.
 _PACKAGES = {"cryptography": "python3-cryptography", "yaml": "python3-yaml (Debian, Ubuntu) or python3-pyyaml (Red Hat, SUSE)"}
 
 _OLDEST = {"cryptography": (3, 4)}
 
 
-def path_options(*names):
-    """Give the argument spec of the paths that several modules share.
+def path_options(*names: str) -> dict[str, dict[str, Any]]:
+    """Return the part of an argument spec that several modules share, as {name: option}.
 
-    names: any of "kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep". Gives {name: option}.
+    names: any of "kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep".
     """
-    options = {
+    options: dict[str, dict[str, Any]] = {
         "kubernetes_dir": {"type": "path", "default": "/etc/kubernetes"},
         "kubelet_dir": {"type": "path", "default": "/var/lib/kubelet"},
         "state_dir": {"type": "path", "default": "/var/lib/kubepki"},
@@ -35,13 +39,16 @@ def path_options(*names):
     return {name: options[name] for name in names}
 
 
-def run(module, function, needs=("cryptography", "yaml")):
-    """Call function(module) and end the module with what it gives; never returns.
+def run(
+    module: AnsibleModule, function: Callable[[AnsibleModule], dict[str, Any]], needs: Sequence[str] = ("cryptography", "yaml")
+) -> None:
+    """Call function(module) and end the module with the result. Never return.
 
-    function: gives a result mapping; "warnings" in it (a list of str) become Ansible's warnings. needs: Python libraries
-    that have to be there; where they are not, the module starts again under one of the node's own interpreters that
-    has them. Adds "seconds" (float). A PkiError becomes `msg` with `path`, `reason` and `fix` beside it; anything else
-    that is raised becomes one line that says where, without values, which could be key material.
+    function: returns a result; "warnings" in it ([str]) become Ansible's warnings. Adds "seconds" (float).
+    needs: Python libraries that function uses. Where one is missing, the module restarts under another interpreter of the node
+    that has all of them.
+    A PkiError becomes `msg`, `path`, `reason` and `fix`. Any other exception becomes one line with its type and place, without
+    values, which could be key material.
     """
     started = time.monotonic()
     _require(module, needs)
@@ -55,31 +62,31 @@ def run(module, function, needs=("cryptography", "yaml")):
     module.exit_json(**result)
 
 
-def words(value):
-    """Give a list as its user meant it: of "a, b," or [" a", "b", ""] what is between the commas, trimmed, without empties."""
+def split_list(value: str | Iterable[object]) -> list[str]:
+    """Return the items of "a, b," or [" a", "b", ""] trimmed, without empty ones."""
     parts = value.split(",") if isinstance(value, str) else value
     return [part for part in (str(part).strip() for part in parts) if part]
 
 
-def trim_lists(spec, values):
-    """Let the lists of strings and paths among a module's options be what words() gives of them, also in options of options.
+def trim_lists(spec: Mapping[str, Mapping[str, Any]], values: dict[str, Any]) -> None:
+    """Apply split_list() to the lists of strings and paths among a module's options, in place, at every depth.
 
-    spec: an argument spec. values: what was given, {name: value}, changed in place. Ansible splits "a, b" at the comma and
-    keeps the blank, and makes one empty string of "".
+    spec: an argument spec. values: {name: value}. Ansible splits "a, b" at the comma and keeps the blank, and makes one empty
+    string of "".
     """
     for name, option in spec.items():
         value = values.get(name)
         if isinstance(value, list) and option.get("elements", "str") in ("str", "path") and "options" not in option:
-            values[name] = words(value)
+            values[name] = split_list(value)
         for item in value if isinstance(value, list) and "options" in option else ():
             trim_lists(option["options"], item)
 
 
-def check_options(spec, values, prefix=""):
-    """Raise PkiError for what Ansible's types let through: negative days and seconds, a node's directories as "" or relative.
+def check_options(spec: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any], prefix: str = "") -> None:
+    """Raise PkiError for values that Ansible's types accept and no option means: "nan", negative days, relative directories.
 
-    spec: an argument spec. values: what was given, {name: value}. A path that has no default may be relative, or "" for none.
-    Nothing is less than "nan" or "-inf", so that as a threshold they would switch off what it is there for.
+    spec: an argument spec. values: {name: value}. prefix: the option above, for messages. A path without a default may be
+    relative or "". As a threshold, "nan" or "-inf" would disable a check without a message.
     """
     for name, option in spec.items():
         value = values.get(name)
@@ -100,53 +107,55 @@ def check_options(spec, values, prefix=""):
                 check_options(option["options"], item, "%s%s[%d]." % (prefix, name, number))
 
 
-def _attempt(module, function):
+def _attempt(module: AnsibleModule, function: Callable[[AnsibleModule], dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (result, {}), or ({}, arguments of fail_json)."""
     try:
         trim_lists(module.argument_spec, module.params)
         check_options(module.argument_spec, module.params)
-        return function(module), None
+        return function(module), {}
     except PkiError as error:
         trouble = error
     except OSError as error:
         trouble = reading.explain(error, error.filename)
     except Exception as error:
-        return None, {"msg": _unexpected(error), "path": None, "reason": "internal error", "fix": None}
-    return None, dict(trouble.as_result(), msg=str(trouble))
+        return {}, {"msg": _unexpected(error), "path": None, "reason": "internal error", "fix": None}
+    return {}, dict(trouble.as_result(), msg=str(trouble))
 
 
-def _since(started):
+def _since(started: float) -> float:
     return round(time.monotonic() - started, 3)
 
 
-def _unexpected(error):
+def _unexpected(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)
-    where = "%s line %d" % (frames[-1].filename.rsplit("/", 1)[-1], frames[-1].lineno) if frames else "an unknown place"
+    where = "%s line %s" % (frames[-1].filename.rsplit("/", 1)[-1], frames[-1].lineno) if frames else "an unknown place"
     return "Internal error: %s in %s. This is a fault of kubepki.lifecycle: please report it with this line." % (
         type(error).__name__,
         where,
     )
 
 
-def _lacking(needs):
-    lacking = []
+def _missing(needs: Sequence[str]) -> list[str]:
+    """Return the libraries that cannot be imported, or are too old."""
+    missing = []
     for name in needs:
         try:
             found = importlib.import_module(name)
         except Exception:  # a half-installed library raises more than ImportError
-            lacking.append(name)
+            missing.append(name)
             continue
         version = tuple(int(part) for part in getattr(found, "__version__", "").split(".")[:2] if part.isdigit())
         if name in _OLDEST and version and version < _OLDEST[name]:
-            lacking.append(name)
-    return lacking
+            missing.append(name)
+    return missing
 
 
-def _require(module, needs):
-    """Make sure the libraries are there, if need be under another interpreter of this node."""
-    lacking = _lacking(needs)
-    if not lacking:
+def _require(module: AnsibleModule, needs: Sequence[str]) -> None:
+    """Return where the libraries are there. Otherwise restart under another interpreter of the node, or fail."""
+    missing = _missing(needs)
+    if not missing:
         return
-    import glob  # not at the top: nearly every node has what is needed
+    import glob  # here, because nearly every node has the libraries
 
     from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
@@ -161,11 +170,11 @@ def _require(module, needs):
         "the playbook check_expiry do it, with kubepki_install_prerequisites=true."
         % (
             sys.executable,
-            " and ".join(lacking),
-            "".join(" (or older than %d.%d)" % _OLDEST[name] for name in lacking if name in _OLDEST),
-            " and ".join(_PACKAGES.get(name, name) for name in lacking),
+            " and ".join(missing),
+            "".join(" (or older than %d.%d)" % _OLDEST[name] for name in missing if name in _OLDEST),
+            " and ".join(_PACKAGES.get(name, name) for name in missing),
         ),
         path=sys.executable,
-        reason="missing Python libraries: %s" % ", ".join(lacking),
-        fix="Install %s." % ", ".join(_PACKAGES.get(name, name) for name in lacking),
+        reason="missing Python libraries: %s" % ", ".join(missing),
+        fix="Install %s." % ", ".join(_PACKAGES.get(name, name) for name in missing),
     )

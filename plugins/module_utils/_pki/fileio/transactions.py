@@ -8,7 +8,7 @@ import contextlib
 import os
 import stat
 
-from ..errors import PkiError, together
+from ..errors import PkiError, combine_errors
 from . import atomic, guarded_paths, journals, reading
 
 # How far one entry of a committed transaction has come: made; not made yet; not made, and its staged file is gone; or its path
@@ -131,7 +131,7 @@ class Transaction:
             except PkiError as error:
                 errors.append(error)
         if errors:
-            raise together(errors)
+            raise combine_errors(errors)
         return next((how for how in ("finished", "undone") if how in found), "nothing")
 
     @classmethod

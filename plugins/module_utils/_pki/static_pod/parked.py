@@ -12,7 +12,7 @@ import contextlib
 import os
 import shutil
 
-from ..errors import PkiError, together
+from ..errors import PkiError, combine_errors
 from ..fileio import atomic, journals, reading
 from ..kubeadm import manifest_edits
 
@@ -124,7 +124,7 @@ def recover(state_dir: str = atomic.STATE_DIR) -> list[dict]:
         restored = [item["path"] for item in results if item["action"] == "restored"]
         with contextlib.suppress(PkiError):  # on a full disk the journal stays as it is, and what is in its place is kept
             journal.save({"pods": bad})
-        trouble = together(errors)
+        trouble = combine_errors(errors)
         if restored:
             trouble = PkiError("%s (put back: %s)" % (trouble.message, ", ".join(restored)), path=trouble.path, fix=trouble.fix)
         raise trouble

@@ -24,7 +24,7 @@ import threading
 import time
 
 from ..endpoint import health_checks, pod_endpoints
-from ..errors import PkiError, together
+from ..errors import PkiError, combine_errors
 from ..etcd import etcd_members
 from ..fileio import atomic, journals, node_lock, reading, transactions
 from ..kube_api import leader_lease
@@ -292,7 +292,7 @@ def restore(state_dir=atomic.STATE_DIR):
             except PkiError as error:
                 errors.append(error)
     if errors:
-        raise together(errors)
+        raise combine_errors(errors)
     return tuple(found)
 
 
@@ -464,7 +464,7 @@ class _Run:
             except (PkiError, OSError) as error:
                 errors.append(error if isinstance(error, PkiError) else reading.explain(error, pod.path))
         if errors:
-            raise together(errors)  # the journal stays: the next run puts it back
+            raise combine_errors(errors)  # the journal stays: the next run puts it back
         self.journal.clear()
         shutil.rmtree(os.path.join(self.state_dir, parked.PARKED), ignore_errors=True)
 

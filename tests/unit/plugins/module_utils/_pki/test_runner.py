@@ -85,7 +85,7 @@ def test_an_unexpected_error_is_one_line_without_values():
     ],
 )
 def test_a_list_is_what_its_user_meant(given, meant):
-    assert runner.words(given) == meant
+    assert runner.split_list(given) == meant
 
 
 def test_every_list_of_strings_is_trimmed_before_a_module_sees_it():
