@@ -285,7 +285,7 @@ def test_the_page_is_whole_and_loads_nothing(nodes):
     assert not [value for name, value in parsed.attributes if name in ("src", "href") or name.startswith("on")]
     text = " ".join(parsed.text)
     assert "url(" not in text and "@import" not in text
-    for word in ("prefers-color-scheme:dark", "@media print", "apiserver-etcd-client", "When they end", "cp2"):
+    for word in ("prefers-color-scheme:dark", "@media print", "apiserver-etcd-client", "When they expire", "cp2"):
         assert word in text
 
 
@@ -298,7 +298,7 @@ def test_what_a_mouse_shows_a_keyboard_and_a_screen_reader_find_too(nodes):
     # What scrolls, the timeline and each table, takes the focus and says what it is.
     assert [parsed.attributes.count(one) for one in (("tabindex", "0"), ("role", "region"))] == [tables + 1, tables + 1]
     labels = [value for name, value in parsed.attributes if name == "aria-label"]
-    assert labels.count("When certificates end") == 2 and "Certificates of cp1" in labels
+    assert labels.count("When certificates expire") == 2 and "Certificates of cp1" in labels
     # Nothing is said in a tooltip alone.
     text = " ".join(parsed.text)
     assert "a-name-among-many.example" in text and row_of(nodes, "cp1", "apiserver")["sha256"] in text
