@@ -193,7 +193,7 @@ def renew_tokens(api, signer, check=False):
 
     def change(item):
         token = base64.b64decode((item.get("data") or {}).get("token") or "")
-        if service_account_token.signed_by(token) in (None, signer.key_sha256):
+        if service_account_token.signing_key_digest(token) in (None, signer.key_sha256):
             return None
         again = service_account_token.resign_token(item, token, signer, accounts)
         return {"data": {"token": base64.b64encode(again).decode("ascii") if again else None}}

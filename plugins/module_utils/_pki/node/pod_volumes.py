@@ -15,7 +15,7 @@ import stat
 
 from ..errors import PkiError
 from ..fileio import guarded_read, yaml_load
-from ..x509.service_account_token import signed_by
+from ..x509.service_account_token import signing_key_digest
 from ..x509.x509_read import parse_certificates
 
 # Where CNI plugins keep the kubeconfigs that their pods write on the node.
@@ -90,7 +90,7 @@ def _volumes(layout):
     found = [
         path
         for path in glob.glob(volumes % "projected")
-        if os.path.basename(path).startswith(_ACCESS) or signed_by(_read(path, "token") or b"")
+        if os.path.basename(path).startswith(_ACCESS) or signing_key_digest(_read(path, "token") or b"")
     ]
     return found + [path for path in glob.glob(volumes % "secret") if _TOKEN_SECRET.fullmatch(os.path.basename(path))]
 
@@ -126,7 +126,7 @@ def tokens(layout, former):
     return sorted(
         os.path.relpath(os.path.join(volume, "token"), layout.kubelet_dir)
         for volume in _volumes(layout)
-        if signed_by(_read(volume, "token") or b"") == former
+        if signing_key_digest(_read(volume, "token") or b"") == former
     )
 
 
@@ -146,7 +146,7 @@ def cni_tokens(layout) -> dict:
             document = yaml_load.load_mapping(guarded_read.read(path), path, plain=True)
         except PkiError:
             continue  # dependents names it
-        signers = {signed_by(token) for token in set(_tokens_in(layout, document, path))}
+        signers = {signing_key_digest(token) for token in set(_tokens_in(layout, document, path))}
         keys = sorted(key for key in signers if key and len(key) == 64)  # a SHA-256; what else may stand there is no key's name
         if keys:
             found[path] = keys

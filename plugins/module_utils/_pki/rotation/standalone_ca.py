@@ -8,7 +8,7 @@ import os
 
 from ..errors import PkiError
 from ..fileio import atomic, backup_set, reading, transactions
-from ..x509 import private_keys, x509_read, x509_sign
+from ..x509 import name_constraints, private_keys, x509_read, x509_sign
 
 JOB = "own-ca"
 
@@ -39,7 +39,7 @@ def check_ca(certificate, key, sans=(), path=None, signs_authorities=False):
             path=path,
             fix="Bring one without a path length, or of at least 1.",
         )
-    conflict = x509_sign.forbidden_name(certificate, sans)
+    conflict = name_constraints.forbidden_name(certificate, sans)
     if conflict:
         raise PkiError(
             "the CA's name constraints forbid %s, which it has to sign" % conflict,

@@ -1,25 +1,23 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read certificate signing requests (RFC 2986), and find what two readers could read differently in them."""
+"""Read certificate signing requests (RFC 2986), and find where two readers could see different names in one."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Any, Sequence
 
 from ..errors import PkiError, printable
-from . import crypto_library, general_names, pem
-from .crypto_library import ExtendedKeyUsageOID, NameOID, serialization
+from . import general_names, pem, x509_read
+from .crypto_library import UNREADABLE, ExtendedKeyUsageOID, NameOID, first_line, serialization
 from .crypto_library import x509 as _x509
-from .x509_read import key_type as _key_type
-from .x509_read import public_key_digest as _key_sha256
-from .x509_read import san_text as _san_text
 
-# Attributes of a request that carry extensions: PKCS #9 extensionRequest (RFC 2985 5.4.2) and Microsoft's, as DER. Go reads the
-# first kind only, and of that kind all of them; cryptography reads one of either kind.
+# The OIDs, as DER, of attributes that carry extensions: PKCS #9 extensionRequest (RFC 2985 5.4.2) and Microsoft's. Go reads every
+# attribute of the first kind and none of the second; cryptography reads one attribute of either kind.
 _EXTENSION_REQUEST, _OTHER_EXTENSION_REQUEST = bytes.fromhex("06092a864886f70d01090e"), bytes.fromhex("060a2b06010401823702010e")
 
-# The string types that all readers decode alike. Go cuts a NUL off a BMPString; T61String is read in several ways.
+# The string types that all readers decode alike. Go removes a NUL at the end of a BMPString; T61String has several decodings.
 _PLAIN_STRINGS = ("UTF8String", "PrintableString", "IA5String")
 
 # More than any request of Kubernetes has; a DNS name has at most 253 characters (RFC 1035 2.3.4).
@@ -29,35 +27,36 @@ _NOT_PRINTABLE_STRING = re.compile(r"[^A-Za-z0-9 '()+,./:=?-]")
 
 
 class Request:
-    """A parsed certificate signing request: subject, common_name, organizations, sans, extended_usages, key_sha256.
+    """A parsed certificate signing request. subject, organizations, extended_usages, key_type, key_sha256: as in Certificate.
 
-    common_names: every CN, in order (Go takes the last one, crypto/x509/pkix: FillFromRDNSequence; common_name is the first).
-    further_attributes: dotted OIDs of subject attributes that are neither CN nor O. wants_ca: it asks for CA:TRUE, or for a key
-    usage that only a CA has. ambiguities: why another reader might see other names or extensions in it than this one does
-    ([str], sentences without full stops); ambiguous: whether there are any. unknown_extensions: dotted OIDs of the extensions it
-    asks for that no leaf of Kubernetes has. SANs are folded: ::ffff:10.0.0.1 is the IPv4 address, as in Go.
+    raw: the library's object. common_name: the first CN; common_names: every CN in order (Go takes the last one,
+    crypto/x509/pkix: FillFromRDNSequence). sans: as in Certificate, but ::ffff:10.0.0.1 is the IPv4 address, as in Go.
+    further_attributes: dotted OIDs of subject attributes other than CN and O. wants_ca: whether it asks for CA:TRUE, or for a key
+    usage that only a CA has. unknown_extensions: dotted OIDs of requested extensions that no leaf of Kubernetes has.
+    ambiguities: why another reader could see other names or extensions ([str], without full stops).
     """
 
-    def __init__(self, raw, path=None):
+    def __init__(self, raw: _x509.CertificateSigningRequest, path: str | None = None) -> None:
+        """Read the library's request. path: for messages. Raise PkiError: unreadable, or not signed by its own key."""
         self.raw = raw
         self.path = path
         try:
             self.subject = raw.subject.rfc4514_string()
             self.common_name = _one(raw.subject, NameOID.COMMON_NAME)
-            self.common_names = [item.value for item in raw.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-            self.organizations = [item.value for item in raw.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
+            self.common_names: list[Any] = [item.value for item in raw.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+            self.organizations: list[Any] = [item.value for item in raw.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
             self.further_attributes = sorted(
                 {item.oid.dotted_string for item in raw.subject}
                 - {NameOID.COMMON_NAME.dotted_string, NameOID.ORGANIZATION_NAME.dotted_string}
             )
             public_key = raw.public_key()
-            self.key_sha256 = _key_sha256(public_key)
-            self.key_type = _key_type(public_key)
-            self._extensions = {item.oid: item for item in raw.extensions}
+            self.key_sha256 = x509_read.public_key_digest(public_key)
+            self.key_type = x509_read.key_type(public_key)
+            self._extensions: dict[_x509.ObjectIdentifier, Any] = {item.oid: item for item in raw.extensions}
             valid = raw.is_signature_valid
-        except crypto_library.UNREADABLE as error:
+        except UNREADABLE as error:
             raise PkiError(
-                "holds a request that cannot be read (%s)" % crypto_library.first_line(error),
+                "holds a request that cannot be read (%s)" % first_line(error),
                 path=path,
                 fix="Make the request again.",
             ) from None
@@ -76,12 +75,12 @@ class Request:
         self.unknown_extensions = sorted(oid.dotted_string for oid in self._extensions if oid not in _leaf_extensions())
         self.ambiguities = subject_ambiguities(raw.subject) + self._ambiguities(list(names.value) if names else [])
 
-    def _wants_ca(self):
+    def _wants_ca(self) -> bool:
         constraints = self._extensions.get(_x509.BasicConstraints.oid)
         usage = self._extensions.get(_x509.KeyUsage.oid)
         return bool(constraints and constraints.value.ca) or bool(usage and (usage.value.key_cert_sign or usage.value.crl_sign))
 
-    def _ambiguities(self, names):
+    def _ambiguities(self, names: Sequence[_x509.GeneralName]) -> list[str]:
         der = self.raw.public_bytes(serialization.Encoding.DER)
         found = []
         if der.count(_EXTENSION_REQUEST) > 1 or der.count(_OTHER_EXTENSION_REQUEST):
@@ -90,29 +89,29 @@ class Request:
             return [*found, "%d names, of which at most %d are read" % (len(names), _MOST_NAMES)]
         for name in names:
             value = name.value
-            if len(_san_text(name).partition(":")[2]) > _LONGEST_NAME:
-                found.append("the name %s, longer than any name" % printable(_san_text(name), 100))
+            if len(x509_read.san_text(name).partition(":")[2]) > _LONGEST_NAME:
+                found.append("the name %s, longer than any name" % printable(x509_read.san_text(name), 100))
                 continue
             if isinstance(value, str) and (not value or not value.isascii() or not value.isprintable() or " " in value):
-                found.append("the name %s" % printable(_san_text(name)))
+                found.append("the name %s" % printable(x509_read.san_text(name)))
         return found
 
     @property
-    def ambiguous(self):
-        """Whether two readers could read it differently."""
+    def ambiguous(self) -> bool:
+        """Whether two readers could see different names or extensions in it."""
         return bool(self.ambiguities)
 
     @property
-    def pem(self):
+    def pem(self) -> bytes:
         """The request as PEM."""
         return self.raw.public_bytes(serialization.Encoding.PEM)
 
 
-def _folded_san(name):
-    return "IP:" + general_names.same_name(str(name.value)) if isinstance(name, _x509.IPAddress) else _san_text(name)
+def _folded_san(name: _x509.GeneralName) -> str:
+    return "IP:" + general_names.same_name(str(name.value)) if isinstance(name, _x509.IPAddress) else x509_read.san_text(name)
 
 
-def _leaf_extensions():
+def _leaf_extensions() -> tuple[_x509.ObjectIdentifier, ...]:
     return (
         _x509.SubjectAlternativeName.oid,
         _x509.KeyUsage.oid,
@@ -122,11 +121,11 @@ def _leaf_extensions():
     )
 
 
-def subject_ambiguities(name) -> list[str]:
-    """Return why two readers could read a subject (cryptography's x509.Name) differently, as sentences without full stops.
+def subject_ambiguities(name: _x509.Name) -> list[str]:
+    """Return why two readers could read a subject differently, without full stops.
 
-    Go takes the last of several common names (crypto/x509/pkix: FillFromRDNSequence), others the first. Several organizations in
-    one RDN are usual: Go writes them so.
+    Of several common names Go takes the last (crypto/x509/pkix: FillFromRDNSequence), other readers the first. Several
+    organizations in one RDN are allowed, because Go writes them so.
     """
     found = []
     if len(list(name)) > _MOST_NAMES:
@@ -148,8 +147,8 @@ def subject_ambiguities(name) -> list[str]:
 _ATTRIBUTES = {"2.5.4.3": "CN", "2.5.4.10": "O"}
 
 
-def _string_fault(item):
-    # Which type a string had is nowhere else; a version of the library that does not say it gets nothing signed.
+def _string_fault(item: _x509.NameAttribute[Any]) -> str | None:
+    # The library has the type of a string only here. Where a version does not have it, nothing is signed.
     kind = getattr(getattr(item, "_type", None), "name", "an unknown type")
     value = item.value
     if kind not in _PLAIN_STRINGS or not isinstance(value, str):
@@ -162,7 +161,7 @@ def _string_fault(item):
 
 
 def text_fault(value: str) -> str | None:
-    """Return why two readers could read a name differently, or None: control characters, blanks at its ends, look-alikes."""
+    """Return why two readers could read a name differently, or None: control characters, extra blanks, other normal forms."""
     if not value:
         return "is empty"
     if not value.isprintable():
@@ -174,18 +173,18 @@ def text_fault(value: str) -> str | None:
     return None
 
 
-def parse_request(data, path=None):
-    """Return the request of a PEM file. Raises PkiError when there is none, or it is not signed by its own key."""
+def parse_request(data: bytes, path: str | None = None) -> Request:
+    """Return the request of a PEM file. Raise PkiError when there is none, or it is not signed by its own key."""
     fix = "Make the request again."
     block = pem.select(data, lambda kind: kind.endswith("CERTIFICATE REQUEST"), "certificate request", path, fix)[0]
     try:
-        return Request(_x509.load_der_x509_csr(block.der), path)
+        return Request(_x509.load_der_x509_csr(block.der or b""), path)
     except PkiError:
         raise
-    except crypto_library.UNREADABLE as error:
-        raise PkiError("holds a damaged request (%s)" % crypto_library.first_line(error), path=path, fix=fix) from None
+    except UNREADABLE as error:
+        raise PkiError("holds a damaged request (%s)" % first_line(error), path=path, fix=fix) from None
 
 
-def _one(name, oid):
+def _one(name: _x509.Name, oid: _x509.ObjectIdentifier) -> Any:
     values = name.get_attributes_for_oid(oid)
     return values[0].value if values else None

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find the PEM blocks of a file as Go does, and say why it would find none (RFC 7468, Go's encoding/pem).
+"""Find the PEM blocks of a file as Go does (RFC 7468, Go's encoding/pem), and the cause when Go finds none.
 
-Kubernetes and etcd read PEM with Go. Other readers, `cryptography` among them, accept files that Go passes over: text before
-BEGIN on its line, an indented block, a byte order mark, line ends of CR alone. No library tells the difference, so this file
-does. It decodes nothing but base64.
+Kubernetes and etcd read PEM with Go. Other readers, `cryptography` among them, accept files in which Go finds no block: text
+before BEGIN on its line, an indented block, a byte order mark, line ends of CR alone. No Python library reports the difference,
+so this file does. It decodes only base64.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ KEY_FIX = "Restore it from a backup, or issue a new certificate with a new key."
 
 
 class Block:
-    """One PEM block. kind: str, such as "CERTIFICATE". text: bytes, from BEGIN to the end of END's line. der: bytes, or None for
-    damage."""
+    """One PEM block. kind: such as "CERTIFICATE". text: from BEGIN to the end of the END line. headers: whether it has headers
+    (RFC 1421). der: the decoded bytes, or None where they are not base64."""
 
     def __init__(self, kind: str, text: bytes, headers: bool, der: bytes | None) -> None:
         self.kind, self.text, self.headers, self.der = kind, text, headers, der
 
 
 def blocks(data: bytes) -> list[Block]:
-    """Return the PEM blocks of a file's bytes in order. One pass, whatever the file holds; never raises."""
+    """Return the PEM blocks of a file's bytes in order, in one pass. Never raises."""
     found: list[Block] = []
     lines = data.split(b"\n")
     ends = _ends(lines)
@@ -62,8 +62,7 @@ def _ends(lines: list[bytes]) -> dict[bytes, list[int]]:
 
 
 def _next_end(ends: dict[bytes, list[int]], kind: bytes, after: int) -> int | None:
-    """Return the number of the next END line of a kind behind a line, or None. Drops those before it, as no later block needs
-    them."""
+    """Return the number of the next END line of a kind after a line, or None. Remove the earlier ones from ends."""
     numbers = ends.get(kind, [])
     while numbers and numbers[-1] <= after:
         numbers.pop()
@@ -88,9 +87,9 @@ def _decoded(text: bytes) -> bytes | None:
 
 
 def select(data: bytes, wanted: Callable[[str], bool], what: str, path: str | None, fix: str) -> list[Block]:
-    """Return the blocks of a kind. Raise PkiError for none, for a damaged one, and where Go would read fewer than are there.
+    """Return the blocks of a kind. Raise PkiError for none, for a damaged one, and where Go finds fewer than the file has.
 
-    wanted: takes a kind such as "CERTIFICATE". what: how messages call it. fix: the remedy.
+    wanted: whether a kind such as "CERTIFICATE" is asked for. what: its name in messages. fix: the remedy in messages.
     """
     found = [block for block in blocks(data) if wanted(block.kind)]
     begun = [mark for mark in _BEGIN.findall(data) if wanted(mark.decode("ascii", "replace"))]
@@ -112,7 +111,7 @@ def select(data: bytes, wanted: Callable[[str], bool], what: str, path: str | No
 
 
 def why_unreadable(data: bytes, what: str) -> str:
-    """Return why a program written in Go finds no PEM block of `what` in a file's bytes."""
+    """Return, for a message, why Go finds no PEM block of `what` in a file's bytes."""
     if not data.strip():
         return "is empty, where a PEM %s is expected" % what
     if b"-----BEGIN" not in data:
@@ -130,7 +129,7 @@ _NO_END, _NONE = "the PEM block has a beginning and no end", "there is no block 
 
 
 def _cause(data: bytes) -> str:
-    """Return what of a file's form Go's encoding/pem does not take, although other readers do."""
+    """Return what Go's encoding/pem does not accept in a file's form."""
     if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         return "the file begins with a byte order mark"
     if b"\r" in data and b"\n" not in data:

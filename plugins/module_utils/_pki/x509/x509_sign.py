@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 import datetime
-import ipaddress
 import os
+from typing import TYPE_CHECKING, Any, Collection, Iterable
 
 from ..errors import PkiError
 from . import csr_read, general_names
@@ -14,18 +14,23 @@ from .crypto_library import UTC, ExtendedKeyUsageOID, ec, ed25519, hashes, seria
 from .crypto_library import x509 as _x509
 from .x509_read import USAGES, Certificate, now
 
-# kubeadm backdates what it issues, for nodes whose clocks are a little behind (cmd/kubeadm/app/util/pkiutil).
+if TYPE_CHECKING:
+    from .private_keys import PrivateKey, PublicKey
+
+# kubeadm backdates certificates, for nodes whose clocks are slow (cmd/kubeadm/app/util/pkiutil).
 BACKDATE = datetime.timedelta(minutes=5)
 
 # RFC 5280 4.1.2.5: 99991231235959Z stands for "no well-defined expiration".
 LATEST = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
-def validity(days, backdate_to=None, start=None):
-    """Give (not_before, not_after) for something that shall live for `days` (float or int) from now on.
+def validity(
+    days: float, backdate_to: datetime.datetime | None = None, start: datetime.datetime | None = None
+) -> tuple[datetime.datetime, datetime.datetime]:
+    """Return (not_before, not_after) of a certificate that is valid for `days` from start, or from now.
 
-    not_before lies five minutes back, but not before backdate_to (the CA's own beginning). Raises PkiError unless days
-    is a number above 0.
+    not_before is five minutes earlier, but not earlier than backdate_to (not_before of the CA). Raise PkiError unless days is
+    above 0.
     """
     if not days > 0:
         raise PkiError("a validity of %s days is not possible" % days, fix="Give a number of days above 0.")
@@ -40,25 +45,38 @@ def validity(days, backdate_to=None, start=None):
     return not_before, min(not_after, LATEST).replace(microsecond=0)
 
 
-class Profile:
-    """What a leaf says beside its key: subject, SANs and usages.
+_LEAF_USAGES = ("digital_signature", "key_encipherment")
 
-    common_name: str; organizations: list; sans: list of "DNS:..." and "IP:..."; extended_usages: "server", "client" or
-    OIDs; usages as in Certificate (default digital_signature and key_encipherment, as kubeadm).
-    Raises PkiError for a name, SAN or usage that a certificate cannot hold.
+
+class Profile:
+    """The subject, SANs and usages of a leaf.
+
+    sans: "DNS:...", "IP:...". extended_usages: "server", "client" or OIDs. usages: as in Certificate; by default
+    digital_signature and key_encipherment, as kubeadm. Raises PkiError for a name, SAN or usage that a certificate cannot hold.
+    The attributes sans, usages and extended_usages are (extension of the library, critical), or None.
     """
 
-    def __init__(self, common_name, organizations=(), sans=(), extended_usages=("client",), usages=None):
+    sans: tuple[_x509.SubjectAlternativeName, bool] | None
+    usages: tuple[_x509.KeyUsage, bool]
+    extended_usages: tuple[_x509.ExtendedKeyUsage, bool] | None
+
+    def __init__(
+        self,
+        common_name: str,
+        organizations: Iterable[str] = (),
+        sans: Collection[str] = (),
+        extended_usages: Iterable[str] = ("client",),
+        usages: Collection[str] | None = None,
+    ) -> None:
         self.subject = general_names.subject_name(common_name, organizations)
         self.sans = (_x509.SubjectAlternativeName([general_names.general_name(text) for text in sans]), False) if sans else None
-        names = ("digital_signature", "key_encipherment") if usages is None else usages
-        self.usages = (_key_usage(names), True)
+        self.usages = (_key_usage(_LEAF_USAGES if usages is None else usages), True)
         values = [_extended_usage(name) for name in extended_usages]
         self.extended_usages = (_x509.ExtendedKeyUsage(values), False) if values else None
 
-    def differences(self, certificate):
-        """Give what a Certificate says otherwise: a list out of "subject", "SANs", "usages". Order does not count."""
-        found = {item.oid: item.value for item in certificate.raw.extensions}
+    def differences(self, certificate: Certificate | csr_read.Request) -> list[str]:
+        """Return in what a certificate or request differs: any of "subject", "SANs", "usages". Order is ignored."""
+        found: dict[_x509.ObjectIdentifier, Any] = {item.oid: item.value for item in certificate.raw.extensions}
         different = ["subject"] if certificate.raw.subject != self.subject else []
         if set(self.sans[0] if self.sans else ()) != set(found.get(_x509.SubjectAlternativeName.oid, ())):
             different.append("SANs")
@@ -68,13 +86,13 @@ class Profile:
         return different
 
     @classmethod
-    def of(cls, source):
-        """Take everything from an existing Certificate or from a Request, extensions bit by bit, but for what makes a CA."""
+    def of(cls, source: Certificate | csr_read.Request) -> Profile:
+        """Return the profile of a certificate or request, with its extensions as they are, without the usages of a CA."""
         profile = cls.__new__(cls)
         profile.subject = source.raw.subject
-        found = {item.oid: (item.value, item.critical) for item in source.raw.extensions}
+        found: dict[_x509.ObjectIdentifier, Any] = {item.oid: (item.value, item.critical) for item in source.raw.extensions}
         profile.sans = found.get(_x509.SubjectAlternativeName.oid)
-        profile.usages = found.get(_x509.KeyUsage.oid) or (_key_usage(("digital_signature", "key_encipherment")), True)
+        profile.usages = found.get(_x509.KeyUsage.oid) or (_key_usage(_LEAF_USAGES), True)
         if profile.usages[0].key_cert_sign or profile.usages[0].crl_sign:
             kept = [name for name in USAGES if getattr(profile.usages[0], name) and name not in ("key_cert_sign", "crl_sign")]
             profile.usages = (_key_usage(kept), profile.usages[1])
@@ -82,19 +100,23 @@ class Profile:
         return profile
 
 
-def sign_leaf(profile, public_key, ca, ca_key, days, start=None):
-    """Sign a leaf certificate.
+def sign_leaf(
+    profile: Profile,
+    public_key: PrivateKey | PublicKey | csr_read.Request | Certificate,
+    ca: Certificate,
+    ca_key: PrivateKey,
+    days: float,
+    start: datetime.datetime | None = None,
+) -> Certificate:
+    """Return a leaf certificate, signed by a CA, with CA:FALSE and a random serial of 63 bits (kubeadm: NewSignedCert).
 
-    profile: a Profile. public_key: anything with `raw` that is or has a public key (PrivateKey, Request, Certificate).
-    ca, ca_key: the signer's Certificate and PrivateKey. days: validity from now (or from start).
-    Gives a Certificate with a random 63-bit serial (kubeadm: NewSignedCert), basicConstraints CA:FALSE and the
-    signer's key identifier. Raises PkiError when ca_key is not the CA's key or the CA may not sign, and for a Request that asks
-    to be a CA or that is ambiguous: it is not signed, whatever the profile takes from it.
+    public_key: the leaf's, or what holds it. days: validity from start, or from now.
+    Raise PkiError when ca_key is not the CA's key or the CA may not sign, and for a request that asks to be a CA or is ambiguous.
     """
     check_signer(ca, ca_key)
     if isinstance(public_key, csr_read.Request):
         refuse_unfit(public_key, profile)
-    raw_key = public_key.raw.public_key() if hasattr(public_key.raw, "public_key") else public_key.raw
+    raw_key: Any = public_key.raw.public_key() if hasattr(public_key.raw, "public_key") else public_key.raw
     not_before, not_after = validity(days, backdate_to=ca.not_before, start=start)
     builder = (
         _x509.CertificateBuilder()
@@ -116,9 +138,9 @@ def sign_leaf(profile, public_key, ca, ca_key, days, start=None):
 
 
 def refuse_unfit(request: csr_read.Request, profile: Profile | None = None) -> None:
-    """Raise PkiError for a request that no CA here signs: it asks to be a CA, or two readers could read it differently.
+    """Raise PkiError for a request that asks to be a CA, or that two readers could read differently.
 
-    profile: what is taken from it, or None for the request alone.
+    profile: the profile to sign, whose subject is checked, too.
     """
     found = ["it asks to be a CA (CA:TRUE, keyCertSign or cRLSign)"] if request.wants_ca else []
     ambiguities = request.ambiguities or (csr_read.subject_ambiguities(profile.subject) if profile is not None else [])
@@ -128,11 +150,11 @@ def refuse_unfit(request: csr_read.Request, profile: Profile | None = None) -> N
         raise PkiError("; ".join(found), path=request.path, fix="See who made this request. Nothing was signed.")
 
 
-def check_signer(ca, ca_key):
-    """Raise PkiError unless ca (a Certificate) may sign certificates and ca_key is its key."""
+def check_signer(ca: Certificate, ca_key: PrivateKey | None) -> None:
+    """Raise PkiError unless a CA certificate may sign certificates and ca_key is its key."""
     if not ca.is_ca or (ca.usages and "key_cert_sign" not in ca.usages):
         raise PkiError("%s is not a certificate authority" % ca.subject, path=ca.path, fix="Name a CA certificate.")
-    if not ca_key.matches(ca):
+    if ca_key is None or not ca_key.matches(ca):
         raise PkiError(
             "the key beside it is not the key of this CA certificate",
             path=ca.path,
@@ -140,35 +162,8 @@ def check_signer(ca, ca_key):
         )
 
 
-def forbidden_name(ca, sans):
-    """Give the first of sans ("DNS:...", "IP:...") that a CA's name constraints forbid (RFC 5280 4.2.1.10), or None."""
-    found = next((item.value for item in ca.raw.extensions if item.oid == _x509.NameConstraints.oid), None)
-    if found is None:
-        return None
-    for text in sans:
-        kind, _colon, value = text.partition(":")
-        permitted, excluded = (_constraints(trees, kind) for trees in (found.permitted_subtrees, found.excluded_subtrees))
-        if any(_constrained(value, item) for item in excluded) or (
-            permitted and not any(_constrained(value, item) for item in permitted)
-        ):
-            return text
-    return None
-
-
-def _constraints(trees, kind):
-    types = {"DNS": _x509.DNSName, "IP": _x509.IPAddress}
-    return [tree.value for tree in trees or () if kind in types and isinstance(tree, types[kind])]
-
-
-def _constrained(value, constraint):
-    if isinstance(constraint, str):
-        domain = constraint.lstrip(".").lower()
-        return not domain or value.lower() == domain or value.lower().endswith("." + domain)
-    return ipaddress.ip_address(value) in constraint
-
-
-def build_request(profile, key):
-    """Make a certificate request for a Profile, signed with a PrivateKey. Gives a Request."""
+def build_request(profile: Profile, key: PrivateKey) -> csr_read.Request:
+    """Return a certificate signing request with a profile, signed with its key."""
     builder = _x509.CertificateSigningRequestBuilder().subject_name(profile.subject)
     for extension in (profile.sans, profile.usages, profile.extended_usages):
         if extension:
@@ -176,15 +171,22 @@ def build_request(profile, key):
     return csr_read.Request(builder.sign(key.raw, _digest(key)))
 
 
-def build_ca(common_name, key, days, parent=None, parent_key=None, organizations=(), start=None):
-    """Make a CA certificate in kubeadm's profile: critical CA:TRUE without path length, SAN DNS=CN, ten years usually.
+def build_ca(
+    common_name: str,
+    key: PrivateKey,
+    days: float,
+    parent: Certificate | None = None,
+    parent_key: PrivateKey | None = None,
+    organizations: Iterable[str] = (),
+    start: datetime.datetime | None = None,
+) -> Certificate:
+    """Return a new CA certificate in kubeadm's profile: critical CA:TRUE without path length, SAN DNS:CN.
 
-    A common name that is no host name (Corporate Root CA) has no such SAN.
-    key: the CA's PrivateKey. days: validity from now. parent, parent_key: who signs it; itself when missing.
-    Gives a Certificate.
+    A common name that is not a host name (Corporate Root CA) gets no SAN. key: of the new CA. days: validity from start, or from
+    now. parent, parent_key: the issuer; without them it is self-signed. Raise PkiError where the parent may not sign.
     """
     subject = general_names.subject_name(common_name, organizations)
-    extensions = [
+    extensions: list[tuple[Any, bool]] = [
         (_key_usage(("digital_signature", "key_encipherment", "key_cert_sign")), True),
         (_x509.BasicConstraints(ca=True, path_length=None), True),
         (_x509.SubjectKeyIdentifier.from_public_key(key.raw.public_key()), False),
@@ -194,29 +196,36 @@ def build_ca(common_name, key, days, parent=None, parent_key=None, organizations
     return _sign_ca(subject, extensions, key, days, parent, parent_key, start)
 
 
-def renew_ca(certificate, key, days, start=None, parent=None, parent_key=None):
-    """Make a CA certificate again with the same key, subject and extensions, for `days` from now on.
+def renew_ca(
+    certificate: Certificate,
+    key: PrivateKey,
+    days: float,
+    start: datetime.datetime | None = None,
+    parent: Certificate | None = None,
+    parent_key: PrivateKey | None = None,
+) -> Certificate:
+    """Return a CA certificate with the same key, subject and extensions, valid for `days` from start, or from now.
 
-    parent, parent_key: who signs it; itself when missing. Everything the old one signed stays valid below the new one, because
-    subject, key and key identifier are the same; what bounds it (path length, name constraints) bounds the new one, too.
+    parent, parent_key: the issuer; without them it is self-signed. Certificates that the old one signed are valid below the new
+    one, because subject, key and key identifier are the same. Path length and name constraints stay.
     """
     check_signer(certificate, key)
     return _sign_ca(certificate.raw.subject, _extensions_of(certificate), key, days, parent, parent_key, start)
 
 
-def cross_sign(certificate, issuer, issuer_key):
-    """Certify another CA's name and key with issuer: whoever trusts only issuer then accepts what that CA signs.
+def cross_sign(certificate: Certificate, issuer: Certificate, issuer_key: PrivateKey) -> Certificate:
+    """Return a CA certificate with the subject, key and constraints of another, signed by issuer.
 
-    The result lives as long as both do. Gives a Certificate with the subject, key and bounds of `certificate`.
+    A client that trusts only issuer then accepts what the other CA signs. Valid until the first of the two expires.
     """
     check_signer(issuer, issuer_key)
     days = (min(certificate.not_after, issuer.not_after) - now()).total_seconds() / 86400.0
-    extensions = [pair for pair in _extensions_of(certificate) if not isinstance(pair[0], _of_the_issuer())]
+    extensions = [pair for pair in _extensions_of(certificate) if not isinstance(pair[0], _extensions_of_issuer())]
     return _sign_ca(certificate.raw.subject, extensions, certificate, days, issuer, issuer_key, None)
 
 
-def _extensions_of(certificate):
-    """Give [(extension, critical)] of a certificate, in order, but for the identifier of the key that signed it."""
+def _extensions_of(certificate: Certificate) -> list[tuple[Any, bool]]:
+    """Return [(extension, critical)] of a certificate in order, without those that its signature decides."""
     return [
         (item.value, item.critical)
         for item in certificate.raw.extensions
@@ -224,15 +233,24 @@ def _extensions_of(certificate):
     ]
 
 
-def _of_the_issuer():
-    # What another issuer says otherwise: where its revocations and its own certificate are, and its further names.
+def _extensions_of_issuer() -> tuple[type, ...]:
+    # They hold the issuer's CRL, certificate and further names.
     return (_x509.CRLDistributionPoints, _x509.FreshestCRL, _x509.AuthorityInformationAccess, _x509.IssuerAlternativeName)
 
 
-def _sign_ca(subject, extensions, key, days, parent, parent_key, start):
+def _sign_ca(
+    subject: _x509.Name,
+    extensions: list[tuple[Any, bool]],
+    key: PrivateKey | Certificate,
+    days: float,
+    parent: Certificate | None,
+    parent_key: PrivateKey | None,
+    start: datetime.datetime | None,
+) -> Certificate:
+    """Return a CA certificate. key: holds its public key; without a parent it is the private key that signs."""
     if parent:
         check_signer(parent, parent_key)
-    signer = parent_key or key
+    signer: Any = parent_key or key
     not_before, not_after = validity(days, backdate_to=parent.not_before if parent else None, start=start)
     builder = (
         _x509.CertificateBuilder()
@@ -244,7 +262,7 @@ def _sign_ca(subject, extensions, key, days, parent, parent_key, start):
         .not_valid_after(_naive(not_after))
     )
     if parent:
-        # Go leaves the authority's key identifier out of self-signed certificates, and so does kubeadm.
+        # Only with a parent: Go and kubeadm write no authority key identifier to a self-signed certificate.
         place = [isinstance(extension, _x509.SubjectKeyIdentifier) for extension, _critical in extensions] + [True]
         extensions.insert(place.index(True) + 1, (_authority_key_identifier(parent), False))
     for extension, critical in extensions:
@@ -252,28 +270,28 @@ def _sign_ca(subject, extensions, key, days, parent, parent_key, start):
     return _certificate(builder.sign(signer.raw, _digest(signer)))
 
 
-def _certificate(raw):
+def _certificate(raw: _x509.Certificate) -> Certificate:
     return Certificate(raw.public_bytes(serialization.Encoding.DER), raw=raw)
 
 
-def _naive(moment):
+def _naive(moment: datetime.datetime) -> datetime.datetime:
     return moment.astimezone(UTC).replace(tzinfo=None, microsecond=0)
 
 
-def _digest(key):
-    # As Go chooses (crypto/x509: signingParamsForKey): the hash follows the size of the signing curve.
+def _digest(key: PrivateKey) -> Any:
+    # As Go chooses it (crypto/x509: signingParamsForKey): the hash follows the size of the signing curve.
     if isinstance(key.raw, ed25519.Ed25519PrivateKey):
         return None
     size = key.raw.curve.key_size if isinstance(key.raw, ec.EllipticCurvePrivateKey) else 0
     return hashes.SHA384() if size == 384 else hashes.SHA512() if size == 521 else hashes.SHA256()
 
 
-def _serial():
+def _serial() -> int:
     # RFC 5280 4.1.2.2: positive. kubeadm draws 63 bits.
     return (int.from_bytes(os.urandom(8), "big") >> 1) or 1
 
 
-def _authority_key_identifier(ca):
+def _authority_key_identifier(ca: Certificate) -> _x509.AuthorityKeyIdentifier:
     try:
         digest = ca.raw.extensions.get_extension_for_class(_x509.SubjectKeyIdentifier).value.digest
     except _x509.ExtensionNotFound:
@@ -281,7 +299,7 @@ def _authority_key_identifier(ca):
     return _x509.AuthorityKeyIdentifier(key_identifier=digest, authority_cert_issuer=None, authority_cert_serial_number=None)
 
 
-def _extended_usage(name):
+def _extended_usage(name: str) -> _x509.ObjectIdentifier:
     known = {"server": ExtendedKeyUsageOID.SERVER_AUTH, "client": ExtendedKeyUsageOID.CLIENT_AUTH}
     if name in known:
         return known[name]
@@ -291,7 +309,7 @@ def _extended_usage(name):
         raise PkiError("the usage %s is not known" % name, fix="Write server, client or an OID in numbers.") from None
 
 
-def _key_usage(names):
+def _key_usage(names: Collection[str]) -> _x509.KeyUsage:
     unknown = sorted(set(names) - set(USAGES))
     if unknown:
         raise PkiError("the key usage %s is not known" % unknown[0], fix="Choose among %s." % ", ".join(USAGES))

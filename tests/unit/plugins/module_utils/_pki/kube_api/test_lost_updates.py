@@ -103,7 +103,7 @@ def test_a_token_that_another_client_signed_meanwhile_stays(api):
     api.meanwhile("PATCH", TOKEN, lambda item: item["data"].update(token=again))
     trust_objects.renew_tokens(client(api), signer)
     assert api.objects[TOKEN]["data"]["token"] == again
-    assert service_account_token.signed_by(base64.b64decode(again)) == signer.key_sha256
+    assert service_account_token.signing_key_digest(base64.b64decode(again)) == signer.key_sha256
 
 
 def test_client_cas_that_another_client_put_right_meanwhile_stay_as_it_wrote_them(api):

@@ -23,8 +23,8 @@ def test_a_secrets_token_is_signed_by_another_key(key_type, algorithm):
     former, present = key("former"), key("present", key_type)
     token = service_account_token.resign_token(SECRET, token_of(former), present, ACCOUNTS)
     assert (
-        service_account_token.signed_by(token_of(former)) == former.key_sha256
-        and service_account_token.signed_by(token) == present.key_sha256
+        service_account_token.signing_key_digest(token_of(former)) == former.key_sha256
+        and service_account_token.signing_key_digest(token) == present.key_sha256
     )
     head, claims, signature = token.split(b".")
     assert json.loads(decoded(head))["alg"] == algorithm and json.loads(decoded(claims)) == CLAIMS
@@ -78,4 +78,4 @@ def test_a_key_that_kubernetes_signs_no_tokens_with_is_refused():
 
 @pytest.mark.parametrize("head", [b"[" * 40000, b"{", b'{"kid": 5}', b'{"kid": "\xc3\xa4"}', b"[]", b"\xff", b""])
 def test_bytes_that_are_no_token_have_no_key(head):
-    assert service_account_token.signed_by(base64.urlsafe_b64encode(head) + b".e30.c2ln") is None
+    assert service_account_token.signing_key_digest(base64.urlsafe_b64encode(head) + b".e30.c2ln") is None
