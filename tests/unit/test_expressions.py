@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_set
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubelet_client
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import addresses
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import kubelet_files
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _declared, _variables, csr_bundle
 
@@ -82,7 +82,7 @@ def test_a_folder_of_a_host_and_a_backup_set_hold_none(tmp_path):
 
 
 def test_an_address_and_a_time_hold_none():
-    assert layouts.split_host_port("10.0.0.1:80\n")[1] is None
+    assert addresses.split_host_port("10.0.0.1:80\n")[1] is None
     assert kubelet_client.epoch("2026-11-21T21:14:36Z") > 0 and kubelet_client.epoch("2026-11-21T21:14:36Z\n") == 0.0
 
 

@@ -8,7 +8,7 @@ import os
 from urllib.parse import urlsplit
 
 from ..errors import PkiError
-from . import address, tls
+from ..kubeadm import addresses, kubelet_settings
 
 APISERVER, KUBELET, MANAGER, SCHEDULER = "apiserver", "kubelet", "controller-manager", "scheduler"
 
@@ -32,7 +32,7 @@ class Endpoint:
     @property
     def address(self):
         """host:port, with brackets around an IPv6 address."""
-        return address.join(self.host, self.port)
+        return addresses.join_host_port(self.host, self.port)
 
     def __repr__(self):
         return "Endpoint(%s at %s)" % (self.name, self.address)
@@ -56,18 +56,16 @@ def endpoints(layout):
     if "etcd" in layout.flags:
         found += _etcd(layout, layout.flags["etcd"])
     if _has_kubelet(layout):
-        port = int(layout.kubelet.get("port") or 10250)
         certificate = layout.kubelet.get("serving_cert")
         found.append(
             Endpoint(
                 KUBELET,
                 "kubelet",
-                _reachable(layout.kubelet.get("address") or ""),
-                port,
+                *kubelet_settings.serving_address(layout),
                 "kubelet-serving" if certificate else None,
                 certificate,
                 None,
-                healthz_url(layout),
+                kubelet_settings.healthz_url(layout),
             )
         )
     return found
@@ -83,18 +81,6 @@ def _has_kubelet(layout):
             os.path.lexists(kubelet.get(name) or "") for name in ("kubeconfig_path", "bootstrap_kubeconfig_path", "config_path")
         )
     )
-
-
-def healthz_url(layout):
-    """Give the URL of the kubelet's own health endpoint, or None when it is switched off (healthzPort: 0)."""
-    config, flags = (layout.kubelet.get(name) or {} for name in ("config", "flags"))
-    port = str(flags.get("--healthz-port") or config.get("healthzPort", 10248))
-    host = _reachable(str(flags.get("--healthz-bind-address") or config.get("healthzBindAddress") or "127.0.0.1"))
-    return None if port == "0" or not port.isdigit() else "http://%s/healthz" % address.join(host, int(port))
-
-
-def _reachable(address):
-    return "127.0.0.1" if address in tls.ANY_ADDRESS else address.strip("[]")
 
 
 def _port(flags, flag, default):
@@ -114,7 +100,7 @@ def _pair(layout, *names):
 
 
 def _apiserver(layout, flags):
-    host, port = _reachable(flags.get("--bind-address", "")), _port(flags, "--secure-port", 6443)
+    host, port = addresses.local_address(flags.get("--bind-address", "")), _port(flags, "--secure-port", 6443)
     if not port:
         return []
     return [
@@ -126,13 +112,13 @@ def _apiserver(layout, flags):
             "apiserver" if "--tls-cert-file" in flags else None,
             flags.get("--tls-cert-file"),
             _pair(layout, "apiserver-kubelet-client"),
-            "https://%s/readyz" % address.join(host, port),
+            "https://%s/readyz" % addresses.join_host_port(host, port),
         )
     ]
 
 
 def _delegating(component, name, flags, secure, insecure):
-    host, port = _reachable(flags.get("--bind-address", "")), _port(flags, "--secure-port", secure)
+    host, port = addresses.local_address(flags.get("--bind-address", "")), _port(flags, "--secure-port", secure)
     if port:
         # No catalogue name: kubeadm gives these no serving certificate. Where a user does, its file is known all the same.
         return [
@@ -144,13 +130,13 @@ def _delegating(component, name, flags, secure, insecure):
                 None,
                 flags.get("--tls-cert-file"),
                 None,
-                "https://%s/healthz" % address.join(host, port),
+                "https://%s/healthz" % addresses.join_host_port(host, port),
             )
         ]
     # Before 1.23 the insecure port could be the only one.
     port = _port(flags, "--port", insecure)
-    host = _reachable(flags.get("--address", ""))
-    health = "http://%s/healthz" % address.join(host, port)
+    host = addresses.local_address(flags.get("--address", ""))
+    health = "http://%s/healthz" % addresses.join_host_port(host, port)
     return [Endpoint(name, component, host, port, health=health, secure=False)] if port else []
 
 
@@ -160,7 +146,7 @@ def _etcd(layout, flags):
     clients = _loopback_first(urls(flags.get("--listen-client-urls", "http://localhost:2379")))
     health = next((url.rstrip("/") + "/health" for url in urls(flags.get("--listen-metrics-urls"))), None)
     for url in clients[:1] if health is None else []:
-        health = "%s://%s/health" % (urlsplit(url).scheme, address.join(*_address(url, 2379)))
+        health = "%s://%s/health" % (urlsplit(url).scheme, addresses.join_host_port(*_address(url, 2379)))
     for url in _secure_first(clients)[:1]:
         found.append(_etcd_endpoint(ETCD_SERVER, url, 2379, flags.get("--cert-file"), pair, health))
     for url in _secure_first(urls(flags.get("--listen-peer-urls", "http://localhost:2380")))[:1]:
@@ -177,7 +163,7 @@ def _etcd_endpoint(name, url, port, path, client, health):
 
 def _address(url, port):
     parts = urlsplit(url)
-    return _reachable(parts.hostname or ""), parts.port or port
+    return addresses.local_address(parts.hostname or ""), parts.port or port
 
 
 def urls(text):

@@ -10,7 +10,7 @@ import time
 from urllib.parse import urlsplit
 
 from ..errors import PkiError
-from .address import join
+from ..kubeadm.addresses import join_host_port
 from .parallel import WHOLE, call_within
 from .tls import tls_context, unreachable
 
@@ -86,7 +86,7 @@ def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client
     except ssl.SSLCertVerificationError as error:
         raise PkiError(
             "serves a certificate that is not signed by the CA on disk (%s)" % error.verify_message,
-            path=join(parts.hostname, port),
+            path=join_host_port(parts.hostname, port),
             fix="cert_expiry with live shows what is served; restart the component if it is old.",
         ) from None
     except (OSError, http.client.HTTPException, ValueError) as error:

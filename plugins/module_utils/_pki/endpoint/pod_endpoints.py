@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from ..kubeadm import catalogue
-from .address import join
+from ..kubeadm.addresses import join_host_port
 from .discovery import Endpoint, endpoints
 
 
@@ -66,7 +66,7 @@ def _probe_endpoint(manifest):
             host = settings.get("host") or "127.0.0.1"
             url = "%s://%s/%s" % (
                 str(settings.get("scheme") or "HTTP").lower(),
-                join(host, settings["port"]),
+                join_host_port(host, settings["port"]),
                 str(settings.get("path") or "/").lstrip("/"),
             )
             return [Endpoint(manifest.component, manifest.component, host, settings["port"], health=url)]

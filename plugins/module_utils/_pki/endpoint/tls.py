@@ -11,15 +11,13 @@ import socket
 import ssl
 
 from ..errors import PkiError
-from . import address
+from ..kubeadm import addresses
 
 # openssl/x509_vfy.h. Go, and so all of Kubernetes, accepts a chain that ends at a trusted certificate that is not
 # self-signed; and an expired certificate is here a finding to report, not a reason to see nothing else.
 _PARTIAL_CHAIN = 0x80000
 
 _NO_CHECK_TIME = 0x200000
-
-ANY_ADDRESS = ("", "0.0.0.0", "::", "[::]")  # noqa: S104 - compared with, never bound
 
 
 def tls_context(client=None, ca_path=None, ca_pem=None, strict=False):
@@ -89,7 +87,7 @@ def unreachable(host, port, error):
     fix = fixes.get(getattr(error, "errno", None))
     if isinstance(error, socket.timeout):
         fix = "It may hang or a firewall may drop packets: see the component's log."
-    found = PkiError(reason(error), path=address.join(host, port), fix=fix)
+    found = PkiError(reason(error), path=addresses.join_host_port(host, port), fix=fix)
     # With TLS 1.3 a server says after the handshake that it refuses a client, or only closes the connection.
     found.refused = isinstance(error, (ssl.SSLError, ConnectionError)) and not isinstance(error, ConnectionRefusedError)
     return found
@@ -104,7 +102,7 @@ def verify(host, port, ca_pem, timeout=3.0):
     except ssl.SSLCertVerificationError as error:
         raise PkiError(
             "its certificate does not verify (%s)" % error.verify_message,
-            path=address.join(host, port),
+            path=addresses.join_host_port(host, port),
             fix="The playbook reissue_kubelets with kubepki_kubelet_serving=bootstrap has one signed.",
         ) from None
     except (OSError, ValueError) as error:

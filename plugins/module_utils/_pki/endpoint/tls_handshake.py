@@ -9,7 +9,8 @@ import socket
 import threading
 
 from ..errors import PkiError
-from . import address, discovery, tls
+from ..kubeadm import addresses
+from . import discovery, tls
 
 
 class Handshake:
@@ -20,7 +21,7 @@ class Handshake:
     """
 
     def __init__(self, host, port, context, timeout, server_name=None):
-        self.address = address.join(host, port)
+        self.address = addresses.join_host_port(host, port)
         self._host, self._port, self._context, self._timeout, self._server_name = host, port, context, timeout, server_name
         self._der, self._trouble = None, None
         self._thread = threading.Thread(target=self._shake, daemon=True)
@@ -72,7 +73,9 @@ def served_certificate(host, port, client=None, server_name=None, timeout=3.0):
     """Give what served_der() sees as an x509.Certificate. Raises PkiError: refused, no answer, unreadable."""
     from ..x509 import x509_read  # only here: a restart needs the digest alone
 
-    return x509_read.parse_der_certificate(served_der(host, port, client, server_name, timeout), address.join(host, port))
+    return x509_read.parse_der_certificate(
+        served_der(host, port, client, server_name, timeout), addresses.join_host_port(host, port)
+    )
 
 
 def start_handshakes(found, timeout=3.0):

@@ -11,7 +11,7 @@ import shlex
 from ..errors import PkiError
 from ..fileio import reading
 from ..host import processes
-from . import catalogue, manifests
+from . import addresses, catalogue, manifests
 
 _UNIT_DIRECTORIES = ("/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/system", "/etc/systemd/system")
 
@@ -56,6 +56,19 @@ def find_kubelet(layout):
         "address": flags.get("--address") or _string(config.get("address")) or "0.0.0.0",  # noqa: S104
         "port": _integer(flags.get("--port") or config.get("port"), 10250),
     }
+
+
+def healthz_url(layout):
+    """Return the URL of the kubelet's own health endpoint, or None when it is switched off (healthzPort: 0)."""
+    config, flags = (layout.kubelet.get(name) or {} for name in ("config", "flags"))
+    port = str(flags.get("--healthz-port") or config.get("healthzPort", 10248))
+    host = addresses.local_address(str(flags.get("--healthz-bind-address") or config.get("healthzBindAddress") or "127.0.0.1"))
+    return None if port == "0" or not port.isdigit() else "http://%s/healthz" % addresses.join_host_port(host, int(port))
+
+
+def serving_address(layout):
+    """Return (host, port) at which this node reaches its kubelet's API."""
+    return addresses.local_address(layout.kubelet.get("address") or ""), int(layout.kubelet.get("port") or 10250)
 
 
 def _string(value):

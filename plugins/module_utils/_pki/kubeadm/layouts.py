@@ -9,13 +9,12 @@ unit) and its configuration file; the catalogue's defaults fill what these leave
 from __future__ import annotations
 
 import os
-import re
 import socket
 
 from ..errors import PkiError
 from ..fileio import reading, yaml_load
 from ..host import processes
-from . import catalogue, kubelet_settings, manifests
+from . import addresses, catalogue, kubelet_settings, manifests
 from .kubeconfig import Kubeconfig
 
 CONTROL_PLANE, WORKER, ETCD, NONE = "control-plane", "worker", "etcd", "none"
@@ -331,9 +330,9 @@ def _addresses(layout):
     address = apiserver.get("--advertise-address")
     if not address and "kube-apiserver" in layout.parsed:
         endpoint = layout.parsed["kube-apiserver"].annotations.get(_ADVERTISED)
-        address = split_host_port(endpoint)[0] if endpoint else None
+        address = addresses.split_host_port(endpoint)[0] if endpoint else None
     if not address and etcd.get("--initial-advertise-peer-urls"):
-        address = split_host_port(etcd["--initial-advertise-peer-urls"].split(",")[0])[0]
+        address = addresses.split_host_port(etcd["--initial-advertise-peer-urls"].split(",")[0])[0]
     if not address:
         address = (layout.kubelet["flags"].get("--node-ip") or "").split(",")[0]
     layout.advertise_address = address or None
@@ -342,19 +341,10 @@ def _addresses(layout):
             server = layout.reader.kubeconfig(path).server
         except PkiError:
             continue
-        host, port = split_host_port(server or "")
+        host, port = addresses.split_host_port(server or "")
         if host:
-            layout.control_plane_endpoint = "%s:%s" % ("[%s]" % host if ":" in host else host, port or 443)
+            layout.control_plane_endpoint = addresses.join_host_port(host, port or 443)
             break
-
-
-def split_host_port(text):
-    """Give (host or None, port as int or None) of "https://host:port/path", "host:port", "[::1]:port" or "host"."""
-    rest = text.split("://", 1)[-1].split("/", 1)[0]
-    match = re.fullmatch(r"\[([^\]]+)\](?::(\d+))?", rest) or re.fullmatch(r"([^:]+)(?::(\d+))?", rest)
-    if not match:
-        return (rest or None), None
-    return match.group(1), int(match.group(2)) if match.group(2) else None
 
 
 def _node_name(layout):

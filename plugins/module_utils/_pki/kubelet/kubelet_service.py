@@ -8,11 +8,12 @@ import contextlib
 import re
 import time
 
-from ..endpoint import discovery, http_client
+from ..endpoint import http_client
 from ..errors import PkiError
 from ..fileio import atomic, journals
 from ..host import processes
 from ..kube_api import kubelet_client
+from ..kubeadm import kubelet_settings
 from . import kubelet_files
 
 
@@ -133,7 +134,7 @@ class Proof:
         return None
 
     def _healthz(self):
-        url = discovery.healthz_url(self.layout)
+        url = kubelet_settings.healthz_url(self.layout)
         if url is None:
             return None
         try:

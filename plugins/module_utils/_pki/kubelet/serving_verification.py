@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import time
 
-from ..endpoint import address, parallel, tls
+from ..endpoint import parallel, tls
 from ..errors import PkiError, printable
 from ..kube_api import api_client
+from ..kubeadm import addresses
 
 FLAG = "kubelet-certificate-authority"
 
@@ -40,7 +41,7 @@ class KubeletVerification:
         self.path = self.named or layout.paths["ca"][0]
         self.types = flags.get("--kubelet-preferred-address-types")
         port = flags.get("--secure-port", "6443")
-        self.server = "https://" + address.join(layout.advertise_address, int(port) if port.isdigit() else 6443)
+        self.server = "https://" + addresses.join_host_port(layout.advertise_address, int(port) if port.isdigit() else 6443)
 
     def edits(self, wanted):
         """Give the change of the manifest, as static_pods takes it, that sets the flag or takes it away; {} for none."""

@@ -7,8 +7,7 @@ from __future__ import annotations
 import ipaddress
 
 from ..errors import PkiError
-from ..kubeadm import catalogue
-from ..kubeadm.layouts import split_host_port
+from ..kubeadm import addresses, catalogue
 from ..x509 import x509_sign
 from . import issuing_ca, model
 
@@ -151,7 +150,7 @@ def _from_catalogue(layout, entry):
         if not domain:
             domain = "cluster.local"
             assumed.append("the domain cluster.local")
-        host = split_host_port(layout.control_plane_endpoint)[0] if layout.control_plane_endpoint else None
+        host = addresses.split_host_port(layout.control_plane_endpoint)[0] if layout.control_plane_endpoint else None
         sans = catalogue.apiserver_sans(layout.node_name, layout.advertise_address, service_ip, host, domain)
         assumed.append("no further names (certSANs)")
     elif entry.name in ("etcd-server", "etcd-peer"):

@@ -11,11 +11,11 @@ import re
 import shutil
 import subprocess
 
-from ..endpoint import discovery, http_client
+from ..endpoint import http_client
 from ..errors import PkiError
 from ..fileio import reading
 from ..host import processes
-from ..kubeadm import kubeconfig
+from ..kubeadm import addresses, kubeconfig, kubelet_settings
 
 HEALTHZ = "http://127.0.0.1:10248/healthz"
 
@@ -66,7 +66,10 @@ class Runtime:
         told = layout.kubelet["flags"].get("--root-dir")
         directory = layout.at(told) if told else layout.kubelet_dir
         return cls(
-            directory, node_name=layout.node_name, healthz=discovery.healthz_url(layout), kubelet_pods=_kubelet_pods(layout)
+            directory,
+            node_name=layout.node_name,
+            healthz=kubelet_settings.healthz_url(layout),
+            kubelet_pods=_kubelet_pods(layout),
         )
 
     def kubelet(self):
@@ -259,12 +262,10 @@ class Runtime:
 
 def _kubelet_pods(layout):
     """Return whom to ask for the kubelet's pods, and as whom, as Runtime() takes it: only a control-plane node has the client."""
-    pair, endpoint = layout.paths.get("apiserver-kubelet-client"), None
-    with contextlib.suppress(PkiError):  # an impossible port: a finding of its own
-        endpoint = next((item for item in discovery.endpoints(layout) if item.name == discovery.KUBELET), None)
-    if not pair or not all(pair) or endpoint is None:
+    pair = layout.paths.get("apiserver-kubelet-client")
+    if not pair or not all(pair):
         return None
-    return "https://%s/pods" % endpoint.address, pair
+    return "https://%s/pods" % addresses.join_host_port(*kubelet_settings.serving_address(layout)), pair
 
 
 def _uids_in(directory):

@@ -9,7 +9,7 @@ import re
 import socket
 
 from ..errors import PkiError
-from ..kubeadm import catalogue, layouts, pki_tree
+from ..kubeadm import addresses, catalogue, layouts, pki_tree
 from ..x509 import x509_read
 from . import finding
 
@@ -544,7 +544,7 @@ def _names(tree):
             (name, layout.advertise_address, "the address this node advertises")
             for name in ("apiserver", "etcd-server", "etcd-peer")
         ]
-    host = layouts.split_host_port(layout.control_plane_endpoint or "")[0]
+    host = addresses.split_host_port(layout.control_plane_endpoint or "")[0]
     if host:
         wanted.append(("apiserver", host, "the control-plane endpoint"))
     found = []

@@ -8,11 +8,12 @@ import contextlib
 import os
 import time
 
-from ..endpoint import address, health_checks, http_client, parallel
+from ..endpoint import health_checks, http_client, parallel
 from ..errors import PkiError
 from ..etcd import etcd_members
 from ..fileio import reading
 from ..kubeadm import kubeconfig, layouts
+from ..kubeadm.addresses import join_host_port, split_host_port
 
 _ENDPOINTS = "/api/v1/namespaces/default/endpoints/kubernetes"
 
@@ -41,7 +42,7 @@ def _look(layout, addresses, skip, timeout):
     if layout.role == layouts.CONTROL_PLANE:
         hosts, own = list(addresses), layout.advertise_address or "127.0.0.1"
         if not hosts and "etcd" in layout.parsed:
-            hosts = sorted({layouts.split_host_port(url)[0] for item in members for url in item["client_urls"][:1]})
+            hosts = sorted({split_host_port(url)[0] for item in members for url in item["client_urls"][:1]})
         elif not hosts:
             hosts, trouble = _advertised(layout, own, timeout)
         _apiservers(layout, [host for host in hosts or [own] if host not in skip], result, timeout)
@@ -120,7 +121,7 @@ def _unknown_members(result, known):
 
 
 def _skipped(member, skip):
-    return any(layouts.split_host_port(url)[0] in skip for url in member["client_urls"])
+    return any(split_host_port(url)[0] in skip for url in member["client_urls"])
 
 
 def _clients(layout, *names):
@@ -165,7 +166,7 @@ def _advertised(layout, own, timeout):
     Each keeps its own there while it serves (Kubernetes: pkg/controlplane/reconcilers/lease.go) and takes it out when it ends;
     one that was killed stays for 15 seconds.
     """
-    url = "https://%s%s" % (address.join(own, _port(layout)), _ENDPOINTS)
+    url = "https://%s%s" % (join_host_port(own, _port(layout)), _ENDPOINTS)
     try:
         answer = None
         for client in _apiserver_clients(layout):
@@ -251,9 +252,9 @@ def _apiservers(layout, hosts, result, timeout):
             seen = "HTTP %d%s" % (answer.status, "" if ready else health_checks.failed_checks(answer))
             if answer.status in (401, 403):
                 seen += " for /readyz, to everybody: apiserver-kubelet-client, admin.conf, and without a certificate"
-        result["apiservers"].append({"address": address.join(host, port), "ready": ready, "seen": seen})
+        result["apiservers"].append({"address": join_host_port(host, port), "ready": ready, "seen": seen})
         if not ready:
-            result["problems"].append("the apiserver at %s is not ready: %s" % (address.join(host, port), seen))
+            result["problems"].append("the apiserver at %s is not ready: %s" % (join_host_port(host, port), seen))
 
 
 def _ready(host, port, ca, client, timeout):
@@ -262,7 +263,7 @@ def _ready(host, port, ca, client, timeout):
     Where the client certificate is refused, it is asked again without: readiness is public in a default cluster
     (ClusterRole system:public-info-viewer).
     """
-    url = "https://%s/readyz?verbose" % address.join(host, port)
+    url = "https://%s/readyz?verbose" % join_host_port(host, port)
     answer = http_client.http_request(url, ca_path=ca, client=client, timeout=timeout)
     if answer.status in (401, 403) and client:
         with contextlib.suppress(PkiError):

@@ -316,21 +316,6 @@ def _shared(factory):
     return _NODE[0]
 
 
-@pytest.mark.parametrize(
-    "text,expected",
-    [
-        ("https://k8s-api:6443", ("k8s-api", 6443)),
-        ("https://[fd00::1]:6443/", ("fd00::1", 6443)),
-        ("10.0.0.1:80", ("10.0.0.1", 80)),
-        ("name", ("name", None)),
-        ("fd00::1", ("fd00::1", None)),
-        ("", (None, None)),
-    ],
-)
-def test_split_host_port(text, expected):
-    assert layouts.split_host_port(text) == expected
-
-
 def test_the_running_kubelet_is_found_by_its_files(tmp_path, monkeypatch):
     layout = layouts.Layout("/etc/kubernetes", "/var/lib/kubelet", None)
     assert kubelet_settings._is_of(layout, ["kubelet", "--config=/var/lib/kubelet/config.yaml"])
