@@ -285,7 +285,7 @@ def test_what_no_node_requested_in_this_run_reaches_no_command_and_no_signer(sit
     ):
         code, output, _found = site.play(limit="cp1", **variables)
         assert code != 0 and "requests/cp2/" in output and "no node requested this in this run" in output, output
-        assert "Signed through the Certificates API" not in output
+        assert "Sign the requests through the Certificates API" not in output
     for host, name, word in (
         ("ghost", "super-admin.conf", "ghost is in neither"),
         ("etcd1", "admin.conf", "etcd1 runs etcd alone"),

@@ -126,11 +126,11 @@ class TestOneControlPlane:
     @pytest.mark.parametrize(
         "task",
         [
-            "What has to be started again is noted",
-            "Leaves and kubeconfigs of the node",
-            "Install the kubelet's credential",
-            "Kubelet and static pods begin again",
-            "The API server answers",
+            "Record what has to restart",
+            "Renew leaves and kubeconfigs of the node",
+            "Install the kubelet's client certificate",
+            "Start the kubelet and the static pods",
+            "Wait until the API server and its clients are healthy",
         ],
     )
     def test_a_run_that_is_killed_is_continued_by_the_next_one(self, one, task):
@@ -145,7 +145,7 @@ class TestOneControlPlane:
         copy = one.kubectl("-n", "default", "get", "configmap", "kube-root-ca.crt", "-o", r"jsonpath={.data.ca\.crt}")
         assert copy.strip() == one.run("cp1", "cat /etc/kubernetes/pki/ca.crt").stdout.strip()
         assert not_after(one, "w1", "/etc/kubernetes/pki/ca.crt") == not_after(one, "cp1", "/etc/kubernetes/pki/ca.crt")
-        if task != "What has to be started again is noted":
+        if task != "Record what has to restart":
             assert not_after(one, "cp1", "/etc/kubernetes/pki/ca.crt") == renewed, "the CA was renewed twice"
 
     def test_kubelets_alone_cut_off_from_an_api_that_is_well(self, one):
