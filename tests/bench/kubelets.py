@@ -19,9 +19,9 @@ from pathlib import Path
 from tests.lab.lab import Lab
 from tests.lab.playbook import CHECKOUT, environment, tool
 
-sys.path[:0] = [str(CHECKOUT / ".cache"), str(CHECKOUT / "tests/unit")]
+sys.path.insert(0, str(CHECKOUT / ".cache"))
 
-import throwaway  # noqa: E402
+from tests.unit.support import throwaway  # noqa: E402
 
 FEW, MANY, PLACE = 10, 200, "/srv/bench"
 CPU_TARGET, MEMORY_TARGET = 4.0, 1.25

@@ -45,10 +45,10 @@ for number in range(int(sys.argv[3])):
 
 def node(folder: Path) -> dict:
     """Make a throw-away node with RSA keys and give the module's options for it."""
-    sys.path.insert(0, str(ROOT / "tests" / "unit"))
     runpy.run_path(str(ROOT / "tests" / "unit" / "conftest.py"))  # makes the collection importable for throwaway
-    import throwaway
     from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_sign
+
+    from tests.unit.support import throwaway
 
     cluster = throwaway.Cluster()
     for name in ("ca", "front-proxy-ca", "etcd-ca"):

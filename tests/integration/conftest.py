@@ -5,16 +5,12 @@
 from __future__ import annotations
 
 import runpy
-import sys
 from pathlib import Path
 
 import pytest
 import userland
 
-UNIT = Path(__file__).resolve().parents[1] / "unit"
-
-sys.path.insert(0, str(UNIT))
-runpy.run_path(str(UNIT / "conftest.py"))
+runpy.run_path(str(Path(__file__).resolve().parents[1] / "unit" / "conftest.py"))
 
 
 def pytest_collection_modifyitems(config, items):

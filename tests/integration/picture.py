@@ -16,10 +16,11 @@ from pathlib import Path
 
 importlib.import_module("conftest")  # makes the library importable, also for the program
 
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import node_report
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import cluster_report, report_html
+
+from tests.unit.support import throwaway
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 NODES = (

@@ -11,14 +11,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import faults
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_store, desired_state, new_ca
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import pod_restart
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import rotation_state
+
+from tests.unit.support import faults, throwaway
 
 ROOT = Path(__file__).resolve().parents[2]
 # Every n-th write point; 1 is every one, which takes long: `make test-chaos`.

@@ -15,10 +15,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import doc_pages
 import pytest
 import yaml
-from doc_pages import ROOT
+
+from tests.unit.support import doc_pages
+from tests.unit.support.doc_pages import ROOT
 
 TOOLS = Path(sys.executable).parent
 ENVIRONMENT = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1", ANSIBLE_LOCALHOST_WARNING="false")

@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read
+
+from tests.unit.support import throwaway
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = throwaway.Cluster(leaf_days=365.5, label="external")

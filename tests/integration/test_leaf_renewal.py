@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import throwaway
+
+from tests.unit.support import throwaway
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = throwaway.Cluster(leaf_days=365)

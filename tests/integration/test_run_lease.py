@@ -14,7 +14,8 @@ import pytest
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, run_lease
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _controller
-from fake_api import FakeApi
+
+from tests.unit.support.fake_api import FakeApi
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHER = "bob@west_c0ffee00-0000-4000-8000-000000000000.4026531836.77.88"

@@ -14,8 +14,9 @@ import re
 import subprocess
 
 import pytest
-import throwaway
 from userland import attempt
+
+from tests.unit.support import throwaway
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -19,11 +19,9 @@ def _package(name: str, path: Path) -> None:
     sys.modules[name] = module
 
 
-# The helpers beside this file (pytest adds that, ansible-test, which imports this file as a part of the collection, does not),
-# and the packages of the checkout: `tests.lab`, `tools`.
-for folder in (str(Path(__file__).parent), str(ROOT)):
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
+# The packages of the checkout: `tests.unit.support`, `tests.lab`, `tools`.
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
 
 # ansible-test brings Ansible's own loader for collections, which does not take these packages for its own.
 # (A process that a test starts inherits PYTEST_PLUGINS, and not the loader.)

@@ -12,9 +12,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import throwaway
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import node_report, prometheus
+
+from tests.unit.support import throwaway
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples"
 ALERTS = EXAMPLES / "prometheus" / "kubepki-alerts.yml"

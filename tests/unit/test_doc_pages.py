@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import re
 
-import doc_pages
 import pytest
-from doc_pages import ROOT, Unfit
+
+from tests.unit.support import doc_pages
+from tests.unit.support.doc_pages import ROOT, Unfit
 
 PAGES = {str(page.relative_to(ROOT)): page for page in doc_pages.pages()}
 TEXTS = {name: page.read_text() for name, page in PAGES.items()}

@@ -7,8 +7,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import malformed
 from ansible_collections.kubepki.lifecycle.plugins.filter.printable import FilterModule
+
+from tests.unit.support import malformed
 
 ROOT = Path(__file__).resolve().parents[4]
 

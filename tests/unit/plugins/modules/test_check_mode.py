@@ -7,9 +7,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup
 from ansible_collections.kubepki.lifecycle.plugins.modules.internal import kubelet_credential, kubelet_restart
+
+from tests.unit.support import throwaway
 
 OPTIONS = {
     "due_only": False,

@@ -13,12 +13,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import transactions, yaml_load
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts
 from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup
+
+from tests.unit.support import throwaway
 
 ROOT = Path(__file__).resolve().parents[4]
 PKI = "/etc/kubernetes/pki/"

@@ -7,7 +7,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-import throwaway
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import kubelet_service
@@ -16,6 +15,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery im
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
 from ansible_collections.kubepki.lifecycle.plugins.modules import cert_ca, cert_leaf, file_backup
 from ansible_collections.kubepki.lifecycle.plugins.modules.internal import kubelet_credential
+
+from tests.unit.support import throwaway
 
 
 def options(node, **more):

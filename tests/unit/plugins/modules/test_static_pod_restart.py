@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from fakekubelet import ROOT, FakeKubelet, Node, served_node
+
+from tests.unit.support.fakekubelet import ROOT, FakeKubelet, Node, served_node
 
 # What AnsiballZ does, with a runtime that looks at the fake node.
 STARTER = """
@@ -17,7 +18,7 @@ import io, json, sys
 sys.path[:0] = [%(root)r + "/tests/unit"]
 import conftest
 from ansible.module_utils import basic
-from fakekubelet import FakeRuntime
+from tests.unit.support.fakekubelet import FakeRuntime
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import containers
 from ansible_collections.kubepki.lifecycle.plugins.modules import static_pod_restart
 root, arguments = sys.argv[1], json.loads(sys.argv[2])

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-import malformed
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import answers
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils.answers import Clock, Each, Empty, Moment, Optional
+
+from tests.unit.support import malformed
 
 SHAPE = {
     "word": {"a", "b"},

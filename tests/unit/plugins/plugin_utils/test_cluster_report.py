@@ -10,15 +10,15 @@ import os
 import re
 from pathlib import Path
 
-import malformed
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import node_report, prometheus
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import answers, cluster_report, report_html, run_summary
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.unit.support import malformed, throwaway
 
 EVIL = "<script>alert('x')</script>\"&\x1b[31m"
 

@@ -14,11 +14,12 @@ import time
 from pathlib import Path
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import csr_read, x509_read, x509_sign
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import csr_bundle
+
+from tests.unit.support import throwaway
 
 CLUSTER = throwaway.Cluster(label="bundle")
 NAMES = ("apiserver", "admin.conf", "front-proxy-client")

@@ -9,11 +9,12 @@ import copy
 import json
 import time
 
-import malformed
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import recovery_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.unit.support import malformed
 
 NOW = calendar.timegm((2026, 11, 22, 12, 0, 0))
 YEAR = 365 * 86400

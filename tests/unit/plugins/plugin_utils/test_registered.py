@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-import malformed
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
+
+from tests.unit.support import malformed
 
 PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 

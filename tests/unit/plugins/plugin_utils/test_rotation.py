@@ -7,7 +7,6 @@ from __future__ import annotations
 import copy
 import json
 
-import malformed
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
@@ -21,9 +20,11 @@ from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rotating import Nodes
-from throwaway import key
-from tokens_of import token_of
+
+from tests.unit.support import malformed
+from tests.unit.support.rotating import Nodes
+from tests.unit.support.throwaway import key
+from tests.unit.support.tokens_of import token_of
 
 NAMES = catalogue.ROTATABLE
 CONFS = ("admin.conf", "controller-manager.conf", "kubelet.conf", "scheduler.conf")

@@ -13,8 +13,9 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, kubeconfig
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users, pending_restarts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
-from rotating import Host, Killed, Nodes
-from throwaway import key
+
+from tests.unit.support.rotating import Host, Killed, Nodes
+from tests.unit.support.throwaway import key
 
 ALL = catalogue.ROTATABLE
 

@@ -10,7 +10,6 @@ import threading
 import time
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import (
     csr_review,
     csr_signing,
@@ -24,7 +23,9 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import
 from cryptography import x509 as library
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
-from fake_api import CA, CA_KEY, FakeApi
+
+from tests.unit.support import throwaway
+from tests.unit.support.fake_api import CA, CA_KEY, FakeApi
 
 KEY = private_keys.generate_key("ecdsa-p256")
 CA_REQUEST = (

@@ -25,7 +25,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint im
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
-from tlsservers import Authority, Server, free_port
+
+from tests.unit.support.tlsservers import Authority, Server, free_port
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint import discovery, health_checks
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.etcd import etcd_members
-from tlsservers import Server, free_port
+
+from tests.unit.support.tlsservers import Server, free_port
 
 
 @pytest.fixture

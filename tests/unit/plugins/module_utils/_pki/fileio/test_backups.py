@@ -9,12 +9,12 @@ import json
 import os
 from pathlib import Path
 
-import faults
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_set, backups, transactions
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+
+from tests.unit.support import faults, throwaway
 
 CLUSTER = throwaway.Cluster()
 

@@ -13,7 +13,6 @@ import subprocess
 import threading
 from pathlib import Path
 
-import faults
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import (
@@ -26,6 +25,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
     reading,
     transactions,
 )
+
+from tests.unit.support import faults
 
 ROOT = os.geteuid() == 0
 POINTS = 400  # more than any action below has; each loop ends where its action ran through

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.host import processes
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.host.processes import Processes
@@ -21,8 +20,10 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node.containers import Runtime
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import pod_restart
-from fake_proc import API_UID, BOOTED, STATIC_UID, UPTIME, FakeProc, unit
-from fakekubelet import Node
+
+from tests.unit.support import throwaway
+from tests.unit.support.fake_proc import API_UID, BOOTED, STATIC_UID, UPTIME, FakeProc, unit
+from tests.unit.support.fakekubelet import Node
 
 PRETENDED = ["/usr/bin/kubelet", "--cert-dir=/tmp/evil", "--config=/var/lib/kubelet/config.yaml"]
 GENUINE = ["/usr/bin/kubelet", "--config=/var/lib/kubelet/config.yaml", "--node-ip=10.0.0.1"]

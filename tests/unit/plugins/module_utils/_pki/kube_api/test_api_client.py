@@ -14,7 +14,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api im
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api.api_client import ApiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_sign
-from fake_api import CA, CA_KEY, FakeApi
+
+from tests.unit.support.fake_api import CA, CA_KEY, FakeApi
 
 KEY = private_keys.generate_key("ecdsa-p256")
 CLIENT = x509_sign.sign_leaf(x509_sign.Profile("alice", ["dev"]), KEY, CA, CA_KEY, 1)

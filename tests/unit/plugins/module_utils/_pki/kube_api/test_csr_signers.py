@@ -11,7 +11,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import csr_object, csr_signers
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
-from throwaway import Cluster, Node, key
+
+from tests.unit.support.throwaway import Cluster, Node, key
 
 PKI = "/etc/kubernetes/pki"
 GENERAL = ["--cluster-signing-cert-file=%s/ca.crt" % PKI, "--cluster-signing-key-file=%s/ca.key" % PKI]

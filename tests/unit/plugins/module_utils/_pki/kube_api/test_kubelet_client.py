@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import csr_object, kubelet_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
-from fake_api import CA, FakeApi
+
+from tests.unit.support import throwaway
+from tests.unit.support.fake_api import CA, FakeApi
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import time
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import leader_lease
-from fake_api import FakeApi
+
+from tests.unit.support.fake_api import FakeApi
 
 NAME = "kube-controller-manager"
 PATH = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/" + NAME

@@ -11,10 +11,11 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, kubeadm_config, trust_objects
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, kubelet_config_map
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import service_account_token
-from fake_api import FakeApi
-from throwaway import key
-from tokens_of import SECRET, token_of
-from trust_api import BOTH, NEW, OLD
+
+from tests.unit.support.fake_api import FakeApi
+from tests.unit.support.throwaway import key
+from tests.unit.support.tokens_of import SECRET, token_of
+from tests.unit.support.trust_api import BOTH, NEW, OLD
 
 SYSTEM = "/api/v1/namespaces/kube-system/configmaps/"
 KUBEADM, KUBELET, EXTENSION = SYSTEM + "kubeadm-config", SYSTEM + "kubelet-config", trust_objects._EXTENSION

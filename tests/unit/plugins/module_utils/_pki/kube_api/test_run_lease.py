@@ -9,7 +9,8 @@ import datetime
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, run_lease
-from fake_api import FakeApi
+
+from tests.unit.support.fake_api import FakeApi
 
 PATH = run_lease.PATH
 ALICE, BOB = "alice@east_boot1-1-100-5", "bob@west_boot2-1-200-6"

@@ -9,7 +9,8 @@ import base64
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import trust_audit
-from trust_api import BOTH, NEW, OLD, Api
+
+from tests.unit.support.trust_api import BOTH, NEW, OLD, Api
 
 
 def test_who_depends_on_the_former_authority_is_listed():

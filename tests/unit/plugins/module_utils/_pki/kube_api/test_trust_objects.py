@@ -17,9 +17,10 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import
     x509_read,
     x509_sign,
 )
-from throwaway import key
-from tokens_of import SECRET, token_of
-from trust_api import ALONE, BOTH, NEW, OLD, Api
+
+from tests.unit.support.throwaway import key
+from tests.unit.support.tokens_of import SECRET, token_of
+from tests.unit.support.trust_api import ALONE, BOTH, NEW, OLD, Api
 
 EXTENSION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 

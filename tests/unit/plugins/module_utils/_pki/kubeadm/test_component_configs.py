@@ -13,8 +13,9 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import desired_state, stale_trust
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
-from rotating import Host
-from throwaway import Cluster, key
+
+from tests.unit.support.rotating import Host
+from tests.unit.support.throwaway import Cluster, key
 
 KMS = {"resources": [{"resources": ["secrets"], "providers": [{"kms": {"name": "vault", "endpoint": "unix:///run/kms.sock"}}]}]}
 ADMISSION = {"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration"}

@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 
 import pytest
-import throwaway
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm.kubeconfig import (
@@ -17,6 +16,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm.kub
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.unit.support import throwaway
 
 TWO = """\
 # mine

@@ -7,13 +7,14 @@ import os
 import re
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint import discovery
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, kubelet_settings, layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from tests.unit.support import throwaway
 
 KUBEADM_ROWS = {
     "admin.conf",

@@ -13,9 +13,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-import faults
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import atomic, backups, transactions
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubelet_client, node_identity
@@ -31,7 +29,9 @@ from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from worker import Said, Worker
+
+from tests.unit.support import faults, throwaway
+from tests.unit.support.worker import Said, Worker
 
 POINTS = 400
 

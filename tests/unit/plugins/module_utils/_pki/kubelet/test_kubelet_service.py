@@ -11,12 +11,13 @@ import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import journals
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubelet_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import kubelet_service
-from worker import Said, Worker
+
+from tests.unit.support import throwaway
+from tests.unit.support.worker import Said, Worker
 
 
 @pytest.fixture

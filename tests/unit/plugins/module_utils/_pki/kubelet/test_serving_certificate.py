@@ -10,7 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import throwaway
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import csr_review
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -21,8 +20,10 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
 from ansible_collections.kubepki.lifecycle.plugins.modules.internal import kubelet_serving as serving_module
 from ansible_collections.kubepki.lifecycle.plugins.modules.internal import kubelet_serving_api as api_module
-from fake_api import CA, CA_KEY, FakeApi
-from worker import Worker
+
+from tests.unit.support import throwaway
+from tests.unit.support.fake_api import CA, CA_KEY, FakeApi
+from tests.unit.support.worker import Worker
 
 SANS = ["DNS:w1", "IP:10.0.0.5"]
 ITEM = {

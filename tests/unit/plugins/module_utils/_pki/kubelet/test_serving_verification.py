@@ -5,15 +5,15 @@
 from __future__ import annotations
 
 import pytest
-import throwaway
-import tlsservers
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import serving_verification
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
-from fake_api import CA, FakeApi
-from worker import Worker
+
+from tests.unit.support import throwaway, tlsservers
+from tests.unit.support.fake_api import CA, FakeApi
+from tests.unit.support.worker import Worker
 
 ITEM = {
     "metadata": {"name": "w1"},

@@ -12,9 +12,7 @@ import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
-import faults
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backups
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts, pki_tree
@@ -25,6 +23,8 @@ from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.unit.support import faults, throwaway
 
 CLUSTER = throwaway.Cluster(leaf_days=365.5)
 STRANGER = throwaway.Cluster(label="stranger")

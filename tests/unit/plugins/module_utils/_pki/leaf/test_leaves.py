@@ -13,9 +13,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-import faults
 import pytest
-import throwaway
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import atomic, backup_set, backups, transactions
@@ -34,6 +32,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_read, x509_sign
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.unit.support import faults, throwaway
 
 CLUSTER = throwaway.Cluster(leaf_days=365.5)
 OTHER = throwaway.Cluster(label="other")

@@ -7,10 +7,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint import discovery, http_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node.containers import Runtime
+
+from tests.unit.support import throwaway
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.host.proces
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node.containers import Runtime
-from throwaway import Node
+
+from tests.unit.support.throwaway import Node
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pod_volumes
 from ansible_collections.kubepki.lifecycle.plugins.modules import cluster_pki
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import rotation_plan
-from rotating import Nodes
-from throwaway import Node, key
-from tokens_of import token_of
-from trust_api import BOTH, NEW, OLD
+
+from tests.unit.support.rotating import Nodes
+from tests.unit.support.throwaway import Node, key
+from tests.unit.support.tokens_of import token_of
+from tests.unit.support.trust_api import BOTH, NEW, OLD
 
 UID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 

@@ -13,7 +13,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import inspection, recovery_journal
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import node_report
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import recovery_plan
-from dead_plane import Plane
+
+from tests.unit.support.dead_plane import Plane
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_set, backups, journals
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, layouts, pki_tree
@@ -20,7 +19,9 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.leaf import
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import recovery_journal, renew_cas
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
 from ansible_collections.kubepki.lifecycle.plugins.modules.internal import recovery_files as files_module
-from dead_plane import PAST, Plane
+
+from tests.unit.support import throwaway
+from tests.unit.support.dead_plane import PAST, Plane
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubelet_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import kubelet_service
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import recovery_journal, startup
-from dead_plane import Plane
+
+from tests.unit.support.dead_plane import Plane
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import re
 import shutil
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint import discovery
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, kubeconfig, layouts, pki_tree
@@ -19,6 +18,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import node_comparison
 from hypothesis import given
 from hypothesis import strategies as st
+
+from tests.unit.support import throwaway
 
 
 @pytest.fixture

@@ -49,7 +49,8 @@ from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import (
     rotation_state,
     rotation_steps,
 )
-from throwaway import Cluster, Node, key
+
+from tests.unit.support.throwaway import Cluster, Node, key
 
 PKI = "/etc/kubernetes/pki"
 PREPARED, SWITCHED, COMPLETED, ROLLED_BACK = 1, 2, 3, 0

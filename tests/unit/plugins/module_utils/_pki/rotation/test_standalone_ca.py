@@ -7,9 +7,10 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import standalone_ca
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+
+from tests.unit.support import throwaway
 
 
 @pytest.mark.parametrize("below_a_parent", [True, False])

@@ -12,13 +12,14 @@ import types
 from pathlib import Path
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint import http_client, tls
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import control_plane_health
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read
-from tlsservers import Authority, Server, free_port
+
+from tests.unit.support import throwaway
+from tests.unit.support.tlsservers import Authority, Server, free_port
 
 HOSTS = ["127.0.0.1", "127.0.0.2", "127.0.0.3"]
 

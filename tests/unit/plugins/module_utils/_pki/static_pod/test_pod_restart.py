@@ -16,7 +16,6 @@ import threading
 import time
 from types import SimpleNamespace
 
-import faults
 import pytest
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -25,10 +24,12 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node.containers import Kubelet
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import parked, pod_restart
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_sign
-from fake_api import FakeApi
-from fakekubelet import KILLER, FakeKubelet, FakeRuntime, Node, served_node
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.unit.support import faults
+from tests.unit.support.fake_api import FakeApi
+from tests.unit.support.fakekubelet import KILLER, FakeKubelet, FakeRuntime, Node, served_node
 
 ALL = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"]
 

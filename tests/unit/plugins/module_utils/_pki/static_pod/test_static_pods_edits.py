@@ -11,7 +11,8 @@ import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import manifest_edits
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import pod_restart
-from fakekubelet import FakeKubelet, FakeRuntime, Node, served_node
+
+from tests.unit.support.fakekubelet import FakeKubelet, FakeRuntime, Node, served_node
 
 MANIFEST = b"""apiVersion: v1
 kind: Pod

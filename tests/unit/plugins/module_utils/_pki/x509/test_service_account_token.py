@@ -10,8 +10,9 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, service_account_token
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, utils
-from throwaway import key
-from tokens_of import ACCOUNTS, CLAIMS, SECRET, token_of
+
+from tests.unit.support.throwaway import key
+from tests.unit.support.tokens_of import ACCOUNTS, CLAIMS, SECRET, token_of
 
 
 def decoded(part: bytes) -> bytes:

@@ -11,7 +11,6 @@ import subprocess
 import time
 
 import pytest
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_set, backups, reading
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import pem, private_keys, x509_read, x509_sign
@@ -20,6 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.unit.support import throwaway
 
 RSA, OTHER_RSA = throwaway.key("rsa one", "rsa-2048").raw, throwaway.key("rsa two", "rsa-2048").raw
 KEYS = {

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 MANIFEST = """# kept by hand: do not lose this comment
 apiVersion: v1
@@ -289,7 +289,7 @@ KILLER = """
 import json, os, signal, sys
 sys.path[:0] = [%(root)r + "/tests/unit"]
 import conftest
-from fakekubelet import FakeRuntime, Node
+from tests.unit.support.fakekubelet import FakeRuntime, Node
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import pod_restart
 root, names, point, minor = sys.argv[1], sys.argv[2].split(","), int(sys.argv[3]), int(sys.argv[4])
 count = 0

@@ -7,10 +7,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import client_certificate
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+
+from tests.unit.support import throwaway
 
 
 class Worker:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
-from throwaway import key
+
+from tests.unit.support.throwaway import key
 
 OLD = x509_sign.build_ca("kubernetes", key("old"), 10)
 NEW = x509_sign.build_ca("kubernetes", key("new"), 10)

@@ -21,7 +21,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation im
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import pod_restart
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import rotation_plan
-from throwaway import Cluster, Node, key
+
+from tests.unit.support.throwaway import Cluster, Node, key
 
 PKI = "/etc/kubernetes/pki"
 LEVEL = {"prepare": 1, "switch": 2, "complete": 3, "rollback of switch": 1, "rollback of prepare": 0}

@@ -7,10 +7,11 @@ from __future__ import annotations
 import datetime
 from pathlib import Path
 
-import throwaway
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import renew_cas
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+
+from tests.unit.support import throwaway
 
 PAST = x509_read.now() - datetime.timedelta(days=400)
 
