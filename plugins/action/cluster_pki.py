@@ -1,32 +1,29 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Derives the phase of a rotation on the controller, from what the module of the same name saw on each node."""
+"""Derive the phase of a rotation on the controller, from what the module of the same name returned for each node."""
 
 from __future__ import annotations
 
 import time
+from typing import Any, Dict, Mapping
 
-from ansible.plugins.action import ActionBase
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm.catalogue import ROTATABLE
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered, rotation_plan
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import node_results, rotation_plan
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils.action_base import LifecycleAction
 
 
-class ActionModule(ActionBase):
-    """The action before kubepki.lifecycle.cluster_pki: with ``nodes`` nothing is asked of a node."""
+class ActionModule(LifecycleAction):
+    """The action before kubepki.lifecycle.cluster_pki. With ``nodes`` it connects to no node."""
 
-    TRANSFERS_FILES = False
-
-    def run(self, tmp=None, task_vars=None):
-        """Give the task's result."""
-        result = super().run(tmp, task_vars)
+    def execute(self, result: Dict[str, Any], task_vars: Mapping[str, Any]) -> None:
+        """Fill in the module's result, or state and plan of the rotation. Raise PkiError where no plan leads to the target."""
         if self._task.args.get("nodes") is None:
-            result.update(_registered.from_node(self._execute_module(task_vars=task_vars)))
-            return result
+            result.update(self.run_module(task_vars))
+            return
         began = time.monotonic()
         names = list(ROTATABLE)
-        _spec, options = self.validate_argument_spec(
-            argument_spec={
+        options = self.check_arguments(
+            {
                 "nodes": {"type": "list", "elements": "dict", "required": True},
                 "hosts": {"type": "list", "elements": "str"},
                 "names": {"type": "list", "elements": "str", "choices": names, "default": names},
@@ -35,13 +32,11 @@ class ActionModule(ActionBase):
             }
         )
         try:
-            nodes = _registered.heard(options["nodes"])
+            nodes = node_results.to_printable(options["nodes"])
             if options["hosts"] is not None:
                 groups = task_vars["groups"]
-                keepers = [*groups.get("kube_control_plane", ()), *groups.get("etcd", ())]
-                rotation_plan.require_bound(nodes, options["hosts"], keepers, _registered.addresses(task_vars))
+                ca_nodes = [*groups.get("kube_control_plane", ()), *groups.get("etcd", ())]
+                rotation_plan.require_bound(nodes, options["hosts"], ca_nodes, node_results.inventory_addresses(task_vars))
             result.update(rotation_plan.derived(nodes, options["names"], options["target"], options["named"]))
-        except PkiError as error:
-            result.update(failed=True, changed=False, msg=str(error), **error.as_result())
-        result["seconds"] = round(time.monotonic() - began, 3)
-        return result
+        finally:
+            result["seconds"] = round(time.monotonic() - began, 3)

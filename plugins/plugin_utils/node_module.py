@@ -1,30 +1,27 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run a module of this collection on its node, and take nothing from the result that is for Ansible instead of the caller."""
+"""The action of the modules that run on nodes and need nothing else on the controller."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Dict, Mapping
 
-from ansible.plugins.action import ActionBase
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils.action_base import LifecycleAction
 
 
-class ActionModule(ActionBase):
-    """The action of every module that runs on nodes and needs no more on the controller (plugins/action).
+class ActionModule(LifecycleAction):
+    """Run the module of the task's name on its node, as ansible.builtin.normal does.
 
-    Does what ansible.builtin.normal does. Of a task with async, the module's own result is read by ansible.builtin.async_status
-    later, which this cannot see: no role or playbook of the collection uses async.
+    With async, ansible.builtin.async_status reads the module's result later, out of reach of sanitize_result. No role or playbook
+    of the collection uses async.
     """
 
     _supports_check_mode = True
     _supports_async = True
 
-    def run(self, tmp: Any = None, task_vars: Any = None) -> dict:
-        """Return the module's result without the keys that a node must not set (from_node)."""
-        result = super().run(tmp, task_vars)
+    def execute(self, result: Dict[str, Any], task_vars: Mapping[str, Any]) -> None:
+        """Fill in the module's result."""
         wrap_async = bool(self._task.async_val) and not self._connection.has_native_async
-        result.update(_registered.from_node(self._execute_module(task_vars=task_vars, wrap_async=wrap_async)))
+        result.update(self.run_module(task_vars, wrap_async=wrap_async))
         if not wrap_async:
             self._remove_tmp_path(self._connection._shell.tmpdir)
-        return result

@@ -106,7 +106,7 @@ def test_a_report_may_be_a_slice_even_without_a_control_plane_node(installed):
     done = attempt(
         ["ansible-playbook", "-i", "workers", "kubepki.lifecycle.check_expiry", *SLICE], installed, installed / "collections"
     )
-    assert "No node could be looked at: w1: did not answer" in done.stdout and "number of slices" not in done.stdout
+    assert "No node could be read: w1: did not answer" in done.stdout and "number of slices" not in done.stdout
 
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)

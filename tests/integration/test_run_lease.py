@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, run_lease
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _controller
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import run_identity
 
 from tests.unit.support.fake_api import FakeApi
 
@@ -173,7 +173,7 @@ def test_where_no_api_answers_the_run_goes_on_with_a_note(api, tmp_path):
 def test_the_lease_of_a_run_of_this_controller_that_was_killed_is_taken(api, tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", "pass"])
     gone.wait()
-    user, _sign, process = _controller.identity().rpartition("_")
+    user, _sign, process = run_identity.get_identity().rpartition("_")
     machine = process.rsplit(".", 2)[0]
     lease_of(api, "%s_%s.%d.1" % (user, machine, gone.pid)).take()
     code, said = run(tmp_path, [])
@@ -181,7 +181,7 @@ def test_the_lease_of_a_run_of_this_controller_that_was_killed_is_taken(api, tmp
 
 
 def test_the_lease_of_a_run_of_this_controller_that_still_works_is_not_taken(api, tmp_path):
-    there = _controller.identity()  # of the process that started this test
+    there = run_identity.get_identity()  # of the process that started this test
     lease_of(api, there).take()
     code, said = run(tmp_path, [])
     assert code == 2 and "another run is working on this cluster" in said and holder(api) == there, said

@@ -123,7 +123,7 @@ def test_a_report_that_could_not_be_made_is_told_from_certificates_that_end_soon
 def test_a_report_of_no_node_is_no_report(runner):
     exit_code, artifacts, events, _folder = runner("silent", "silent", kubepki_fail_below_days="14")
     assert exit_code == 2 and artifacts == {"kubepki": {"job": "check_expiry", "state": "failed"}}
-    assert any("No node could be looked at: " in event["stdout"] for event in events)
+    assert any("No node could be read: " in event["stdout"] for event in events)
 
 
 def test_a_threshold_that_could_never_fail_is_refused(runner):

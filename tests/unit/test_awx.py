@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _variables
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import variable_review
 
 ROOT = Path(__file__).resolve().parents[2]
 AWX = ROOT / "docs" / "examples" / "awx"
@@ -58,7 +58,8 @@ SPECIFICATIONS = {
 
 
 def module_choices(module, option):
-    tree = ast.parse((ROOT / "plugins" / "modules" / f"{module}.py").read_text())
+    (path,) = (ROOT / "plugins" / "modules").rglob(f"{module}.py")
+    tree = ast.parse(path.read_text())
     text = next(node.value.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "DOCUMENTATION")
     return yaml.safe_load(text)["options"][option]["choices"]
 
@@ -103,18 +104,18 @@ def test_a_survey_asks_for_what_the_role_takes_in_the_roles_type_with_its_choice
 def test_what_a_survey_gives_when_nobody_changes_anything_is_taken(path):
     values = {name: question.get("default", "") for name, question in survey(path).items()}
     given = [(name, value, None) for name, value in values.items()]
-    assert _variables.review(path.stem, set(values), given, set(values)) == ([], [])
-    assert all(_variables.specification(name, path.stem) for name in values)
+    assert variable_review.review(path.stem, set(values), given, set(values)) == ([], [])
+    assert all(variable_review.find_specification(name, path.stem) for name in values)
 
 
 @pytest.mark.parametrize("path", SURVEYS, ids=lambda path: path.stem)
 def test_free_text_of_a_survey_is_literal_and_takes_only_what_its_meaning_needs(path):
     for variable, question in survey(path).items():
         if question["type"] == "text":
-            spec = _variables.specification(variable, path.stem)
+            spec = variable_review.find_specification(variable, path.stem)
             assert spec.get("literal") and {"pattern", "choices"} & set(spec), variable
             for bad in ("{{ 1 }}", "a b; c", "$(id)", "../x", "a'b", "x\ny"):
-                assert _variables.trouble(bad, spec), (variable, bad)
+                assert variable_review.find_fault(bad, spec), (variable, bad)
     assert any(question["type"] == "text" for one in SURVEYS for question in survey(one).values())
 
 

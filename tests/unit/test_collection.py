@@ -235,9 +235,16 @@ def test_what_a_module_returns_from_a_node_is_cleaned_on_the_controller(path):
     text = (ROOT / "plugins" / "action" / path.relative_to(ROOT / "plugins" / "modules")).read_text()
     if "plugin_utils.node_module import ActionModule\n" in text:
         assert "class " not in text
-        text = (ROOT / "plugins" / "plugin_utils" / "node_module.py").read_text()
-        assert "self._execute_module(" in text
-    assert text.count("self._execute_module(") == text.count("_registered.from_node(self._execute_module(")
+    else:
+        assert "class ActionModule(LifecycleAction):\n" in text
+    assert "_execute_module" not in text
+
+
+def test_one_method_runs_all_modules_and_cleans_their_results():
+    utilities = {path.name: path.read_text() for path in (ROOT / "plugins" / "plugin_utils").glob("*.py")}
+    assert [name for name, text in utilities.items() if "self._execute_module(" in text] == ["action_base.py"]
+    assert utilities["action_base.py"].count("self._execute_module(") == 1
+    assert re.search(r"node_results\.sanitize_result\(\s*self\._execute_module\(", utilities["action_base.py"])
 
 
 def test_nothing_in_the_collection_is_async():

@@ -14,7 +14,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubelet_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import addresses
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import kubelet_files
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _declared, _variables, csr_bundle
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _declared, csr_bundle, variable_review
 
 ROOT = Path(__file__).resolve().parents[2]
 _CALLS = ("compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer")
@@ -90,4 +90,4 @@ def test_an_address_and_a_time_hold_none():
     ("value", "fits"), [("/var/lib/x", True), (" /var/lib/x ", True), ("/var/lib/x\n", False), ("/var\n/x", False)]
 )
 def test_a_variable_holds_none(value, fits):
-    assert (_variables.trouble(value, {"type": "str", "pattern": "[/~$].*", "said": "a path"}) is None) is fits
+    assert (variable_review.find_fault(value, {"type": "str", "pattern": "[/~$].*", "said": "a path"}) is None) is fits

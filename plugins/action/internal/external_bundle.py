@@ -1,31 +1,28 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Requests of all nodes for an authority elsewhere: one folder on the controller, and what came back in it."""
+"""Write the requests of all nodes for an external CA to one folder on the controller, and read the certificates back."""
 
 from __future__ import annotations
 
 import os
+from typing import Any, Dict, List, Mapping
 
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered, answers, csr_bundle
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import answers, csr_bundle, node_results
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils.action_base import LifecycleAction
 
-display = Display()
 _TEXTS = ("name", "path", "ca", "request", "ca_certificate")
 
 
-class ActionModule(ActionBase):
-    """The action behind kubepki.lifecycle.external_bundle."""
+class ActionModule(LifecycleAction):
+    """The action behind kubepki.lifecycle.internal.external_bundle."""
 
-    TRANSFERS_FILES = False
     _requires_connection = False
 
-    def run(self, tmp=None, task_vars=None):
-        """Give the task's result; a PkiError becomes its message."""
-        result = super().run(tmp, task_vars)
-        _spec, options = self.validate_argument_spec(
-            argument_spec={
+    def execute(self, result: Dict[str, Any], task_vars: Mapping[str, Any]) -> None:
+        """Do one step with the folder. Raise PkiError for a request or a certificate that must not be used."""
+        options = self.check_arguments(
+            {
                 "directory": {"type": "path", "required": True},
                 "step": {"type": "str", "choices": ["write", "collect", "close"], "required": True},
                 "hosts": {"type": "list", "elements": "str", "required": True},
@@ -39,22 +36,18 @@ class ActionModule(ActionBase):
         )
         directory = os.path.abspath(os.path.expanduser(options["directory"]))
         result.update(changed=False, directory=directory)
-        try:
-            # Of the inventory: --limit takes hosts out of the play, and must not change what a host may request.
-            groups = csr_bundle.Groups.of(task_vars.get("groups"))
-            bundle = csr_bundle.Bundle(directory, groups, self._task.check_mode)
-            said = {host: _asked(task_vars, host, options["result"]) for host in options["hosts"]}
-            if options["step"] == "close":
-                result["changed"] = bundle.close(_names(said, "renewed", "created"))
-                return result
-            asked = csr_bundle.entries({host: answer["requests"] for host, answer in said.items()}, groups, options["days"])
-            result["changed"] = bundle.write(asked, {host: answer["looked"] for host, answer in said.items()})
-            self._exchange(options, bundle, result)
-        except PkiError as error:
-            result.update(error.as_result(), failed=True, msg=str(error))
-        return result
+        # Of the inventory: --limit takes hosts out of the play, and must not change what a host may request.
+        groups = csr_bundle.Groups.of(task_vars.get("groups"))
+        bundle = csr_bundle.Bundle(directory, groups, self._task.check_mode)
+        said = {host: _read_answer(task_vars, host, options["result"]) for host in options["hosts"]}
+        if options["step"] == "close":
+            result["changed"] = bundle.close(_names(said, "renewed", "created"))
+            return
+        asked = csr_bundle.entries({host: answer["requests"] for host, answer in said.items()}, groups, options["days"])
+        result["changed"] = bundle.write(asked, {host: answer["looked"] for host, answer in said.items()})
+        self._exchange(options, bundle, result)
 
-    def _exchange(self, options, bundle, result):
+    def _exchange(self, options: Mapping[str, Any], bundle: csr_bundle.Bundle, result: Dict[str, Any]) -> None:
         for one in options["certificates"]:
             bundle.store(str(one["host"]), str(one["name"]), str(one["certificate"]))
             result["changed"] = True
@@ -72,19 +65,19 @@ class ActionModule(ActionBase):
         count = sum(1 for entry in bundle.asked if entry["host"] in result["waiting"])
         result["awaited"] = count
         if count:
-            display.display(
+            self._display.display(
                 "%d requests of %s wait to be signed: see %s. Nothing was changed there; run the same again when the "
                 "certificates are in it." % (count, ", ".join(result["waiting"]), bundle.at("README.txt"))
             )
 
 
-def _names(said, *actions):
+def _names(said: Mapping[str, Any], *actions: str) -> Dict[str, List[str]]:
     return {host: [row["name"] for row in answer["leaves"] if row["action"] in actions] for host, answer in said.items()}
 
 
-def _asked(task_vars, host, name):
-    """Give what a host registered: {"requests", "leaves", "looked"}."""
-    value = _registered.registered(task_vars, host, name, ("requests", "leaves"))
+def _read_answer(task_vars: Mapping[str, Any], host: str, name: str) -> Dict[str, Any]:
+    """Return what a host registered, as {"requests", "leaves", "looked"}. Raise PkiError for a malformed one."""
+    value = node_results.read_registered(task_vars, host, name, ("requests", "leaves"))
     fault = answers.fault(value, answers.EXTERNAL)
     if fault:
         raise PkiError(answers.sentence(fault), path=host)

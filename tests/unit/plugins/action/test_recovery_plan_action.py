@@ -18,7 +18,7 @@ def test_what_several_modules_saw_is_one_look_and_a_rehearsal_that_failed_is_a_p
         "w3": {"looked": {"unreachable": True, "msg": "timed out"}, "read": {"skipped": True}},
     }
     options = {"hosts": list(hostvars), "looks": "looked", "reports": "read", "rehearsals": "tried"}
-    looks, silent = ActionModule._seen({"hostvars": hostvars}, options)
+    looks, silent = ActionModule._collect({"hostvars": hostvars}, options)
     assert {host: look["problems"] for host, look in looks.items()} == {
         "cp1": ["no key"],
         "cp2": ["full", "The renewal could not be rehearsed."],
@@ -27,5 +27,5 @@ def test_what_several_modules_saw_is_one_look_and_a_rehearsal_that_failed_is_a_p
     }
     assert all(look["node"] == {"facts": {}} for look in looks.values())
     assert silent == {"w2": "no such library", "w3": "did not answer"}
-    looks, _silent = ActionModule._seen({"hostvars": hostvars}, dict(options, rehearsals=None))
+    looks, _silent = ActionModule._collect({"hostvars": hostvars}, dict(options, rehearsals=None))
     assert looks["cp1"]["problems"] == []

@@ -22,9 +22,9 @@ _PREFIX = re.compile(r"kubepki[_-]", re.IGNORECASE)
 _MEANT = {True: ("true", "yes", "on"), False: ("false", "no", "off")}
 
 
-def concerns(name, extra=False):
+def is_ours(name, extra=False):
     """Tell whether a variable is for this collection. extra: given with -e, where also a misspelt prefix is looked at."""
-    return bool(_PREFIX.match(name)) or (extra and name not in VARIABLES and closest(name)[1] >= SURELY)
+    return bool(_PREFIX.match(name)) or (extra and name not in VARIABLES and find_closest(name)[1] >= SURELY)
 
 
 def own_prefixes(collection: str) -> tuple[str, ...]:
@@ -49,7 +49,7 @@ def from_facts(known: Mapping[str, Any], prefixes: Iterable[str]) -> list[str]:
     return sorted(name for name in names if name.startswith(tuple(prefixes)) and name in known)
 
 
-def refusal(host: str, names: list[str]) -> str:
+def describe_facts(host: str, names: list[str]) -> str:
     """Return the sentence about facts of a host that from_facts() names."""
     more = ", ..." if len(names) > 5 else ""
     return (
@@ -59,13 +59,13 @@ def refusal(host: str, names: list[str]) -> str:
     )
 
 
-def closest(name, playbook=None):
+def find_closest(name, playbook=None):
     """Give (the known variable that is most like the name, or None; how much the most like one is: 0 to 1).
 
     One that the playbook reads goes before others that are only a little more like it.
     """
     best = _most_like(name, VARIABLES)
-    own = _most_like(name, [each for each in VARIABLES if specification(each, playbook)])
+    own = _most_like(name, [each for each in VARIABLES if find_specification(each, playbook)])
     return own[0] if own[1] > best[1] - _LITTLE else best[0], best[1]
 
 
@@ -74,7 +74,7 @@ def _most_like(name, known):
     return (found[0], difflib.SequenceMatcher(None, found[0], name.lower()).ratio()) if found else (None, 0.0)
 
 
-def specification(name, playbook):
+def find_specification(name, playbook):
     """Give what is declared of a variable for a playbook: {"type", "choices", "empty", ...}; None where it does not read it."""
     return next((spec for playbooks, spec in VARIABLES.get(name, ()) if playbook in playbooks), None)
 
@@ -82,18 +82,18 @@ def specification(name, playbook):
 def review(playbook, names, values, extra):
     """Judge what is set for a run.
 
-    playbook: its name. names: of all variables that concern() this collection. values: [(name, value, host)] of what the
-    playbook reads, host None for extra variables. extra: names of the extra variables among names.
+    playbook: its name. names: of all variables of this collection (is_ours). values: [(name, value, host)] of what the playbook
+    reads, host None for extra variables. extra: names of the extra variables among names.
     Gives (obstacles, warnings), lists of sentences; each obstacle names its variable and the remedy.
     """
     obstacles, unread, warnings = [], [], []
     for name in sorted(names):
         if name in VARIABLES:
-            spec = specification(name, playbook)
+            spec = find_specification(name, playbook)
             if spec and spec.get("of_play") and name not in extra:
                 warnings.append("%s has no effect in the inventory, because it says what a play is like: give it with -e." % name)
             continue
-        like, ratio = closest(name, playbook)
+        like, ratio = find_closest(name, playbook)
         if name in extra and ratio >= SURELY:
             obstacles.append(
                 "There is no variable %s. Did you mean %s? If it is one of your own, give it another name." % (name, like)
@@ -105,7 +105,7 @@ def review(playbook, names, values, extra):
     return obstacles + _wrong_values(playbook, values), warnings
 
 
-def templates(playbook, raw):
+def find_templates(playbook, raw):
     """Return one sentence for each extra variable that has to be literal and holds a template. Nothing of it is evaluated.
 
     raw: {name: value} of the extra variables, as they were given. Ansible evaluates Jinja in them at first use, so this comes
@@ -131,9 +131,9 @@ def _wrong_values(playbook, values):
     """Give one sentence for each wrong value, with the hosts that have it."""
     found = {}
     for name, value, host in values:
-        wrong = trouble(value, specification(name, playbook) or {"type": "str"})
+        wrong = find_fault(value, find_specification(name, playbook) or {"type": "str"})
         if wrong:
-            hosts = found.setdefault("%s is %s, which is no %s." % (name, shown(value), wrong), [])
+            hosts = found.setdefault("%s is %s, which is no %s." % (name, format_value(value), wrong), [])
             hosts.extend([host] if host else [])
     return [
         "%s%s" % (said, " (%s)" % ", ".join(hosts[:3] + ["..."] * (len(hosts) > 3)) if hosts else "")
@@ -141,14 +141,14 @@ def _wrong_values(playbook, values):
     ]
 
 
-def shown(value):
+def format_value(value):
     """Give a value as a person would write it, short."""
     text = "empty" if value is None or value == "" else repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def trouble(value, spec):
-    """Give what the value is not ("number above 0"), or None. spec: as specification() gives it.
+def find_fault(value, spec):
+    """Give what the value is not ("number above 0"), or None. spec: as find_specification() gives it.
 
     Strings count as what they say, as Ansible and AWX's surveys have it.
     """

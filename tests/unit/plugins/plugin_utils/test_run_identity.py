@@ -9,29 +9,29 @@ import subprocess
 import sys
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _controller
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import run_identity
 
 
 def holder_of(pid: int, start: str | None = None, machine: str | None = None) -> str:
-    return "alice@host_with_lines_%s.%d.%s" % (machine or _controller._machine(), pid, start or _controller._start(pid))
+    return "alice@host_with_lines_%s.%d.%s" % (machine or run_identity._machine(), pid, start or run_identity._start(pid))
 
 
 def test_all_tasks_of_a_run_have_one_identity_and_it_has_not_ended():
-    assert _controller.identity() == _controller.identity()
-    assert ".%d." % os.getppid() in _controller.identity()
-    assert not _controller.has_ended(_controller.identity())
+    assert run_identity.get_identity() == run_identity.get_identity()
+    assert ".%d." % os.getppid() in run_identity.get_identity()
+    assert not run_identity.has_ended(run_identity.get_identity())
 
 
 def test_a_process_that_is_gone_has_ended():
     running = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     holder = holder_of(running.pid)
-    assert not _controller.has_ended(holder)
+    assert not run_identity.has_ended(holder)
     running.communicate(b"\n")
-    assert _controller.has_ended(holder)
+    assert run_identity.has_ended(holder)
 
 
 def test_another_process_that_has_the_number_now_is_not_the_run():
-    assert _controller.has_ended(holder_of(os.getpid(), start="1"))
+    assert run_identity.has_ended(holder_of(os.getpid(), start="1"))
 
 
 @pytest.mark.parametrize(
@@ -42,16 +42,16 @@ def test_another_process_that_has_the_number_now_is_not_the_run():
         "alice",
         "alice@x_%s.1.",
         holder_of(2**22 + 1, "1", "c0ffee00-0000-4000-8000-000000000000.1"),
-        "alice@x_%s.99999999.1\n" % _controller._machine(),
-        "alice@x_%s.-1.1" % _controller._machine(),
-        "alice@x_%s.999999999999999999999.1" % _controller._machine(),
+        "alice@x_%s.99999999.1\n" % run_identity._machine(),
+        "alice@x_%s.-1.1" % run_identity._machine(),
+        "alice@x_%s.999999999999999999999.1" % run_identity._machine(),
     ],
 )
 def test_what_cannot_be_known_has_not_ended(holder):
-    assert not _controller.has_ended(holder)
+    assert not run_identity.has_ended(holder)
 
 
 def test_a_controller_without_proc_has_an_identity_and_declares_no_run_dead(monkeypatch):
-    monkeypatch.setattr(_controller, "_machine", lambda: "")
-    assert _controller.identity().endswith("_%d" % os.getppid())
-    assert not _controller.has_ended(_controller.identity())
+    monkeypatch.setattr(run_identity, "_machine", lambda: "")
+    assert run_identity.get_identity().endswith("_%d" % os.getppid())
+    assert not run_identity.has_ended(run_identity.get_identity())

@@ -12,7 +12,7 @@ import socket
 _PROCESS = re.compile(r"(?P<machine>[0-9a-f-]{36}\.\d+)\.(?P<pid>\d{1,10})\.(?P<start>\d{1,20})")
 
 
-def identity() -> str:
+def get_identity() -> str:
     """Return "user@host_process" of this run. Call it in an action plugin, whose parent is the process of ansible-playbook.
 
     The process: boot id, pid namespace, pid and start time (Linux, proc(5)), so that no later process has the same; elsewhere the
@@ -31,7 +31,7 @@ def identity() -> str:
 def has_ended(holder: str) -> bool:
     """Return whether a holder is a run of this machine, boot and pid namespace whose process is gone. False where unknown."""
     found = _PROCESS.fullmatch(holder.rpartition("_")[2])
-    return bool(found) and found["machine"] == _machine() and _start(int(found["pid"])) != found["start"]
+    return found is not None and found["machine"] == _machine() and _start(int(found["pid"])) != found["start"]
 
 
 def _machine() -> str:

@@ -7,13 +7,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ansible_collections.kubepki.lifecycle.plugins.action.internal import variable_check
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _variables
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import variable_review
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils._declared import VARIABLES
 
 
 def judge(playbook, extra=(), inventory=(), values=()):
-    return _variables.review(playbook, {*extra, *inventory}, list(values), set(extra))
+    return variable_review.review(playbook, {*extra, *inventory}, list(values), set(extra))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +33,7 @@ def judge(playbook, extra=(), inventory=(), values=()):
     ],
 )
 def test_an_extra_variable_that_is_almost_a_known_one_is_refused_with_what_was_meant(playbook, name, meant):
-    assert _variables.concerns(name, extra=True)
+    assert variable_review.is_ours(name, extra=True)
     (obstacle,), warnings = judge(playbook, extra=[name])
     assert f"no variable {name}." in obstacle and f"Did you mean {meant}?" in obstacle and warnings == []
 
@@ -49,7 +50,7 @@ def test_what_a_playbook_reads_is_known_and_so_is_what_others_read():
 
 @pytest.mark.parametrize("name", ["kubepki", "awx_job_template_name", "kube_version", "ansible_user", "names", "force", "phase"])
 def test_other_peoples_variables_are_none_of_its_business(name):
-    assert not _variables.concerns(name, extra=True)
+    assert not variable_review.is_ours(name, extra=True)
 
 
 def test_what_says_how_a_play_is_has_no_effect_in_the_inventory():
@@ -142,16 +143,16 @@ def test_a_value_of_the_inventory_is_said_once_with_the_hosts_that_have_it():
 
 
 def test_names_of_leaves_are_those_of_the_catalogue():
-    spec = _variables.specification("kubepki_names", "renew_leaves")
+    spec = variable_review.find_specification("kubepki_names", "renew_leaves")
     assert sorted(spec["choices"]) == sorted(
         ["all", *(entry.name for entry in catalogue.CATALOGUE if entry.kind != catalogue.CA)]
     )
 
 
 def test_a_playbook_finds_its_own_specification():
-    leaves, pods = (_variables.specification("kubepki_names", name) for name in ("renew_leaves", "restart_static_pods"))
+    leaves, pods = (variable_review.find_specification("kubepki_names", name) for name in ("renew_leaves", "restart_static_pods"))
     assert "choices" in leaves and "choices" not in pods
-    assert _variables.specification("kubepki_phase", "renew_leaves") is None
+    assert variable_review.find_specification("kubepki_phase", "renew_leaves") is None
     assert all(
         len({name for names, _spec in entries for name in names}) == sum(len(names) for names, _spec in entries)
         for entries in VARIABLES.values()
@@ -160,12 +161,12 @@ def test_a_playbook_finds_its_own_specification():
 
 def test_facts_with_the_names_of_our_variables():
     root = Path(__file__).resolve().parents[4]
-    prefixes = _variables.own_prefixes(str(root))
+    prefixes = variable_review.own_prefixes(variable_check._COLLECTION)
     roles = {path.name + "_" for path in (root / "roles").iterdir()}
     assert {"kubepki_", "rotate_", "inventory_", "check_", "issue_", "schedule_"} | roles <= set(prefixes) and "_" not in prefixes
     facts = {"hostname": "w1", "kubepki_leaf_days": 1, "ca_rotation_own": [], "backup_net": {}, "kubepkix": 1, "own_check_x": 1}
     known = dict.fromkeys(["ansible_hostname", "ansible_backup_net", "kubepki_leaf_days", "ca_rotation_own", "own_check_x"])
-    assert _variables.from_facts(dict(known, ansible_facts=facts), prefixes) == ["ca_rotation_own", "kubepki_leaf_days"]
-    assert [_variables.from_facts(dict(known, ansible_facts=odd), prefixes) for odd in (None, [], {})] == [[]] * 3
-    said = _variables.refusal("w1", ["kubepki_\x1b[2J", *"abcdefg"])
+    assert variable_review.from_facts(dict(known, ansible_facts=facts), prefixes) == ["ca_rotation_own", "kubepki_leaf_days"]
+    assert [variable_review.from_facts(dict(known, ansible_facts=odd), prefixes) for odd in (None, [], {})] == [[]] * 3
+    said = variable_review.describe_facts("w1", ["kubepki_\x1b[2J", *"abcdefg"])
     assert said.startswith("w1: ") and "--flush-cache" in said and said.isprintable() and ", d, ..." in said

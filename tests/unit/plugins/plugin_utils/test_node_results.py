@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _registered
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import node_results
 
 from tests.unit.support import malformed
 
@@ -14,11 +14,11 @@ PEM = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 def test_nothing_that_a_terminal_obeys_gets_past_the_entry():
     said = {"msg": malformed.EVIL, malformed.EVIL: [malformed.EVIL, {"x": malformed.EVIL}], "pem": PEM, "number": 5, "none": None}
     task_vars = {"hostvars": {"w1": {"said": said}}}
-    found = _registered.registered(task_vars, "w1", "said")
+    found = node_results.read_registered(task_vars, "w1", "said")
     assert found["pem"] == PEM and found["number"] == 5 and found["none"] is None
     assert str(found).replace("\\n", "").isprintable() and "\\x1b]0;pwned" in found["msg"] and "\\u202e" in found["msg"]
     assert all(line.isprintable() for line in found["msg"].split("\n")) and malformed.EVIL not in found
-    assert _registered.registered(task_vars, "w2", "said") == {}
+    assert node_results.read_registered(task_vars, "w2", "said") == {}
 
 
 def test_why_a_host_said_nothing_is_one_printable_line():
@@ -28,7 +28,7 @@ def test_why_a_host_said_nothing_is_one_printable_line():
         "w3": {"said": {"msg": "x" * 100000}},
         "w4": {"said": {"node": {"a": 1}}},
     }
-    found, silent = _registered.answers({"hostvars": hostvars}, hostvars, "said", "node")
+    found, silent = node_results.sort_registered({"hostvars": hostvars}, hostvars, "said", "node")
     assert found == {"w4": {"a": 1}} and silent["w2"] == "did not answer" and silent["w1"].isprintable()
     assert len(silent["w3"]) < 3000
 
@@ -38,8 +38,8 @@ def test_the_inventory_is_all_nodes_whether_they_are_in_the_play_or_not():
         "groups": {"kube_control_plane": ["cp1"], "kube_node": ["cp1", "w1", "w2"], "etcd": ["e1"]},
         "hostvars": {"cp1": {"ansible_host": "10.0.0.1"}, "w1": {}},
     }
-    assert _registered.addresses(task_vars) == {"cp1": "10.0.0.1", "w1": "", "w2": ""}
-    assert _registered.addresses({}) == {}
+    assert node_results.inventory_addresses(task_vars) == {"cp1": "10.0.0.1", "w1": "", "w2": ""}
+    assert node_results.inventory_addresses({}) == {}
 
 
 def test_what_a_node_returns_for_ansible_is_taken_away():
@@ -48,7 +48,7 @@ def test_what_a_node_returns_for_ansible_is_taken_away():
     evil.update({"_ansible_notify": ["x"], "_ansible_delegated_vars": {}, "parent": {"ansible_facts": "harmless here"}})
     said = dict(evil, changed=True, results=[dict(evil, item=1), "text", None], _ansible_parsed=True)
     kept = {"parent": evil["parent"]}
-    assert _registered.from_node(said) == {
+    assert node_results.sanitize_result(said) == {
         "ansible_facts": {"discovered_interpreter_python": "/usr/bin/python3"},
         "changed": True,
         "results": [dict(kept, item=1), "text", None],
@@ -57,4 +57,4 @@ def test_what_a_node_returns_for_ansible_is_taken_away():
     }
     assert said["ansible_facts"] is facts and "add_host" in said["results"][0]
     for odd in (None, [], "text", {}, {"kubepki_batch": 1}):
-        assert _registered.from_node({"ansible_facts": odd, "results": odd}) == {"results": odd}
+        assert node_results.sanitize_result({"ansible_facts": odd, "results": odd}) == {"results": odd}
