@@ -237,7 +237,7 @@ def test_what_a_module_returns_from_a_node_is_cleaned_on_the_controller(path):
         assert "class " not in text
     else:
         assert "class ActionModule(LifecycleAction):\n" in text
-    assert "_execute_module" not in text
+    assert "self._execute_module(" not in text
 
 
 def test_one_method_runs_all_modules_and_cleans_their_results():
