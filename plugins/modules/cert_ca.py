@@ -8,211 +8,114 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cert_ca
-short_description: Certificate authorities - made, renewed, and replaced in phases
+short_description: Make a CA with its key, or renew its certificate with the same key
 version_added: 0.1.0
 description:
-  - On a node of a kubeadm cluster, declares what a phase of a CA rotation asks for - who signs, who is trusted, and which leaves
-    follow - and makes the node so, in one transaction after one backup set. A second run changes nothing, and a run that was
+  - Makes a CA, self-signed or signed by another CA, where O(path) is missing, and renews its certificate with the same key when
+    it is due. For CAs outside of a cluster, such as that of a webhook, an external etcd, or a CA above the cluster's.
+  - The CAs of a cluster are replaced by the playbook C(kubepki.lifecycle.rotate_ca).
+  - The certificate and the key are written in one transaction, after a backup set of the files that are replaced. A run that was
     killed at any point is finished or undone by the next one.
-  - Anywhere, makes a CA with its key (O(state=present)), self-signed or below another one, and renews it with the same key.
-  - Restarts nothing. RV(restart), RV(reload) and RV(edits) say what has to happen next, also when an earlier run was
-    interrupted before it happened. What the kubelet reads is the job of M(kubepki.lifecycle.internal.kubelet_credential).
-  - One phase has to be complete on all control-plane nodes before the next begins; M(kubepki.lifecycle.cluster_pki) derives it.
 options:
   state:
-    description:
-      - V(staged) makes a successor beside each authority, C(/etc/kubernetes/pki.next), or takes that of O(material). What is
-        staged already is used; there is never a third.
-      - V(prepared) trusts both, and signs with the former one. On a node that is switched it is the way back, and puts back what
-        the former authority had signed.
-      - V(switched) signs with the successor, and trusts both. The former authority is kept in C(/etc/kubernetes/pki.previous).
-      - V(completed) trusts the successor alone. What is removed stays in the backup set.
-      - V(rolled_back) is as before the rotation. From V(switched), go back to V(prepared) first, on all control-plane nodes.
-      - V(cross_signed) writes the successor's certificate, signed by the former authority, to O(path), for clients that cannot be
-        given the successor in time. Append it to a server's certificate.
-      - V(present) makes the CA at O(path) where it is missing, and renews it with the same key when it is due.
+    description: V(present) makes the CA where it is missing, and renews it when it is due.
     type: str
-    required: true
-    choices: [staged, prepared, switched, completed, rolled_back, cross_signed, present]
-  names:
-    description:
-      - The authorities of the cluster. Those that the node does not have are passed over.
-      - V(etcd-ca) is refused where etcd is external, which means that C(kube-apiserver) uses one that is no static pod of this
-        node.
-    type: list
-    elements: str
-    choices: [ca, front-proxy-ca, etcd-ca, sa]
-    default: [ca, front-proxy-ca, etcd-ca, sa]
-  material:
-    description:
-      - With O(state=staged), new CAs that were made elsewhere, as RV(material) of another node or by the user. A mapping of
-        the authority's name to C(certificate) and C(key), both in PEM. Checked before they are taken - an expired CA, a
-        certificate that is none, a key that does not match and name constraints that forbid what must be signed are refused.
-      - Where it is given, it has to hold every one of O(names) that the node has, so that the node makes none itself.
-      - Use it under C(no_log) only.
-    type: dict
-  known:
-    description:
-      - RV(kubepki.lifecycle.cluster_pki#module:known), what all nodes together show of each authority - C(old) and C(new), the
-        digests of the two keys, and C(drop), those that nobody is to trust any more. Without it, only this node is known.
-    type: dict
-    default: {}
-  export:
-    description: With O(state=staged), return the staged pairs as RV(material). Use it under C(no_log) only.
-    type: bool
-    default: false
-  ca_days:
-    description: For how many days a CA is made or renewed. 73,000 is possible.
-    type: float
-    default: 3650
-  key_type:
-    description: The type of a new CA's key. Without it, that of the present one, or rsa-2048. A service-account key is RSA-2048.
-    type: str
-    choices: [rsa-2048, rsa-3072, rsa-4096, ecdsa-p256, ecdsa-p384]
-  leaf_days:
-    description: For how many days the leaves are issued that change their signer.
-    type: float
-    default: 365
-  leaf_key_type:
-    description: The type of their new keys. Without it each is of the type it has today.
-    type: str
-    choices: [rsa-2048, rsa-3072, rsa-4096, ecdsa-p256, ecdsa-p384]
+    choices: [present]
+    default: present
   path:
-    description: With O(state=present) and O(state=cross_signed), the certificate.
+    description: The file of the CA certificate, in PEM.
     type: path
+    required: true
   key_path:
-    description: With O(state=present), its private key. Made, 0600, where it is missing.
+    description: The file of its private key, in PEM. Made with the mode 0600 where it is missing.
     type: path
+    required: true
   common_name:
-    description: With O(state=present), the name of a CA that is made. Without it, C(kubernetes).
+    description: The common name of a CA that is made. Without it, C(kubernetes).
     type: str
   organizations:
-    description: With O(state=present), the organizations in its subject.
+    description: The organizations in the subject of a CA that is made.
     type: list
     elements: str
     default: []
   parent_path:
-    description: With O(state=present), the certificate of the CA that signs this one. Without it, the CA signs itself.
+    description: The certificate of the CA that signs this one. Without it, the CA signs itself.
     type: path
   parent_key_path:
     description: The private key of O(parent_path).
     type: path
+  ca_days:
+    description: For how many days the CA is made or renewed. 73,000 is possible.
+    type: float
+    default: 3650
+  key_type:
+    description: The type of a new CA's key. Without it, V(rsa-2048).
+    type: str
+    choices: [rsa-2048, rsa-3072, rsa-4096, ecdsa-p256, ecdsa-p384]
   renew_below_days:
-    description: With O(state=present), a CA with fewer days left is renewed with the same key.
+    description: A CA certificate with fewer days left is renewed with the same key.
     type: float
     default: 0
   force:
-    description: With O(state=present), renew it whatever it has left.
+    description: Renew it whatever it has left.
     type: bool
     default: false
 attributes:
   check_mode:
-    description: Tells what would change; nothing is made or written.
+    description: Reports what would change; nothing is made or written.
     support: full
   diff_mode:
-    description: Shows who signs, who is trusted and the leaves before and after, and never a key.
+    description: Shows the certificate before and after, and never a key.
     support: full
   idempotent:
-    description: A node that is as declared is left alone.
+    description: A CA that is not due is left alone.
     support: full
 author:
   - The kubepki.lifecycle authors (@kubepki)
 seealso:
-  - module: kubepki.lifecycle.cluster_pki
-  - module: kubepki.lifecycle.static_pod_restart
-  - module: kubepki.lifecycle.internal.kubelet_credential
+  - module: kubepki.lifecycle.cert_leaf
 extends_documentation_fragment:
-  - kubepki.lifecycle.node
   - kubepki.lifecycle.node.state
   - kubepki.lifecycle.node.backup
 """
 
 EXAMPLES = r"""
-- name: A successor for every authority, made once
+- name: Make a root CA that is valid for two hundred years
   kubepki.lifecycle.cert_ca:
-    state: staged
-    export: true
-  register: staged
-  no_log: true
-  run_once: true
-
-- name: The same on all control-plane nodes
-  kubepki.lifecycle.cert_ca:
-    state: staged
-    material: "{{ staged.material }}"
-  no_log: true
-
-- name: Trust both
-  kubepki.lifecycle.cert_ca:
-    state: prepared
-  register: prepared
-
-- name: Whoever cannot take that up is restarted
-  kubepki.lifecycle.static_pod_restart:
-    names: "{{ prepared.restart }}"
-    edits: "{{ prepared.edits }}"
-  when: prepared.restart | length > 0
-
-- name: An authority of one's own, for two hundred years
-  kubepki.lifecycle.cert_ca:
-    state: present
-    path: /etc/pki/site/ca.crt
-    key_path: /etc/pki/site/ca.key
-    common_name: site
+    path: /etc/pki/site/root.crt
+    key_path: /etc/pki/site/root.key
+    common_name: Example Root CA
     ca_days: 73000
     key_type: ecdsa-p384
+
+- name: Make an intermediate CA, and renew it with the same key in its last year
+  kubepki.lifecycle.cert_ca:
+    path: /etc/pki/site/ca.crt
+    key_path: /etc/pki/site/ca.key
+    common_name: Example CA
+    parent_path: /etc/pki/site/root.crt
+    parent_key_path: /etc/pki/site/root.key
+    ca_days: 1825
+    renew_below_days: 365
 """
 
 RETURN = r"""
-authorities:
-  description: What the node holds now, by name - C(signer), C(next), C(previous) and C(bundle), as digests of the public keys.
-  returned: for the CAs of a cluster
-  type: dict
+action:
+  description: What was done, V(created), V(renewed) or V(kept).
+  returned: always
+  type: str
 notes:
   description: What changed, as sentences.
   returned: always
   type: list
   elements: str
-leaves:
-  description: The leaves that changed their signer, before and after.
-  returned: for the CAs of a cluster
-  type: list
-  elements: dict
-restart:
-  description: The static pods that have to be restarted, because they do not take these files up by themselves, or an earlier run
-    ended before they were. Also others than the control plane's own, which mount one of these files (kube-vip with
-    C(admin.conf)).
-  returned: for the CAs of a cluster
-  type: list
-  elements: str
-reload:
-  description: The static pods that take a new leaf up by themselves, which can be proven.
-  returned: for the CAs of a cluster
-  type: list
-  elements: str
-edits:
-  description: The flags that have to change in the manifests, as M(kubepki.lifecycle.static_pod_restart) takes them.
-  returned: for the CAs of a cluster
-  type: dict
-ca_bundle:
-  description: The certificates of the cluster CA in PEM that every client has to trust now.
-  returned: for the CAs of a cluster, where the node has a cluster CA
-  type: str
-recovered:
-  description: What became of a run that was killed - C(nothing), C(undone) or C(finished).
-  returned: for the CAs of a cluster
-  type: str
-material:
-  description: The staged pairs, secret.
-  returned: with O(export=true)
-  type: dict
 certificate:
-  description: The certificate, described.
-  returned: with O(state=present) and O(state=cross_signed)
+  description: The CA certificate, described.
+  returned: always
   type: dict
 backup:
   description: The backup set that was made first.
-  returned: when files were changed
+  returned: when files were replaced
   type: str
 seconds:
   description: How long the module took.
@@ -221,172 +124,31 @@ seconds:
 """
 
 import os
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import atomic, node_lock, reading, transactions
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, pki_tree
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import (
-    ca_store,
-    desired_state,
-    new_ca,
-    standalone_ca,
-)
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import node_lock, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import standalone_ca
 
 KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
-LEVELS = {"prepared": 1, "switched": 2, "completed": 3, "rolled_back": 0}
-
-PHASES = {"prepared": "prepare", "switched": "switch", "completed": "complete", "rolled_back": "rollback of prepare"}
 
 
-def ensure(module):
-    """Do what the options say and give the module's result. Raises PkiError."""
-    options = module.params
-    act = _present if options["state"] == "present" else _cluster
-    with node_lock.lock(options["state_dir"], check=module.check_mode):
-        return act(module, options)
+def ensure(module: AnsibleModule) -> Dict[str, Any]:
+    """Make or renew the CA and return the module's result.
+
+    Raise PkiError where the files do not belong together or cannot be written.
+    """
+    with node_lock.lock(module.params["state_dir"], check=module.check_mode):
+        return _present(module, module.params)
 
 
-def _cluster(module, options):
-    recovered = "nothing"
-    layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-    if not module.check_mode:
-        recovered = desired_state.recover(layout, options["state_dir"])
-        if recovered != "nothing":
-            layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-    if layout.role not in (layouts.CONTROL_PLANE, layouts.ETCD):
-        raise PkiError(
-            "is no control-plane node: there is no authority on it",
-            path=options["kubernetes_dir"],
-            fix="Run this on the hosts of the group kube_control_plane; workers follow with kubelet_credential.",
-        )
-    ca_store.refuse_external_etcd(layout, options["names"])
-    ca_store.refuse_external_signer(layout, options["names"])
-    tree = pki_tree.read_tree(layout)
-    if options["state"] == "cross_signed":
-        return _cross_signed(module, options, layout)
-    material = None
-    if options["state"] == "staged":
-        declared, staged = new_ca.declare_staged(
-            tree, options["names"], _material(options), options["ca_days"], options["key_type"], _known(options)
-        )
-        if options["export"]:
-            material = {
-                name: {"certificate": signer.certificate_pem.decode("ascii"), "key": signer.key_pem.decode("ascii")}
-                for name, signer in staged.items()
-            }
-    else:
-        declared = desired_state.declare(
-            tree,
-            options["names"],
-            LEVELS[options["state"]],
-            options["leaf_days"],
-            options["leaf_key_type"],
-            options["state_dir"],
-            _known(options),
-        )
-    result = {
-        "recovered": recovered,
-        "notes": declared.notes,
-        "leaves": declared.leaves,
-        "edits": declared.edits,
-        "reload": sorted(declared.reloads - declared.restarts),
-        "changed": declared.changed or recovered != "nothing",
-    }
-    before = ca_store.facts(tree, options["state_dir"])
-    waiting = set(declared.restarts) | set(before["pending"])
-    if not module.check_mode:
-        backup = desired_state.apply(
-            layout,
-            declared,
-            "cert-ca-" + options["state"].replace("_", "-"),
-            options["state_dir"],
-            options["backup_dir"],
-            options["backup_keep"],
-            PHASES.get(options["state"]),
-        )
-        if backup:
-            result["backup"] = backup
-            after = ca_store.facts(
-                pki_tree.read_tree(layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])), options["state_dir"]
-            )
-        else:
-            after = before
-        waiting = set(declared.edits) | set(after["pending"])
-        result["authorities"] = _shown(after)
-    else:
-        result["authorities"] = _shown(before)
-    written = list(declared.writes) + declared.removals
-    result["restart"] = sorted(waiting & set(layout.manifests) | set(file_users.due(layout, written)))
-    bundle = declared.trust.get("ca") or reading.read_if_exists(ca_store.places(layout, "ca", ca_store.CURRENT)[0])
-    if bundle:
-        result["ca_bundle"] = bundle.decode("utf-8")
-    if material is not None:
-        result["material"] = material
-    if module._diff and (declared.notes or declared.leaves):
-        result["diff"] = _diff(declared)
-    return result
-
-
-def _shown(facts):
-    return {
-        name: {key: view[key] for key in ("signer", "next", "previous", "bundle")} for name, view in facts["authorities"].items()
-    }
-
-
-def _diff(declared):
-    before = ["%s: %s" % (leaf["name"], _leaf_line(leaf["before"])) for leaf in declared.leaves]
-    after = ["%s: %s" % (leaf["name"], _leaf_line(leaf["after"])) for leaf in declared.leaves]
-    return {"before": "\n".join(before) + "\n", "after": "\n".join(after + declared.notes) + "\n"}
-
-
-def _leaf_line(leaf):
-    return "%s, until %s, sha256 %s" % (leaf["subject"], leaf["not_after"], leaf["sha256"][:16])
-
-
-def _known(options):
-    known = options["known"]
-    if not all(isinstance(entry, dict) and {"old", "new", "drop"} <= set(entry) for entry in known.values()):
-        raise PkiError("known has to give each authority old, new and drop", fix="Pass what cluster_pki returns as known.")
-    return known
-
-
-def _material(options):
-    given = options["material"]
-    if given is None:
-        return None
-    pairs = {}
-    for name, pair in given.items():
-        if not isinstance(pair, dict) or not isinstance(pair.get("key"), str):
-            raise PkiError("material has to give each authority a certificate and a key", path=name)
-        pairs[name] = (pair.get("certificate", "").encode("ascii", "replace"), pair["key"].encode("ascii", "replace"))
-    return pairs
-
-
-def _cross_signed(module, options, layout):
-    if not options["path"] or len(options["names"]) != 1 or options["names"] == ["sa"]:
-        raise PkiError("a cross-signed certificate needs a path and one name of a CA", fix="Give path, and names with one CA.")
-    certificate = new_ca.cross_signed(layout, options["names"][0])
-    existing = reading.read_if_exists(options["path"])
-    if existing is not None and new_ca.same_cross(existing, certificate):
-        return {"changed": False, "notes": [], "certificate": certificate.describe()}
-    if not module.check_mode:
-        atomic.write(options["path"], certificate.pem, mode=0o644)
-    return {"changed": True, "notes": ["%s written" % options["path"]], "certificate": certificate.describe()}
-
-
-def _present(module, options):
-    for name in ("path", "key_path"):
-        if not options[name]:
-            raise PkiError("%s is missing" % name, fix="Name the files of the CA.")
+def _present(module: AnsibleModule, options: Dict[str, Any]) -> Dict[str, Any]:
     if os.path.realpath(options["path"]) == os.path.realpath(options["key_path"]):
         raise PkiError(
             "is to hold both the certificate and the key of the CA", path=options["path"], fix="Give key_path a file of its own."
         )
-    if bool(options["parent_path"]) != bool(options["parent_key_path"]):
-        raise PkiError("parent_path and parent_key_path belong together", fix="Give both, or neither.")
     if not module.check_mode:
         transactions.Transaction.recover(standalone_ca.JOB, options["state_dir"])
     wanted = standalone_ca.StandaloneCa(options["path"], options["key_path"], options["parent_path"], options["parent_key_path"])
@@ -411,38 +173,24 @@ def _present(module, options):
     return result
 
 
-def main():
+def main() -> None:
     """Run the module."""
-    spec = runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep")
+    spec = runner.path_options("state_dir", "backup_dir", "backup_keep")
     spec.update(
-        state={
-            "type": "str",
-            "required": True,
-            "choices": ["staged", "prepared", "switched", "completed", "rolled_back", "cross_signed", "present"],
-        },
-        names={
-            "type": "list",
-            "elements": "str",
-            "choices": ["ca", "front-proxy-ca", "etcd-ca", "sa"],
-            "default": ["ca", "front-proxy-ca", "etcd-ca", "sa"],
-        },
-        material={"type": "dict", "no_log": True},
-        known={"type": "dict", "default": {}},
-        export={"type": "bool", "default": False},
-        ca_days={"type": "float", "default": 3650},
-        key_type={"type": "str", "choices": KEY_TYPES, "no_log": False},
-        leaf_days={"type": "float", "default": 365},
-        leaf_key_type={"type": "str", "choices": KEY_TYPES, "no_log": False},
-        path={"type": "path"},
-        key_path={"type": "path", "no_log": False},
+        state={"type": "str", "choices": ["present"], "default": "present"},
+        path={"type": "path", "required": True},
+        key_path={"type": "path", "required": True, "no_log": False},
         common_name={"type": "str"},
         organizations={"type": "list", "elements": "str", "default": []},
         parent_path={"type": "path"},
         parent_key_path={"type": "path", "no_log": False},
+        ca_days={"type": "float", "default": 3650},
+        key_type={"type": "str", "choices": KEY_TYPES, "no_log": False},
         renew_below_days={"type": "float", "default": 0},
         force={"type": "bool", "default": False},
     )
-    runner.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), ensure)
+    module = AnsibleModule(argument_spec=spec, supports_check_mode=True, required_together=[("parent_path", "parent_key_path")])
+    runner.run(module, ensure)
 
 
 if __name__ == "__main__":

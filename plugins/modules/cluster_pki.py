@@ -52,45 +52,6 @@ options:
     description: Without O(nodes), also say what on this node still depends on an authority other than the one that signs.
     type: bool
     default: false
-  prove:
-    description:
-      - Without O(nodes), ask the components of this node with a client certificate of each authority, and fail unless all of them
-        say the right thing. V(accepted) shows one of the staged successor, or of the authority that signs; it has to be let
-        in. V(refused) shows one of the authority that was dropped, which M(kubepki.lifecycle.cert_ca) has left for that.
-    type: str
-    choices: [accepted, refused]
-  prove_by:
-    description: With O(prove), the components that are asked. A kubelet that was not restarted takes up to a minute to follow.
-    type: list
-    elements: str
-    choices: [apiserver, etcd-server, kubelet]
-    default: [apiserver, etcd-server, kubelet]
-  mounted_timeout:
-    description:
-      - Without O(nodes), wait up to so many seconds until every pod of the node has its whole cluster trust in its mounted
-        C(ca.crt), which the kubelet updates within about a minute and a half. 0 does not look.
-    type: int
-    default: 0
-  mounted_ca:
-    description:
-      - With O(mounted_timeout), which authority these files have to hold, by the digest of its key. All that this
-        node trusts by default, of which a pod may rightly lack the one that is being dropped.
-    type: str
-  former_sa:
-    description:
-      - With O(mounted_timeout), also wait until no pod of this node has a token mounted that this service-account key signed,
-        given by its digest, and no kubeconfig of a CNI plugin (C(/etc/cni/net.d/*kubeconfig*)) holds one. A client with such a
-        token is refused once the key is dropped.
-    type: str
-  mounted_bundles:
-    description:
-      - With O(mounted_timeout), also wait until these files of ClusterTrustBundle volumes hold the same, as
-        RV(kubepki.lifecycle.internal.api_dependents#module:bundle_files) gives them for this node. Kubelets look every
-        five minutes, which
-        are added to O(mounted_timeout).
-    type: list
-    elements: dict
-    default: []
 attributes:
   check_mode:
     description: Changes nothing in any mode.
@@ -104,7 +65,7 @@ attributes:
 author:
   - The kubepki.lifecycle authors (@kubepki)
 seealso:
-  - module: kubepki.lifecycle.cert_ca
+  - module: kubepki.lifecycle.cert_expiry
 extends_documentation_fragment:
   - kubepki.lifecycle.node
   - kubepki.lifecycle.node.state
@@ -128,16 +89,6 @@ RETURN = r"""
 node:
   description: The facts of the node.
   returned: without O(nodes)
-  type: dict
-proven:
-  description: What was asked and seen - C(authority), C(endpoint), C(seen), C(right).
-  returned: with O(prove)
-  type: list
-  elements: dict
-mounted:
-  description:
-    - C(files), how many service accounts' C(ca.crt) the pods of the node have mounted. All have what was waited for.
-  returned: with O(mounted_timeout)
   type: dict
 dependents:
   description: What on the node still depends on another authority than the one that signs - C(what), C(path), C(why).
@@ -196,7 +147,7 @@ holders:
 known:
   description:
     - What the nodes show together of each of RV(names) - C(old) and C(new), the digests of its keys, and C(drop), those that some
-      trust and nobody should, for O(kubepki.lifecycle.cert_ca#module:known).
+      trust and nobody should, for O(kubepki.lifecycle.internal.rotation_files#module:known).
   returned: with O(nodes)
   type: dict
 new_clients:
@@ -210,22 +161,17 @@ seconds:
   type: float
 """
 
-import time
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import reading
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pod_volumes
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_store, client_acceptance, stale_trust
-
-# A kubelet keeps ClusterTrustBundles for five minutes (pkg/kubelet/clustertrustbundle), and looks at a pod every minute.
-BUNDLE_SECONDS = 390
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_store, stale_trust
 
 
-def look(module):
-    """Do what the options say and give the module's result. Raises PkiError."""
+def look(module: AnsibleModule) -> Dict[str, Any]:
+    """Read the CAs of this node and return the module's result. Raise PkiError where they cannot be read."""
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     tree = pki_tree.read_tree(layout)
@@ -233,80 +179,13 @@ def look(module):
     if options["dependents"]:
         result["dependents"] = stale_trust.find(tree)
         result["node"]["tokens"] = pod_volumes.cni_tokens(layout)
-    if options["prove"]:
-        result["proven"] = _proven(layout, options)
-    if options["mounted_timeout"]:
-        result["mounted"] = _mounted(layout, options)
     return result
 
 
-def _proven(layout, options):
-    accepted = options["prove"] == "accepted"
-    # What reloads by itself does so within a minute (kube-apiserver 1.20).
-    deadline = time.monotonic() + 75
-    while True:
-        found = client_acceptance.prove(layout, options["names"], accepted, options["state_dir"], options["prove_by"])
-        wrong = [item for item in found if not item["right"]]
-        if not wrong:
-            return found
-        if time.monotonic() > deadline:
-            raise PkiError(
-                "a client of %s is %s (%s), where it has to be %s"
-                % (wrong[0]["authority"], "refused" if accepted else "let in", wrong[0]["seen"], options["prove"]),
-                path=wrong[0]["endpoint"],
-                fix="Restart that component (playbook restart_static_pods), then run again.",
-            )
-        time.sleep(1)
-
-
-def _mounted(layout, options):
-    seconds, needed, former = options["mounted_timeout"], options["mounted_ca"], options["former_sa"]
-    deadline = time.monotonic() + seconds
-    path = layout.paths["ca"][0] if "ca" in layout.paths else ca_store.places(layout, "ca", ca_store.CURRENT)[0]
-    bundle = reading.read(path)
-    while True:
-        count, lagging = pod_volumes.lagging(layout, bundle, needed)
-        tokens = pod_volumes.tokens(layout, former) if former else []
-        plugins = pod_volumes.cni_signed_by(layout, former) if former else []
-        published = pod_volumes.lagging_bundles(layout, bundle, needed, options["mounted_bundles"])
-        late = time.monotonic() - deadline
-        if not lagging + tokens + plugins + published or late > (0 if lagging + tokens + plugins else BUNDLE_SECONDS):
-            break
-        time.sleep(0.5)
-    if lagging:
-        raise PkiError(
-            "%d of %d pods still have another ca.crt mounted after %d s" % (len(lagging), count, seconds),
-            path=lagging[0],
-            fix="See whether the kubelet works and kube-root-ca.crt of its namespace follows.",
-        )
-    if tokens:
-        raise PkiError(
-            "%d pods still have a token of the former service-account key mounted after %d s, and would be refused"
-            % (len(tokens), seconds),
-            path=tokens[0],
-            fix="Restart these pods, or wait until the kubelet has renewed their tokens (within the hour), and run again.",
-        )
-    if plugins:
-        raise PkiError(
-            "the CNI plugin still has a token of the old service-account key after %d s: no pod would start on "
-            "this node" % seconds,
-            path=plugins[0],
-            fix="Restart the DaemonSet of the CNI plugin (kubectl rollout restart), which writes the file again, and run again.",
-        )
-    if published:
-        raise PkiError(
-            "%d volumes with a ClusterTrustBundle still have other certificates after %d s"
-            % (len(published), seconds + BUNDLE_SECONDS),
-            path=published[0],
-            fix="See whether the kubelet works and what kubectl get clustertrustbundles shows; restarting the pod helps, too.",
-        )
-    return {"files": count}
-
-
-def main():
+def main() -> None:
     """Run the module."""
     spec = runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir")
-    names, components = ["ca", "front-proxy-ca", "etcd-ca", "sa"], list(client_acceptance.COMPONENTS)
+    names = ["ca", "front-proxy-ca", "etcd-ca", "sa"]
     spec.update(
         nodes={"type": "list", "elements": "dict"},
         hosts={"type": "list", "elements": "str"},
@@ -314,12 +193,6 @@ def main():
         target={"type": "str", "choices": ["status", "prepare", "switch", "complete", "rollback", "all"], "default": "status"},
         named={"type": "bool", "default": True},
         dependents={"type": "bool", "default": False},
-        prove={"type": "str", "choices": ["accepted", "refused"]},
-        prove_by={"type": "list", "elements": "str", "choices": components, "default": components},
-        mounted_timeout={"type": "int", "default": 0},
-        mounted_ca={"type": "str"},
-        former_sa={"type": "str"},
-        mounted_bundles={"type": "list", "elements": "dict", "default": []},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
     runner.run(module, look)

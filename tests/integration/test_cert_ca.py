@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""cert_ca and cluster_pki on throw-away nodes: through ansible-playbook, and killed before every single write."""
+"""cert_ca, rotation_files and cluster_pki on throw-away nodes: through ansible-playbook, and killed before every single write."""
 
 from __future__ import annotations
 
@@ -48,16 +48,11 @@ def control_plane(root: Path, where: str = ""):
 # ---- through ansible-playbook ----
 
 
-def task(root: Path, name: str, module: str = "cert_ca", **options) -> dict:
-    options = dict(
-        {
-            "kubernetes_dir": str(root / "etc/kubernetes"),
-            "kubelet_dir": str(root / "var/lib/kubelet"),
-            "state_dir": str(root / "state"),
-        },
-        **options,
-    )
-    if module == "cert_ca":
+def task(root: Path, name: str, module: str = "internal.rotation_files", **options) -> dict:
+    options = {"state_dir": str(root / "state"), **options}
+    if module != "cert_ca":
+        options.update(kubernetes_dir=str(root / "etc/kubernetes"), kubelet_dir=str(root / "var/lib/kubelet"))
+    if module != "cluster_pki":
         options["backup_dir"] = str(root / "backups")
     return {"name": name, "kubepki.lifecycle." + module: options, "ignore_errors": True}
 
@@ -101,12 +96,12 @@ def run(tmp_path_factory):
         task(root, "facts", "cluster_pki"),
         task(root, "switch", state="switched"),
         task(root, "dependents", "cluster_pki", dependents="yes"),
-        task(root, "own", **own),
-        task(root, "own again", **own),
-        task(root, "own renewed", **dict(own, force="true")),
-        task(root, "below", **below),
-        task(root, "own in check mode", **unmade) | {"check_mode": True},
-        task(root, "one file for both", **same_file),
+        task(root, "own", "cert_ca", **own),
+        task(root, "own again", "cert_ca", **own),
+        task(root, "own renewed", "cert_ca", **dict(own, force="true")),
+        task(root, "below", "cert_ca", **below),
+        task(root, "own in check mode", "cert_ca", **unmade) | {"check_mode": True},
+        task(root, "one file for both", "cert_ca", **same_file),
     ]
     for number, item in enumerate(tasks):
         item["register"] = "r%d" % number
@@ -255,7 +250,7 @@ def test_one_file_for_a_ca_and_its_key_is_refused(run):
 
 
 class Tree:
-    """One node's tree, and what cert_ca does to it, in this process."""
+    """One node's tree, and what rotation_files does to it, in this process."""
 
     def __init__(self, root: Path):
         self.root, self.state, self.backups = root, str(root / "state"), str(root / "backups")

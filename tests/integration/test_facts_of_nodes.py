@@ -71,10 +71,11 @@ def evil(module, folder, options=None, **more):
         {"module": "cert_expiry", "collections": ["kubepki.lifecycle"]},
         {"module": "kubepki.lifecycle.cert_expiry", "loop": [1]},
         {"module": "kubepki.lifecycle.cert_ca"},
+        {"module": "kubepki.lifecycle.internal.rotation_files"},
         {"module": "kubepki.lifecycle.cluster_pki"},
         {"module": "kubepki.lifecycle.internal.run_lease"},
     ],
-    ids=["module", "short", "loop", "cert_ca", "cluster_pki", "run_lease"],
+    ids=["module", "short", "loop", "cert_ca", "rotation_files", "cluster_pki", "run_lease"],
 )
 def test_what_a_node_returns_for_ansible_is_not_taken(task, tmp_path):
     task = dict(task)

@@ -61,7 +61,7 @@ def test_the_choices_are_those_of_the_modules():
     assert sorted(modules["cluster_pki"]["options"]["target"]["choices"]) == sorted(VARIABLES["kubepki_phase"].choices)
     assert modules["kubelet_credential"]["options"]["method"]["choices"] == VARIABLES["kubepki_kubelet_method"].choices
     assert modules["cert_leaf"]["options"]["key_type"]["choices"] == reference.KEY_TYPES
-    assert VARIABLES["kubepki_cas"].choices == modules["cert_ca"]["options"]["names"]["choices"]
+    assert VARIABLES["kubepki_cas"].choices == modules["rotation_files"]["options"]["names"]["choices"]
 
 
 @pytest.mark.parametrize(

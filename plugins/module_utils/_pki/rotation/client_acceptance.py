@@ -4,9 +4,13 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any, Dict, List, Sequence
+
 from ..endpoint import discovery, http_client, parallel
 from ..errors import PkiError
 from ..fileio import atomic, reading
+from ..kubeadm import layouts
 from ..x509.x509_read import now, parse_certificate
 from . import ca_store
 
@@ -59,3 +63,30 @@ def _question(endpoint, pair, name, timeout):
     path = {"etcd-server": "/version", "kubelet": "/pods"}.get(endpoint.name, "/api")
     url = "https://%s%s" % (endpoint.address, path)
     return lambda: http_client.http_request(url, client=pair, timeout=timeout, headers=headers).status
+
+
+# What reloads its files by itself does so within a minute (kube-apiserver 1.20).
+RELOAD_SECONDS = 75
+
+
+def wait_until_proven(
+    layout: layouts.Layout, names: Sequence[str], accepted: bool, state_dir: str, components: Sequence[str]
+) -> List[Dict[str, Any]]:
+    """Wait until the components of this node answer the clients of the CAs as expected, and return what prove() returns.
+
+    Raise PkiError with the first component that does not within RELOAD_SECONDS.
+    """
+    deadline = time.monotonic() + RELOAD_SECONDS
+    while True:
+        found = prove(layout, names, accepted, state_dir, components)
+        wrong = [item for item in found if not item["right"]]
+        if not wrong:
+            return found
+        if time.monotonic() > deadline:
+            seen, expected = ("rejected", "accepted") if accepted else ("accepted", "rejected")
+            raise PkiError(
+                "a client of %s is %s (%s), and has to be %s" % (wrong[0]["authority"], seen, wrong[0]["seen"], expected),
+                path=wrong[0]["endpoint"],
+                fix="Restart that component (playbook restart_static_pods), then run again.",
+            )
+        time.sleep(1)

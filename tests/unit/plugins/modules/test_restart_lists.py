@@ -13,8 +13,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import startup
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
-from ansible_collections.kubepki.lifecycle.plugins.modules import cert_ca, cert_leaf, file_backup
-from ansible_collections.kubepki.lifecycle.plugins.modules.internal import kubelet_credential
+from ansible_collections.kubepki.lifecycle.plugins.modules import cert_leaf, file_backup
+from ansible_collections.kubepki.lifecycle.plugins.modules.internal import kubelet_credential, rotation_files
 
 from tests.unit.support import throwaway
 
@@ -101,10 +101,10 @@ def test_each_phase_of_a_rotation_names_who_mounts_what_it_replaced(node):
         "export": False,
         "material": None,
     }
-    cert_ca.ensure(module(node, state="staged", names=["ca"], **rest))
+    rotation_files.ensure(module(node, state="staged", names=["ca"], **rest))
     for state in ("prepared", "switched", "completed"):
         for check in (True, False):
-            assert "kube-vip" in cert_ca.ensure(module(node, check, state=state, names=["ca"], **rest))["restart"], state
+            assert "kube-vip" in rotation_files.ensure(module(node, check, state=state, names=["ca"], **rest))["restart"], state
 
 
 def test_a_restore_names_who_mounts_what_it_put_back(node):

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pod_volumes
-from ansible_collections.kubepki.lifecycle.plugins.modules import cluster_pki
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import mounted_trust
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import rotation_plan
 
 from tests.unit.support.rotating import Nodes
@@ -101,12 +101,12 @@ def test_links_and_large_files_of_a_pod_are_not_read(node):
 
 def test_a_phase_waits_for_the_cni_plugin_and_names_its_file(node):
     path = calico(node, {"token": token("former")})
-    options = {"mounted_timeout": 0, "mounted_ca": None, "former_sa": key("former").key_sha256, "mounted_bundles": []}
+    options = {"seconds": 0, "needed": None, "old_sa": key("former").key_sha256, "bundles": []}
     with pytest.raises(PkiError, match="the CNI plugin still has a token of the old service-account key") as refused:
-        cluster_pki._mounted(layout(node), options)
+        mounted_trust.wait(layout(node), **options)
     assert refused.value.path == path and "rollout restart" in refused.value.fix
     calico(node, {"token": token("present")})
-    assert cluster_pki._mounted(layout(node), options) == {"files": 0}
+    assert mounted_trust.wait(layout(node), **options) == 0
 
 
 def test_the_status_of_all_nodes_lists_the_cni_plugins_with_a_token_of_another_key(tmp_path):
@@ -168,10 +168,10 @@ def test_a_place_outside_of_the_volume_is_not_read(node, change):
 
 
 def test_a_phase_waits_for_these_volumes_for_as_long_as_kubelets_keep_bundles(node, monkeypatch):
-    monkeypatch.setattr(cluster_pki, "BUNDLE_SECONDS", 1)
+    monkeypatch.setattr(mounted_trust, "BUNDLE_SECONDS", 1)
     node.write("/etc/kubernetes/pki/ca.crt", BOTH)
-    options = {"mounted_timeout": 0, "mounted_ca": NEW.key_sha256, "former_sa": None, "mounted_bundles": volume(node, OLD.pem)}
+    options = {"seconds": 0, "needed": NEW.key_sha256, "old_sa": None, "bundles": volume(node, OLD.pem)}
     with pytest.raises(PkiError, match="1 volumes with a ClusterTrustBundle still have other certificates after 1 s"):
-        cluster_pki._mounted(layout(node), options)
+        mounted_trust.wait(layout(node), **options)
     volume(node, BOTH)
-    assert cluster_pki._mounted(layout(node), options) == {"files": 0}
+    assert mounted_trust.wait(layout(node), **options) == 0
