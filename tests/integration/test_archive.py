@@ -29,7 +29,8 @@ TOP_LEVEL = {
     "requirements.txt",
     "roles",
 }
-MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py") if path.stem != "__init__")
+FOLDER = ROOT / "plugins" / "modules"
+MODULES = sorted(".".join(path.relative_to(FOLDER).with_suffix("").parts) for path in FOLDER.rglob("*.py"))
 PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml") if not path.name.startswith("_"))
 
 

@@ -23,7 +23,7 @@ SURVEYS = sorted((AWX / "surveys").glob("*.json"))
 MODULE_OPTIONS = {
     "kubepki_key_type": ("cert_leaf", "key_type"),
     "kubepki_phase": ("cluster_pki", "target"),
-    "kubepki_kubelet_method": ("kubelet_credential", "method"),
+    "kubepki_kubelet_method": ("internal/kubelet_credential", "method"),
 }
 # What an answer of AWX's question types may be given to.
 FITS = {"integer": {"int", "float"}, "text": {"str", "list", "path"}, "multiplechoice": {"str", "bool"}}
