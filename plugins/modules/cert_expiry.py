@@ -162,12 +162,12 @@ def look(module):
         critical_days=options["critical_below_days"],
         controller_clock=options["controller_clock"],
     )
-    result = {"changed": False, "node": node, "status": node_report.status(node["certificates"])}
+    result = {"changed": False, "node": node, "status": node_report.worst_status(node["certificates"])}
     if options["textfile_dir"]:
         result["textfile"], result["changed"] = node_report.write_textfile(
-            node, options["textfile_dir"], time.time(), dry=module.check_mode
+            node, options["textfile_dir"], time.time(), check=module.check_mode
         )
-    short = node_report.below(node, options["fail_below_days"])
+    short = node_report.expiry_error(node, options["fail_below_days"])
     if short is not None:
         module.fail_json(msg=str(short), **dict(result, **short.as_result()))
     return result

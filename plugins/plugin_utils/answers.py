@@ -15,6 +15,7 @@ import math
 import re
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report.finding import SEVERITIES
 
 # More than any node has: a CA bundle of some hundred certificates is a text of a few hundred kilobytes.
 LONGEST_TEXT = 1 << 20
@@ -60,7 +61,7 @@ _TEXT = (str, None)
 
 _TIME = (Moment, None)
 
-_SEVERITIES = {"error", "warning", "info"}
+_SEVERITIES = set(SEVERITIES)
 
 _ROW = {
     "name": str,
@@ -76,6 +77,7 @@ _ROW = {
     "residual_seconds": (int, None),
     "status": {"ok", "warning", "critical", "expired", "missing"},
     "externally_managed": bool,
+    "kubelet_self_signed": bool,
     "sha256": _TEXT,
     "served_sha256": _TEXT,
     "problem": _TEXT,

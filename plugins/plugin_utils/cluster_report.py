@@ -13,7 +13,7 @@ import textwrap
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import finding, findings
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import due_rows, finding
 
 from . import answers, node_comparison
 
@@ -56,7 +56,7 @@ def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=Non
             "certificates": list(node.get("certificates", [])),
             "endpoints": list(node.get("endpoints", [])),
             "facts": facts[host],
-            "findings": finding.ordered(list(node.get("findings", [])) + together.get(host, [])),
+            "findings": finding.sort_by_severity(list(node.get("findings", [])) + together.get(host, [])),
         }
         described[host]["status"] = _worst(described[host])
     document = {
@@ -154,8 +154,7 @@ def all_findings(document):
         for one in node["findings"]:
             key = (one["severity"], one["code"], one["path"], one["message"], one["fix"])
             merged.setdefault(key, ([], one))[0].append(host)
-    ranks = {"error": 0, "warning": 1, "info": 2}
-    return sorted(merged.values(), key=lambda pair: ranks[pair[1]["severity"]])
+    return sorted(merged.values(), key=lambda pair: finding.rank(pair[1]))
 
 
 def counts(document):
@@ -164,11 +163,11 @@ def counts(document):
     A kubelet's own serving certificate counts as a warning at most, as in its finding.
     """
     certificates = dict.fromkeys(("ok", "warning", "critical", "expired", "missing"), 0)
-    severities = dict.fromkeys(("error", "warning", "info"), 0)
+    severities = dict.fromkeys(finding.SEVERITIES, 0)
     for node in document["nodes"].values():
         for row in node["certificates"]:
-            if not findings.is_optional_and_missing(row):
-                harmless = row["status"] in ("critical", "expired") and findings.own_serving(row["name"], row["issuer"])
+            if not due_rows.is_optional_and_missing(row):
+                harmless = row["status"] in ("critical", "expired") and row["kubelet_self_signed"]
                 certificates["warning" if harmless else row["status"]] += 1
         for one in node["findings"]:
             severities[one["severity"]] += 1
@@ -177,7 +176,7 @@ def counts(document):
 
 def urgent(rows):
     """Give rows with the most urgent first; those that are well keep their order."""
-    return sorted(rows, key=lambda row: 4 if findings.is_optional_and_missing(row) else _RANK[row["status"]])
+    return sorted(rows, key=lambda row: 4 if due_rows.is_optional_and_missing(row) else _RANK[row["status"]])
 
 
 def residual(seconds):
@@ -249,11 +248,7 @@ def _clean(value):
 
 
 def _worst(node):
-    words = [
-        row["status"]
-        for row in node["certificates"]
-        if row["status"] != "missing" and not findings.own_serving(row["name"], row["issuer"])
-    ]
+    words = [row["status"] for row in node["certificates"] if row["status"] != "missing" and not row["kubelet_self_signed"]]
     words += [_OF_SEVERITY[one["severity"]] for one in node["findings"]]
     return min(words, key=lambda word: _RANK[word]) if words else "ok"
 
@@ -263,7 +258,7 @@ def _next(document):
         (row["residual_seconds"], host, row)
         for host, node in document["nodes"].items()
         for row in node["certificates"]
-        if row["residual_seconds"] is not None and not findings.own_serving(row["name"], row["issuer"])
+        if row["residual_seconds"] is not None and not row["kubelet_self_signed"]
     ]
     if not rows:
         return None

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report.finding import ERROR, WARNING, finding, ordered, span
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report.live_findings import (
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import finding
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report.clock_findings import (
     CLOCK_ERROR_SECONDS,
     CLOCK_WARNING_SECONDS,
 )
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report.finding import ERROR, WARNING
 
 
 def check_nodes(facts):
@@ -47,7 +48,7 @@ def check_nodes(facts):
     )
     _compare_kubelets(found, facts, control_planes)
     _compare_clocks(found, facts)
-    return {node: ordered(items) for node, items in found.items() if items}
+    return {node: finding.sort_by_severity(items) for node, items in found.items() if items}
 
 
 def _compare(found, facts, nodes, code, value, path, message, fix, name):
@@ -56,7 +57,7 @@ def _compare(found, facts, nodes, code, value, path, message, fix, name):
     for node in nodes:
         others = [other for other in nodes if values[other] != values[node]]
         if others and values[node] != usual:
-            found[node].append(finding(ERROR, code, path(facts[node]), message % ", ".join(others), fix, name))
+            found[node].append(finding.make(ERROR, code, path(facts[node]), message % ", ".join(others), fix, name))
 
 
 def _compare_trust(found, facts, name, control_planes):
@@ -71,7 +72,7 @@ def _compare_trust(found, facts, name, control_planes):
             continue
         foreign = not trusted & set(reference)
         found[node].append(
-            finding(
+            finding.make(
                 ERROR if foreign else WARNING,
                 "ca-differs",
                 facts[node]["cas"][name]["path"],
@@ -89,7 +90,7 @@ def _compare_kubelets(found, facts, control_planes):
         serving = fact.get("kubelet_serving")
         if serving and not serving["verifies"]:
             found[node].append(
-                finding(
+                finding.make(
                     ERROR,
                     "kubelet-unverified",
                     serving["path"],
@@ -111,11 +112,12 @@ def _compare_clocks(found, facts):
         apart = offset - middle
         if abs(apart) >= CLOCK_WARNING_SECONDS and abs(offset) < CLOCK_WARNING_SECONDS:
             found[node].append(
-                finding(
+                finding.make(
                     ERROR if abs(apart) >= CLOCK_ERROR_SECONDS else WARNING,
                     "clock-off",
                     "clock",
-                    "the node's clock is %s %s the other nodes'" % (span(apart), "ahead of" if apart > 0 else "behind"),
+                    "the node's clock is %s %s the other nodes'"
+                    % (finding.duration_text(apart), "ahead of" if apart > 0 else "behind"),
                     "Set all nodes from the same time servers.",
                 )
             )

@@ -12,7 +12,7 @@ import datetime
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import finding, live_findings
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import clock_findings, finding
 
 from . import answers
 
@@ -135,28 +135,28 @@ def _clocks(looks):
     if offsets:
         inner = sorted(offsets.values())[(len(offsets) - 1) // 2 : len(offsets) // 2 + 1]
         # Where one half of the nodes stands against the other, the controller decides who is right.
-        split = inner[-1] - inner[0] >= live_findings.CLOCK_ERROR_SECONDS
+        split = inner[-1] - inner[0] >= clock_findings.CLOCK_ERROR_SECONDS
         middle = 0.0 if split else inner[-1]
         for host, offset in sorted(offsets.items()):
             apart = offset - middle
-            if abs(apart) >= live_findings.CLOCK_ERROR_SECONDS:
+            if abs(apart) >= clock_findings.CLOCK_ERROR_SECONDS:
                 named.add(host)
                 found.append(
                     "The clock of %s is %s %s the %s."
                     % (
                         host,
-                        finding.span(apart),
+                        finding.duration_text(apart),
                         "ahead of" if apart > 0 else "behind",
                         "controller's" if split else "other nodes'",
                     )
                 )
-        if abs(middle) >= live_findings.CLOCK_ERROR_SECONDS:
+        if abs(middle) >= clock_findings.CLOCK_ERROR_SECONDS:
             named.update(offsets)
             found.append(
                 "The clocks of the nodes (%s) are %s %s the controller's (%s)."
                 % (
                     _moment(_clock_of(looks)),
-                    finding.span(middle),
+                    finding.duration_text(middle),
                     "ahead of" if middle > 0 else "behind",
                     _moment(_clock_of(looks) - middle),
                 )

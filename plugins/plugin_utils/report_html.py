@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 import jinja2
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import findings
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import due_rows
 from markupsafe import Markup
 
 from . import cluster_report
@@ -235,7 +235,7 @@ def _row(row: Row) -> TableRow:
     served = cluster_report.served(row)
     return TableRow(
         name=row["name"],
-        is_absent=findings.is_optional_and_missing(row),
+        is_absent=due_rows.is_optional_and_missing(row),
         status=row["status"],
         label="unreadable" if row["problem"] else row["status"],
         residual=cluster_report.residual(row["residual_seconds"]),

@@ -8,7 +8,7 @@ import time
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import findings
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import due_rows, remedies
 
 from . import answers, cluster_report
 
@@ -139,11 +139,11 @@ def sentence(artifact, written=()):
 
 
 def below(document, days):
-    """Say which certificates have fewer days left than `days` (findings.due), as one message, or give "". 0 is never."""
+    """Say which certificates have fewer days left than `days` (due_rows.find_due), as one message, or give "". 0 is never."""
     due = [
         (left, host, row, word)
         for host in sorted(document["nodes"])
-        for left, row, word in findings.due(document["nodes"][host].get("certificates", []), days)
+        for left, row, word in due_rows.find_due(document["nodes"][host].get("certificates", []), days)
     ]
     if not due:
         return ""
@@ -155,5 +155,5 @@ def below(document, days):
         days,
         ", ".join(named),
         more,
-        findings.remedies(row for _l, _h, row, _w in due),
+        remedies.for_rows(row for _l, _h, row, _w in due),
     )

@@ -1,46 +1,129 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A tree as plain data for the controller: one row per certificate, one per live endpoint, and digests for comparing nodes."""
+"""A node's tree as plain data for the controller: one row per certificate and per live endpoint."""
 
 from __future__ import annotations
 
+import datetime
+from typing import TYPE_CHECKING, Any, Iterable, List, Mapping, Optional, TypedDict
+
 from ..errors import PkiError
 from ..kubeadm import catalogue, pki_tree
-from ..x509.x509_read import now as current
+from ..x509 import x509_read
 from ..x509.x509_read import serial_text, timestamp
+from . import self_signed
 
-# kubeadm's order: leaves and kubeconfigs by name, then what it does not list, then the authorities; what is not its comes last.
+if TYPE_CHECKING:
+    from ..endpoint.discovery import Endpoint
+    from ..kubeadm.pki_tree import Item, Tree
+    from ..x509.x509_read import Certificate
+
+# kubeadm's order: leaves and kubeconfigs by name, then the kubelet's, then the CAs; what kubeadm does not know is last.
 _ORDER = {catalogue.LEAF: 0, catalogue.KUBECONFIG: 0, catalogue.KUBELET: 1, catalogue.CA: 2, catalogue.OTHER: 3}
 
 
-def certificates(tree, served=None, now=None, warn_days=30, critical_days=7):
-    """Give the rows of report.json for a Tree: [{"name", "kind", "path", "ca", ... }] in kubeadm's order.
+class Row(TypedDict):
+    """One certificate in report.json. What is None is unknown, because the file is missing or cannot be read.
 
-    served: {endpoint name: Certificate or PkiError} as probe.served gives it, or None. now: datetime in UTC.
-    "status" is "critical" for a file that is there and cannot be read; "problem" then says why. residual_seconds: int,
-    negative once expired. "bundle" counts the certificates of the file.
+    status: "ok", "warning", "critical", "expired" or "missing"; "critical" for a file that cannot be read, and problem then says
+    why. not_before, not_after: timestamps; with _epoch, seconds since 1970. residual_seconds: negative once expired.
+    organization: of several the last one. kubelet_self_signed: see self_signed.is_kubelet_self_signed. signed_by: SHA-256 of the
+    CA certificate. bundle: number of certificates in the file.
     """
-    now = now or current()
+
+    name: str
+    kind: str
+    path: str
+    ca: Optional[str]
+    subject: Optional[str]
+    issuer: Optional[str]
+    common_name: Optional[str]
+    organization: Optional[str]
+    issuer_common_name: Optional[str]
+    serial: Optional[str]
+    sans: List[str]
+    not_before: Optional[str]
+    not_after: Optional[str]
+    not_before_epoch: Optional[int]
+    not_after_epoch: Optional[int]
+    residual_seconds: Optional[int]
+    status: str
+    externally_managed: bool
+    kubelet_self_signed: bool
+    sha256: Optional[str]
+    served_sha256: Optional[str]
+    key_type: Optional[str]
+    signed_by: Optional[str]
+    bundle: int
+    problem: Optional[str]
+
+
+class EndpointRow(TypedDict):
+    """One live endpoint in report.json.
+
+    certificate: the catalogue's name of the certificate that it reads from disk, None where it makes its own in memory. matches:
+    whether it serves what is on disk, None where there is nothing to compare.
+    """
+
+    name: str
+    address: str
+    certificate: Optional[str]
+    served_sha256: Optional[str]
+    subject: Optional[str]
+    not_after: Optional[str]
+    matches: Optional[bool]
+    error: Optional[str]
+
+
+def certificates(
+    tree: Tree,
+    served: Mapping[str, Certificate | PkiError] | None = None,
+    now: datetime.datetime | None = None,
+    warn_days: float = 30,
+    critical_days: float = 7,
+) -> list[Row]:
+    """Return the rows of a Tree in kubeadm's order.
+
+    served: {endpoint's name: what tls_handshake.collect_certificates returned}. now: in UTC.
+    """
+    now = now or x509_read.now()
     rows = [_row(tree, item, served or {}, now, warn_days, critical_days) for item in [*tree.items.values(), *tree.others]]
     return sorted(rows, key=lambda row: (_ORDER[row["kind"]], row["name"]))
 
 
-def _row(tree, item, served, now, warn_days, critical_days):
-    without = "missing" if item.missing else "ok" if item.other_login else "critical"
-    row = {
+def epoch_seconds(moment: datetime.datetime) -> int:
+    """Return a datetime with a time zone as seconds since 1970. Works from year 1 on."""
+    return int(moment.timestamp())
+
+
+def _row(
+    tree: Tree,
+    item: Item,
+    served: Mapping[str, Certificate | PkiError],
+    now: datetime.datetime,
+    warn_days: float,
+    critical_days: float,
+) -> Row:
+    row: Row = {
         "name": item.name,
         "kind": item.kind,
         "path": item.path,
         "ca": item.ca,
         "subject": None,
         "issuer": None,
+        "common_name": None,
+        "organization": None,
+        "issuer_common_name": None,
         "serial": None,
         "sans": [],
         "not_before": None,
         "not_after": None,
+        "not_before_epoch": None,
+        "not_after_epoch": None,
         "residual_seconds": None,
-        "status": without,
+        "status": "missing" if item.missing else "ok" if item.other_login else "critical",
         "externally_managed": item.externally_managed,
+        "kubelet_self_signed": self_signed.is_kubelet_self_signed(item.name, item.certificate),
         "sha256": None,
         "served_sha256": None,
         "key_type": None,
@@ -58,31 +141,34 @@ def _row(tree, item, served, now, warn_days, critical_days):
     if signer is not None and item.ca is None:
         row["ca"] = "ca"
     row.update(
-        subject=certificate.subject,
-        issuer=certificate.issuer,
-        serial=serial_text(certificate.serial),
-        sans=list(certificate.sans),
-        not_before=timestamp(certificate.not_before),
-        not_after=timestamp(certificate.not_after),
-        residual_seconds=int((certificate.not_after - now).total_seconds()),
-        sha256=certificate.sha256,
-        key_type=certificate.key_type,
-        signed_by=signer.sha256 if signer is not None else None,
-        status=pki_tree.state_of(certificate, now, warn_days, critical_days),
+        {
+            "subject": certificate.subject,
+            "issuer": certificate.issuer,
+            "common_name": certificate.common_name,
+            "organization": certificate.organizations[-1] if certificate.organizations else None,
+            "issuer_common_name": certificate.issuer_common_name,
+            "serial": serial_text(certificate.serial),
+            "sans": list(certificate.sans),
+            "not_before": timestamp(certificate.not_before),
+            "not_after": timestamp(certificate.not_after),
+            "not_before_epoch": epoch_seconds(certificate.not_before),
+            "not_after_epoch": epoch_seconds(certificate.not_after),
+            "residual_seconds": int((certificate.not_after - now).total_seconds()),
+            "sha256": certificate.sha256,
+            "key_type": certificate.key_type,
+            "signed_by": signer.sha256 if signer is not None else None,
+            "status": pki_tree.state_of(certificate, now, warn_days, critical_days),
+        }
     )
     return row
 
 
-def endpoints(found, served, tree):
-    """Give one row per live endpoint: [{"name", "address", "certificate", "served_sha256", "not_after", "matches", "error"}].
-
-    found: [probe.Endpoint]; served: as for certificates(). certificate: the catalogue name of what it reads from disk, None
-    where it makes its own in memory. matches: whether it serves what is on disk, None where there is nothing to compare.
-    """
+def endpoints(found: Iterable[Endpoint], served: Mapping[str, Certificate | PkiError], tree: Tree) -> list[EndpointRow]:
+    """Return one row per live endpoint. served: as for certificates()."""
     rows = []
     for endpoint in found:
         seen = served.get(endpoint.name)
-        row = {
+        row: EndpointRow = {
             "name": endpoint.name,
             "address": endpoint.address,
             "certificate": endpoint.item,
@@ -95,18 +181,18 @@ def endpoints(found, served, tree):
         if isinstance(seen, PkiError):
             row["error"] = seen.message
         elif seen is not None:
-            row.update(served_sha256=seen.sha256, subject=seen.subject, not_after=timestamp(seen.not_after))
-            item = tree.items.get(endpoint.item)
+            row.update({"served_sha256": seen.sha256, "subject": seen.subject, "not_after": timestamp(seen.not_after)})
+            item = tree.items.get(endpoint.item) if endpoint.item else None
             if item is not None and item.certificate is not None:
                 row["matches"] = seen.sha256 == item.certificate.sha256
         rows.append(row)
     return rows
 
 
-def facts(tree, clock=None, controller_clock=None):
-    """Give what the controller compares between nodes: names, addresses and digests, never key material.
+def facts(tree: Tree, clock: float | None = None, controller_clock: float | None = None) -> dict[str, Any]:
+    """Return what the controller compares between nodes: names, addresses and digests, never key material.
 
-    clock, controller_clock: seconds since 1970 at about the same moment, or None. "cas" has for each authority the SHA-256 of
+    clock, controller_clock: seconds since 1970 at about the same moment, or None. "cas" has for each CA the SHA-256 of
     its first certificate ("signer"), of that one's public key ("signer_key"), of all in the file ("trusted"), and of the
     public half of the private key beside it ("key", None where there is none). "sa" has the public digests of sa.key
     ("signer") and sa.pub ("trusted"). "verifies_kubelets": whether this node's API server does, with the cluster's CA;
@@ -125,9 +211,9 @@ def facts(tree, clock=None, controller_clock=None):
                 "path": item.path,
             }
     serving = tree.items.get("kubelet-serving")
-    authority = layout.flags.get("kube-apiserver", {}).get("--kubelet-certificate-authority")
+    kubelet_ca = layout.flags.get("kube-apiserver", {}).get("--kubelet-certificate-authority")
     return {
-        "verifies_kubelets": bool(authority) and "ca" in layout.paths and layout.at(authority) == layout.paths["ca"][0],
+        "verifies_kubelets": bool(kubelet_ca) and "ca" in layout.paths and layout.at(kubelet_ca) == layout.paths["ca"][0],
         "kubelet_serving": None
         if serving is None
         else {"path": serving.path, "verifies": serving.certificate is not None and tree.signer(serving) is not None},

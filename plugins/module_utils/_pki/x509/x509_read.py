@@ -67,7 +67,7 @@ class Certificate:
     """A parsed certificate, without key material.
 
     raw: the library's object. pem, der: bytes. sha256: hex digest of the DER. subject, issuer: RFC 4514
-    strings ("CN=kubernetes-admin,O=..."). common_name: str or None; organizations: list. serial: int.
+    strings ("CN=kubernetes-admin,O=..."). common_name, issuer_common_name: str or None; organizations: list. serial: int.
     sans: ["DNS:a", "IP:1.2.3.4", ...]. not_before, not_after: datetime in UTC. is_ca: bool; path_length: int or None.
     usages: names as in RFC 5280 4.2.1.3 with underscores; extended_usages: "server", "client" or a dotted OID.
     key_type: "rsa-2048", "ecdsa-p256", ...; key_sha256: hex digest of the public key (SubjectPublicKeyInfo DER).
@@ -97,6 +97,9 @@ class Certificate:
         # As Go does, which compares the bytes of issuer and subject (crypto/x509: isValid).
         self._issuer_der, self._subject_der = raw.issuer.public_bytes(), raw.subject.public_bytes()
         self.self_issued = self._issuer_der == self._subject_der
+        self.issuer_common_name: str | None = next(
+            (item.value for item in raw.issuer if item.oid.dotted_string == _COMMON_NAME), None
+        )
         flat: list[tuple[str, Any]] = [(item.oid.dotted_string, item.value) for item in raw.subject]
         self.common_name: str | None = next((value for kind, value in flat if kind == _COMMON_NAME), None)
         self.organizations: list[str] = [value for kind, value in flat if kind == _ORGANIZATION]

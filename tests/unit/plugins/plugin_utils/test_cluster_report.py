@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import node_report, prometheus
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import node_report, prometheus, rows
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import answers, cluster_report, report_html, run_summary
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +27,9 @@ EVIL = "<script>alert('x')</script>\"&\x1b[31m"
 
 def exposed(document):
     """The metrics of all nodes of a report."""
-    return prometheus.exposition(document["nodes"], prometheus.seconds(document["generated_at"]))
+    return prometheus.exposition(
+        document["nodes"], datetime.datetime.fromisoformat(document["generated_at"].replace("Z", "+00:00")).timestamp()
+    )
 
 
 def read(node, **options):
@@ -51,9 +55,10 @@ def row_of(nodes, host, name):
     return next(row for row in nodes[host]["certificates"] if row["name"] == name)
 
 
-@pytest.mark.parametrize("issuer, counted", [("CN=w1-ca@1700000000", "warning"), ("CN=kubernetes", "expired")])
-def test_what_a_kubelet_made_for_itself_is_counted_as_a_warning(nodes, issuer, counted):
-    row = dict(row_of(nodes, "cp1", "apiserver"), name="kubelet-serving", kind="kubelet", status="expired", issuer=issuer)
+@pytest.mark.parametrize("self_signed, counted", [(True, "warning"), (False, "expired")])
+def test_a_certificate_that_a_kubelet_signed_itself_is_counted_as_a_warning(nodes, self_signed, counted):
+    row = dict(row_of(nodes, "cp1", "apiserver"), name="kubelet-serving", kind="kubelet", status="expired")
+    row["kubelet_self_signed"] = self_signed
     nodes["w1"]["certificates"].append(row)
     certificates = cluster_report.counts(cluster_report.build(nodes))["certificates"]
     assert {status: number for status, number in certificates.items() if number and status != "ok"} == {counted: 1}
@@ -430,9 +435,9 @@ def test_the_metrics_are_those_of_the_exporter(nodes):
 
 
 def test_metrics_of_what_is_broken(nodes):
-    row_of(nodes, "cp1", "apiserver").update(not_after=None, not_before=None, serial=None, status="critical")
+    row_of(nodes, "cp1", "apiserver").update(not_after_epoch=None, not_before_epoch=None, serial=None, status="critical")
     row_of(nodes, "cp1", "admin.conf").update(status="missing")
-    row_of(nodes, "cp1", "scheduler.conf").update(not_after="2020-01-01T00:00:00Z")
+    row_of(nodes, "cp1", "scheduler.conf").update(not_after_epoch=1577836800)
     nodes["cp1"]["findings"] = [{"severity": "error"}]
     text = prometheus.exposition({"cp1": nodes["cp1"]}, 1700000000)
     assert re.search(r'x509_cert_error{node="cp1",name="apiserver".*} 1\n', text)
@@ -458,14 +463,20 @@ def test_any_label_is_quoted(value):
         ("CN=a\\,b,O=c", "a,b", "c"),
         ("OU=CN,O=x", "", "x"),
         ("", "", ""),
-        (None, "", ""),
     ],
 )
-def test_names_in_labels(subject, name, organization):
-    assert (prometheus._first(prometheus._COMMON_NAME, subject), prometheus._first(prometheus._ORGANIZATION, subject)) == (
-        name,
-        organization,
-    )
+def test_names_in_labels(tmp_path, subject, name, organization):
+    key = throwaway.key("names in labels").raw
+    made = x509.Name.from_rfc4514_string(subject)
+    moment = x509_read.now()
+    builder = x509.CertificateBuilder(made, made, key.public_key(), 5, moment, moment + datetime.timedelta(days=90))
+    pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    node = throwaway.Node(tmp_path)
+    node.write("/etc/kubernetes/pki/odd.crt", pem, 0o644)
+    text = prometheus.exposition({"cp1": read(node)}, 1700000000)
+    (labels,) = re.findall(r'x509_cert_error{(.*name="pki/odd.crt".*)} 0', text)
+    found = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+    assert [found.get(label, "") for label in ("subject_CN", "subject_O", "issuer_CN")] == [name, organization, name]
 
 
 # --- the node's part --------------------------------------------------------------------------------------------------------
@@ -477,7 +488,7 @@ def test_the_text_file_is_written_for_everybody_to_read(nodes, tmp_path):
     assert node_report.write_textfile(nodes["cp1"], str(tmp_path), 2) == (path, False)
     assert "} 2\n" in (tmp_path / "kubepki.prom").read_text()
     nodes["cp1"]["certificates"].pop()
-    assert node_report.write_textfile(nodes["cp1"], str(tmp_path), 3, dry=True) == (path, True)
+    assert node_report.write_textfile(nodes["cp1"], str(tmp_path), 3, check=True) == (path, True)
     assert "} 2\n" in (tmp_path / "kubepki.prom").read_text() and os.listdir(tmp_path) == ["kubepki.prom"]
 
 
@@ -514,19 +525,19 @@ def test_a_text_file_without_its_directory(nodes, tmp_path):
 
 
 def test_the_threshold(nodes):
-    assert node_report.below(nodes["cp1"], 0) is None and node_report.below(nodes["cp1"], 100) is None
-    error = node_report.below(nodes["cp1"], 366)
+    assert node_report.expiry_error(nodes["cp1"], 0) is None and node_report.expiry_error(nodes["cp1"], 100) is None
+    error = node_report.expiry_error(nodes["cp1"], 366)
     assert "11 of 15 certificates have less than 366 days left" in str(error) and "renew_leaves" in error.fix
     row_of(nodes, "cp1", "etcd-peer").update(residual_seconds=None, not_after=None, problem="is empty", status="critical")
-    error = str(node_report.below(nodes["cp1"], 1))
+    error = str(node_report.expiry_error(nodes["cp1"], 1))
     assert "1 of 15" in error and "etcd-peer (is empty)" in error
 
 
 def test_the_status_of_a_node(nodes):
-    assert node_report.status(nodes["cp1"]["certificates"]) == "ok"
+    assert node_report.worst_status(nodes["cp1"]["certificates"]) == "ok"
     row_of(nodes, "cp1", "ca")["status"] = "warning"
     row_of(nodes, "cp1", "admin.conf")["status"] = "missing"
-    assert node_report.status(nodes["cp1"]["certificates"]) == "warning"
+    assert node_report.worst_status(nodes["cp1"]["certificates"]) == "warning"
 
 
 def test_a_node_where_nothing_listens(tmp_path):
@@ -566,7 +577,7 @@ def test_a_file_name_that_is_no_text_does_not_stop_the_text_file(tmp_path):
 def test_a_certificate_of_the_year_one_has_its_series():
     moment = datetime.datetime(1, 1, 1, tzinfo=datetime.timezone.utc)
     assert x509_read.timestamp(moment) == "0001-01-01T00:00:00Z"
-    assert prometheus.seconds(x509_read.timestamp(moment)) == -62135596800
+    assert rows.epoch_seconds(moment) == -62135596800
 
 
 # --- one node's answer is malformed --------------------------------------------------------------------------------------------

@@ -50,7 +50,14 @@ def document(*rows):
         nodes={
             "cp1": {
                 "certificates": [
-                    {"name": name, "kind": kind, "status": status, "residual_seconds": seconds, "problem": problem}
+                    {
+                        "name": name,
+                        "kind": kind,
+                        "status": status,
+                        "residual_seconds": seconds,
+                        "problem": problem,
+                        "kubelet_self_signed": False,
+                    }
                     for name, kind, status, seconds, problem in rows
                 ]
             }
@@ -87,7 +94,9 @@ def test_what_nobody_can_read_or_find_has_no_days_left():
 
 def test_what_helps_depends_on_whose_a_certificate_is():
     def said(**row):
-        whole = dict({"name": "x", "kind": "leaf", "status": "warning", "residual_seconds": 60, "issuer": "CN=kubernetes"}, **row)
+        whole = dict(
+            {"kubelet_self_signed": False, "name": "x", "kind": "leaf", "status": "warning", "residual_seconds": 60}, **row
+        )
         return run_summary.below(dict(DOCUMENT, nodes={"cp1": {"certificates": [whole]}}), 30)
 
     assert "rotate_ca" in said(kind="ca") and "recover" in said(kind="ca", status="expired")
@@ -97,13 +106,13 @@ def test_what_helps_depends_on_whose_a_certificate_is():
     own = said(kind="ca", externally_managed=True)
     assert "where its key is" in own and "playbook" not in own
     brought = said(kind="other", name="pki/apiserver-sni.crt")
-    assert "where it came from" in brought and "playbook" not in brought
+    assert "where it was issued" in brought and "playbook" not in brought
 
 
 def test_what_a_kubelet_made_for_itself_fails_no_schedule():
     row = {"name": "kubelet-serving", "kind": "kubelet", "status": "expired", "residual_seconds": -60}
     assert "reissue_kubelets" in run_summary.below(
-        dict(DOCUMENT, nodes={"w1": {"certificates": [dict(row, issuer="CN=kubernetes")]}}), 7
+        dict(DOCUMENT, nodes={"w1": {"certificates": [dict(row, kubelet_self_signed=False)]}}), 7
     )
-    own = dict(row, issuer="CN=w1-ca@1795371637")
+    own = dict(row, kubelet_self_signed=True)
     assert run_summary.below(dict(DOCUMENT, nodes={"w1": {"certificates": [own]}}), 7) == ""

@@ -28,7 +28,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.leaf import
     renewal,
     write,
 )
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import findings
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import disk_findings
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_read, x509_sign
 from hypothesis import given
 from hypothesis import strategies as st
@@ -509,7 +509,7 @@ class TestRefusal:
         """The remedy that the report names, carried out: openssl accepts what is there afterwards, and nothing is due again."""
         again = x509_sign.build_ca("Kubernetes", node.cluster.keys["ca"], 3650)
         node.write("/etc/kubernetes/pki/ca.crt", again.pem, 0o644)
-        broken = [one for one in findings.check(tree(node), owner=os.getuid()) if one["code"] == "not-signed-by-ca"]
+        broken = [one for one in disk_findings.check(tree(node), owner=os.getuid()) if one["code"] == "not-signed-by-ca"]
         named = [one["name"] for one in broken if "renew_leaves" in one["fix"]]
         assert sorted(named) == sorted(
             name for name in catalogue.RENEWABLE if catalogue.BY_NAME[name].ca == "ca" and name != "super-admin.conf"
@@ -518,7 +518,7 @@ class TestRefusal:
         assert {row["action"] for row in result["leaves"]} == {"renewed"}
         assert "same key" in result["leaves"][0]["reason"]
         check_pairs(node)
-        left = [one for one in findings.check(tree(node), owner=os.getuid()) if one["name"] in named]
+        left = [one for one in disk_findings.check(tree(node), owner=os.getuid()) if one["name"] in named]
         assert left == []
         for name in ("admin.conf", "scheduler.conf", "controller-manager.conf"):
             assert tree(node).items[name].kubeconfig.ca_data == again.pem, "it has to accept the API server's new certificate"
@@ -537,7 +537,7 @@ class TestRefusal:
         good = path.read_bytes()
         path.write_bytes(x509_sign.build_ca("Kubernetes", node.cluster.keys["ca"], 3650).pem)
         path.write_bytes(good)
-        assert findings.check(tree(node), owner=os.getuid()) == [] and not work(node)["changed"]
+        assert disk_findings.check(tree(node), owner=os.getuid()) == [] and not work(node)["changed"]
 
     def test_a_leaf_from_the_future_is_due(self, node):
         start = x509_read.now() + datetime.timedelta(days=3)
@@ -551,11 +551,11 @@ class TestRefusal:
             start,
         )
         node.write("/etc/kubernetes/pki/apiserver.crt", future.pem, 0o644)
-        (one,) = findings.check(tree(node), owner=os.getuid())
+        (one,) = disk_findings.check(tree(node), owner=os.getuid())
         assert one["code"] == "not-yet-valid" and "renew_leaves with kubepki_names=apiserver" in one["fix"]
         row = rows(work(node, ["apiserver"]))["apiserver"]
         assert row["action"] == "renewed" and "not valid yet" in row["reason"]
-        assert findings.check(tree(node), owner=os.getuid()) == []
+        assert disk_findings.check(tree(node), owner=os.getuid()) == []
 
     def test_a_ca_from_the_future_signs_nothing(self, node):
         start = x509_read.now() + datetime.timedelta(days=3)
@@ -575,7 +575,7 @@ class TestRefusal:
         assert renewed >= {one for one in catalogue.RENEWABLE if catalogue.BY_NAME[one].ca == name}
         assert not result["requests"]
         check_pairs(node)
-        assert [one["code"] for one in findings.check(tree(node), owner=os.getuid())] == ["shared-ca"]
+        assert [one["code"] for one in disk_findings.check(tree(node), owner=os.getuid())] == ["shared-ca"]
 
     def test_another_clusters_user_in_a_merged_kubeconfig_stays(self, node):
         node.merge(OTHER)

@@ -32,7 +32,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm imp
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import client_certificate
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts, pod_volumes
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import findings
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import disk_findings
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import (
     ca_store,
     client_acceptance,
@@ -568,7 +568,7 @@ def test_a_ca_that_others_trust_under_another_name_is_refused_by_the_plan_and_th
         for level in (PREPARED, SWITCHED, COMPLETED):
             host.level(level, names)
         if names == (name,):
-            found = {one["code"] for one in findings.check(host.tree(), owner=os.getuid())}
+            found = {one["code"] for one in disk_findings.check(host.tree(), owner=os.getuid())}
             assert "shared-ca" not in found and "not-signed-by-ca" not in found
     items = host.tree().items
     assert len({items[one].certificate.key_sha256 for one in catalogue.CA_NAMES}) == 3
