@@ -97,9 +97,8 @@ class Certificate:
         # As Go does, which compares the bytes of issuer and subject (crypto/x509: isValid).
         self._issuer_der, self._subject_der = raw.issuer.public_bytes(), raw.subject.public_bytes()
         self.self_issued = self._issuer_der == self._subject_der
-        self.issuer_common_name: str | None = next(
-            (item.value for item in raw.issuer if item.oid.dotted_string == _COMMON_NAME), None
-        )
+        issuer: list[tuple[str, Any]] = [(item.oid.dotted_string, item.value) for item in raw.issuer]
+        self.issuer_common_name: str | None = next((value for kind, value in issuer if kind == _COMMON_NAME), None)
         flat: list[tuple[str, Any]] = [(item.oid.dotted_string, item.value) for item in raw.subject]
         self.common_name: str | None = next((value for kind, value in flat if kind == _COMMON_NAME), None)
         self.organizations: list[str] = [value for kind, value in flat if kind == _ORGANIZATION]
