@@ -43,7 +43,7 @@ def release_of(playbook: str, play: int) -> list:
     return plays[play]["tasks"][0]["always"]
 
 
-def run(folder: Path, middle: list, take_over: bool = False, arguments=(), admin_conf: str | None = None):
+def run(folder: Path, middle: list, take_over: bool = False, arguments=(), admin_conf: str | None = None, serial: int = 1):
     """Run three plays as our playbooks are made: take it; node by node behind the gate; release it at the end.
 
     The worker is in the second one alone.
@@ -67,7 +67,7 @@ def run(folder: Path, middle: list, take_over: bool = False, arguments=(), admin
         },
         {
             **common,
-            "serial": 1,
+            "serial": serial,
             "tasks": [{"block": [role("guard"), mark("CHANGED"), *middle], "always": release_of("renew_leaves.yml", 0)}],
         },
         {
@@ -135,6 +135,20 @@ def test_a_lease_is_taken_over_on_request(api, tmp_path):
 def test_a_run_that_fails_gives_it_back(api, tmp_path):
     code, said = run(tmp_path, [{"ansible.builtin.fail": {"msg": "BOOM"}, "when": "inventory_hostname == 'cp2'"}])
     assert code == 2 and "CHANGED cp2" in said and "CHANGED cp3" not in said, said
+    assert run_lease.PATH in api.objects and holder(api) is None
+
+
+def test_after_a_batch_that_lost_a_host_no_node_of_the_next_one_changes(api, tmp_path):
+    """Ansible starts the next batch where a host of an earlier one became unreachable."""
+    lost = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 9}
+    middle = [
+        {"ansible.builtin.set_fact": lost, "when": "inventory_hostname == 'cp2'"},
+        {"ansible.builtin.ping": {}},
+    ]
+    code, said = run(tmp_path, middle, serial=2)
+    assert code != 0 and "CHANGED cp1" in said and "CHANGED cp2" in said, said
+    assert "cp2 failed or became unreachable, so the next nodes (cp3, w1) were not changed" in said, said
+    assert "CHANGED cp3" not in said and "CHANGED w1" not in said and "REPORT" not in said
     assert run_lease.PATH in api.objects and holder(api) is None
 
 
