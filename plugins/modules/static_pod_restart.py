@@ -199,7 +199,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runn
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, manifests
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import containers
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import parked, pod_restart
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import parked, pod_restart, selection
 
 
 def restart(module):
@@ -214,7 +214,7 @@ def restart(module):
         raise PkiError("names is empty, and so is unless_reloaded", fix="Name the static pods to restart.")
     missing = []
     if options["skip_missing"]:
-        there = pod_restart.present(names, options["manifest_dir"], options["state_dir"])
+        there = selection.names_with_manifest(names, options["manifest_dir"], options["state_dir"])
         missing = [name for name in names if name not in there]
         names = there
         for option in ("names", "unless_reloaded"):
@@ -224,12 +224,12 @@ def restart(module):
     elif module.check_mode:
         result = _plan(names, options)
     else:
-        result = _bounce(module, options, layout)
+        result = _restart_pods(module, options, layout)
     # Not "skipped": Ansible would take the whole task for skipped.
     return dict(result, missing=missing)
 
 
-def _bounce(module, options, layout):
+def _restart_pods(module, options, layout):
     result = pod_restart.restart_pods(
         options["names"],
         options["manifest_dir"],
@@ -263,8 +263,10 @@ def _restore(module, options):
 def _plan(names, options):
     missing = parked.pending(options["state_dir"])
     absent = {os.path.splitext(os.path.basename(path))[0] for path in missing}
-    chosen, everything, warnings = pod_restart.choose([name for name in names if name not in absent], options["manifest_dir"])
-    kept = pod_restart.up_to_date(
+    chosen, everything, warnings = selection.select_manifests(
+        [name for name in names if name not in absent], options["manifest_dir"]
+    )
+    kept = selection.up_to_date(
         [item for item in chosen if not manifests.called(item, options["names"])], everything, options["kubernetes_dir"]
     )
     pods = [_row(item.component, "kept" if item.path in kept else "restarted") for item in chosen]

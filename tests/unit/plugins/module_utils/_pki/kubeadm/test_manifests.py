@@ -7,7 +7,7 @@ import json
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import manifests
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import pod_restart
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import selection
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -203,7 +203,7 @@ def test_another_pod_with_the_component_s_label_does_not_hide_it(tmp_path):
     found, foreign, problems = manifests.read_manifest_dir(str(tmp_path))
     assert manifests.effective(found)["kube-apiserver"].flags["--advertise-address"] == "10.0.0.1"
     assert [path.rsplit("/", 1)[1] for path in foreign] == ["zz-proxy.yaml", "zzz.yaml"] and not problems
-    chosen, _everything, _warnings = pod_restart.choose(["apiserver-proxy"], str(tmp_path))
+    chosen, _everything, _warnings = selection.select_manifests(["apiserver-proxy"], str(tmp_path))
     assert [manifest.path for manifest in chosen] == [str(tmp_path / "zz-proxy.yaml")]
 
 

@@ -118,7 +118,7 @@ def test_a_flag_is_not_lost_while_a_slow_etcd_is_waited_for(tmp_path):
 def test_a_pod_that_came_up_without_its_flags_is_not_said_to_be_done(tmp_path, monkeypatch):
     node = Node(tmp_path, 36)
     path = node.add("kube-scheduler")
-    monkeypatch.setattr(pod_restart.manifest_edits, "with_flags", lambda data, *_rest: data)
+    monkeypatch.setattr(manifest_edits, "with_flags", lambda data, *_rest: data)
     with FakeKubelet(node), pytest.raises(PkiError, match="has not got what was asked for: --v"):
         pod_restart.restart_pods(
             ["kube-scheduler"],
