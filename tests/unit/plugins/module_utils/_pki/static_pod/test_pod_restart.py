@@ -26,6 +26,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.support import faults
 from tests.unit.support.fakekubelet import KILLER, FakeKubelet, FakeRuntime, Node, served_node
 from tests.unit.support.restarting import EACH_KUBELET, assert_whole, restart
 
