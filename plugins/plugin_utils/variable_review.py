@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a person set for a playbook, judged by what is declared: names that nothing reads, and values that nothing can use."""
+"""The check of the variables that the user set for a playbook: unknown names, unusable values, templates, facts."""
 
 from __future__ import annotations
 
@@ -8,37 +8,35 @@ import difflib
 import math
 import os
 import re
-from typing import Any, Iterable, Mapping
+from typing import Any, Callable, Collection, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from ansible.module_utils.common.validation import check_type_bool, check_type_float, check_type_int
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils._declared import VARIABLES
 
-# A name this like a known one was meant to be it. Below, somebody may have variables of their own that begin like ours.
+from ..module_utils._pki.errors import printable
+from .playbook_variables import COLLECTION, Specification, find_specification, read_variables
+
+# From this likeness (0 to 1) on, the user meant a known name. Below, it may be a variable of the user's own with our prefix.
 SURELY = 0.85
 _MAYBE = 0.82
 _LITTLE = 0.1
 _PREFIX = re.compile(r"kubepki[_-]", re.IGNORECASE)
-_MEANT = {True: ("true", "yes", "on"), False: ("false", "no", "off")}
+_WORDS_OF_BOOLEANS = {True: ("true", "yes", "on"), False: ("false", "no", "off")}
 
 
-def is_ours(name, extra=False):
-    """Tell whether a variable is for this collection. extra: given with -e, where also a misspelt prefix is looked at."""
-    return bool(_PREFIX.match(name)) or (extra and name not in VARIABLES and find_closest(name)[1] >= SURELY)
+def is_ours(name: str, extra: bool = False) -> bool:
+    """Return whether a variable is for this collection. extra: given with -e, where a misspelt prefix counts, too."""
+    return bool(_PREFIX.match(name)) or (extra and name not in read_variables() and find_closest(name)[1] >= SURELY)
 
 
-def own_prefixes(collection: str) -> tuple[str, ...]:
-    """Return what the names of this collection's variables begin with: kubepki_, each role's name, each playbook's first word.
-
-    collection: its folder.
-    """
-    roles = [name for name in os.listdir(os.path.join(collection, "roles")) if not name.startswith(".")]
-    playbooks = [name for name in os.listdir(os.path.join(collection, "playbooks")) if name.endswith(".yml")]
+def own_prefixes() -> Tuple[str, ...]:
+    """Return the prefixes of this collection's variables: kubepki_, each role's name, each playbook's first word."""
+    roles = [name for name in os.listdir(os.path.join(COLLECTION, "roles")) if not name.startswith(".")]
+    playbooks = [name for name in os.listdir(os.path.join(COLLECTION, "playbooks")) if name.endswith(".yml")]
     words = {name.lstrip("_").partition(".")[0].partition("_")[0] for name in playbooks}
     return tuple(sorted({"kubepki_"} | {name + "_" for name in [*roles, *words]}))
 
 
-def from_facts(known: Mapping[str, Any], prefixes: Iterable[str]) -> list[str]:
+def from_facts(known: Mapping[str, Any], prefixes: Iterable[str]) -> List[str]:
     """Return the names of this collection's variables that are facts of a host. No playbook of it sets any.
 
     known: the host's variables, with ansible_facts. A fact that is no variable of the same name is left out: of an interface
@@ -49,8 +47,8 @@ def from_facts(known: Mapping[str, Any], prefixes: Iterable[str]) -> list[str]:
     return sorted(name for name in names if name.startswith(tuple(prefixes)) and name in known)
 
 
-def describe_facts(host: str, names: list[str]) -> str:
-    """Return the sentence about facts of a host that from_facts() names."""
+def describe_facts(host: str, names: List[str]) -> str:
+    """Return the message about facts of a host that from_facts() returned."""
     more = ", ..." if len(names) > 5 else ""
     return (
         "%s: facts of this host set variables of this collection: %s%s. Only the inventory and the command line may set them. "
@@ -59,39 +57,37 @@ def describe_facts(host: str, names: list[str]) -> str:
     )
 
 
-def find_closest(name, playbook=None):
-    """Give (the known variable that is most like the name, or None; how much the most like one is: 0 to 1).
+def find_closest(name: str, playbook: Optional[str] = None) -> Tuple[Optional[str], float]:
+    """Return the known variable that is most like a name, or None, and the likeness of the most similar one (0 to 1).
 
-    One that the playbook reads goes before others that are only a little more like it.
+    A variable that the playbook reads is preferred to others that are only a little more like the name.
     """
-    best = _most_like(name, VARIABLES)
-    own = _most_like(name, [each for each in VARIABLES if find_specification(each, playbook)])
+    known = read_variables()
+    best = _most_like(name, known)
+    own = _most_like(name, [each for each in known if find_specification(each, playbook)])
     return own[0] if own[1] > best[1] - _LITTLE else best[0], best[1]
 
 
-def _most_like(name, known):
+def _most_like(name: str, known: Iterable[str]) -> Tuple[Optional[str], float]:
     found = difflib.get_close_matches(name.lower(), sorted(known), 1, _MAYBE)
     return (found[0], difflib.SequenceMatcher(None, found[0], name.lower()).ratio()) if found else (None, 0.0)
 
 
-def find_specification(name, playbook):
-    """Give what is declared of a variable for a playbook: {"type", "choices", "empty", ...}; None where it does not read it."""
-    return next((spec for playbooks, spec in VARIABLES.get(name, ()) if playbook in playbooks), None)
-
-
-def review(playbook, names, values, extra):
-    """Judge what is set for a run.
+def review(
+    playbook: str, names: Iterable[str], values: Iterable[Tuple[str, Any, Optional[str]]], extra: Collection[str]
+) -> Tuple[List[str], List[str]]:
+    """Return ([obstacle], [warning]) about what is set for a run. Each obstacle names its variable and the remedy.
 
     playbook: its name. names: of all variables of this collection (is_ours). values: [(name, value, host)] of what the playbook
     reads, host None for extra variables. extra: names of the extra variables among names.
-    Gives (obstacles, warnings), lists of sentences; each obstacle names its variable and the remedy.
     """
+    known = read_variables()
     obstacles, unread, warnings = [], [], []
     for name in sorted(names):
-        if name in VARIABLES:
+        if name in known:
             spec = find_specification(name, playbook)
             if spec and spec.get("of_play") and name not in extra:
-                warnings.append("%s has no effect in the inventory, because it says what a play is like: give it with -e." % name)
+                warnings.append("%s has no effect in the inventory, because it sets a keyword of a play: give it with -e." % name)
             continue
         like, ratio = find_closest(name, playbook)
         if name in extra and ratio >= SURELY:
@@ -105,21 +101,20 @@ def review(playbook, names, values, extra):
     return obstacles + _wrong_values(playbook, values), warnings
 
 
-def find_templates(playbook, raw):
-    """Return one sentence for each extra variable that has to be literal and holds a template. Nothing of it is evaluated.
+def find_templates(playbook: str, raw: Mapping[str, Any]) -> List[str]:
+    """Return one message for each extra variable that has to be literal and holds a template. Evaluate nothing.
 
-    raw: {name: value} of the extra variables, as they were given. Ansible evaluates Jinja in them at first use, so this comes
-    before.
+    raw: {name: value} of the extra variables, as given. Ansible evaluates Jinja in them at first use, so this check comes first.
     """
     return [
         "%s holds a template, which is not evaluated here. Write the value itself." % name
         for name in sorted(raw)
-        if any(spec.get("literal") for playbooks, spec in VARIABLES.get(name, ()) if playbook in playbooks)
+        if (find_specification(name, playbook) or {}).get("literal")
         and any(mark in part for part in _strings(raw[name]) for mark in ("{{", "{%", "{#"))
     ]
 
 
-def _strings(value):
+def _strings(value: Any) -> List[str]:
     if isinstance(value, dict):
         return [text for pair in value.items() for item in pair for text in _strings(item)]
     if isinstance(value, (list, tuple)):
@@ -127,9 +122,9 @@ def _strings(value):
     return [str(value)]
 
 
-def _wrong_values(playbook, values):
-    """Give one sentence for each wrong value, with the hosts that have it."""
-    found = {}
+def _wrong_values(playbook: str, values: Iterable[Tuple[str, Any, Optional[str]]]) -> List[str]:
+    """Return one message for each wrong value, with the hosts that have it."""
+    found: Dict[str, List[str]] = {}
     for name, value, host in values:
         wrong = find_fault(value, find_specification(name, playbook) or {"type": "str"})
         if wrong:
@@ -141,25 +136,26 @@ def _wrong_values(playbook, values):
     ]
 
 
-def format_value(value):
-    """Give a value as a person would write it, short."""
+def format_value(value: Any) -> str:
+    """Return a value as a user would write it, at most 60 characters."""
     text = "empty" if value is None or value == "" else repr(value) if isinstance(value, str) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def find_fault(value, spec):
-    """Give what the value is not ("number above 0"), or None. spec: as find_specification() gives it.
+def find_fault(value: Any, spec: Specification) -> Optional[str]:
+    """Return what a value is not, as in "is no number above 0", or None where it fits. spec: as find_specification() returns it.
 
-    Strings count as what they say, as Ansible and AWX's surveys have it.
+    A string counts as the value that it spells, as in Ansible and in AWX's surveys.
     """
+    check = _CHECKS[spec["type"]]
     if value is None or value == "" or value == []:
-        return None if spec.get("empty") else _TYPES[spec["type"]](None, spec) or "value"
+        return None if spec.get("empty") else check(None, spec) or "value"
     if isinstance(value, dict):
         return "single value"
-    return _TYPES[spec["type"]](value, spec)
+    return check(value, spec)
 
 
-def _bool(value, spec):
+def _check_bool(value: Any, _spec: Specification) -> Optional[str]:
     try:
         check_type_bool(value)
     except TypeError:
@@ -167,7 +163,7 @@ def _bool(value, spec):
     return None
 
 
-def _number(value, spec):
+def _check_number(value: Any, spec: Specification) -> Optional[str]:
     whole = spec["type"] == "int"
     said = "%snumber %s" % ("whole " if whole else "", "above 0" if spec.get("positive") else "of 0 or more")
     try:
@@ -179,7 +175,7 @@ def _number(value, spec):
     return None if math.isfinite(number) and (number > 0 if spec.get("positive") else number >= 0) else said
 
 
-def _text(value, spec):
+def _check_text(value: Any, spec: Specification) -> Optional[str]:
     parts = [value]
     if spec["type"] == "list" or isinstance(value, list):
         if spec["type"] != "list" and "pattern" not in spec:
@@ -187,16 +183,22 @@ def _text(value, spec):
         parts = value if isinstance(value, list) else str(value).split(",")
     said = spec.get("said") or "%s %s" % ("list of" if spec["type"] == "list" else "one of", ", ".join(spec.get("choices", ())))
     for part in parts:
-        if "choices" in spec and not _chosen(part, spec["choices"]):
+        if "choices" in spec and not _is_choice(part, spec["choices"]):
             return said
         if "pattern" in spec and not re.fullmatch(spec["pattern"], str(part).strip(" ")):
             return said
     return None
 
 
-def _chosen(part, choices):
-    words = _MEANT[part] if isinstance(part, bool) else (str(part).strip(),)
+def _is_choice(part: Any, choices: Collection[str]) -> bool:
+    words = _WORDS_OF_BOOLEANS[part] if isinstance(part, bool) else (str(part).strip(),)
     return any(word in choices for word in words)
 
 
-_TYPES = {"bool": _bool, "int": _number, "float": _number, "str": _text, "list": _text}
+_CHECKS: Dict[str, Callable[[Any, Specification], Optional[str]]] = {
+    "bool": _check_bool,
+    "int": _check_number,
+    "float": _check_number,
+    "str": _check_text,
+    "list": _check_text,
+}

@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils._declared import VARIABLES
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils.playbook_variables import find_specification, read_variables
 
 ROOT = Path(__file__).resolve().parents[2]
 NOBODY = "ansible_host=127.0.0.1 ansible_port=9"
-PLAYBOOKS = sorted({name for entries in VARIABLES.values() for names, _spec in entries for name in names})
+PLAYBOOKS = sorted({playbook for variable in read_variables().values() for playbook in variable.playbooks})
 
 
 def run(folder, playbook, extra, inventory="", *arguments):
@@ -43,12 +43,16 @@ def run(folder, playbook, extra, inventory="", *arguments):
 
 def unusable(playbook):
     """A bad value for every variable of the playbook that not every text is good for."""
-    specs = {name: spec for name, entries in VARIABLES.items() for names, spec in entries if playbook in names}
+    specs = {name: find_specification(name, playbook) for name in read_variables()}
     return {
         name: "no such thing"
         for name, spec in specs.items()
-        if spec["type"] not in ("str", "list") or {"choices", "pattern"} & set(spec)
+        if spec and (spec["type"] not in ("str", "list") or {"choices", "pattern"} & set(spec))
     }
+
+
+def is_literal(variable):
+    return variable.specification(variable.playbooks[0]).get("literal")
 
 
 def test_there_are_playbooks_and_bad_values_for_them():
@@ -90,7 +94,7 @@ def test_a_value_that_only_a_later_task_can_know_is_left_to_it(tmp_path):
 
 @pytest.mark.parametrize(
     ("playbook", "name"),
-    sorted((playbooks[0], name) for name, entries in VARIABLES.items() for playbooks, spec in entries if spec.get("literal")),
+    sorted((variable.playbooks[0], name) for name, variable in read_variables().items() if is_literal(variable)),
 )
 @pytest.mark.parametrize("wrap", [str, lambda text: [text], lambda text: {"a": [text]}], ids=["text", "list", "mapping"])
 def test_a_template_in_a_literal_variable_is_refused_and_never_evaluated(playbook, name, wrap, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import variable_review
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import playbook_variables, variable_review
 
 ROOT = Path(__file__).resolve().parents[2]
 AWX = ROOT / "docs" / "examples" / "awx"
@@ -105,14 +105,14 @@ def test_what_a_survey_gives_when_nobody_changes_anything_is_taken(path):
     values = {name: question.get("default", "") for name, question in survey(path).items()}
     given = [(name, value, None) for name, value in values.items()]
     assert variable_review.review(path.stem, set(values), given, set(values)) == ([], [])
-    assert all(variable_review.find_specification(name, path.stem) for name in values)
+    assert all(playbook_variables.find_specification(name, path.stem) for name in values)
 
 
 @pytest.mark.parametrize("path", SURVEYS, ids=lambda path: path.stem)
 def test_free_text_of_a_survey_is_literal_and_takes_only_what_its_meaning_needs(path):
     for variable, question in survey(path).items():
         if question["type"] == "text":
-            spec = variable_review.find_specification(variable, path.stem)
+            spec = playbook_variables.find_specification(variable, path.stem)
             assert spec.get("literal") and {"pattern", "choices"} & set(spec), variable
             for bad in ("{{ 1 }}", "a b; c", "$(id)", "../x", "a'b", "x\ny"):
                 assert variable_review.find_fault(bad, spec), (variable, bad)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils.playbook_variables import flatten_tasks
 
-from tools.reference import steps as steps_of
 from tools.run_ansible_test import source_files
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -262,7 +262,7 @@ def test_no_task_is_delegated_to_what_a_fact_can_override(path):
     """Facts go before role defaults and the inventory, not before vars/main.yml and Ansible's own groups."""
     own = ROOT / "roles" / path.relative_to(ROOT / "roles").parts[0] / "vars" / "main.yml"
     fixed = {"groups", "kube_control_plane", "default", "true", *(load(own) if own.exists() else {})}
-    for task in steps_of(load(path)):
+    for task in flatten_tasks(load(path)):
         hosts = re.findall(r"[a-z_]{2,}", task.get("delegate_to", ""))
         if hosts == ["item"]:
             hosts = re.findall(r"[a-z_]{2,}", task["loop"])
@@ -272,7 +272,7 @@ def test_no_task_is_delegated_to_what_a_fact_can_override(path):
 @pytest.mark.parametrize("path", TASK_FILES, ids=[str(path.relative_to(ROOT / "roles")) for path in TASK_FILES])
 def test_facts_are_checked_after_the_tasks_of_ansibles_own_modules(path):
     """Such modules run on nodes, and what they return is taken as it is."""
-    tasks = list(steps_of(load(path)))
+    tasks = list(flatten_tasks(load(path)))
     on_controller = {f"ansible.builtin.{name}" for name in ("assert", "debug", "fail", "meta", "pause", "set_fact", "set_stats")}
     on_controller |= {f"ansible.builtin.{what}_{kind}" for what in ("include", "import") for kind in ("tasks", "role")}
     found = [
@@ -373,7 +373,7 @@ def test_a_playbook_begins_with_what_it_needs_under_its_own_name(path):
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=ids(PLAYBOOKS))
 def test_where_a_play_goes_node_by_node_and_looks_for_lost_ones_it_does_that_first(path):
     for play in load(path):
-        steps = [task.get("ansible.builtin.include_role", {}).get("tasks_from") for task in steps_of(play.get("tasks", []))]
+        steps = [task.get("ansible.builtin.include_role", {}).get("tasks_from") for task in flatten_tasks(play.get("tasks", []))]
         if "serial" in play and "guard.yml" in steps:
             assert steps.index("guard.yml") == 0, play["name"]
 
@@ -424,7 +424,7 @@ def test_every_play_that_goes_node_by_node_renews_the_lease_before_it_touches_on
 def statistics(document):
     """Every run-level artifact that a play sets at its end."""
     for play in document:
-        for task in steps_of(play.get("tasks", [])):
+        for task in flatten_tasks(play.get("tasks", [])):
             found = task.get("ansible.builtin.set_stats", {}).get("data", {}).get("kubepki")
             if found and "'failed'" not in str(found):
                 yield str(found)

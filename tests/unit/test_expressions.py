@@ -14,7 +14,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubelet_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import addresses
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import kubelet_files
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import _declared, csr_bundle, variable_review
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import csr_bundle, variable_review, variable_rules
 
 ROOT = Path(__file__).resolve().parents[2]
 _CALLS = ("compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer")
@@ -45,7 +45,7 @@ def test_of_python():
 
 
 def test_of_variables():
-    patterns = [spec["pattern"] for entries in _declared.VARIABLES.values() for _playbooks, spec in entries if "pattern" in spec]
+    patterns = [rule["pattern"] for rule in variable_rules.STRICTER.values() if "pattern" in rule]
     assert patterns and not [pattern for pattern in patterns if _DOLLAR.search(pattern)]
 
 

@@ -5,16 +5,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Tuple
 
 from ansible.errors import AnsibleError
 from ansible.utils.vars import load_extra_vars
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import node_results, variable_review
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import node_results, playbook_variables, variable_review
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils.action_base import LifecycleAction
 
 _GROUPS = ("kube_control_plane", "kube_node", "etcd")
-_COLLECTION = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 
 class ActionModule(LifecycleAction):
@@ -65,7 +63,7 @@ def _from_facts(task_vars: Mapping[str, Any]) -> List[str]:
     """Return one sentence for each host, of the play or the cluster, whose facts are variables of this collection."""
     cluster = [host for group in _GROUPS for host in task_vars["groups"].get(group, ())]
     hosts = dict.fromkeys(["localhost", *task_vars["ansible_play_hosts_all"], *cluster])
-    prefixes = variable_review.own_prefixes(_COLLECTION)
+    prefixes = variable_review.own_prefixes()
     found = {host: variable_review.from_facts(task_vars["hostvars"][host], prefixes) for host in hosts}
     return [variable_review.describe_facts(host, names) for host, names in found.items() if names]
 
@@ -76,7 +74,7 @@ def _values(
     """Return [(name, value, host, or None for an extra variable)] of what the playbook reads and can be known now."""
     found = []
     for name in names:
-        if variable_review.find_specification(name, playbook):
+        if playbook_variables.find_specification(name, playbook):
             # A template of something that only a later task knows is left to the task that reads it.
             with contextlib.suppress(AnsibleError, KeyError):
                 value = node_results.to_plain(given[name])

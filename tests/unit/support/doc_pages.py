@@ -20,6 +20,7 @@ import shlex
 from pathlib import Path
 
 import yaml
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import playbook_variables, variable_review
 
 from tools import reference, run_ansible_test
 
@@ -30,8 +31,9 @@ LINK = re.compile(r"(?<!`)\[[^\]]*\]\(([^)\s]+)\)")
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 HOME = "https://github.com/kubepki/kubepki.lifecycle/blob/main/"
 
-VARIABLES = reference.variables()
-PLAYBOOKS = sorted(reference.playbooks())
+VARIABLES = playbook_variables.read_variables()
+NAMESPACE = playbook_variables.NAMESPACE
+PLAYBOOKS = sorted(playbook_variables.read_playbooks())
 INTERNAL = "plugins/modules/internal"
 MODULES = {**reference.modules(), **{f"internal.{name}": document for name, document in reference.modules(INTERNAL).items()}}
 
@@ -206,16 +208,17 @@ def variable(name: str, value: object, playbook: str | None = None) -> None:
         raise Unfit(f"{name}: no playbook reads it")
     if playbook and playbook not in VARIABLES[name].playbooks:
         raise Unfit(f"{name}: {playbook} does not read it")
-    why = VARIABLES[name].permits(value)
-    if why:
-        raise Unfit(why)
+    specs = [VARIABLES[name].specification(each) for each in ([playbook] if playbook else VARIABLES[name].playbooks)]
+    faults = [variable_review.find_fault(value, spec) for spec in specs]
+    if all(faults):
+        raise Unfit(f"{name}={value}: is no {faults[0]}")
 
 
 def _playbook(command: str, arguments: list[str]) -> None:
     options = _cli(command, "playbook", "PlaybookCLI", arguments)
     for name in options.args:
-        if name.startswith(reference.NAMESPACE):
-            if name[len(reference.NAMESPACE) :] not in PLAYBOOKS:
+        if name.startswith(NAMESPACE):
+            if name[len(NAMESPACE) :] not in PLAYBOOKS:
                 raise Unfit(f"{command}: there is no playbook {name}")
         elif not (ROOT / name).is_file():
             raise Unfit(f"{command}: there is no file {name}")
@@ -223,7 +226,11 @@ def _playbook(command: str, arguments: list[str]) -> None:
     for name, value in given.items():
         if name.startswith("kubepki_"):
             for playbook in options.args:
-                variable(name, value, playbook[len(reference.NAMESPACE) :] if playbook.startswith(reference.NAMESPACE) else None)
+                variable(
+                    name,
+                    value,
+                    playbook[len(NAMESPACE) :] if playbook.startswith(NAMESPACE) else None,
+                )
 
 
 def _adhoc(command: str, arguments: list[str]) -> None:
@@ -234,11 +241,11 @@ def _adhoc(command: str, arguments: list[str]) -> None:
 
 def module_arguments(where: str, name: str, given: dict) -> None:
     """Raise Unfit unless a module of this collection has these options, with values they may have. Others are not judged."""
-    if not name.startswith(reference.NAMESPACE):
+    if not name.startswith(NAMESPACE):
         if "." in name and not name.startswith("ansible.builtin."):
             raise Unfit(f"{where}: {name} is in a collection that nobody has")
         return
-    document = MODULES.get(name[len(reference.NAMESPACE) :])
+    document = MODULES.get(name[len(NAMESPACE) :])
     if document is None:
         raise Unfit(f"{where}: there is no module {name}")
     for option, value in given.items():
@@ -324,7 +331,7 @@ def _venv(command: str, arguments: list[str]) -> None:
 def _systemd(command: str, arguments: list[str]) -> None:
     """Looking at, or starting, what schedule_report installs."""
     names = {
-        f"{VARIABLES['kubepki_timer_name'].meanings[0][2]['default']}.{path.name.split('.')[1]}"
+        f"{VARIABLES['kubepki_timer_name'].meanings[0].spec['default']}.{path.name.split('.')[1]}"
         for path in (ROOT / "roles/report_timer/templates").iterdir()
     }
     if len(arguments) == 1 and arguments[0] == "--failed":

@@ -7,10 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.action.internal import variable_check
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import variable_review
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils._declared import VARIABLES
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import playbook_variables, variable_review
 
 
 def judge(playbook, extra=(), inventory=(), values=()):
@@ -143,25 +141,22 @@ def test_a_value_of_the_inventory_is_said_once_with_the_hosts_that_have_it():
 
 
 def test_names_of_leaves_are_those_of_the_catalogue():
-    spec = variable_review.find_specification("kubepki_names", "renew_leaves")
+    spec = playbook_variables.find_specification("kubepki_names", "renew_leaves")
     assert sorted(spec["choices"]) == sorted(
         ["all", *(entry.name for entry in catalogue.CATALOGUE if entry.kind != catalogue.CA)]
     )
 
 
 def test_a_playbook_finds_its_own_specification():
-    leaves, pods = (variable_review.find_specification("kubepki_names", name) for name in ("renew_leaves", "restart_static_pods"))
+    leaves = playbook_variables.find_specification("kubepki_names", "renew_leaves")
+    pods = playbook_variables.find_specification("kubepki_names", "restart_static_pods")
     assert "choices" in leaves and "choices" not in pods
-    assert variable_review.find_specification("kubepki_phase", "renew_leaves") is None
-    assert all(
-        len({name for names, _spec in entries for name in names}) == sum(len(names) for names, _spec in entries)
-        for entries in VARIABLES.values()
-    )
+    assert playbook_variables.find_specification("kubepki_phase", "renew_leaves") is None
 
 
 def test_facts_with_the_names_of_our_variables():
     root = Path(__file__).resolve().parents[4]
-    prefixes = variable_review.own_prefixes(variable_check._COLLECTION)
+    prefixes = variable_review.own_prefixes()
     roles = {path.name + "_" for path in (root / "roles").iterdir()}
     assert {"kubepki_", "rotate_", "inventory_", "check_", "issue_", "schedule_"} | roles <= set(prefixes) and "_" not in prefixes
     facts = {"hostname": "w1", "kubepki_leaf_days": 1, "ca_rotation_own": [], "backup_net": {}, "kubepkix": 1, "own_check_x": 1}
