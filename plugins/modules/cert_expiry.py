@@ -144,13 +144,14 @@ seconds:
 """
 
 import time
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import node_report
 
 
-def look(module):
+def look(module: AnsibleModule) -> Dict[str, Any]:
     """Read the node and give the module's result."""
     options = module.params
     node = node_report.read(
@@ -173,7 +174,7 @@ def look(module):
     return result
 
 
-def main():
+def main() -> None:
     spec = dict(
         runner.path_options("kubernetes_dir", "kubelet_dir"),
         live={"type": "bool", "default": True},

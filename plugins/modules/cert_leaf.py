@@ -409,6 +409,8 @@ seconds:
   sample: 0.9
 """
 
+from typing import Any, Dict, List
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, pki_tree
@@ -424,8 +426,8 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import
 KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
 
 
-def renew(module):
-    """Look at the leaves, renew what is due, and give the module's result."""
+def renew(module: AnsibleModule) -> Dict[str, Any]:
+    """Renew the leaves that are due and return the module's result. Raise PkiError."""
     options = module.params
     names = options["names"]
     if not names:
@@ -445,9 +447,10 @@ def renew(module):
         ),
     )
 
-    missing, trees = [], []
+    missing: List[str] = []
+    trees: List[pki_tree.Tree] = []
 
-    def find():
+    def find() -> List[Any]:
         found = leaf_spec.leaves(options["leaves"] or [], settings)
         if names:
             tree = pki_tree.read_tree(layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"]))
@@ -469,13 +472,14 @@ def renew(module):
     return dict(result, missing=missing)
 
 
-def _written(tree, rows):
+def _written(tree: pki_tree.Tree, rows: List[Dict[str, Any]]) -> List[str]:
     """Return the paths of the certificates and keys that were, or would be, replaced."""
     items = [tree.items[row["name"]] for row in rows if row["action"] in ("renewed", "created") and row["name"] in tree.items]
     return [path for item in items for path in (item.path, item.key_path) if path]
 
 
-def main():
+def main() -> None:
+    """Run the module."""
     strings = {"type": "list", "elements": "str"}
     leaf = {
         "name": {"type": "str", "required": True},

@@ -124,6 +124,7 @@ seconds:
 """
 
 import os
+from typing import Any, Dict, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
@@ -131,12 +132,12 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, manifests
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users, pending_restarts
 
-# A component may take a served pair up by itself, and whether it has can be seen.
+# Components may reload the pair that they serve, which can be observed: not a reason to restart by itself.
 SERVED = ("--tls-cert-file", "--tls-private-key-file", "--cert-file", "--key-file", "--peer-cert-file", "--peer-key-file")
 
 
-def work(module):
-    """Make, list or restore, and give the module's result."""
+def work(module: AnsibleModule) -> Dict[str, Any]:
+    """Create, list or restore backup sets and return the module's result. Raise PkiError."""
     options = module.params
     if options["state"] == "listed":
         return {"changed": False, "sets": backups.listing(options["backup_dir"])}
@@ -144,7 +145,7 @@ def work(module):
     if module.check_mode:
         return act(options, True)
     with node_lock.lock(options["state_dir"]):
-        # A renewal that was killed while it wrote: what it would finish later must not undo this.
+        # An interrupted renewal or restore is finished or undone first: finished later it would undo this one.
         healed = {transactions.Transaction.recover(job, options["state_dir"]) for job in ("leaves", "restore")}
         result = act(options, False)
     for how in sorted(healed - {"nothing"}):
@@ -153,11 +154,11 @@ def work(module):
     return result
 
 
-def _create(options, check):
+def _create(options: Dict[str, Any], check: bool) -> Dict[str, Any]:
     if options["paths"]:
         paths = backups.expand(options["paths"])
     else:
-        elsewhere = ()
+        elsewhere: Sequence[str] = ()
         if yaml_load.HAS_YAML:  # without it no manifest can be read, and the usual directories are what there is to know
             layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
             elsewhere = (layout.pki_dir, layout.manifest_dir)
@@ -166,18 +167,18 @@ def _create(options, check):
     return {"changed": changed, "set": directory, "entries": entries}
 
 
-def _restore(options, check):
+def _restore(options: Dict[str, Any], check: bool) -> Dict[str, Any]:
     directory = backups.find(options["set"], options["backup_dir"])
-    # What cannot be read is known before a file changes. What counts is the look after it: the kubelet's configuration, which
-    # says where manifests are, and the manifests themselves may be among what is put back, and be missing or damaged until then.
+    # Fail before a file changes where the layout cannot be read. It is read again afterwards: the kubelet's configuration, which
+    # names the manifest directory, and the manifests may be among the restored files, and be missing or damaged until then.
     layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     changed, before, considered = backups.restore(directory, options["paths"], options["backup_dir"], options["state_dir"], check)
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-    # A manifest that is put back may be none yet, in a check: the kubelet restarts its pod, and whoever asks waits for that.
+    # The kubelet restarts the pod of a restored manifest; the caller waits for that. In check mode the file may be missing yet.
     pods = {os.path.splitext(os.path.basename(path))[0] for path in changed if os.path.dirname(path) == layout.manifest_dir}
     pods.update(manifests.readers(layout.all_manifests, changed, SERVED))
     pods.update(file_users.due(layout, changed))
-    # Of a restore that ended before anything was restarted, only what runs can tell.
+    # After a restore that was interrupted before the restarts, only the start times of the components show what is due.
     pods.update(
         item.component
         for item in layout.all_manifests
@@ -207,11 +208,12 @@ def _restore(options, check):
         "restored": sorted(changed),
         "before": before,
         "restart": restart,
-        "diff": {"before": "", "after": shown, "before_header": "unchanged", "after_header": "put back from " + directory},
+        "diff": {"before": "", "after": shown, "before_header": "unchanged", "after_header": "restored from " + directory},
     }
 
 
-def main():
+def main() -> None:
+    """Run the module."""
     spec = dict(
         runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir"),
         state={"type": "str", "choices": ["created", "listed", "restored"], "default": "created"},
@@ -220,7 +222,7 @@ def main():
         keep={"type": "int", "default": 5},
     )
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True)
-    # Who has read what is in manifests; sets are made and listed without a library.
+    # Only a restore reads manifests; sets are created and listed without a library.
     runner.run(module, work, needs=("yaml",) if module.params["state"] == "restored" else ())
 
 

@@ -193,6 +193,7 @@ seconds:
 """
 
 import os
+from typing import Any, Dict, List
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
@@ -202,7 +203,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import parked, pod_restart, selection
 
 
-def restart(module):
+def restart(module: AnsibleModule) -> Dict[str, Any]:
     """Do what the options say and give the module's result. Raises PkiError."""
     options = module.params
     if options["state"] == "restored":
@@ -229,7 +230,7 @@ def restart(module):
     return dict(result, missing=missing)
 
 
-def _restart_pods(module, options, layout):
+def _restart_pods(module: AnsibleModule, options: Dict[str, Any], layout: layouts.Layout) -> Dict[str, Any]:
     result = pod_restart.restart_pods(
         options["names"],
         options["manifest_dir"],
@@ -250,7 +251,7 @@ def _restart_pods(module, options, layout):
     return result
 
 
-def _restore(module, options):
+def _restore(module: AnsibleModule, options: Dict[str, Any]) -> Dict[str, Any]:
     if module.check_mode:
         missing, files = parked.pending(options["state_dir"]), "nothing"
     else:
@@ -260,7 +261,7 @@ def _restore(module, options):
     return {"changed": bool(missing) or files != "nothing", "restored": missing, "recovered": files, "pods": pods}
 
 
-def _plan(names, options):
+def _plan(names: List[str], options: Dict[str, Any]) -> Dict[str, Any]:
     missing = parked.pending(options["state_dir"])
     absent = {os.path.splitext(os.path.basename(path))[0] for path in missing}
     chosen, everything, warnings = selection.select_manifests(
@@ -274,7 +275,7 @@ def _plan(names, options):
     return {"changed": any(pod["action"] != "kept" for pod in pods), "restored": missing, "pods": pods, "warnings": warnings}
 
 
-def _row(name, action):
+def _row(name: str, action: str) -> Dict[str, Any]:
     return {
         "name": name,
         "action": action,
@@ -286,7 +287,7 @@ def _row(name, action):
     }
 
 
-def main():
+def main() -> None:
     """Run the module."""
     spec = runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir")
     spec.update(

@@ -73,6 +73,8 @@ seconds:
   type: float
 """
 
+from typing import Any, Dict
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import reading
@@ -81,7 +83,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read
 
 
-def look(module):
+def look(module: AnsibleModule) -> Dict[str, Any]:
     """Ask the API. Raises PkiError."""
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
@@ -95,7 +97,7 @@ def look(module):
     return {"changed": False, "dependents": trust_audit.find(api, bundle, x509_read.parse_certificate(bundle).key_sha256)}
 
 
-def main():
+def main() -> None:
     """Run the module."""
     spec = dict(
         runner.path_options("kubernetes_dir", "kubelet_dir"),

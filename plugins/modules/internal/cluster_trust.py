@@ -99,6 +99,7 @@ seconds:
 """
 
 import os
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
@@ -114,7 +115,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation im
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys
 
 
-def bring(module):
+def bring(module: AnsibleModule) -> Dict[str, Any]:
     """Do what the options say and give the module's result. Raises PkiError."""
     options, check = module.params, module.check_mode
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
@@ -156,7 +157,7 @@ def bring(module):
     return {"changed": bool(changes), "changes": changes, "waited": waited, "left": left, "warnings": warnings}
 
 
-def main():
+def main() -> None:
     """Run the module."""
     spec = runner.path_options("kubernetes_dir", "kubelet_dir")
     spec.update(

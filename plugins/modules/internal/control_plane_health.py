@@ -99,13 +99,15 @@ seconds:
   type: float
 """
 
+from typing import Any, Dict
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import path_options, run
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import control_plane_health
 
 
-def look(module):
+def look(module: AnsibleModule) -> Dict[str, Any]:
     """Give what health.wait() found."""
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
@@ -117,7 +119,7 @@ def look(module):
     return dict(result, changed=False)
 
 
-def main():
+def main() -> None:
     """Entry point of the module."""
     module = AnsibleModule(
         argument_spec=dict(

@@ -174,7 +174,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api im
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
 
 
-def main():
+def main() -> None:
     """Build the options, hand them to the library."""
     options = dict(
         action={"type": "str", "choices": ["list", "approve", "deny"], "default": "list"},

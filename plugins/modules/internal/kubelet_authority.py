@@ -90,6 +90,8 @@ seconds:
   type: float
 """
 
+from typing import Any, Dict
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -99,7 +101,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import serving_verification
 
 
-def work(module):
+def work(module: AnsibleModule) -> Dict[str, Any]:
     """Do one step."""
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
@@ -128,7 +130,7 @@ def work(module):
     return result
 
 
-def main():
+def main() -> None:
     """Run the module."""
     spec = dict(
         runner.path_options("kubernetes_dir", "kubelet_dir"),

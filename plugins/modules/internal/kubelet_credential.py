@@ -259,6 +259,8 @@ seconds:
   sample: 3.1
 """
 
+from typing import Any, Dict, List, Optional, Tuple
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -281,7 +283,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_read
 
 
-def requested(module):
+def requested(module: AnsibleModule) -> Dict[str, Any]:
     """Judge the credential and make a request when another is due."""
     options = module.params
     with node_lock.lock(options["state_dir"], check=module.check_mode):
@@ -309,7 +311,7 @@ def requested(module):
     return result
 
 
-def signed(module):
+def signed(module: AnsibleModule) -> Dict[str, Any]:
     """Sign a list of requests with the cluster's CA."""
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
@@ -333,7 +335,7 @@ def signed(module):
     key = private_keys.parse_private_key(key_data, key_path)
     nodes = _inventory(options, items)
 
-    def require_bound(entry, request):
+    def require_bound(entry: Dict[str, str], request: Any) -> None:
         # During a rotation the previous certificate may be of the other CA in the bundle.
         node_binding.require_bound(entry, request, nodes, bundle)
 
@@ -347,7 +349,7 @@ def signed(module):
     }
 
 
-def _inventory(options, items):
+def _inventory(options: Dict[str, Any], items: Optional[List[Dict[str, Any]]]) -> node_identity.Nodes:
     """Return requests.Nodes of the API's Nodes, or of those that the hosts say they are where the API was not asked."""
     addresses = {str(host): str(address or "") for host, address in options["hosts"].items()} or {
         entry["host"]: "" for entry in options["requests"]
@@ -357,7 +359,7 @@ def _inventory(options, items):
     return node_identity.Nodes(items, node_binding.inventory_of(addresses))
 
 
-def _nodes(layout):
+def _nodes(layout: layouts.Layout) -> List[Dict[str, Any]]:
     config = layout.reader.kubeconfig(layout.paths["admin.conf"][0])
     try:
         return kubelet_client.KubeletApi.of(config).nodes()
@@ -370,7 +372,7 @@ def _nodes(layout):
         ) from None
 
 
-def installed(module):
+def installed(module: AnsibleModule) -> Dict[str, Any]:
     """Install a certificate and trust, restart the kubelet, prove it."""
     options = module.params
     state_dir = options["state_dir"]
@@ -408,17 +410,17 @@ def installed(module):
     return result
 
 
-def _prepared(layout, options):
-    """Give (Installation, user name or None) after all checks; the API server has been asked unless it is known to be down."""
+def _prepared(layout: layouts.Layout, options: Dict[str, Any]) -> Tuple[client_certificate.ClientInstallation, Optional[str]]:
+    """Return (installation, user name or None) after all checks. The API server is asked unless it is known to be down."""
 
-    def text(name):
+    def text(name: str) -> Optional[bytes]:
         return options[name].encode("utf-8") if options[name] else None
 
     certificate = key = user = None
     if options["certificate"]:
         certificate, key = client_certificate.check_issued(layout, text("certificate"), text("ca_bundle"), options["state_dir"])
 
-    def plan(bundle):
+    def plan(bundle: Optional[bytes]) -> client_certificate.ClientInstallation:
         return client_certificate.ClientInstallation(layout, certificate, key, bundle, options["server"], text("spare_ca"))
 
     installation = plan(text("ca_bundle"))
@@ -433,7 +435,8 @@ def _prepared(layout, options):
     return installation, user
 
 
-def main():
+def main() -> None:
+    """Run the module."""
     suboptions = {name: {"type": "str", "required": True} for name in ("host", "node", "request")}
     suboptions.update((name, {"type": "str", "default": ""}) for name in ("previous", "voucher"))
     spec = dict(

@@ -72,6 +72,8 @@ seconds:
   sample: 3.1
 """
 
+from typing import Any, Dict
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import journals, node_lock, transactions
@@ -79,7 +81,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import kubelet_files, kubelet_service
 
 
-def restart(module):
+def restart(module: AnsibleModule) -> Dict[str, Any]:
     """Restart the kubelet and prove it."""
     options = module.params
     with node_lock.lock(options["state_dir"], check=module.check_mode):
@@ -93,7 +95,7 @@ def restart(module):
     return result
 
 
-def main():
+def main() -> None:
     spec = dict(
         runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir"),
         due_only={"type": "bool", "default": False},

@@ -165,6 +165,8 @@ seconds:
   sample: 3.1
 """
 
+from typing import Any, Dict, List, Optional, Tuple
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -177,11 +179,11 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet imp
 )
 
 
-def _layout(options):
+def _layout(options: Dict[str, Any]) -> layouts.Layout:
     return layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
 
 
-def _node(module, layout):
+def _node(module: AnsibleModule, layout: layouts.Layout) -> Tuple[Optional[Any], Optional[List[str]]]:
     """Give the API as this kubelet asks it, and the SANs of its Node; neither where a rehearsal has no credential to ask with."""
     try:
         api = serving_certificate.connect(layout)
@@ -193,7 +195,7 @@ def _node(module, layout):
         raise
 
 
-def requested(module):
+def requested(module: AnsibleModule) -> Dict[str, Any]:
     """Judge the serving certificate, and ask for another when it is due."""
     options = module.params
     with node_lock.lock(options["state_dir"], check=module.check_mode):
@@ -216,7 +218,7 @@ def requested(module):
     return result
 
 
-def installed(module):
+def installed(module: AnsibleModule) -> Dict[str, Any]:
     """Install what was signed, restart the kubelet, prove it."""
     options, state_dir = module.params, module.params["state_dir"]
     with node_lock.lock(state_dir, check=module.check_mode):
@@ -251,7 +253,7 @@ def installed(module):
     return result
 
 
-def main():
+def main() -> None:
     """Run the module."""
     spec = dict(
         runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),

@@ -131,6 +131,8 @@ seconds:
   sample: 0.3
 """
 
+from typing import Any, Dict
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import csr_review
@@ -138,18 +140,18 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api im
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubelet_config_map
 
 
-def decided(module):
+def decided(module: AnsibleModule) -> Dict[str, Any]:
     """Decide all pending requests."""
     return csr_review.serving_requests(api_client.from_kubeconfig(module.params["kubeconfig"]), module.params, module.check_mode)
 
 
-def published(module):
+def published(module: AnsibleModule) -> Dict[str, Any]:
     """Switch serverTLSBootstrap on for nodes that join or are upgraded."""
     name = kubelet_config_map.publish(api_client.from_kubeconfig(module.params["kubeconfig"]), module.check_mode)
     return {"changed": name is not None, "config_map": name or ""}
 
 
-def main():
+def main() -> None:
     """Run the module."""
     suboptions = {name: {"type": "str", "required": True, "no_log": False} for name in ("host", "node", "key")}
     spec = {

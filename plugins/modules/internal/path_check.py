@@ -65,6 +65,7 @@ seconds:
 
 import os
 import pwd
+from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -72,7 +73,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
 
 
-def check(module):
+def check(module: AnsibleModule) -> Dict[str, Any]:
     """Check the paths and return the module's result."""
     users = {os.geteuid()}
     for name in module.params["users"]:
@@ -85,7 +86,7 @@ def check(module):
     return {"changed": False, "paths": module.params["paths"]}
 
 
-def main():
+def main() -> None:
     """Build the options and run the check."""
     options = {
         "paths": {"type": "list", "elements": "path", "required": True},

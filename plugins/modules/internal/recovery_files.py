@@ -98,6 +98,8 @@ seconds:
   type: float
 """
 
+from typing import Any, Dict
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import node_lock
@@ -105,7 +107,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import recovery_journal, renew_cas
 
 
-def prepared(module):
+def prepared(module: AnsibleModule) -> Dict[str, Any]:
     """Note what is begun, and bring the CAs up to date."""
     options, check = module.params, module.check_mode
     places = {name: options[name] for name in ("state_dir", "backup_dir", "backup_keep")}
@@ -119,7 +121,7 @@ def prepared(module):
     return dict(result, changed=result["changed"] or dropped)
 
 
-def finished(module):
+def finished(module: AnsibleModule) -> Dict[str, Any]:
     """Forget what was noted."""
     if not module.check_mode:
         with node_lock.lock(module.params["state_dir"]):
@@ -127,7 +129,7 @@ def finished(module):
     return {"changed": False}
 
 
-def main():
+def main() -> None:
     """Run the module."""
     spec = dict(
         runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep"),

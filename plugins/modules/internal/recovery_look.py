@@ -63,13 +63,15 @@ seconds:
   type: float
 """
 
+from typing import Any, Dict
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import inspection
 
 
-def look(module):
+def look(module: AnsibleModule) -> Dict[str, Any]:
     """Look at the node."""
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
@@ -77,7 +79,7 @@ def look(module):
     return {"changed": False, "look": found, "rehearse": inspection.can_rehearse(layout, found)}
 
 
-def main():
+def main() -> None:
     """Run the module."""
     spec = dict(
         runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir"), renew_below_days={"type": "float", "default": 90}

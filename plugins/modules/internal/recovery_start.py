@@ -99,6 +99,8 @@ seconds:
   type: float
 """
 
+from typing import Any, Dict
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import node_lock
@@ -106,11 +108,11 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import startup
 
 
-def _layout(options):
+def _layout(options: Dict[str, Any]) -> layouts.Layout:
     return layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
 
 
-def started(module):
+def started(module: AnsibleModule) -> Dict[str, Any]:
     """Begin kubelet and static pods again."""
     options = module.params
     if module.check_mode:
@@ -120,7 +122,7 @@ def started(module):
     return dict(result, changed=bool(result["since"]))
 
 
-def well(module):
+def well(module: AnsibleModule) -> Dict[str, Any]:
     """Wait for static pods."""
     options = module.params
     if module.check_mode:
@@ -128,7 +130,7 @@ def well(module):
     return {"changed": False, "well": startup.wait_well(_layout(options), options["pods"], options["timeout"])}
 
 
-def ready(module):
+def ready(module: AnsibleModule) -> Dict[str, Any]:
     """Wait for the Nodes."""
     options = module.params
     if module.check_mode:
@@ -137,7 +139,7 @@ def ready(module):
     return {"changed": False, "ready": startup.wait_ready(_layout(options), nodes, options["timeout"])}
 
 
-def main():
+def main() -> None:
     """Run the module."""
     spec = dict(
         runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir"),

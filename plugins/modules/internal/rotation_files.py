@@ -186,6 +186,8 @@ seconds:
 """
 
 
+from typing import Any, Dict, Optional, Tuple
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -204,13 +206,13 @@ LEVELS = {"prepared": 1, "switched": 2, "completed": 3, "rolled_back": 0}
 PHASES = {"prepared": "prepare", "switched": "switch", "completed": "complete", "rolled_back": "rollback of prepare"}
 
 
-def ensure(module):
-    """Do what the options say and give the module's result. Raises PkiError."""
+def ensure(module: AnsibleModule) -> Dict[str, Any]:
+    """Bring the files of the node into the state and return the module's result. Raise PkiError."""
     with node_lock.lock(module.params["state_dir"], check=module.check_mode):
         return _cluster(module, module.params)
 
 
-def _cluster(module, options):
+def _cluster(module: AnsibleModule, options: Dict[str, Any]) -> Dict[str, Any]:
     recovered = "nothing"
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     if not module.check_mode:
@@ -291,30 +293,30 @@ def _cluster(module, options):
     return result
 
 
-def _shown(facts):
+def _shown(facts: Dict[str, Any]) -> Dict[str, Any]:
     return {
         name: {key: view[key] for key in ("signer", "next", "previous", "bundle")} for name, view in facts["authorities"].items()
     }
 
 
-def _diff(declared):
+def _diff(declared: desired_state.Declaration) -> Dict[str, str]:
     before = ["%s: %s" % (leaf["name"], _leaf_line(leaf["before"])) for leaf in declared.leaves]
     after = ["%s: %s" % (leaf["name"], _leaf_line(leaf["after"])) for leaf in declared.leaves]
     return {"before": "\n".join(before) + "\n", "after": "\n".join(after + declared.notes) + "\n"}
 
 
-def _leaf_line(leaf):
+def _leaf_line(leaf: Dict[str, Any]) -> str:
     return "%s, until %s, sha256 %s" % (leaf["subject"], leaf["not_after"], leaf["sha256"][:16])
 
 
-def _known(options):
+def _known(options: Dict[str, Any]) -> Dict[str, Any]:
     known = options["known"]
     if not all(isinstance(entry, dict) and {"old", "new", "drop"} <= set(entry) for entry in known.values()):
         raise PkiError("known has to give each authority old, new and drop", fix="Pass what cluster_pki returns as known.")
     return known
 
 
-def _material(options):
+def _material(options: Dict[str, Any]) -> Optional[Dict[str, Tuple[bytes, bytes]]]:
     given = options["material"]
     if given is None:
         return None
@@ -326,7 +328,7 @@ def _material(options):
     return pairs
 
 
-def _cross_signed(module, options, layout):
+def _cross_signed(module: AnsibleModule, options: Dict[str, Any], layout: layouts.Layout) -> Dict[str, Any]:
     if len(options["names"]) != 1 or options["names"] == ["sa"]:
         raise PkiError("a cross-signed certificate needs one name of a CA", fix="Give names with one CA.")
     certificate = new_ca.cross_signed(layout, options["names"][0])
@@ -338,7 +340,7 @@ def _cross_signed(module, options, layout):
     return {"changed": True, "notes": ["%s written" % options["path"]], "certificate": certificate.describe()}
 
 
-def main():
+def main() -> None:
     """Run the module."""
     spec = runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir", "backup_dir", "backup_keep")
     spec.update(

@@ -138,7 +138,7 @@ _NO_LEASE = {
 }
 
 
-def main():
+def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={

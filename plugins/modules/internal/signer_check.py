@@ -92,6 +92,8 @@ seconds:
   type: float
 """
 
+from typing import Any, Dict
+
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import csr_signers
@@ -100,7 +102,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read
 
 
-def check(module):
+def check(module: AnsibleModule) -> Dict[str, Any]:
     """Give the module's result."""
     layout = layouts.find_layout(module.params["kubernetes_dir"], module.params["kubelet_dir"])
     found, common = csr_signers.inspect(layout, x509_read.now())
@@ -120,7 +122,7 @@ def check(module):
     }
 
 
-def main():
+def main() -> None:
     """Run the module."""
     run(AnsibleModule(argument_spec=path_options("kubernetes_dir", "kubelet_dir"), supports_check_mode=True), check)
 

@@ -163,7 +163,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys
 
 
-def main():
+def main() -> None:
     """Build the options, hand them to the library."""
     options = {
         "path": {"type": "path", "required": True},
