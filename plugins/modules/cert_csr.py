@@ -141,14 +141,14 @@ EXAMPLES = r"""
     expiration_seconds: 86400
     path: /etc/robot/robot.crt
 
-- name: The first person asks
+- name: Create the request, as one user
   kubepki.lifecycle.cert_csr:
     name: alice
     privatekey_path: ~/alice.key
     common_name: alice
     organizations: [developers]
 
-- name: The second person approves what was agreed on, and nothing else
+- name: Approve exactly that request, as another user
   kubepki.lifecycle.cert_csr:
     name: alice
     state: approved
@@ -170,7 +170,7 @@ EXAMPLES = r"""
     name: mallory
     state: denied
     reason: NotAgreed
-    comment: Nobody knows this requester
+    comment: The requester is unknown
 
 - name: A webhook's serving certificate from a signer of one's own
   kubepki.lifecycle.cert_csr:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cert_expiry
-short_description: Every certificate of a Kubernetes node, with expiry and findings
+short_description: Report every certificate of a Kubernetes node, with expiry and findings
 version_added: 0.1.0
 description:
   - Lists the certificates of a node of a kubeadm cluster under the names that C(kubeadm certs check-expiration) uses, and
     the kubelet's client and serving certificates besides.
   - Finds the files through the flags of the static pods, the kubelet's command line and its configuration.
-  - Asks the live endpoints of the node what they serve, and compares that with the files.
-  - Looks for everything else that is wrong with them - pairs that do not match, authorities that differ, names that are
-    missing, modes that are too wide, files in the manifest directory that do not belong there - and says what to do.
+  - Connects to the live endpoints of the node, and compares the certificates that they serve with the files.
+  - Reports whatever else is wrong with them, with the remedy - pairs that do not match, CAs that differ, missing names, wide
+    modes, files in the manifest directory that do not belong there.
   - Changes nothing on the node, but for the file it is asked to write with O(textfile_dir).
 options:
   live:
@@ -52,7 +52,7 @@ options:
     type: float
 attributes:
   check_mode:
-    description: Runs in check mode and tells the same; the text file is then not written.
+    description: Returns the same in check mode; the text file is then not written.
     support: full
   diff_mode:
     description: Shows the difference that a run makes.
@@ -92,7 +92,7 @@ node:
   type: dict
   contains:
     certificates:
-      description: One mapping per certificate, leaves and kubeconfigs first, authorities last.
+      description: One mapping per certificate, leaves and kubeconfigs first, CAs last.
       returned: always
       type: list
       elements: dict
@@ -152,7 +152,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report impo
 
 
 def look(module: AnsibleModule) -> Dict[str, Any]:
-    """Read the node and give the module's result."""
+    """Read the node and return the module's result. Raise PkiError where its files cannot be found."""
     options = module.params
     node = node_report.read(
         options["kubernetes_dir"],

@@ -19,7 +19,7 @@ description:
   - All keys and certificates are made and checked before the first file changes; a backup set comes next; then all files
     change together. A run that was killed at any point is finished or undone by the next one.
   - Restarts nothing. RV(restart) and RV(reload) say what has to happen next.
-  - Where the key of an authority is not on the node, makes keys and requests for it, and installs what comes back
+  - Where the key of a CA is not on the node, makes keys and requests for it, and installs what comes back
     (O(external_ca), O(certificates)).
 options:
   names:
@@ -67,7 +67,7 @@ options:
   external_ca:
     description:
       - What to do when a certificate is due and the key of its CA is not on the node. It does not concern O(leaves).
-      - V(refuse) says so and changes nothing.
+      - V(refuse) fails with that reason and changes nothing.
       - V(request) makes a new key and a request for each, which wait below O(state_dir), 0600, returns RV(requests), and does
         nothing else. Further runs return the same requests.
       - V(install) does the same, installs O(certificates), and renews what can be signed here as well. As long as a certificate
@@ -158,7 +158,7 @@ options:
         type: str
 attributes:
   check_mode:
-    description: Says what a run would do. Serial numbers and fingerprints are not known before it.
+    description: Reports what a run would do. Serial numbers and fingerprints are not known before it.
     support: full
   diff_mode:
     description: Shows the certificates before and after, parsed - subject, SANs, validity, fingerprints - and never a key.
@@ -184,7 +184,7 @@ EXAMPLES = r"""
   kubepki.lifecycle.cert_leaf:
   register: renewed
 
-- name: Components that do not take up their certificates by themselves
+- name: Components that do not reload their certificates by themselves
   kubepki.lifecycle.static_pod_restart:
     names: "{{ renewed.restart }}"
     unless_reloaded: "{{ renewed.reload }}"
@@ -201,7 +201,7 @@ EXAMPLES = r"""
     force: true
     leaf_days: 72635
 
-- name: A serving certificate for a webhook, from an own authority
+- name: Issue a serving certificate for a webhook, signed by a CA of your own
   kubepki.lifecycle.cert_leaf:
     leaves:
       - name: webhook
@@ -292,16 +292,16 @@ leaves:
       type: bool
       returned: success
     ca:
-      description: The authority that signs it.
+      description: The CA that signs it.
       type: str
       returned: success
     consumer:
-      description: The component that reads it; null where nobody keeps it open.
+      description: The component that reads it; null where no component keeps it open.
       type: str
       returned: success
     takes_up:
       description: >-
-        How the consumer takes up a new file - V(reloads) by itself, V(client) at a later handshake, V(restarts) only by a
+        How the consumer reloads a new file - V(reloads) by itself, V(client) at a later handshake, V(restarts) only by a
         restart, V(nobody).
       type: str
       returned: success
@@ -326,7 +326,7 @@ restart:
   sample: [kube-controller-manager, kube-scheduler]
 reload:
   description:
-    - Components that take up their certificates by themselves, which what they serve then proves.
+    - Components that reload their certificates by themselves, which what they serve then proves.
     - Named whether anything changed or not, so that a run after an interrupted one proves them, too.
   returned: success
   type: list
@@ -338,7 +338,7 @@ backup:
   type: str
   sample: /var/lib/kubepki/backups/20261121T190000.000000Z-cert-leaf
 requests:
-  description: Unless O(external_ca=refuse), what somebody else has to sign before anything on the node is renewed.
+  description: Unless O(external_ca=refuse), what has to be signed elsewhere before anything on the node is renewed.
   returned: success
   type: list
   elements: dict
@@ -356,11 +356,11 @@ requests:
       type: str
       returned: success
     ca:
-      description: The authority that has to sign it.
+      description: The CA that has to sign it.
       type: str
       returned: success
     ca_certificate:
-      description: The certificate of that authority, PEM.
+      description: The certificate of that CA, PEM.
       type: str
       returned: success
     subject:

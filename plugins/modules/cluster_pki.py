@@ -8,12 +8,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_pki
-short_description: The phase of a CA rotation, derived from all nodes, and the plan to the next
+short_description: Derive the phase of a CA rotation from all nodes, and plan the next
 version_added: 0.1.0
 description:
-  - Without O(nodes), reads the authorities of the node it runs on and returns RV(node), the facts that a phase is derived from -
-    digests and names, no key material.
-  - With O(nodes), the facts of all nodes, derives the phase of each authority, explains it, and plans the way to O(target). That
+  - Without O(nodes), reads the CAs of the node it runs on and returns RV(node), from which a phase is derived. It holds digests
+    and names, no key material.
+  - With O(nodes), the RV(node) of all nodes, derives the phase of each CA, explains it, and plans the way to O(target). That
     is done on the controller.
   - The phase is stored nowhere, so that any run on any controller knows where an interrupted one stopped. A state that cannot be
     explained is named and refused with the evidence.
@@ -30,15 +30,15 @@ options:
     type: list
     elements: str
   names:
-    description: The authorities to look at.
+    description: The CAs to look at.
     type: list
     elements: str
     choices: [ca, front-proxy-ca, etcd-ca, sa]
     default: [ca, front-proxy-ca, etcd-ca, sa]
   named:
     description:
-      - With O(nodes), whether a person asked for O(names). Otherwise the authority of an external etcd is left out of the plan,
-        where it would be refused.
+      - With O(nodes), whether the user named O(names). Otherwise the CA of an external etcd is left out of the plan, and not
+        refused.
     type: bool
     default: true
   target:
@@ -49,7 +49,7 @@ options:
     choices: [status, prepare, switch, complete, rollback, all]
     default: status
   dependents:
-    description: Without O(nodes), also say what on this node still depends on an authority other than the one that signs.
+    description: Without O(nodes), also list what on this node still depends on another CA than the one that signs.
     type: bool
     default: false
 attributes:
@@ -76,7 +76,7 @@ EXAMPLES = r"""
   kubepki.lifecycle.cluster_pki:
   register: read
 
-- name: Where the cluster stands, and what a whole rotation would do
+- name: Show the phase, and plan a whole rotation
   kubepki.lifecycle.cluster_pki:
     nodes: "{{ ansible_play_hosts | map('extract', hostvars, ['read', 'node']) | list }}"
     hosts: "{{ ansible_play_hosts }}"
@@ -91,7 +91,7 @@ node:
   returned: without O(nodes)
   type: dict
 dependents:
-  description: What on the node still depends on another authority than the one that signs - C(what), C(path), C(why).
+  description: What on the node still depends on another CA than the one that signs - C(what), C(path), C(why).
   returned: with O(dependents)
   type: list
   elements: dict
@@ -102,17 +102,17 @@ cluster_dependents:
   type: list
   elements: dict
 phase:
-  description: The phase of each authority.
+  description: The phase of each CA.
   returned: with O(nodes)
   type: dict
   sample: {"ca": "prepared", "etcd-ca": "stable"}
 names:
-  description: The authorities that the plan is for.
+  description: The CAs that the plan is for.
   returned: with O(nodes)
   type: list
   elements: str
 authorities:
-  description: The whole derivation of each authority - C(phase), C(old), C(new), C(levels), C(pending), C(behind), C(evidence).
+  description: The whole derivation of each CA - C(phase), C(old), C(new), C(levels), C(pending), C(behind), C(evidence).
   returned: with O(nodes)
   type: dict
 explanation:
@@ -136,18 +136,18 @@ phases:
   type: list
   elements: str
 work:
-  description: What each of these phases concerns - C(names), its authorities, and C(nodes), those of each node.
+  description: What each of these phases concerns - C(names), its CAs, and C(nodes), those of each node.
   returned: with O(nodes)
   type: dict
   sample: {"switch": {"names": ["ca", "sa"], "nodes": {"cp1": ["ca", "sa"], "w1": ["ca"]}}}
 holders:
-  description: The node that gives each authority's successor to the others.
+  description: The node that holds the new CA of each CA, from which the others get it.
   returned: with O(nodes)
   type: dict
 known:
   description:
-    - What the nodes show together of each of RV(names) - C(old) and C(new), the digests of its keys, and C(drop), those that some
-      trust and nobody should, for O(kubepki.lifecycle.internal.rotation_files#module:known).
+    - What all nodes together show of each of RV(names) - C(old) and C(new), the digests of its keys, and C(drop), those that have
+      to be dropped from every trust bundle, for O(kubepki.lifecycle.internal.rotation_files#module:known).
   returned: with O(nodes)
   type: dict
 new_clients:

@@ -31,7 +31,7 @@ options:
     description:
       - For V(created), the files and directories, absolute; without them everything that O(kubernetes_dir) and
         O(kubelet_dir) hold of certificates, keys, kubeconfigs, manifests and the kubelet's configuration.
-      - For V(restored), the files and directories that are put back; without them the whole set.
+      - For V(restored), the files and directories that are restored; without them the whole set.
     type: list
     elements: path
   set:
@@ -48,7 +48,7 @@ options:
     default: /var/lib/kubepki/backups
 attributes:
   check_mode:
-    description: Says what would be done, and checks the set that would be restored.
+    description: Reports what would be done, and checks the set that would be restored.
     support: full
   diff_mode:
     description: Lists the files that a restore changes, not what is in them.
@@ -93,13 +93,13 @@ entries:
   type: int
   sample: 34
 restored:
-  description: The paths that were put back, or taken away because they were not there when the set was made.
+  description: The paths that were restored, or removed because they did not exist when the set was made.
   returned: when O(state) is V(restored)
   type: list
   elements: str
 restart:
   description:
-    - Which components of this node have read, when they were started, a file that was put back - static pods, and V(kubelet).
+    - Which components of this node have read, when they were started, a file that was restored - static pods, and V(kubelet).
       Also those that run since before a file of the set was written, as after a restore that was not run to its end.
     - A pair that a component serves does not count; O(ignore:unless_reloaded) of M(kubepki.lifecycle.static_pod_restart) looks at
       what is served.

@@ -22,8 +22,8 @@ description:
   - Several pods overlap where that is safe. C(etcd) leaves only when a C(kube-apiserver) that is restarted in the same call has
     stopped listening, so that no request fails for it.
   - A manifest is never missing, never there twice, and never beside a backup. Before a manifest moves, its copy and a
-    journal are on disk outside of the manifest directory. After a kill at any point the next run puts back what is missing,
-    as does O(state=restored). On an error, a signal or a lost connection the manifests are put back before the module ends.
+    journal are on disk outside of the manifest directory. After a kill at any point the next run restores what is missing,
+    as does O(state=restored). On an error, a signal or a lost connection the manifests are restored before the module ends.
 options:
   names:
     description:
@@ -34,10 +34,10 @@ options:
     default: []
   unless_reloaded:
     description:
-      - Static pods that are restarted only when they do not take up the certificates on disk by themselves within
+      - Static pods that are restarted only when they do not reload the certificates on disk by themselves within
         O(reload_timeout). They need not be in O(names).
       - A component that serves no certificate from a file cannot show that it did, and is restarted; an etcd that serves plain
-        http alone has nothing to take up, and is restarted only when it is in O(names).
+        http alone has nothing to reload, and is restarted only when it is in O(names).
     type: list
     elements: str
     default: []
@@ -55,7 +55,7 @@ options:
   state:
     description:
       - V(restarted) restarts the pods in O(names) and O(unless_reloaded).
-      - V(restored) only puts right what an earlier, killed run left. Manifests that are out are put back; files that it was
+      - V(restored) only puts right what an earlier, killed run left. Manifests that are out are restored; files that it was
         replacing, with whatever module, are all new or all old again.
     type: str
     choices: [restarted, restored]
@@ -77,7 +77,7 @@ options:
     default: /var/lib/kubepki
   edits:
     description:
-      - Flags of the components' commands to change in the manifests that are put back, as a mapping of component to a mapping of
+      - Flags of the components' commands to change in the manifests that are restored, as a mapping of component to a mapping of
         flag (with its dashes) to value. Null takes a flag away. Every other byte of the manifest stays.
       - Only components that are restarted in the same call get them.
     type: dict
@@ -89,7 +89,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Says which pods would be restarted and which manifests would be put back, and moves nothing.
+    description: Reports which pods would be restarted and which manifests would be restored, and moves nothing.
   diff_mode:
     support: full
     description: Shows the containers before and after. Manifests are not shown.
@@ -114,13 +114,13 @@ EXAMPLES = r"""
   kubepki.lifecycle.static_pod_restart:
     names: [kube-apiserver, kube-controller-manager, kube-scheduler, etcd]
 
-- name: Restart kube-apiserver and etcd only if they do not take up their new certificates by themselves
+- name: Restart kube-apiserver and etcd only if they do not reload their new certificates by themselves
   kubepki.lifecycle.static_pod_restart:
     names: [kube-controller-manager, kube-scheduler]
     unless_reloaded: [kube-apiserver, etcd]
     reload_timeout: 75
 
-- name: Put back what an interrupted run left out
+- name: Restore what an interrupted run left out
   kubepki.lifecycle.static_pod_restart:
     state: restored
 """
@@ -168,7 +168,7 @@ pods:
         - "0.94 s: 02df5d80e8363f3a5a5dfc6f03c8d8a0cbb9eb2497e9e4e23898e498ce440f35 runs (pid 4711)"
         - "1.38 s: https://127.0.0.1:10259/healthz answers 200"
 restored:
-  description: Manifests that an earlier run had left out and that were put back.
+  description: Manifests that an earlier run had left out and that were restored.
   returned: success
   type: list
   elements: str
@@ -204,7 +204,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod 
 
 
 def restart(module: AnsibleModule) -> Dict[str, Any]:
-    """Do what the options say and give the module's result. Raises PkiError."""
+    """Restart the static pods and return the module's result. Raise PkiError."""
     options = module.params
     if options["state"] == "restored":
         return _restore(module, options)

@@ -15,7 +15,7 @@ description:
   - Runs on a control-plane node, with its C(admin.conf), and changes nothing.
   - Without O(nodes), lists what does not trust the CA that signs. M(kubepki.lifecycle.internal.cluster_trust) brings most
     of it in
-    line; pods that have read their CA before it changed, and webhooks with a bundle of their own, are for whoever runs them.
+    line; pods that have read their CA before it changed, and webhooks with a bundle of their own, are for their operators.
 options:
   nodes:
     description:

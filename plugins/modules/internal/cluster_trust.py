@@ -14,7 +14,7 @@ description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."
   - Runs on a control-plane node, with its C(admin.conf), and brings the API objects in line with the CA files of that node.
   - The ConfigMap C(cluster-info) gets the trust bundle, and C(kubeadm-config) says where kube-controller-manager's signing
-    certificate lies while two authorities are trusted, so that a C(kubeadm upgrade) does not undo it. Another file that it names,
+    certificate lies while two CAs are trusted, so that a C(kubeadm upgrade) does not undo it. Another file that it names,
     such as an intermediate of your own, stays.
   - C(kube-root-ca.crt) of every namespace and the service-account token secrets are waited for; kube-controller-manager writes
     them.
@@ -26,8 +26,8 @@ description:
 options:
   exact:
     description:
-      - Whether C(extension-apiserver-authentication) may hold nobody else. To be used after the last API server has dropped the
-        former authority. While a successor or a former authority lies on the node, two may be held whatever this says.
+      - Whether C(extension-apiserver-authentication) may hold no other CA. To be used after the last API server has dropped the
+        old CA. While a new or an old CA is on the node, two may be held whatever this says.
     type: bool
     default: false
   renewed:
@@ -53,7 +53,7 @@ options:
     default: 120
 attributes:
   check_mode:
-    description: Tells what would change, and waits for nothing.
+    description: Reports what would change, and waits for nothing.
     support: full
   diff_mode:
     description: There is nothing to show.
@@ -116,7 +116,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import
 
 
 def bring(module: AnsibleModule) -> Dict[str, Any]:
-    """Do what the options say and give the module's result. Raises PkiError."""
+    """Bring the trust objects up to date and return the module's result. Raise PkiError."""
     options, check = module.params, module.check_mode
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     api = api_client.from_kubeconfig(layout.paths["admin.conf"][0])
@@ -143,7 +143,7 @@ def bring(module: AnsibleModule) -> Dict[str, Any]:
     # Meanwhile the pods are replaced: they need kube-root-ca.crt, and this only the API servers.
     exact = options["exact"] and not any(one.next or one.previous for one in held.values())
     if options["wait"] and trust_objects.wait_extension(api, bundle, header, exact, options["timeout"], check, of):
-        changes.append("extension-apiserver-authentication does not trust the former authority any more")
+        changes.append("extension-apiserver-authentication does not trust the old CA any more")
     if options["wait"] and not check:
         workloads.wait_workloads(api, options["restart_namespaces"], options["timeout"])
     warnings = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: control_plane_health
-short_description: Tells whether every apiserver is ready and etcd has all its members
+short_description: Check that every API server is ready and etcd has all its members
 version_added: 0.1.0
 description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."
@@ -108,7 +108,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod 
 
 
 def look(module: AnsibleModule) -> Dict[str, Any]:
-    """Give what health.wait() found."""
+    """Wait until the control plane is healthy and return the module's result. Raise PkiError."""
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     result = control_plane_health.wait(

@@ -35,7 +35,7 @@ options:
         type: str
         required: true
       ca:
-        description: The authority that has to sign it.
+        description: The CA that has to sign it.
         type: str
         required: true
       request:
@@ -53,7 +53,7 @@ options:
     type: str
     required: true
   approve:
-    description: Whether they are approved here. Otherwise they are created, and what somebody else approved is returned.
+    description: Whether they are approved here. Otherwise they are created, and those that were approved elsewhere are returned.
     type: bool
     default: true
   wait_timeout:
@@ -65,7 +65,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    description: Tells what would be created and approved.
+    description: Reports what would be created and approved.
   diff_mode:
     support: none
     description: RV(created) and RV(approved) name what changed.

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: external_bundle
-short_description: The requests of all nodes for an authority elsewhere, as one folder on the controller
+short_description: The requests of all nodes for a CA elsewhere, as one folder on the controller
 version_added: 0.1.0
 description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."
   - Writes what M(kubepki.lifecycle.cert_leaf) returned as C(requests) on many hosts into one folder, with a manifest of names,
-    subjects, usages and authorities that is read from the requests themselves; has a command sign them, if one is given; and
+    subjects, usages and CAs that is read from the requests themselves; has a command sign them, if one is given; and
     takes the certificates back.
   - Fails when a host requests something and is in neither of the inventory's groups C(kube_control_plane) and C(etcd). Hosts of
     C(etcd) alone may request what etcd's CA signs.
@@ -76,7 +76,7 @@ options:
   refuse_others:
     description:
       - Fail when there is something to sign and O(directory) holds a request that no host made in this run, or that was changed.
-      - Set it when the requests that are returned as C(unsigned) are signed without a person who looks at them.
+      - Set it when the requests that are returned as C(unsigned) are signed without a user who looks at them.
     type: bool
     default: false
   certificates:

@@ -13,8 +13,8 @@ version_added: 0.1.0
 description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."
   - By itself, kube-apiserver takes any certificate that a kubelet serves. With C(--kubelet-certificate-authority) it verifies
-    them, so that logs, exec and port-forward go to the kubelet that is meant, and to nobody in between.
-  - This module tells what to change and proves the result; M(kubepki.lifecycle.static_pod_restart) changes the manifest.
+    them, so that logs, exec and port-forward reach the right kubelet.
+  - This module returns what to change and proves the result; M(kubepki.lifecycle.static_pod_restart) changes the manifest.
 options:
   value:
     description: Whether the flag shall be there.
@@ -40,7 +40,7 @@ options:
     default: 60
 attributes:
   check_mode:
-    description: Tells what would change. Kubelets that would be refused are a warning, as they may be due in the same run.
+    description: Reports what would change. Kubelets that would be refused are a warning, as they may be due in the same run.
     support: full
   diff_mode:
     description: There is nothing to show.

@@ -16,7 +16,7 @@ description:
     node (O(state=requested)), a control-plane node signs the requests of any number of nodes at once (O(state=signed)),
     and the node installs what was signed, restarts its kubelet and proves that it works (O(state=installed)).
   - The certificate is made out to C(O=system:nodes, CN=system:node:NAME), where NAME is the name that the node has in the
-    API, and to nobody else.
+    API, and to no other.
   - Key and certificate are written to one file with the mode 0600, C(kubelet-client-TIME.pem), as the kubelet does it, and the
     symbolic link C(kubelet-client-current.pem) is replaced atomically. A C(kubelet.conf) that holds its credential itself, that
     names other files or that is missing is put right, and so is a broken or missing link.
@@ -123,7 +123,7 @@ options:
     default: 120
 attributes:
   check_mode:
-    description: Tells what would be done; nothing is requested, signed or installed.
+    description: Reports what would be done; nothing is requested, signed or installed.
     support: full
   diff_mode:
     description: Shows subject, validity and fingerprint of the certificate before and after, and never a key.

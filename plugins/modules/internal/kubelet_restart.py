@@ -32,7 +32,7 @@ options:
     default: 120
 attributes:
   check_mode:
-    description: Tells whether the kubelet would be restarted.
+    description: Reports whether the kubelet would be restarted.
     support: full
   diff_mode:
     description: There is nothing to show.

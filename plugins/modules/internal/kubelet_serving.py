@@ -13,11 +13,10 @@ version_added: 0.1.0
 description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."
   - Gives a kubelet a serving certificate that the cluster signs, in two calls on the node with one of
-    M(kubepki.lifecycle.internal.kubelet_serving_api) between them. The node makes a key and asks the cluster, with the
-    kubelet's own
-    credential (O(state=requested)); a control-plane node decides what all nodes asked for; the node installs its certificate
+    M(kubepki.lifecycle.internal.kubelet_serving_api) between them. The node makes a key and asks the cluster, with the kubelet's
+    own credential (O(state=requested)); a control-plane node decides what all nodes asked for; the node installs its certificate
     together with C(serverTLSBootstrap), restarts its kubelet, and proves that it serves it (O(state=installed)).
-  - A kubelet that asks by itself keeps the key in memory until it has the certificate, so that nobody can compare it with the
+  - A kubelet that asks by itself keeps the key in memory until it has the certificate, so that it cannot be compared with the
     request. Here the node tells the digest of its key before anything is approved.
 options:
   state:
@@ -59,7 +58,7 @@ options:
     default: 120
 attributes:
   check_mode:
-    description: Tells what would be done; nothing is requested or installed.
+    description: Reports what would be done; nothing is requested or installed.
     support: full
   diff_mode:
     description: Shows subject, validity and fingerprint of the certificate before and after, and never a key.
@@ -184,7 +183,7 @@ def _layout(options: Dict[str, Any]) -> layouts.Layout:
 
 
 def _node(module: AnsibleModule, layout: layouts.Layout) -> Tuple[Optional[Any], Optional[List[str]]]:
-    """Give the API as this kubelet asks it, and the SANs of its Node; neither where a rehearsal has no credential to ask with."""
+    """Return the API client of this kubelet and the SANs of its Node; neither in check mode without a valid credential."""
     try:
         api = serving_certificate.connect(layout)
         return api, serving_certificate.own_sans(layout, api)

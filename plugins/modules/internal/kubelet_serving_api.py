@@ -14,7 +14,7 @@ description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."
   - Decides, on a control-plane node, what M(kubepki.lifecycle.internal.kubelet_serving) asked for on the nodes.
   - A request is approved only when the node asks for itself, C(O=system:nodes, CN=system:node:NAME); its usages are those of the
-    signer; every name in it is in the Node object, and the inventory gives none to somebody else; its validity is no longer than
+    signer; every name in it is in the Node object, and the inventory gives none to another host; its validity is no longer than
     O(days); and its key is the one on that node. Otherwise it is denied, and the reason is in the request. Only what a node that
     did not ask in this run may have asked for itself is left.
 options:
@@ -63,7 +63,7 @@ options:
     default: []
 attributes:
   check_mode:
-    description: Tells what would be done; nothing is decided or changed.
+    description: Reports what would be done; nothing is decided or changed.
     support: full
   diff_mode:
     description: The table shows what is decided.

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kubelet_summary
-short_description: Puts together what the nodes said about their kubelets' credentials
+short_description: Gather what the nodes returned about their kubelets' credentials
 version_added: 0.1.0
 description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."
   - Takes the results of M(kubepki.lifecycle.internal.kubelet_credential) of many hosts, gathers the requests that have to
     be signed,
-    and at the end says what became of every node.
+    and at the end reports the result of every node.
   - Runs on the controller and speaks to no node. Use it with C(run_once).
   - With O(step=report), sets the run-level artifact C(kubepki) (as M(ansible.builtin.set_stats) does).
 author:

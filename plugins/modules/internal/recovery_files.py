@@ -50,7 +50,7 @@ options:
     default: 3650
 attributes:
   check_mode:
-    description: Tells what would change; nothing is written.
+    description: Reports what would change; nothing is written.
     support: full
   diff_mode:
     description: RV(paths) says which files got a renewed CA.
@@ -108,7 +108,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery im
 
 
 def prepared(module: AnsibleModule) -> Dict[str, Any]:
-    """Note what is begun, and bring the CAs up to date."""
+    """Write the journal of the recovery, renew the CAs, and return the module's result. Raise PkiError."""
     options, check = module.params, module.check_mode
     places = {name: options[name] for name in ("state_dir", "backup_dir", "backup_keep")}
     wanted = {name: pem.encode("ascii", "replace") if pem else None for name, pem in options["authorities"].items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: recovery_plan
-short_description: Says what is wrong with a dead cluster, and what will be done about it
+short_description: Diagnose a dead cluster and plan its recovery
 version_added: 0.1.0
 description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."
@@ -99,7 +99,7 @@ plan:
   returned: with O(step=plan)
   type: dict
 question:
-  description: What a person is asked before it is done.
+  description: What a user is asked before it is done.
   returned: with O(step=plan)
   type: str
 artifact:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: recovery_start
-short_description: The kubelet and static pods of a dead node begin again, and are waited for
+short_description: Start the kubelet and the static pods of a dead node, and wait for them
 version_added: 0.1.0
 description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."
@@ -60,7 +60,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: The kubelet and its static pods begin again
+- name: Start the kubelet and its static pods
   kubepki.lifecycle.internal.recovery_start:
     state: started
 
@@ -113,7 +113,7 @@ def _layout(options: Dict[str, Any]) -> layouts.Layout:
 
 
 def started(module: AnsibleModule) -> Dict[str, Any]:
-    """Begin kubelet and static pods again."""
+    """Start the kubelet and the static pods again and return the module's result. Raise PkiError."""
     options = module.params
     if module.check_mode:
         return {"changed": False, "ended": [], "kubelet": {}, "since": 0.0}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: restore_plan
-short_description: Says which backup set each node goes back to
+short_description: Choose the backup set that each node restores
 version_added: 0.1.0
 description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."

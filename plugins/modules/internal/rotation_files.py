@@ -12,30 +12,29 @@ short_description: The files of one phase of a CA rotation, on one node
 version_added: 0.1.0
 description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."
-  - On a node of a kubeadm cluster, declares what a phase of a CA rotation asks for - who signs, who is trusted, and which leaves
-    follow - and makes the node so, in one transaction after one backup set. A second run changes nothing, and a run that was
-    killed at any point is finished or undone by the next one.
+  - Brings the files of a control-plane node into a state of a CA rotation - the CA that signs, the trust bundles, and the
+    leaves - in one transaction after one backup set. A second run changes nothing. A run that was killed at any point is
+    finished or undone by the next one.
   - Restarts nothing. RV(restart), RV(reload) and RV(edits) say what has to happen next, also when an earlier run was
     interrupted before it happened. What the kubelet reads is the job of M(kubepki.lifecycle.internal.kubelet_credential).
   - One phase has to be complete on all control-plane nodes before the next begins; M(kubepki.lifecycle.cluster_pki) derives it.
 options:
   state:
     description:
-      - V(staged) makes a successor beside each authority, C(/etc/kubernetes/pki.next), or takes that of O(material). What is
-        staged already is used; there is never a third.
-      - V(prepared) trusts both, and signs with the former one. On a node that is switched it is the way back, and puts back what
-        the former authority had signed.
-      - V(switched) signs with the successor, and trusts both. The former authority is kept in C(/etc/kubernetes/pki.previous).
-      - V(completed) trusts the successor alone. What is removed stays in the backup set.
+      - V(staged) makes a new CA for each of O(names) in C(/etc/kubernetes/pki.next), or installs that of O(material). A new CA
+        that is staged already is used; there is never a third.
+      - V(prepared) trusts both, and signs with the old CA. On a switched node it restores what the old CA had signed.
+      - V(switched) signs with the new CA, and trusts both. The old CA is kept in C(/etc/kubernetes/pki.previous).
+      - V(completed) trusts the new CA alone. What is removed stays in the backup set.
       - V(rolled_back) is as before the rotation. From V(switched), go back to V(prepared) first, on all control-plane nodes.
-      - V(cross_signed) writes the successor's certificate, signed by the former authority, to O(path), for clients that cannot be
-        given the successor in time. Append it to a server's certificate.
+      - V(cross_signed) writes the new CA's certificate, signed by the old CA, to O(path), for clients that cannot be
+        given the new CA in time. Append it to a server's certificate.
     type: str
     required: true
     choices: [staged, prepared, switched, completed, rolled_back, cross_signed]
   names:
     description:
-      - The authorities of the cluster. Those that the node does not have are passed over.
+      - The CAs of the cluster. Those that the node does not have are passed over.
       - V(etcd-ca) is refused where etcd is external, which means that C(kube-apiserver) uses one that is no static pod of this
         node.
     type: list
@@ -45,15 +44,16 @@ options:
   material:
     description:
       - With O(state=staged), new CAs that were made elsewhere, as RV(material) of another node or by the user. A mapping of
-        the authority's name to C(certificate) and C(key), both in PEM. Checked before they are taken - an expired CA, a
+        the CA's name to C(certificate) and C(key), both in PEM. Checked before they are taken - an expired CA, a
         certificate that is none, a key that does not match and name constraints that forbid what must be signed are refused.
       - Where it is given, it has to hold every one of O(names) that the node has, so that the node makes none itself.
       - Use it under C(no_log) only.
     type: dict
   known:
     description:
-      - RV(kubepki.lifecycle.cluster_pki#module:known), what all nodes together show of each authority - C(old) and C(new), the
-        digests of the two keys, and C(drop), those that nobody is to trust any more. Without it, only this node is known.
+      - RV(kubepki.lifecycle.cluster_pki#module:known), what all nodes together show of each CA - C(old) and C(new), the
+        digests of the two keys, and C(drop), those that have to be dropped from every trust bundle. Without it, only this node is
+        known.
     type: dict
     default: {}
   export:
@@ -81,13 +81,13 @@ options:
     type: path
 attributes:
   check_mode:
-    description: Tells what would change; nothing is made or written.
+    description: Reports what would change; nothing is made or written.
     support: full
   diff_mode:
-    description: Shows who signs, who is trusted and the leaves before and after, and never a key.
+    description: Shows the CA that signs, the trusted CAs and the leaves before and after, and never a key.
     support: full
   idempotent:
-    description: A node that is as declared is left alone.
+    description: A node that is in the state already is left alone.
     support: full
 author:
   - The kubepki.lifecycle authors (@kubepki)
@@ -102,7 +102,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: A successor for every authority, made once
+- name: Make a new CA for each CA, once
   kubepki.lifecycle.internal.rotation_files:
     state: staged
     export: true
@@ -110,18 +110,18 @@ EXAMPLES = r"""
   no_log: true
   run_once: true
 
-- name: The same on all control-plane nodes
+- name: Install the same new CAs on all control-plane nodes
   kubepki.lifecycle.internal.rotation_files:
     state: staged
     material: "{{ staged.material }}"
   no_log: true
 
-- name: Trust both
+- name: Trust the old and the new CAs
   kubepki.lifecycle.internal.rotation_files:
     state: prepared
   register: prepared
 
-- name: Whoever cannot take that up is restarted
+- name: Restart static pods that do not reload their trust
   kubepki.lifecycle.static_pod_restart:
     names: "{{ prepared.restart }}"
     edits: "{{ prepared.edits }}"
@@ -221,7 +221,7 @@ def _cluster(module: AnsibleModule, options: Dict[str, Any]) -> Dict[str, Any]:
             layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     if layout.role not in (layouts.CONTROL_PLANE, layouts.ETCD):
         raise PkiError(
-            "is no control-plane node: there is no authority on it",
+            "is no control-plane node: there is no CA on it",
             path=options["kubernetes_dir"],
             fix="Run this on the hosts of the group kube_control_plane; workers follow with kubelet_credential.",
         )
@@ -312,7 +312,7 @@ def _leaf_line(leaf: Dict[str, Any]) -> str:
 def _known(options: Dict[str, Any]) -> Dict[str, Any]:
     known = options["known"]
     if not all(isinstance(entry, dict) and {"old", "new", "drop"} <= set(entry) for entry in known.values()):
-        raise PkiError("known has to give each authority old, new and drop", fix="Pass what cluster_pki returns as known.")
+        raise PkiError("known has to give each CA old, new and drop", fix="Pass what cluster_pki returns as known.")
     return known
 
 
@@ -323,7 +323,7 @@ def _material(options: Dict[str, Any]) -> Optional[Dict[str, Tuple[bytes, bytes]
     pairs = {}
     for name, pair in given.items():
         if not isinstance(pair, dict) or not isinstance(pair.get("key"), str):
-            raise PkiError("material has to give each authority a certificate and a key", path=name)
+            raise PkiError("material has to give each CA a certificate and a key", path=name)
         pairs[name] = (pair.get("certificate", "").encode("ascii", "replace"), pair["key"].encode("ascii", "replace"))
     return pairs
 

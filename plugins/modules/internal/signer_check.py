@@ -3,13 +3,13 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who signs approved requests."""
+"""Check the component that signs approved requests."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: signer_check
-short_description: Read, verify and explain who signs approved CertificateSigningRequests
+short_description: Read and verify the signers of approved CertificateSigningRequests
 version_added: 0.1.0
 author:
   - The kubepki.lifecycle authors (@kubepki)
@@ -17,9 +17,9 @@ description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."
   - Reads C(--cluster-signing-cert-file), C(--cluster-signing-key-file) and the flags for single signers in the manifest of
     kube-controller-manager, and verifies each pair. The file holds exactly one certificate, the key belongs to it, it is an
-    authority that has not expired, and the API server trusts it.
-  - Where nobody signs, says which flags let the cluster's CA sign. M(kubepki.lifecycle.static_pod_restart) takes them as
-    C(edits).
+    CA that has not expired, and the API server trusts it.
+  - Where no component signs, returns the flags that let the cluster's CA sign, which M(kubepki.lifecycle.static_pod_restart) takes
+    as C(edits).
 attributes:
   check_mode:
     support: full
@@ -40,11 +40,11 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Who signs
+- name: Check the signers
   kubepki.lifecycle.internal.signer_check:
   register: signers
 
-- name: Let the cluster's CA sign where nobody does
+- name: Let the cluster's CA sign where no component does
   kubepki.lifecycle.static_pod_restart:
     names: [kube-controller-manager]
     edits: "{{ signers.edits }}"
@@ -103,7 +103,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import
 
 
 def check(module: AnsibleModule) -> Dict[str, Any]:
-    """Give the module's result."""
+    """Check the signers and return the module's result. Raise PkiError."""
     layout = layouts.find_layout(module.params["kubernetes_dir"], module.params["kubelet_dir"])
     found, common = csr_signers.inspect(layout, x509_read.now())
     edits, trouble = {}, None

@@ -3,27 +3,27 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a person's credential needs of the cluster."""
+"""What a user's credential needs of the cluster."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: user_access
-short_description: Issue a person's certificate and give or take away roles
+short_description: Issue a user's certificate and give or take away roles
 version_added: 0.1.0
 author:
   - The kubepki.lifecycle authors (@kubepki)
 description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."
-  - The cluster's half of a person's credential. Has a request signed through the Certificates API, and makes role bindings.
-    M(kubepki.lifecycle.internal.user_kubeconfig) is the other half, and keeps the key where the person is.
+  - The cluster's half of a user's credential. Has a request signed through the Certificates API, and makes role bindings.
+    M(kubepki.lifecycle.internal.user_kubeconfig) is the other half, and keeps the key where the user is.
 options:
   user:
-    description: The person's name, which becomes the user name in the cluster.
+    description: The user's name, which becomes the user name in the cluster.
     type: str
     required: true
   groups:
-    description: The person's groups.
+    description: The user's groups.
     type: list
     elements: str
     default: []
@@ -46,12 +46,12 @@ options:
     type: float
     default: 365
   cluster_roles:
-    description: ClusterRoles to give the person, in O(namespace) where that is set, in the whole cluster otherwise.
+    description: ClusterRoles to give the user, in O(namespace) where that is set, in the whole cluster otherwise.
     type: list
     elements: str
     default: []
   roles:
-    description: Roles in O(namespace) to give the person.
+    description: Roles in O(namespace) to give the user.
     type: list
     elements: str
     default: []
@@ -135,7 +135,7 @@ summary:
   type: list
   elements: str
 remaining:
-  description: Other bindings that name the person or one of the groups.
+  description: Other bindings that name the user or one of the groups.
   returned: when O(state=absent)
   type: list
   elements: dict

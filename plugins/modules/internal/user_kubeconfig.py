@@ -3,19 +3,19 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A person's kubeconfig, made where it lives."""
+"""A user's kubeconfig, made where it lives."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: user_kubeconfig
-short_description: Make, renew and prove a person's kubeconfig, with a key that never leaves its host
+short_description: Make, renew and prove a user's kubeconfig, with a key that never leaves its host
 version_added: 0.1.0
 author:
   - The kubepki.lifecycle authors (@kubepki)
 description:
   - "Internal: the playbooks of this collection call it. Its options may change in any release."
-  - The person's half of a credential. Makes the key and the request on the host where the kubeconfig will lie, and writes the
+  - The user's half of a credential. Makes the key and the request on the host where the kubeconfig will lie, and writes the
     kubeconfig when the request is signed. M(kubepki.lifecycle.internal.user_access) is the cluster's half.
   - The key waits in a hidden file with mode 0600 beside the kubeconfig until there is a certificate for it. An interrupted
     run goes on with the same key.
@@ -27,18 +27,18 @@ options:
     type: path
     required: true
   user:
-    description: The person's name.
+    description: The user's name.
     type: str
     required: true
   groups:
-    description: The person's groups.
+    description: The user's groups.
     type: list
     elements: str
     default: []
   state:
     description:
       - V(requested) says whether a certificate is needed (none is there, it is about to expire, the groups differ, the
-        authority was replaced), and gives the request for it.
+        CA was replaced), and gives the request for it.
       - V(present) writes the kubeconfig with O(certificate), and corrects server and CA of one that is there.
       - V(absent) removes it.
     type: str
@@ -79,7 +79,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: Says what would be done, and makes no key that stays.
+    description: Reports what would be done, and makes no key that stays.
   diff_mode:
     support: full
     description: Shows the certificate before and after, never key material.
