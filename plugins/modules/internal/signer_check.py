@@ -18,8 +18,8 @@ description:
   - Reads C(--cluster-signing-cert-file), C(--cluster-signing-key-file) and the flags for single signers in the manifest of
     kube-controller-manager, and verifies each pair. The file holds exactly one certificate, the key belongs to it, it is an
     CA that has not expired, and the API server trusts it.
-  - Where no component signs, returns the flags that let the cluster's CA sign, which M(kubepki.lifecycle.static_pod_restart) takes
-    as C(edits).
+  - Where no component signs, returns the flags that let the cluster's CA sign, which
+    M(kubepki.lifecycle.static_pod_restart) takes as C(edits).
 attributes:
   check_mode:
     support: full
