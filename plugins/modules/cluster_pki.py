@@ -166,7 +166,7 @@ from typing import Any, Dict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, pki_tree
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pod_volumes
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import cni_kubeconfigs
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_store, stale_trust
 
 
@@ -178,7 +178,7 @@ def look(module: AnsibleModule) -> Dict[str, Any]:
     result = {"changed": False, "node": ca_store.facts(tree, options["state_dir"])}
     if options["dependents"]:
         result["dependents"] = stale_trust.find(tree)
-        result["node"]["tokens"] = pod_volumes.cni_tokens(layout)
+        result["node"]["tokens"] = cni_kubeconfigs.token_signers(layout)
     return result
 
 

@@ -336,7 +336,7 @@ class FakeRuntime:
             raise PkiError("kubelet.service is inactive (dead)", fix="See `systemctl status kubelet`.")
         return self._runtime().Kubelet(1, self.kubelet_age, lambda: self.minor)
 
-    def settled(self, kubelet):
+    def manages_pods(self, kubelet):
         """Never by itself: tests give it an age."""
         return False
 
@@ -396,7 +396,7 @@ class FakeRuntime:
         """No crictl here."""
         return False
 
-    def last_words(self, manifest):
+    def container_status(self, manifest):
         """Nobody can tell."""
         return ""
 

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Static pods that use files which this collection replaces, such as kube-vip with admin.conf: are they still using old ones?
+"""Static pods that use files which this collection replaces, such as kube-vip with admin.conf, and whether these files are old.
 
 A mount of a single file keeps the inode it was started with: a file that is renamed into its place is never seen in the pod. Of
 a directory's mount the pod sees the new file, but a program that reads it once, as client-go does with a kubeconfig, does not.
@@ -11,8 +11,12 @@ from __future__ import annotations
 import os
 import re
 import time
+from typing import Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
-from ..kubeadm import catalogue, layouts, manifests
+from ..kubeadm import catalogue, manifests
+from ..kubeadm.layouts import Layout
+from ..kubeadm.manifests import Manifest, Mount
+from . import pod_processes
 
 FILE, NAMED, DIRECTORY = "file", "named", "directory"
 
@@ -28,21 +32,21 @@ _KUBELETS_OWN = ("kubelet-client", "kubelet-serving")
 class FileUser:
     """A static pod that uses files which this collection replaces.
 
-    manifest: manifests.Manifest. files: {path: FILE for a mount of that file alone, NAMED where the pod mounts its directory and
+    files: {path: FILE for a mount of that file alone, NAMED where the pod mounts its directory and
     names the file in its command or environment, DIRECTORY where it mounts kubeadm's directory and may read the file}.
-    name: by which static_pods.bounce() knows it. why: why it cannot be restarted from here (str), or None.
+    name: for the restart of pods (pod_restart). why: why it cannot be restarted from here, or None.
     """
 
-    def __init__(self, manifest: manifests.Manifest, files: dict, everything: list) -> None:
+    def __init__(self, manifest: Manifest, files: Dict[str, str], everything: Sequence[Manifest]) -> None:
         self.manifest, self.files = manifest, files
         self.name, self.why = _name(manifest, everything)
 
-    def uses(self) -> list:
+    def uses(self) -> List[str]:
         """Return the paths whose replacement makes a restart necessary, sorted."""
         return sorted(path for path, how in self.files.items() if how != DIRECTORY)
 
 
-def _name(manifest, everything):
+def _name(manifest: Manifest, everything: Sequence[Manifest]) -> Tuple[str, Optional[str]]:
     """Return (name, None), or (the pod's name, why it cannot be restarted from here)."""
     same = [item for item in everything if (item.namespace, item.name) == (manifest.namespace, manifest.name)]
     if len(same) > 1:
@@ -57,11 +61,11 @@ def _name(manifest, everything):
     return manifest.name, "another static pod has the same name"
 
 
-def replaced(layout: layouts.Layout) -> dict:
+def replaced(layout: Layout) -> Dict[str, Set[str]]:
     """Return {path: {names of the CAs it depends on}} of the files on this node that renewals and rotations replace."""
-    found: dict = {}
+    found: Dict[str, Set[str]] = {}
 
-    def add(path, name):
+    def add(path: Optional[str], name: str) -> None:
         if path:
             found.setdefault(path, set()).add(name)
 
@@ -81,8 +85,8 @@ def replaced(layout: layouts.Layout) -> dict:
     return {path: names for path, names in found.items() if os.path.lexists(path)}
 
 
-def users(layout: layouts.Layout) -> list:
-    """Return the [FileUser] of this node, in the order of their files' names."""
+def users(layout: Layout) -> List[FileUser]:
+    """Return the FileUsers of this node, in the order of their files' names."""
     found = []
     paths = list(replaced(layout)) if any(item.mounts for item in layout.all_manifests) else []
     for manifest in layout.all_manifests:
@@ -96,13 +100,13 @@ def users(layout: layouts.Layout) -> list:
     return found
 
 
-def _how(layout, manifest, path):
+def _how(layout: Layout, manifest: Manifest, path: str) -> Optional[str]:
     """Return how a pod uses a file: FILE, NAMED, DIRECTORY, or None."""
     ways = {_through(layout, mount, path) for mount in manifest.mounts}
     return next((how for how in _ORDER if how in ways), None)
 
 
-def _through(layout, mount, path):
+def _through(layout: Layout, mount: Mount, path: str) -> Optional[str]:
     host = layout.at(mount.host)
     for one, other in ((host, path), (os.path.realpath(host), os.path.realpath(path))):
         if one == other:
@@ -116,36 +120,41 @@ def _through(layout, mount, path):
     return None
 
 
-def _names(word, path):
+def _names(word: str, path: str) -> bool:
     return re.search(r"(?:^|[=\s,:;\"'])%s(?:\Z|[\s,:;\"'])" % re.escape(path), word) is not None
 
 
-def cas(layout: layouts.Layout, user: FileUser) -> list:
+def cas(layout: Layout, user: FileUser) -> List[str]:
     """Return the names of the CAs (and "sa") whose rotation replaces a file that a FileUser uses, sorted."""
     known = replaced(layout)
     return sorted({name for path in user.uses() for name in known.get(path, ())})
 
 
-def due(layout: layouts.Layout, written=(), runtime=None) -> list:
+def due(layout: Layout, written: Iterable[str] = (), runtime: Optional[pod_processes.PodProcesses] = None) -> List[str]:
     """Return the names of the static pods that have to be restarted because of replaced files, sorted.
 
     written: paths that were, or would be, replaced now. Beside their users these are the pods that still use what an earlier
-    run, or kubeadm, replaced. runtime: runtime.Runtime, or None for this node's. What cannot be restarted is in left().
+    run, or kubeadm, replaced. runtime: None for this node's. What cannot be restarted is in left().
     """
     return sorted(
         user.name for user in users(layout) if user.why is None and (_written(user, written) or stale(layout, user, runtime))
     )
 
 
-def _written(user, written):
+def _written(user: FileUser, written: Iterable[str]) -> bool:
     paths = {os.path.realpath(path) for path in written} | set(written)
     return any(path in paths or os.path.realpath(path) in paths for path in user.uses())
 
 
-def stale(layout: layouts.Layout, user: FileUser, runtime=None, hows=(FILE, NAMED)) -> list:
+def stale(
+    layout: Layout,
+    user: FileUser,
+    runtime: Optional[pod_processes.PodProcesses] = None,
+    hows: Iterable[str] = (FILE, NAMED),
+) -> List[str]:
     """Return the paths of the files that were replaced since a FileUser's containers started, sorted; [] where none runs.
 
-    hows: by which kinds of use. The inode of a file that is mounted alone tells by itself, through /proc/PID/mountinfo.
+    hows: the kinds of use that count. A file that is mounted alone is compared by its inode (/proc/PID/mountinfo).
     """
     paths = sorted(path for path, how in user.files.items() if how in hows)
     if not paths or (runtime is None and layout.root):  # a tree of files has no processes
@@ -167,15 +176,13 @@ def stale(layout: layouts.Layout, user: FileUser, runtime=None, hows=(FILE, NAME
     ]
 
 
-def _runtime(layout, runtime):
+def _runtime(layout: Layout, runtime: Optional[pod_processes.PodProcesses]) -> pod_processes.PodProcesses:
     if runtime is None and layout.runtime is None:
-        from .containers import Runtime  # only here: a worker mostly has no such pod, and nothing to look at
-
-        layout.runtime = Runtime.of(layout)
+        layout.runtime = pod_processes.of_node(layout)
     return runtime or layout.runtime
 
 
-def left(layout: layouts.Layout, runtime=None) -> list:
+def left(layout: Layout, runtime: Optional[pod_processes.PodProcesses] = None) -> List[Dict[str, str]]:
     """Return the static pods that use, or may use, replaced files as they were before: [{"what", "path", "why"}]."""
     found = []
     for user in users(layout):

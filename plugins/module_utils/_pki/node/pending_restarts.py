@@ -1,15 +1,17 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which components still run with the files of before the last change, and how long restarts took.
+"""Which components still run with the files from before the last change, and how long restarts took.
 
-A change of files that a component reads only once is recorded together with the files, in the state directory; who has begun
-since is asked of /proc, so that neither a run that ends early nor a restart by somebody else is forgotten."""
+A change of files that a component reads only once is recorded in the state directory, together with the files. /proc tells which
+components started since: so a run that was interrupted counts, and a restart by any other means as well.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import time
+from typing import Any, Dict, Iterable, List, Tuple
 
 from ..fileio import reading
 from ..host import processes
@@ -17,8 +19,8 @@ from ..host import processes
 RECORD = "rotation.json"  # in the state directory
 
 
-def read_record(state_dir):
-    """Give what the last applications left in the state directory: {"boot", "pending", "seconds"}; {} when none did."""
+def read_record(state_dir: str) -> Dict[str, Any]:
+    """Return the record of earlier changes, {"boot", "pending", "seconds", "last"}; {} where there is none."""
     data = reading.read_if_exists(os.path.join(state_dir, RECORD))
     try:
         record = json.loads(data.decode("utf-8")) if data else {}
@@ -27,8 +29,8 @@ def read_record(state_dir):
     return record if isinstance(record, dict) else {}
 
 
-def uptime():
-    """Give (boot id, seconds since boot): a clock that nobody sets."""
+def uptime() -> Tuple[str, float]:
+    """Return (boot ID, seconds since boot): a clock that no user and no time server changes."""
     seen = processes.own()
     try:
         return seen.boot_id(), seen.uptime()
@@ -36,24 +38,24 @@ def uptime():
         return "", 0.0
 
 
-def stale(record):
-    """Give the components that have run since before the last change of a file they read only once, sorted."""
+def stale(record: Dict[str, Any]) -> List[str]:
+    """Return the components that started before the last change of a file that they read only once, sorted."""
     boot, _now = uptime()
     if record.get("boot") != boot:
         return []
     return sorted(component for component, since in record.get("pending", {}).items() if 0 <= started(component) < since)
 
 
-def started(component):
+def started(component: str) -> float:
     """Return when a component's newest process began, in seconds since boot; -1 where none runs."""
     return processes.own().component_started(component)
 
 
-def written_since(component, paths):
-    """Give those of the paths that were written when a component's newest process ran already, as a list; [] where none runs.
+def written_since(component: str, paths: Iterable[str]) -> List[str]:
+    """Return those of the paths that were written after a component's newest process started; [] where none runs.
 
-    paths: files, through links; what is not there is left out. Within a second of the start, nothing is said to be later: two
-    clocks are compared.
+    paths: files, through links; missing ones are left out. A file counts from one second after the start: two clocks are
+    compared.
     """
     since = started(component)
     if since < 0:
@@ -62,8 +64,8 @@ def written_since(component, paths):
     return [path for path in paths if os.path.exists(path) and os.stat(path).st_mtime > since]
 
 
-def took(record):
-    """Give {phase: seconds from its files to the start of the last component it restarted} as far as this node knows."""
+def phase_durations(record: Dict[str, Any]) -> Dict[str, float]:
+    """Return {phase: seconds from the change of its files to the start of the last component it restarted}, where known."""
     known, last = dict(record.get("seconds") or {}), record.get("last")
     if last and record.get("boot") == uptime()[0]:
         begun = [started(component) for component in last["components"]]
@@ -72,9 +74,10 @@ def took(record):
     return known
 
 
-def recorded(state_dir, restarts, phase):
+def updated_record(state_dir: str, restarts: Iterable[str], phase: str) -> Dict[str, Any]:
+    """Return the record of a state directory with a change added: restarts are the components that have to start again."""
     record = read_record(state_dir)
-    record["seconds"] = took(record)
+    record["seconds"] = phase_durations(record)
     boot, now = uptime()
     pending = record.get("pending", {}) if record.get("boot") == boot else {}
     # A process that begins while the transaction is under way may have read either.

@@ -150,7 +150,7 @@ def _trouble(seen):
 
 
 def _words(runtime, manifest):
-    words = runtime.last_words(manifest)
+    words = runtime.container_status(manifest)
     return " (%s)" % words if words else ""
 
 

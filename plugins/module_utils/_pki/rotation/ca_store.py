@@ -178,7 +178,7 @@ def facts(tree, state_dir=atomic.STATE_DIR, names=catalogue.ROTATABLE):
         "role": layout.role,
         "journal": JOB if journals.Journal(JOB, state_dir).load() else None,
         "pending": pending,
-        "seconds": pending_restarts.took(record),
+        "seconds": pending_restarts.phase_durations(record),
         "verifies_kubelets": reads_ca_once(layout),
         "external_etcd": layout.external_etcd,
         "token_signer": layout.flags.get(_APISERVER, {}).get("--service-account-signing-endpoint"),

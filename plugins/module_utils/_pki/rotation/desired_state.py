@@ -454,7 +454,7 @@ def apply(layout, declaration, job, state_dir=atomic.STATE_DIR, backup_dir=atomi
         transaction.write(path, data, _mode(path, mode))
     for path in declaration.removals:
         transaction.remove(path)
-    record = pending_restarts.recorded(state_dir, declaration.restarts, phase)
+    record = pending_restarts.updated_record(state_dir, declaration.restarts, phase)
     atomic.make_directory(state_dir)
     transaction.write(
         os.path.join(state_dir, pending_restarts.RECORD), json.dumps(record, sort_keys=True).encode("utf-8"), _SECRET

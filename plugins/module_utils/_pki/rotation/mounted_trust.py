@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional
 from ..errors import PkiError
 from ..fileio import reading
 from ..kubeadm import layouts
-from ..node import pod_volumes
+from ..node import cni_kubeconfigs, pod_volumes
 from . import ca_store
 
 # A kubelet keeps ClusterTrustBundles for five minutes (pkg/kubelet/clustertrustbundle), and looks at a pod every minute.
@@ -33,8 +33,8 @@ def wait(
     bundle = reading.read(path)
     while True:
         count, lagging = pod_volumes.lagging(layout, bundle, needed)
-        tokens = pod_volumes.tokens(layout, old_sa) if old_sa else []
-        plugins = pod_volumes.cni_signed_by(layout, old_sa) if old_sa else []
+        tokens = pod_volumes.tokens_signed_by(layout, old_sa) if old_sa else []
+        plugins = cni_kubeconfigs.tokens_signed_by(layout, old_sa) if old_sa else []
         published = pod_volumes.lagging_bundles(layout, bundle, needed, bundles)
         late = time.monotonic() - deadline
         if not lagging + tokens + plugins + published or late > (0 if lagging + tokens + plugins else BUNDLE_SECONDS):

@@ -11,7 +11,7 @@ from ..endpoint import tls_handshake
 from ..errors import PkiError, short
 from ..fileio import guarded_read
 from ..kubeadm import component_configs, kubeconfig
-from ..node import file_users, pod_volumes
+from ..node import cni_kubeconfigs, file_users
 from ..x509.x509_read import parse_certificate, parse_certificates
 from . import ca_store
 
@@ -30,7 +30,7 @@ def find(tree):
     cluster = held.get("ca")
     if cluster and cluster.bundle:
         signer = cluster.current.id if cluster.current else cluster.bundle[0].key_sha256
-        elsewhere = pod_volumes.cni_kubeconfigs(layout)
+        elsewhere = cni_kubeconfigs.kubeconfigs(layout)
         elsewhere += [path for pattern in _HOMES for path in sorted(glob.glob(layout.at(pattern)))[:_MOST]]
         for path in ca_store.trust_kubeconfigs(layout) + elsewhere:
             why = _depends(path, signer, cluster.known())

@@ -42,7 +42,7 @@ class KubeletBehaviour:
                 fix="%s Run again then; nothing was moved." % (error.fix or ""),
             ) from error
         deadline = time.monotonic() + _READY_SECONDS
-        while kubelet.age < _READY_SECONDS and time.monotonic() < deadline and not self._runtime.settled(kubelet):
+        while kubelet.age < _READY_SECONDS and time.monotonic() < deadline and not self._runtime.manages_pods(kubelet):
             time.sleep(0.1)
             with contextlib.suppress(PkiError):  # it is being restarted
                 kubelet = self._runtime.kubelet()

@@ -64,7 +64,7 @@ class PodStart:
         return bool((runtime.traces(pod.old_instances) | runtime.uids(pod.manifest)) - known - others)
 
     def _container_status(self, pod: StaticPod) -> str:
-        status = self._plan.runtime.last_words(pod.manifest)
+        status = self._plan.runtime.container_status(pod.manifest)
         return " (%s)" % status if status else ""
 
     def wait_until_healthy(self, pod: StaticPod, new: Instance, began: float) -> Iterator[None]:

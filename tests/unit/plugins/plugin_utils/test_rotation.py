@@ -10,7 +10,7 @@ import json
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts, pod_volumes
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import cni_kubeconfigs, pending_restarts
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import (
     answers,
     rotation_explain,
@@ -864,7 +864,10 @@ users:
 
 def answered(nodes: Nodes) -> list:
     """The facts as cluster_pki returns them, through JSON."""
-    return [json.loads(json.dumps(dict(host.facts(), tokens=pod_volumes.cni_tokens(host.tree().layout)))) for host in nodes.hosts]
+    return [
+        json.loads(json.dumps(dict(host.facts(), tokens=cni_kubeconfigs.token_signers(host.tree().layout))))
+        for host in nodes.hosts
+    ]
 
 
 def unshaped(value, shape, where: str = "node") -> list:

@@ -19,14 +19,6 @@ def node(tmp_path):
     return throwaway.Node(tmp_path)
 
 
-def test_a_pod_is_known_by_the_nodes_name_in_the_api_not_by_the_hosts(tmp_path):
-    for name in ("kube-system_etcd-node-7_1", "kube-system_etcd-backup-node-7_2", "kube-system_etcd-host_3"):
-        (tmp_path / name).mkdir()
-    etcd = SimpleNamespace(namespace="kube-system", name="etcd")
-    assert Runtime(logs=str(tmp_path), node_name="node-7").uids(etcd) == {"1"}
-    assert Runtime(logs=str(tmp_path), node_name="host").uids(etcd) == {"3"}
-
-
 def test_the_mirror_pod_is_asked_for_with_this_clusters_user(node, monkeypatch):
     path = node.kubernetes("admin.conf")
     own = kubeconfig.Kubeconfig(path.read_bytes(), str(path))

@@ -10,10 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.host.processes import Processes
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node.containers import Runtime
 
 from tests.unit.support.throwaway import Node
 
@@ -195,22 +193,3 @@ def test_two_pods_of_one_name_are_told_apart_by_their_files(node):
     other = vip(node, "/opt", name="vip", file_name="two.yaml")
     other.write_text(other.read_text().replace("kube-system", "elsewhere"))
     assert [(user.name, user.why) for user in file_users.users(layout(node))] == [("one", None)]
-
-
-@pytest.mark.parametrize(
-    "root, lost",
-    [
-        ("/kubernetes/admin.conf//deleted", {"/kubernetes/admin.conf"}),
-        ("/kube\\040vip/a//deleted", {"/kube vip/a"}),
-        ("/kubernetes/admin.conf", set()),
-    ],
-)
-def test_the_kernel_tells_which_mount_has_lost_its_file(tmp_path, root, lost):
-    proc = tmp_path / "4711"
-    proc.mkdir()
-    (proc / "mountinfo").write_text(
-        "1 2 0:1 / / rw - ext4 /dev/a rw\n63 43 254:0 %s /etc/kubernetes/admin.conf rw - ext4 /dev/a rw\n" % root
-    )
-    (proc / "stat").write_text("4711 (kube vip) S " + " ".join("0" for _field in range(18)) + " 0")
-    (tmp_path / "self").mkdir()
-    assert Runtime(seen=Processes(str(tmp_path))).lost_files(SimpleNamespace(pid=4711, started=0.0)) == lost

@@ -48,7 +48,7 @@ class Processes:
     def alive(self, instance):
         return self.children[instance.component].poll() is None
 
-    def last_words(self, manifest):
+    def container_status(self, manifest):
         return ""
 
 

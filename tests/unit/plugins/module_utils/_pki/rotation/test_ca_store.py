@@ -1033,9 +1033,9 @@ def test_how_long_a_phase_took_is_known_the_next_time(host, monkeypatch):
     monkeypatch.setattr(pending_restarts, "started", lambda component: now + (40 if component == "etcd" else 12))
     last = {"phase": "switch", "at": now, "components": ["etcd", "kube-scheduler"]}
     record = {"boot": boot, "seconds": {"prepare": 9.0}, "last": last}
-    assert pending_restarts.took(record) == {"prepare": 9.0, "switch": 40.0}
+    assert pending_restarts.phase_durations(record) == {"prepare": 9.0, "switch": 40.0}
     monkeypatch.setattr(pending_restarts, "started", lambda component: now - 5)
-    assert pending_restarts.took(record) == {"prepare": 9.0}
+    assert pending_restarts.phase_durations(record) == {"prepare": 9.0}
 
 
 def test_a_mounted_token_of_a_former_key_is_found(host):
@@ -1045,8 +1045,8 @@ def test_a_mounted_token_of_a_former_key_is_found(host):
     for pod, token in (("old", head + b".e30.c2ln"), ("other", b"e30.e30.c2ln"), ("none", b"not a token")):
         host.node.write("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~projected/api/token" % pod, token)
     layout = host.tree().layout
-    assert pod_volumes.tokens(layout, former) == ["pods/old/volumes/kubernetes.io~projected/api/token"]
-    assert pod_volumes.tokens(layout, "0" * 64) == []
+    assert pod_volumes.tokens_signed_by(layout, former) == ["pods/old/volumes/kubernetes.io~projected/api/token"]
+    assert pod_volumes.tokens_signed_by(layout, "0" * 64) == []
 
 
 def test_a_mounted_bundle_that_lags_is_found(host):
@@ -1124,7 +1124,7 @@ def test_only_volumes_of_service_accounts_hold_a_phase_up(host, kind, name, with
     volume = mount(host, kind, name, ca_crt=old, **({"token": token} if with_token else {}))
     layout = host.tree().layout
     assert pod_volumes.lagging(layout, both) == ((1, [volume + "/ca.crt"]) if looked_at else (0, []))
-    assert pod_volumes.tokens(layout, former) == ([volume + "/token"] if looked_at else [])
+    assert pod_volumes.tokens_signed_by(layout, former) == ([volume + "/token"] if looked_at else [])
     assert pod_volumes.lagging(layout, old) == ((1, []) if looked_at else (0, []))
 
 
@@ -1150,7 +1150,7 @@ def test_nothing_that_a_pod_puts_there_is_followed_or_waited_for(host, tmp_path,
         }[what]()
     layout = host.tree().layout
     assert pod_volumes.lagging(layout, old + x509_sign.build_ca("x", key("successor"), 10).pem) == (0, [])
-    assert pod_volumes.tokens(layout, former) == []
+    assert pod_volumes.tokens_signed_by(layout, former) == []
 
 
 def test_a_plan_says_when_the_api_will_be_away(tmp_path):

@@ -58,7 +58,7 @@ def test_a_kubelet_that_was_just_restarted_is_waited_for(node):
     class Young(FakeRuntime):
         asked = 0
 
-        def settled(self, kubelet):
+        def manages_pods(self, kubelet):
             self.asked += 1
             assert (node.manifests / "kube-scheduler.yaml").read_bytes() == node.original["kube-scheduler"]
             return self.asked >= 3
