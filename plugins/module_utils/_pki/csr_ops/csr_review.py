@@ -6,7 +6,17 @@ from __future__ import annotations
 
 from ..errors import PkiError
 from ..fileio import reading
-from ..kube_api import api_client, csr, csr_dangers, csr_decision, csr_object, csr_policy, node_identity, reserved_names
+from ..kube_api import (
+    api_client,
+    csr,
+    csr_dangers,
+    csr_decision,
+    csr_object,
+    csr_policy,
+    node_identity,
+    reserved_names,
+    serving_decision,
+)
 from ..x509 import x509_read
 from . import one_csr
 
@@ -147,7 +157,7 @@ def serving_requests(api, params, check):
     # An answer counts only for the Node that its host is. Another Node's request is neither approved nor denied for it.
     keys = {host: said for host, said in keys.items() if nodes is not None and nodes.hosts.get(said[0], {}).get("name") == host}
     longest = csr.validity(params["days"]) if csr.knows_validity(api) else None
-    decisions = [node_identity.decide_serving(ask, nodes, keys, longest) for ask in asks]
+    decisions = [serving_decision.decide_serving(ask, nodes, keys, longest) for ask in asks]
     return _review(
         api, [], [_Done(api, decision, {"reason": None, "comment": None}, check) for decision in decisions], x509_read.now()
     )

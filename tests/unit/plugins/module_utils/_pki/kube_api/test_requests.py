@@ -18,6 +18,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api im
     csr_object,
     csr_policy,
     node_identity,
+    serving_decision,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import csr_read, private_keys, x509_read, x509_sign
@@ -744,7 +745,7 @@ def test_what_a_worker_writes_about_itself_gives_it_nothing_of_others(san, inven
     nodes = node_identity.Nodes(items, inventory, ("10.0.0.100", "api.example", "10.0.0.1", "cp1"), **SERVICES)
     asked = made(sans=["DNS:w1", san])
     assert verdict(asked, nodes).action == csr_object.LEAVE
-    decision = node_identity.decide_serving(asked, nodes, OWN, 365 * DAY)
+    decision = serving_decision.decide_serving(asked, nodes, OWN, 365 * DAY)
     # Without an inventory there is no host whose key could be compared; denied it is all the same.
     assert decision.action == csr_object.DENY and decision.refused
     clean = made(sans=["DNS:w1", "IP:10.0.0.5"])
@@ -1026,7 +1027,7 @@ OWN = {"w1.example": ("w1", csr_read.parse_request(pem()).key_sha256)}
 
 
 def judged(asked, keys=None, nodes=None, longest=365 * DAY):
-    return node_identity.decide_serving(asked, nodes or known(), OWN if keys is None else keys, longest)
+    return serving_decision.decide_serving(asked, nodes or known(), OWN if keys is None else keys, longest)
 
 
 def made(key=KEY, sans=("DNS:w1", "IP:10.0.0.5"), extended=("server",), node="w1", organizations=("system:nodes",), **more):
