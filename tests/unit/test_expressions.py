@@ -14,7 +14,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubelet_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import addresses
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import kubelet_files
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import csr_bundle, variable_review, variable_rules
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import csr_requests, variable_review, variable_rules
 
 ROOT = Path(__file__).resolve().parents[2]
 _CALLS = ("compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer")
@@ -75,7 +75,7 @@ def test_a_nodes_name_holds_no_line_break(name):
 
 
 def test_a_folder_of_a_host_and_a_backup_set_hold_none(tmp_path):
-    assert csr_bundle._folder("cp1") == "cp1" and "\n" not in csr_bundle._folder("cp1\n")
+    assert csr_requests.folder_name("cp1") == "cp1" and "\n" not in csr_requests.folder_name("cp1\n")
     for name in ("20260101T000000.000000Z-leaves", "20260101T000000.000000Z-leaves\n"):
         (tmp_path / name).mkdir()
     assert backup_set.list_backups(str(tmp_path)) == [str(tmp_path / "20260101T000000.000000Z-leaves")]

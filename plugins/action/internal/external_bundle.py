@@ -8,7 +8,13 @@ import os
 from typing import Any, Dict, List, Mapping
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import answers, csr_bundle, node_results
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import (
+    answers,
+    csr_bundle,
+    csr_requests,
+    node_results,
+    signing_command,
+)
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils.action_base import LifecycleAction
 
 _TEXTS = ("name", "path", "ca", "request", "ca_certificate")
@@ -37,13 +43,13 @@ class ActionModule(LifecycleAction):
         directory = os.path.abspath(os.path.expanduser(options["directory"]))
         result.update(changed=False, directory=directory)
         # Of the inventory: --limit takes hosts out of the play, and must not change what a host may request.
-        groups = csr_bundle.Groups.of(task_vars.get("groups"))
+        groups = csr_requests.Groups.of(task_vars.get("groups"))
         bundle = csr_bundle.Bundle(directory, groups, self._task.check_mode)
         said = {host: _read_answer(task_vars, host, options["result"]) for host in options["hosts"]}
         if options["step"] == "close":
             result["changed"] = bundle.close(_names(said, "renewed", "created"))
             return
-        asked = csr_bundle.entries({host: answer["requests"] for host, answer in said.items()}, groups, options["days"])
+        asked = csr_requests.read_requests({host: answer["requests"] for host, answer in said.items()}, groups, options["days"])
         result["changed"] = bundle.write(asked, {host: answer["looked"] for host, answer in said.items()})
         self._exchange(options, bundle, result)
 
@@ -55,7 +61,7 @@ class ActionModule(LifecycleAction):
             bundle.require_only_requested()
         if options["command"]:
             before = len(bundle.unsigned())
-            bundle.sign(options["command"], options["seconds"])
+            signing_command.sign(bundle, options["command"], options["seconds"])
             result["changed"] = result["changed"] or len(bundle.unsigned()) != before
         if options["step"] == "write":
             fields = ("host", "name", "ca", "days")

@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import csr_read, x509_read, x509_sign
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import csr_bundle
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import csr_bundle, csr_requests, signing_command
 
 from tests.unit.support import throwaway
 
@@ -25,7 +25,7 @@ CLUSTER = throwaway.Cluster(label="bundle")
 NAMES = ("apiserver", "admin.conf", "front-proxy-client")
 # The inventory, whatever hosts a run is limited to.
 ODD = ["../../etc", "..", "a/b", "a b", "-x", "x" * 200, "\u00e4", "cp1; touch x"]
-GROUPS = csr_bundle.Groups({"cp1", "cp2", *ODD}, {"e1"})
+GROUPS = csr_requests.Groups({"cp1", "cp2", *ODD}, {"e1"})
 # A signer as a person would write it: the authority's key lies beside the bundle.
 SIGNER = """#!/bin/sh
 echo a line before it >&2
@@ -66,7 +66,7 @@ def sign(entry, days=365.0):
 def write(directory, requests=None, looked=None, dry=False):
     requests = asked() if requests is None else requests
     bundle = csr_bundle.Bundle(str(directory), GROUPS, dry)
-    found = csr_bundle.entries(requests, GROUPS)
+    found = csr_requests.read_requests(requests, GROUPS)
     changed = bundle.write(found, looked or {host: list(NAMES) for host in requests})
     return bundle, changed
 
@@ -101,7 +101,7 @@ class TestWriting:
 
     def test_check_mode_writes_nothing(self, tmp_path, requests):
         bundle, changed = write(tmp_path / "b", requests, dry=True)
-        bundle.sign("touch %s" % (tmp_path / "ran"), 5)
+        signing_command.sign(bundle, "touch %s" % (tmp_path / "ran"), 5)
         assert changed and list(tmp_path.iterdir()) == [] and bundle.by_host() == ({}, ["cp1", "cp2"])
 
     def test_other_hosts_and_names_stay(self, tmp_path, requests):
@@ -171,7 +171,7 @@ class TestWhoMayAskForWhat:
         ],
     )
     def test_what_kubeadm_of_any_version_makes_is_taken(self, one):
-        assert len(csr_bundle.entries({"cp1": [one]}, GROUPS)) == 1
+        assert len(csr_requests.read_requests({"cp1": [one]}, GROUPS)) == 1
 
     @pytest.mark.parametrize(
         "one, word",
@@ -196,9 +196,9 @@ class TestWhoMayAskForWhat:
 
     def test_a_host_of_etcd_alone_asks_for_what_etcds_ca_signs(self):
         own = foreign("etcd-server", "e1", (), ["DNS:e1"], ["server", "client"], ca="etcd-ca")
-        assert len(csr_bundle.entries({"e1": [own]}, GROUPS)) == 1
+        assert len(csr_requests.read_requests({"e1": [own]}, GROUPS)) == 1
         with pytest.raises(PkiError, match="e1 runs etcd alone"):
-            csr_bundle.entries({"e1": [own, foreign("admin.conf", "kubernetes-admin", ["system:masters"])]}, GROUPS)
+            csr_requests.read_requests({"e1": [own, foreign("admin.conf", "kubernetes-admin", ["system:masters"])]}, GROUPS)
 
     @pytest.mark.parametrize("groups", [None, {}, {"kube_control_plane": ["cp1"], "kube_node": ["w1"], "all": ["cp1", "w1"]}])
     def test_a_host_of_neither_group_asks_for_nothing(self, groups):
@@ -207,12 +207,12 @@ class TestWhoMayAskForWhat:
             foreign("admin.conf", "kubernetes-admin", ["system:masters"]),
         ):
             with pytest.raises(PkiError, match="w1 is in neither of the inventory's groups"):
-                csr_bundle.entries({"w1": [own]}, csr_bundle.Groups.of(groups))
+                csr_requests.read_requests({"w1": [own]}, csr_requests.Groups.of(groups))
 
     def test_no_node_asks_for_more_days_than_the_run_gives(self):
         asked_for = {"cp1": [dict(foreign("scheduler.conf", "system:kube-scheduler"), days=36500.0)]}
-        assert csr_bundle.entries(asked_for, GROUPS, longest=365.0)[0]["days"] == 365.0
-        assert csr_bundle.entries(asked_for, GROUPS, longest=1e6)[0]["days"] == 36500.0
+        assert csr_requests.read_requests(asked_for, GROUPS, longest=365.0)[0]["days"] == 365.0
+        assert csr_requests.read_requests(asked_for, GROUPS, longest=1e6)[0]["days"] == 36500.0
 
     def test_a_subject_with_a_nul_is_one_sentence(self, tmp_path):
         evil = foreign("etcd-server", "e1\0x", (), ["DNS:e1"], ["server"], ca="etcd-ca")
@@ -297,14 +297,14 @@ class TestOthersInTheFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(requests["cp1"][0]["request"])
         with pytest.raises(PkiError, match="no node requested this") as error:
-            bundle.sign("touch %s%s" % (tmp_path / "ran", form), 5)
+            signing_command.sign(bundle, "touch %s%s" % (tmp_path / "ran", form), 5)
         assert str(path) in str(error.value) and not (tmp_path / "ran").exists()
 
     def test_a_link_to_a_directory_of_requests_stops_the_command(self, tmp_path, requests):
         bundle, _changed = write(tmp_path / "b", requests)
         (tmp_path / "b" / "requests" / "more").symlink_to(tmp_path)
         with pytest.raises(PkiError, match="requests/more: no node requested this"):
-            bundle.sign("touch %s" % (tmp_path / "ran"), 5)
+            signing_command.sign(bundle, "touch %s" % (tmp_path / "ran"), 5)
         assert not (tmp_path / "ran").exists()
 
     @pytest.mark.parametrize("form", FORMS)
@@ -312,11 +312,11 @@ class TestOthersInTheFolder:
         write(tmp_path / "b", requests)
         bundle, _changed = write(tmp_path / "b", {"cp1": requests["cp1"]}, {"cp1": list(NAMES)})
         with pytest.raises(PkiError, match="requests/cp2/.*no node requested this.*without --limit"):
-            bundle.sign("touch %s%s" % (tmp_path / "ran", form), 5)
+            signing_command.sign(bundle, "touch %s%s" % (tmp_path / "ran", form), 5)
         assert not (tmp_path / "ran").exists()
         dry, _changed = write(tmp_path / "b", {"cp1": requests["cp1"]}, {"cp1": list(NAMES)}, dry=True)
         with pytest.raises(PkiError, match="requests/cp2/"):
-            dry.sign("true" + form, 5)
+            signing_command.sign(dry, "true" + form, 5)
 
     @pytest.mark.parametrize("form", FORMS)
     def test_a_request_that_was_replaced_or_removed_stops_the_command(self, tmp_path, requests, form):
@@ -324,8 +324,8 @@ class TestOthersInTheFolder:
         path = tmp_path / "b" / "requests" / "cp2" / "apiserver.csr"
         path.write_text(foreign("apiserver", "kube-apiserver", (), ["DNS:cp2"], ["server"])["request"])
         for _time in range(2):
-            with pytest.raises(PkiError, match="was changed after this run wrote what cp2 requested") as error:
-                bundle.sign("touch %s%s" % (tmp_path / "ran", form), 5)
+            with pytest.raises(PkiError, match="was changed after this run wrote the request of cp2") as error:
+                signing_command.sign(bundle, "touch %s%s" % (tmp_path / "ran", form), 5)
             assert str(path) in str(error.value) and not (tmp_path / "ran").exists()
             path.unlink(missing_ok=True)
 
@@ -333,7 +333,7 @@ class TestOthersInTheFolder:
     def test_what_is_replaced_after_the_check_does_not_reach_the_command(self, tmp_path, requests, form, monkeypatch):
         """The last moment before the command starts is still too late for who may write to the folder."""
         bundle, _changed = write(tmp_path / "b", requests)
-        evil, run = foreign("apiserver", "eve")["request"], bundle._run
+        evil, run = foreign("apiserver", "eve")["request"], signing_command.run
 
         def swap(*arguments):
             for path in (tmp_path / "b").rglob("*"):
@@ -341,10 +341,12 @@ class TestOthersInTheFolder:
                     path.write_text(evil)
             return run(*arguments)
 
-        monkeypatch.setattr(bundle, "_run", swap)
+        monkeypatch.setattr(signing_command, "run", swap)
         seen = tmp_path / "seen"
         with contextlib.suppress(PkiError):
-            bundle.sign("sh -c 'cp -r \"$KUBEPKI_DIR\" %s; cat $KUBEPKI_REQUEST > %s.csr' x%s" % (seen, seen, form), 10)
+            signing_command.sign(
+                bundle, "sh -c 'cp -r \"$KUBEPKI_DIR\" %s; cat $KUBEPKI_REQUEST > %s.csr' x%s" % (seen, seen, form), 10
+            )
         handed = {path.relative_to(seen).as_posix(): path.read_text() for path in seen.rglob("*") if path.is_file()}
         assert {path: pem for path, pem in handed.items() if path.startswith("requests/")} == {
             entry["request"]: entry["pem"] for entry in bundle.asked
@@ -357,7 +359,7 @@ class TestOthersInTheFolder:
 
     def test_a_certificate_that_was_not_asked_for_is_named(self, tmp_path, requests):
         bundle, _changed = write(tmp_path / "b", requests)
-        with pytest.raises(PkiError, match="has not asked for one"):
+        with pytest.raises(PkiError, match="has not requested one"):
             bundle.store("cp9", "apiserver", "x")
 
 
@@ -468,18 +470,19 @@ class TestCommand:
     @pytest.mark.parametrize("form", ["{request}", "{request} {certificate}"])
     def test_each_request_is_signed_once(self, tmp_path, requests, signer, form):
         bundle, _changed = write(tmp_path / "b", requests)
-        bundle.sign(signer + " " + form, 60)
+        signing_command.sign(bundle, signer + " " + form, 60)
         assert bundle.by_host()[1] == [] and not list((tmp_path / "b").rglob("*.new"))
         before = {path: path.stat().st_mtime_ns for path in (tmp_path / "b" / "signed").rglob("*")}
-        bundle.sign(signer + " " + form, 60)
+        signing_command.sign(bundle, signer + " " + form, 60)
         assert {path: path.stat().st_mtime_ns for path in (tmp_path / "b" / "signed").rglob("*")} == before
 
     def test_a_command_writes_into_a_directory_of_its_own(self, tmp_path, requests):
         """Others may write to the folder: a link where the certificate is to go would lead the command elsewhere."""
         bundle, _changed = write(tmp_path / "b", requests)
         record = tmp_path / "record"
-        with pytest.raises(PkiError, match="ended with"):
-            bundle.sign(
+        with pytest.raises(PkiError, match="exited with"):
+            signing_command.sign(
+                bundle,
                 "sh -c '(echo $KUBEPKI_CERTIFICATE; stat -c %%a $(dirname $KUBEPKI_CERTIFICATE)) > %s; exit 1' {request}"
                 % record,
                 10,
@@ -492,7 +495,7 @@ class TestCommand:
         ready, record = tmp_path / "ready.pem", tmp_path / "record"
         ready.write_text("".join(sign(entry) for entry in bundle.asked))
         line = "mkdir -p $KUBEPKI_DIR/signed && cp %s {dir}/signed/; (echo {dir} {manifest}; stat -c %%a {dir}) > %s"
-        bundle.sign("sh -c '%s'" % (line % (ready, record)), 10)
+        signing_command.sign(bundle, "sh -c '%s'" % (line % (ready, record)), 10)
         assert bundle.by_host()[1] == [] and not (tmp_path / "b" / "signed" / "ready.pem").exists()
         directory, manifest, mode = record.read_text().split()
         assert mode == "700" and manifest == directory + "/manifest.json" and not os.path.exists(directory)
@@ -505,10 +508,10 @@ class TestCommand:
         ready, record = tmp_path / "ready.crt", tmp_path / "record"
         first, *rest = bundle.asked
         ready.write_text(sign(first))
-        with pytest.raises(PkiError, match="ended with 3"):
-            bundle.sign("sh -c 'cp %s {dir}/%s; exit 3'" % (ready, first["certificate"]), 10)
+        with pytest.raises(PkiError, match="exited with 3"):
+            signing_command.sign(bundle, "sh -c 'cp %s {dir}/%s; exit 3'" % (ready, first["certificate"]), 10)
         assert bundle.unsigned() == rest
-        bundle.sign("sh -c 'cd {dir} && find requests -type f > %s'" % record, 10)
+        signing_command.sign(bundle, "sh -c 'cd {dir} && find requests -type f > %s'" % record, 10)
         assert sorted(record.read_text().split()) == sorted(entry["request"] for entry in rest)
 
     def test_a_command_for_the_whole_bundle_that_signs_another_key_is_named(self, tmp_path, requests):
@@ -516,13 +519,13 @@ class TestCommand:
         ready = tmp_path / "ready.crt"
         ready.write_text(sign(bundle.asked[0]))
         with pytest.raises(PkiError, match="what the command signed cannot be used.*is for another key"):
-            bundle.sign("sh -c 'cp %s {dir}/%s'" % (ready, bundle.asked[1]["certificate"]), 10)
+            signing_command.sign(bundle, "sh -c 'cp %s {dir}/%s'" % (ready, bundle.asked[1]["certificate"]), 10)
         assert bundle.collect() == {}
 
     @pytest.mark.parametrize(
         "command, word",
         [
-            ("sh -c 'echo no luck >&2; exit 3' {request}", "ended with 3: no luck"),
+            ("sh -c 'echo no luck >&2; exit 3' {request}", "exited with 3: no luck"),
             ("/no/such/thing {request}", "cannot be run"),
             ("true {request}", "is empty"),
             ("true {request} {certificate}", "made no certificate"),
@@ -535,15 +538,15 @@ class TestCommand:
     def test_what_goes_wrong_is_one_sentence(self, tmp_path, requests, command, word):
         bundle, _changed = write(tmp_path / "b", requests)
         with pytest.raises(PkiError) as error:
-            bundle.sign(command, 10)
+            signing_command.sign(bundle, command, 10)
         assert word in str(error.value) and "\n" not in str(error.value)
         assert not list((tmp_path / "b").rglob("*.new")) and bundle.by_host()[0] == {}
 
     def test_one_that_hangs_is_ended_with_its_children(self, tmp_path, requests):
         bundle, _changed = write(tmp_path / "b", requests)
         began = time.monotonic()
-        with pytest.raises(PkiError, match="did not end within 0.5 seconds"):
-            bundle.sign("sh -c 'sleep 600 & echo $! > %s; wait' {request}" % (tmp_path / "pid"), 0.5)
+        with pytest.raises(PkiError, match="did not finish within 0.5 seconds"):
+            signing_command.sign(bundle, "sh -c 'sleep 600 & echo $! > %s; wait' {request}" % (tmp_path / "pid"), 0.5)
         assert time.monotonic() - began < 10
         pid = int((tmp_path / "pid").read_text())
         deadline = time.monotonic() + 5
@@ -553,10 +556,10 @@ class TestCommand:
 
     def test_nothing_of_a_node_reaches_a_shell(self, tmp_path):
         """Placeholders hold only what this collection made or the user wrote; names are in the environment."""
-        assert set(csr_bundle.PLACEHOLDERS) & {"sans", "subject", "usages", "path"} == set()
+        assert set(signing_command.PLACEHOLDERS) & {"sans", "subject", "usages", "path"} == set()
         bundle, _changed = write(tmp_path / "b", {"cp1; touch x": [one("apiserver", "cp1")]})
         with pytest.raises(PkiError):
-            bundle.sign("sh -c 'cat {request} >/dev/null'", 5)
+            signing_command.sign(bundle, "sh -c 'cat {request} >/dev/null'", 5)
         assert not (tmp_path / "x").exists() and not Path("x").exists()
 
     @pytest.mark.parametrize(
@@ -573,19 +576,21 @@ class TestCommand:
         if "{request}" not in command:
             command += " {request}"
         with pytest.raises(PkiError, match="KUBEPKI_HOST"):
-            bundle.sign(command, 5)
+            signing_command.sign(bundle, command, 5)
 
     def test_a_folder_with_a_blank_is_no_matter_in_a_word_of_its_own(self, tmp_path, monkeypatch):
         (tmp_path / "t m p").mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t m p"))
         bundle, _changed = write(tmp_path / "b c", {"cp1": [one("apiserver", "cp1")]})
         with pytest.raises(PkiError, match="for another key"):
-            bundle.sign("cat '{dir}/ca/ca.crt'", 5) or bundle.sign("cat {dir}/ca/ca.crt {request}", 5)
+            signing_command.sign(bundle, "cat '{dir}/ca/ca.crt'", 5) or signing_command.sign(
+                bundle, "cat {dir}/ca/ca.crt {request}", 5
+            )
         with pytest.raises(PkiError, match="KUBEPKI_REQUEST"):
-            bundle.sign("sh -c 'cat {request} >&2'", 5)
+            signing_command.sign(bundle, "sh -c 'cat {request} >&2'", 5)
 
     def test_a_nul_in_what_the_command_gets_is_one_sentence(self, tmp_path, requests):
         bundle, _changed = write(tmp_path / "b", {"cp1": requests["cp1"][:1]}, {"cp1": list(NAMES)})
         bundle.asked[0]["subject"] = "CN=a\0b"
         with pytest.raises(PkiError, match="cannot be run"):
-            bundle.sign("true {request}", 5)
+            signing_command.sign(bundle, "true {request}", 5)
