@@ -272,9 +272,12 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
     transactions,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubelet_client, node_identity
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import (
     client_certificate,
+    client_installation,
+    client_request,
+    client_signing,
     kubelet_files,
     kubelet_service,
     node_binding,
@@ -290,14 +293,23 @@ def requested(module: AnsibleModule) -> Dict[str, Any]:
         if not module.check_mode:
             transactions.Transaction.recover(kubelet_files.JOB, options["state_dir"])
         layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-        ask = (lambda config, pair: client_certificate.refusal(config, pair, layout.node_name)) if options["ask_server"] else None
-        result = client_certificate.examine(layout, options["renew_below_days"], options["force"], options["state_dir"], ask)
+
+        def find_refusal(config: kubeconfig.Kubeconfig, pair: client_certificate.Pair) -> Optional[str]:
+            return client_certificate.refusal(config, pair, layout.node_name)
+
+        result = client_certificate.examine(
+            layout,
+            options["renew_below_days"],
+            options["force"],
+            options["state_dir"],
+            find_refusal if options["ask_server"] else None,
+        )
         result.update(changed=result["action"] != kubelet_files.KEEP, signing={})
         if result["action"] == kubelet_files.REISSUE:
             if not module.check_mode:
-                request = client_certificate.make_request(layout, options["key_type"], options["state_dir"])
+                request = client_request.make_request(layout, options["key_type"], options["state_dir"])
                 if options["method"] == "api":
-                    result["certificate"] = client_certificate.certify(layout, request, options["days"])
+                    result["certificate"] = client_request.request_certificate(layout, request, options["days"])
                 else:
                     credential = client_certificate.credential_in_use(layout)
                     result["signing"] = dict(
@@ -339,7 +351,7 @@ def signed(module: AnsibleModule) -> Dict[str, Any]:
         # During a rotation the previous certificate may be of the other CA in the bundle.
         node_binding.require_bound(entry, request, nodes, bundle)
 
-    certificates = client_certificate.sign(options["requests"], bundle[0], key, options["days"], known, require_bound)
+    certificates = client_signing.sign_requests(options["requests"], bundle[0], key, options["days"], known, require_bound)
     endpoint = layout.control_plane_endpoint
     return {
         "changed": False,
@@ -410,7 +422,7 @@ def installed(module: AnsibleModule) -> Dict[str, Any]:
     return result
 
 
-def _prepared(layout: layouts.Layout, options: Dict[str, Any]) -> Tuple[client_certificate.ClientInstallation, Optional[str]]:
+def _prepared(layout: layouts.Layout, options: Dict[str, Any]) -> Tuple[client_installation.ClientInstallation, Optional[str]]:
     """Return (installation, user name or None) after all checks. The API server is asked unless it is known to be down."""
 
     def text(name: str) -> Optional[bytes]:
@@ -418,20 +430,20 @@ def _prepared(layout: layouts.Layout, options: Dict[str, Any]) -> Tuple[client_c
 
     certificate = key = user = None
     if options["certificate"]:
-        certificate, key = client_certificate.check_issued(layout, text("certificate"), text("ca_bundle"), options["state_dir"])
+        certificate, key = client_request.check_issued(layout, text("certificate"), text("ca_bundle"), options["state_dir"])
 
-    def plan(bundle: Optional[bytes]) -> client_certificate.ClientInstallation:
-        return client_certificate.ClientInstallation(layout, certificate, key, bundle, options["server"], text("spare_ca"))
+    def plan(bundle: Optional[bytes]) -> client_installation.ClientInstallation:
+        return client_installation.ClientInstallation(layout, certificate, key, bundle, options["server"], text("spare_ca"))
 
     installation = plan(text("ca_bundle"))
     if installation.changes and options["ready"]:
         try:
-            user = client_certificate.check_accepted(installation)
+            user = client_installation.check_accepted(installation)
         except PkiError as error:
             if not kubelet_client.untrusted(error) or options["ca_bundle"] or not options["spare_ca"]:
                 raise
             installation = plan(text("spare_ca"))
-            user = client_certificate.check_accepted(installation)
+            user = client_installation.check_accepted(installation)
     return installation, user
 
 

@@ -7,8 +7,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import client_certificate
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubelet_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import (
+    client_certificate,
+    client_request,
+    client_signing,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
 
 from tests.unit.support import throwaway
@@ -50,13 +55,13 @@ class Worker:
     def signed(self, cluster=None):
         """Make a request and have it signed: gives PEM."""
         cluster = cluster or self.cluster
-        request = client_certificate.make_request(self.layout, None, self.state)
+        request = client_request.make_request(self.layout, None, self.state)
         entry = {"host": "h", "node": self.layout.node_name, "request": request}
-        return client_certificate.sign([entry], cluster.cas["ca"], cluster.keys["ca"], 365)["h"].encode()
+        return client_signing.sign_requests([entry], cluster.cas["ca"], cluster.keys["ca"], 365)["h"].encode()
 
     def issue(self):
         """Give (Certificate, PrivateKey) as an installation takes them."""
-        return client_certificate.check_issued(self.layout, self.signed(), self.cluster.cas["ca"].pem, self.state)
+        return client_request.check_issued(self.layout, self.signed(), self.cluster.cas["ca"].pem, self.state)
 
     def apply(self, installation):
         return installation.apply(self.state, str(self.node.root / "backups"))
@@ -70,3 +75,22 @@ class Said:
 
     def json(self):
         return self.document
+
+
+def signing_entry(profile, key, host="host-1", node="w1"):
+    """An entry of the requests that client_signing signs."""
+    return {"host": host, "node": node, "request": x509_sign.build_request(profile, key).pem.decode()}
+
+
+def obsolete_bootstrap(worker):
+    """Give a Worker a bootstrap-kubelet.conf that names a CA that is gone."""
+    gone = throwaway.Cluster(label="gone").cas["ca"].pem
+    text = kubeconfig.build("https://api.example:6443", gone, "tls-bootstrap", b"X", b"Y")
+    worker.node.write("/etc/kubernetes/bootstrap-kubelet.conf", text)
+
+
+def embed_credential(worker):
+    """Put the credential of a Worker into its kubelet.conf."""
+    config = kubeconfig.Kubeconfig(worker.conf.read_bytes(), str(worker.conf))
+    pair = kubelet_client.Credential(config)
+    worker.conf.write_bytes(bytes(config.with_client(pair.certificate.pem, throwaway.key("kubelet-clientw1").pem)))

@@ -30,7 +30,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm imp
     manifest_edits,
     pki_tree,
 )
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import client_certificate
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import client_installation
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts, pod_volumes
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import disk_findings
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import (
@@ -471,7 +471,7 @@ def test_a_worker_trusts_whom_its_kubelet_trusts(tmp_path, left):
     config.write_bytes(bytes(kubeconfig.Kubeconfig(config.read_bytes(), str(config)).with_ca(both)))
     state = rotation_state.derive("ca", [control.facts(), worker.facts()])
     assert state.phase == "preparing" and set(state.pending) == {"w1"}
-    for change in client_certificate.ClientInstallation(worker.tree().layout, ca_bundle=both).changes:
+    for change in client_installation.ClientInstallation(worker.tree().layout, ca_bundle=both).changes:
         Path(change["path"]).write_bytes(change["data"])
     assert own.read_bytes() == both
     state = rotation_state.derive("ca", [control.facts(), worker.facts()])
