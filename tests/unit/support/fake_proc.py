@@ -78,7 +78,7 @@ class FakeProc:
 
 
 def unit(main_pid, state="active", program="/usr/bin/kubelet"):
-    """Return what systemd says of kubelet.service, as a function that stands for processes.show_unit()."""
+    """Return what systemd says of kubelet.service, as a function that stands for systemd.show_unit()."""
     start = "{ path=%s ; argv[]=%s $KUBELET_ARGS ; ignore_errors=no ; pid=%d ; status=0/0 }" % (program, program, main_pid)
     return lambda name: {
         "LoadState": "loaded",

@@ -351,10 +351,10 @@ class FakeRuntime:
 
     def instances(self, manifest):
         """The containers of a pod."""
-        from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.host import processes
+        from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.host import container_processes
 
         return [
-            processes.Instance(item["uid"], item["container"], item["pid"], item["started"], item["id"])
+            container_processes.Instance(item["uid"], item["container"], item["pid"], item["started"], item["id"])
             for item in self._all()
             if item["container"] == manifest.component
         ]

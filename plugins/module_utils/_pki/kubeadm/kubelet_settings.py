@@ -10,7 +10,7 @@ import shlex
 
 from ..errors import PkiError
 from ..fileio import reading
-from ..host import processes
+from ..host import processes, systemd
 from . import addresses, catalogue, manifests
 
 _UNIT_DIRECTORIES = ("/usr/lib/systemd/system", "/lib/systemd/system", "/run/systemd/system", "/etc/systemd/system")
@@ -99,7 +99,7 @@ def _running_kubelet(layout):
     except PkiError as error:
         usual = (layout.kubernetes_dir, layout.kubelet_dir) == (catalogue.KUBERNETES_DIR, catalogue.KUBELET_DIR)
         path = layout.place("kubelet.conf")
-        if isinstance(error, processes.NotIdentified) and usual and os.path.lexists(path):
+        if isinstance(error, systemd.KubeletNotIdentifiedError) and usual and os.path.lexists(path):
             # Its flags are not known, and so neither are the paths that they name.
             layout.problems.append(
                 PkiError("the kubelet of this node cannot be identified: " + error.message, path=path, fix=error.fix)

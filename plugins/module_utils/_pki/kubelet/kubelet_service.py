@@ -11,7 +11,7 @@ import time
 from ..endpoint import http_client
 from ..errors import PkiError
 from ..fileio import atomic, journals
-from ..host import processes
+from ..host import processes, systemd
 from ..kube_api import kubelet_client
 from ..kubeadm import kubelet_settings
 from . import kubelet_files
@@ -20,11 +20,11 @@ from . import kubelet_files
 class Service:
     """The kubelet's systemd unit. Nothing else is ever started or stopped here."""
 
-    UNIT = processes.KUBELET_UNIT
+    UNIT = systemd.KUBELET_UNIT
 
     def state(self):
         """Give {"load", "active", "sub", "pid" (int), "result"} as systemd sees the unit. Raises PkiError."""
-        found = processes.show_unit(self.UNIT)
+        found = systemd.show_unit(self.UNIT)
         return {
             "load": found["LoadState"],
             "active": found["ActiveState"],
@@ -35,7 +35,7 @@ class Service:
 
     def restart(self, timeout):
         """Restart the unit, or start it. timeout: seconds for the old process to end. Raises PkiError."""
-        done = processes.run_for_units(["systemctl", "restart", self.UNIT], timeout)
+        done = systemd.run_command(["systemctl", "restart", self.UNIT], timeout)
         if done.returncode:
             raise PkiError(
                 "the kubelet could not be restarted (%s)" % done.stderr.decode("utf-8", "replace").strip()[:200],
@@ -44,7 +44,7 @@ class Service:
 
     def stop(self, timeout):
         """Stop the unit. timeout: seconds for its process to end. Raises PkiError."""
-        done = processes.run_for_units(["systemctl", "stop", self.UNIT], timeout)
+        done = systemd.run_command(["systemctl", "stop", self.UNIT], timeout)
         if done.returncode:
             raise PkiError(
                 "the kubelet could not be stopped (%s)" % done.stderr.decode("utf-8", "replace").strip()[:200],
@@ -59,9 +59,7 @@ class Service:
     def complaint(self):
         """Give the last error line of the kubelet's journal, or ""."""
         with contextlib.suppress(PkiError):
-            done = processes.run_for_units(
-                ["journalctl", "--unit", self.UNIT, "--lines", "200", "--output", "cat", "--no-pager"], 10
-            )
+            done = systemd.run_command(["journalctl", "--unit", self.UNIT, "--lines", "200", "--output", "cat", "--no-pager"], 10)
             for line in reversed(done.stdout.decode("utf-8", "replace").splitlines()):
                 if re.match(r"^[EF]\d{4} ", line) or line.startswith("Error:"):
                     return line[:200]

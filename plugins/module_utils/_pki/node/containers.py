@@ -20,6 +20,7 @@ from ..endpoint.discovery import Endpoint
 from ..errors import PkiError
 from ..fileio import reading
 from ..host import processes
+from ..host.container_processes import Instance
 from ..kubeadm import addresses, kubeconfig, kubelet_settings
 from ..kubeadm.layouts import Layout
 from ..kubeadm.manifests import Manifest
@@ -143,7 +144,7 @@ class Runtime(pod_processes.PodProcesses):
         except (PkiError, KeyError, IndexError, TypeError, ValueError):
             return None
 
-    def traces(self, instances: Iterable[processes.Instance]) -> Set[str]:
+    def traces(self, instances: Iterable[Instance]) -> Set[str]:
         """Return the UIDs of all pods of which the kubelet keeps a directory or a control group.
 
         instances: of the pod in question; they name the directory of its control groups.
@@ -151,7 +152,7 @@ class Runtime(pod_processes.PodProcesses):
         return _uids_in(self.pods_dir) | self.groups(instances)
 
     @staticmethod
-    def groups(instances: Iterable[processes.Instance]) -> Set[str]:
+    def groups(instances: Iterable[Instance]) -> Set[str]:
         """Return the UIDs of the pods with a control group beside those of the instances.
 
         The group is the first thing that a kubelet makes for a pod and the last that it removes (pkg/kubelet: SyncPod,

@@ -14,6 +14,7 @@ import re
 from typing import List, Optional, Set
 
 from ..host import processes
+from ..host.container_processes import Instance
 from ..kubeadm.layouts import Layout
 from ..kubeadm.manifests import Manifest
 
@@ -38,7 +39,7 @@ class PodProcesses:
         self.node_name = node_name or os.uname().nodename.lower()
         self.processes = seen or processes.Processes()
 
-    def instances(self, manifest: Manifest) -> List[processes.Instance]:
+    def instances(self, manifest: Manifest) -> List[Instance]:
         """Return the Instances of a static pod, one for each container, the oldest process of each."""
         uids, logged = self.uids(manifest), os.path.isdir(self.logs)
         metadata = manifest.data.get("metadata")
@@ -54,15 +55,15 @@ class PodProcesses:
                     found[key] = instance
         return list(found.values())
 
-    def alive(self, instance: processes.Instance) -> bool:
+    def alive(self, instance: Instance) -> bool:
         """Return whether the process of an Instance still is the same and has not ended."""
         return self.processes.alive(instance)
 
-    def age(self, instance: processes.Instance) -> float:
+    def age(self, instance: Instance) -> float:
         """Return for how many seconds an Instance has run."""
         return self.processes.uptime() - instance.started
 
-    def lost_files(self, instance: processes.Instance) -> Set[str]:
+    def lost_files(self, instance: Instance) -> Set[str]:
         """Return the paths, within their file systems, of the files that an Instance has mounted and that were replaced since.
 
         The kernel marks such a mount in /proc/PID/mountinfo (fs/d_path.c: the name of an unlinked file ends in "//deleted").
