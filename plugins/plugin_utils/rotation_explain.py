@@ -4,27 +4,30 @@
 
 from __future__ import annotations
 
+from typing import List
+
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable, short
 
-from . import rotation_state
+from . import rotation_model
+from .rotation_model import CaState
 
 
-def explain(state):
-    """Give sentences about a State, for people: the phase, who is who, and what each node still lacks. A list of str."""
+def explain(state: CaState) -> List[str]:
+    """Return the state of a CA as lines of text: the phase, which CA signs, and what each node still lacks."""
     words = {
-        rotation_state.STABLE: "one authority signs and is trusted: %s"
+        rotation_model.STABLE: "one authority signs and is trusted: %s"
         % short(state.new if 3 in state.levels.values() else state.old),
-        rotation_state.PREPARING: "%s signs; its successor %s is being made known" % (short(state.old), short(state.new)),
-        rotation_state.PREPARED: "%s signs; its successor %s is trusted on every node" % (short(state.old), short(state.new)),
-        rotation_state.SWITCHING: "signing goes over from %s to %s; every node trusts both"
+        rotation_model.PREPARING: "%s signs; its successor %s is being made known" % (short(state.old), short(state.new)),
+        rotation_model.PREPARED: "%s signs; its successor %s is trusted on every node" % (short(state.old), short(state.new)),
+        rotation_model.SWITCHING: "signing goes over from %s to %s; every node trusts both"
         % (short(state.old), short(state.new)),
-        rotation_state.SWITCHED: "%s signs; the former authority %s is still trusted on every node"
+        rotation_model.SWITCHED: "%s signs; the former authority %s is still trusted on every node"
         % (short(state.new), short(state.old)),
-        rotation_state.COMPLETING: "%s is being dropped"
+        rotation_model.COMPLETING: "%s is being dropped"
         % (short(state.old) if state.new else "what is left of another authority"),
-        rotation_state.EXTERNAL: "its key is not on the nodes, so it is rotated where the key is kept",
-        rotation_state.IMPOSSIBLE: "the nodes contradict one another",
-        rotation_state.ABSENT: "no control-plane node has it",
+        rotation_model.EXTERNAL: "its key is not on the nodes, so it is rotated where the key is kept",
+        rotation_model.IMPOSSIBLE: "the nodes contradict one another",
+        rotation_model.ABSENT: "no control-plane node has it",
     }
     said = (
         "it is left alone, etcd is not the cluster's own"
@@ -39,4 +42,4 @@ def explain(state):
     lines += ["  %s." % text for text in state.evidence]
     for node in sorted(state.pending):
         lines += ["  %s%s: %s." % (node, " (was away)" if node in state.behind else "", text) for text in state.pending[node]]
-    return [printable(line, rotation_state.LONGEST) for line in lines]
+    return [printable(line, rotation_model.LONGEST) for line in lines]

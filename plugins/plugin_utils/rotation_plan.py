@@ -1,22 +1,28 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A rotation over all nodes as a whole, on the controller: where each authority stands, and who does what."""
+"""The plan of a CA rotation over all nodes, made on the controller: the state of each CA, and what each node does."""
 
 from __future__ import annotations
+
+from typing import Any, Collection, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError, printable, short
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import node_binding
 
-from . import answers, rotation_explain, rotation_state, rotation_steps
+from . import answers, rotation_explain, rotation_model, rotation_state, rotation_steps
+from .rotation_model import CaState, Nodes
+
+States = Mapping[str, CaState]
 
 TARGETS = {"prepare": "prepared", "switch": "switched", "complete": "completed", "rollback": "rolled_back", "all": "completed"}
 
 
-def require_bound(nodes, hosts, control_planes, inventory):
+def require_bound(nodes: Nodes, hosts: Sequence[str], control_planes: Collection[str], inventory: Mapping[str, str]) -> None:
     """Raise PkiError unless each host's facts are well formed and are those of the host that they came from.
 
-    nodes: [facts]; hosts: the host of each, in the same order. control_planes: the inventory's hosts that may be keepers of CAs
-    (kube_control_plane and etcd); a worker that says it is one would be asked for the new CA. inventory: all hosts.
+    nodes: [facts]; hosts: the host of each, in the same order. control_planes: the inventory's hosts that may hold CAs
+    (kube_control_plane and etcd): a worker that says it is one would be asked for the new CA. inventory: {host: its address} of
+    all hosts.
     """
     if len(nodes) != len(hosts):
         raise PkiError(
@@ -42,10 +48,10 @@ def require_bound(nodes, hosts, control_planes, inventory):
         )
 
 
-def derived(nodes, names, target, named=True):
-    """Give the result for the facts of all nodes: the phases, their explanation and the plan. Raises PkiError.
+def derived(nodes: Nodes, names: Sequence[str], target: str, named: bool = True) -> Dict[str, Any]:
+    """Return the result for the facts of all nodes: the phases, their explanation and the plan. Raise PkiError.
 
-    named: whether a person asked for these names, so that what cannot be planned is refused and not left out.
+    named: whether the user named these CAs, so that one that cannot be planned is refused and not left out.
     """
     for number, facts in enumerate(nodes, 1):
         fault = answers.fault(facts, answers.ROTATION)
@@ -95,8 +101,10 @@ def derived(nodes, names, target, named=True):
     return result
 
 
-def _planned(nodes, names, states, target, named):
-    """Return (the names that take part, the steps) on the way to a target. Raises PkiError where there is no way."""
+def _planned(
+    nodes: Nodes, names: Sequence[str], states: States, target: str, named: bool
+) -> Tuple[List[str], List[rotation_steps.Step]]:
+    """Return (the names that take part, the steps to a target). Raise PkiError where it cannot be reached."""
     both = [facts["node"] for facts in nodes if facts["role"] == "etcd"]
     if both and "ca" in names:
         raise PkiError(
@@ -105,13 +113,13 @@ def _planned(nodes, names, states, target, named):
             path=both[0],
             fix="Move etcd to a host of its own (group etcd), or take the node out of kube_node if it is none.",
         )
-    _one_after_the_other(nodes, names)
+    _refuse_beside_unfinished_ca(nodes, names)
     chosen = _chosen(states, [name for name in names if named or not states[name].left_out], target)
     return chosen, rotation_steps.plan(nodes, chosen, TARGETS[target], fresh=target == "all") if chosen else []
 
 
-def _outlook(nodes, names, states, named):
-    """Return what a whole rotation would do from here, or why it would be refused, as lines. Nothing of it is done."""
+def _outlook(nodes: Nodes, names: Sequence[str], states: States, named: bool) -> List[str]:
+    """Return what a whole rotation would do from here, or why it would be refused, as lines. Change nothing."""
     try:
         chosen, steps = _planned(nodes, names, states, "all", named)
     except PkiError as error:
@@ -126,10 +134,11 @@ def _outlook(nodes, names, states, named):
     )
 
 
-def _tokens(nodes):
-    """Return the kubeconfigs of CNI plugins whose token is not of the key that signs: a worker alone does not know that key."""
-    state, found = rotation_state.derive("sa", nodes), []
-    signer = state.new if state.new and rotation_state.highest_level(state) >= 2 else state.old
+def _tokens(nodes: Nodes) -> List[Dict[str, str]]:
+    """Return the kubeconfigs of CNI plugins whose token is not signed by the current key, which a worker does not know."""
+    state = rotation_state.derive("sa", nodes)
+    found: List[Dict[str, str]] = []
+    signer = state.new if state.new and state.highest >= 2 else state.old
     for facts in nodes if signer else []:
         for path, keys in sorted((facts.get("tokens") or {}).items()):
             others = [key for key in keys if key != signer]
@@ -143,13 +152,13 @@ def _tokens(nodes):
     return found
 
 
-def _one_after_the_other(nodes, names):
-    """Raise PkiError where the cluster's CA is in the midst of a phase and not among the names.
+def _refuse_beside_unfinished_ca(nodes: Nodes, names: Collection[str]) -> None:
+    """Raise PkiError where a phase of the cluster's CA is incomplete and the CA is not among the names.
 
-    Every phase brings the API's objects to what the nodes trust, and the nodes do not agree about this one.
+    Every phase updates the API's trust objects to what the nodes trust, and here the nodes trust different CAs.
     """
     state = rotation_state.derive("ca", nodes)
-    if "ca" not in names and not state.refused and not state.settled:
+    if "ca" not in names and not state.refused and not state.is_complete:
         raise PkiError(
             "it is %s: not every node is there yet" % state.phase,
             path="ca",
@@ -157,9 +166,9 @@ def _one_after_the_other(nodes, names):
         )
 
 
-def _left(states, chosen, target):
-    """Name those that were asked for and that another rotation has to be waited for."""
-    left = [name for name in states if name not in chosen and states[name].phase == rotation_state.STABLE]
+def _left(states: States, chosen: Collection[str], target: str) -> List[str]:
+    """Return a line about the CAs that have to wait until another rotation is finished."""
+    left = [name for name in states if name not in chosen and states[name].phase == rotation_model.STABLE]
     if not left or not chosen or target not in ("all", "switch"):
         return []
     return [
@@ -168,28 +177,28 @@ def _left(states, chosen, target):
     ]
 
 
-def _chosen(states, names, target):
-    """Whoever is in a rotation goes on; a successor is only made where nothing is under way, or where prepare is asked for.
+def _chosen(states: States, names: List[str], target: str) -> List[str]:
+    """Return the CAs that take part: those in a rotation. A new one begins only where none is under way, or with prepare.
 
-    Where all that is under way has not been prepared yet, the run that began it ended before it came to the others.
+    Where all that are under way are still preparing, the run that began them stopped before it came to the others.
     """
     unused = [name for name in names if states[name].unused] if target == "rollback" else []
     for name in names:
-        if states[name].refused and states[name].phase != rotation_state.ABSENT and name not in unused:
+        if states[name].refused and states[name].phase != rotation_model.ABSENT and name not in unused:
             return names
-    there = [name for name in names if states[name].phase != rotation_state.ABSENT]
+    there = [name for name in names if states[name].phase != rotation_model.ABSENT]
     under_way = rotation_steps.under_way({name: states[name] for name in there})
     going = [name for name in there if name in under_way or name in unused]
-    beginning = all(states[name].phase == rotation_state.PREPARING for name in going)  # also where none is under way
+    beginning = all(states[name].phase == rotation_model.PREPARING for name in going)  # also where none is under way
     if target == "prepare" or (target == "all" and beginning) or (target == "switch" and not going):
         return there
     return going
 
 
-def _text(steps, phases, nodes):
+def _text(steps: Iterable[rotation_steps.Step], phases: Iterable[str], nodes: Nodes) -> List[str]:
     took = {facts["node"]: facts.get("seconds", {}) for facts in nodes}
     planes = [facts for facts in nodes if facts["role"] == "control-plane"]
-    lines = []
+    lines: List[str] = []
     for phase in phases:
         lines.append("%s:" % phase)
         for step in steps:

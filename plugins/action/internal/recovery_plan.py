@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from typing import Any, Dict, Mapping, Tuple
 
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import node_results, recovery_plan
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import node_results, recovery_plan, recovery_text
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils.action_base import LifecycleAction
 
 
@@ -37,16 +37,16 @@ class ActionModule(LifecycleAction):
         looks, silent = self._collect(task_vars, options)
         if options["step"] == "plan":
             plan = recovery_plan.decide(looks, silent, options["control_planes"], options["partial"])
-            self._display.display("\n".join(recovery_plan.shown(plan)))
-            result.update(plan=plan, question=recovery_plan.question(plan))
+            self._display.display("\n".join(recovery_text.format_plan(plan)))
+            result.update(plan=plan, question=recovery_text.format_question(plan))
             if plan["refusal"]:
                 result.update(failed=True, msg="Nothing was changed anywhere. " + plan["refusal"])
             return
         plan = node_results.to_plain(options["plan"])
         seconds = round(time.time() - options["began"], 1) if options["began"] else None
-        artifact = recovery_plan.summarise(plan, looks, options["ready"], options["failed"], seconds, self._task.check_mode)
-        self._display.display(recovery_plan.sentence(artifact))
-        result.update(artifact=artifact, incomplete=recovery_plan.incomplete(plan, options["failed"]))
+        artifact = recovery_text.summarise(plan, looks, options["ready"], options["failed"], seconds, self._task.check_mode)
+        self._display.display(recovery_text.format_summary(artifact))
+        result.update(artifact=artifact, incomplete=recovery_text.list_incomplete(plan, options["failed"]))
         result["ansible_stats"] = node_results.run_statistics(artifact)
 
     @staticmethod

@@ -10,7 +10,7 @@ import json
 import time
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import recovery_plan
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import recovery_plan, recovery_text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,7 +129,7 @@ def test_a_dead_cluster_is_planned_as_a_whole():
 def test_the_plan_is_plain_data_for_ansible():
     plan = decide({**three(ca_left=-5), "w1": worker(ca_left=-5)})
     assert json.loads(json.dumps(plan)) == plan
-    assert "renewed with the same keys" in recovery_plan.question(plan)
+    assert "renewed with the same keys" in recovery_text.format_question(plan)
 
 
 def test_a_cluster_in_which_nothing_has_expired_is_left_alone():
@@ -137,7 +137,7 @@ def test_a_cluster_in_which_nothing_has_expired_is_left_alone():
     plan = decide(looks)
     assert not plan["needed"] and plan["refusal"] == "" and plan["steps"] == []
     assert all(not host["restart"] and not host["leaves"] and not host["kubelet"] for host in plan["hosts"].values())
-    lines = recovery_plan.shown(plan)
+    lines = recovery_text.format_plan(plan)
     assert "  No certificate has expired." in lines and "another reason" in lines[-1]
 
 
@@ -190,7 +190,7 @@ def test_a_run_that_was_killed_goes_on_where_nothing_has_expired_any_more():
     plan = decide(looks)
     assert plan["needed"] and plan["hosts"]["cp2"]["restart"] == ["etcd", "kube-apiserver"]
     assert plan["hosts"]["cp1"]["restart"] == []
-    assert "a recovery that did not end" in "\n".join(plan["diagnosis"])
+    assert "a recovery that was interrupted" in "\n".join(plan["diagnosis"])
     # A worker on which the credential was installed, and the restart not made.
     other = {**three(left=YEAR, healthy=True), "w1": worker(left=YEAR)}
     other["w1"]["kubelet"]["action"] = "restart"
@@ -244,7 +244,7 @@ def test_a_clock_that_was_set_back_is_named_although_nothing_has_expired_by_it()
     looks = three(left=2 * YEAR)
     plan = decide(looks)
     assert not plan["needed"] and "begins only on 2027-11-22T12:00:00Z" in plan["refusal"]
-    assert "NOTHING IS DONE" in recovery_plan.shown(plan)
+    assert "NOTHING IS DONE" in recovery_text.format_plan(plan)
 
 
 def test_seconds_are_no_wrong_clock():
@@ -260,7 +260,7 @@ def test_a_worker_that_does_not_answer_is_left_out_and_listed():
     plan = decide(three(), {"w1": "did not answer"})
     assert plan["refusal"] == "" and plan["absent"] == {"w1": "did not answer"}
     assert "Left out: w1 (did not answer)." in plan["steps"]
-    assert recovery_plan.incomplete(plan, []) == "w1: did not answer"
+    assert recovery_text.list_incomplete(plan, []) == "w1: did not answer"
 
 
 def test_a_control_plane_node_is_left_out_only_when_the_user_says_so():
@@ -302,7 +302,7 @@ def test_a_worker_on_which_nothing_can_be_done_is_left_out():
     bare["kubelet"]["error"] = "systemd has no unit kubelet.service that it could start."
     plan = decide({**three(), "w1": broken, "w2": bare, "w3": worker()})
     assert plan["refusal"] == "" and sorted(plan["absent"]) == ["w1", "w2"] and "w3" in plan["hosts"]
-    assert "read-only" in recovery_plan.incomplete(plan, [])
+    assert "read-only" in recovery_text.list_incomplete(plan, [])
     looks = three()
     looks["cp2"]["kubelet"]["error"] = "no kubelet is set up here."
     assert "cp2: no kubelet is set up here." in decide(looks)["refusal"]
@@ -359,7 +359,7 @@ def test_an_intermediate_authority_is_renewed_above():
     looks = three(ca_left=-5)
     for look in looks.values():
         look["authorities"]["ca"].update(self_signed=False, issuer="CN=root")
-    assert "another authority has signed it (CN=root)" in decide(looks)["refusal"]
+    assert "another CA has signed it (CN=root)" in decide(looks)["refusal"]
 
 
 def test_what_stands_in_the_way_on_a_node_is_said_and_only_where_something_is_to_be_done():
@@ -409,22 +409,22 @@ def test_nothing_is_ever_planned_without_a_quorum_or_by_clocks_that_differ(lefts
 def test_the_artifact_and_the_sentence():
     looks = {**three(), "w1": worker()}
     plan = decide(looks, {"w2": "did not answer"})
-    done = recovery_plan.summarise(plan, looks, ["cp1", "cp2", "cp3", "w"], [], 61.4)
+    done = recovery_text.summarise(plan, looks, ["cp1", "cp2", "cp3", "w"], [], 61.4)
     assert done["state"] == "warning" and done["expired"] == 13 and done["absent"] == ["w2"] and done["all"] == 5
-    assert recovery_plan.sentence(done) == (
+    assert recovery_text.format_summary(done) == (
         "recover: warning. 4 of 5 nodes are Ready; expired certificates: 13; left out: w2, 61 s since the confirmation."
     )
-    assert recovery_plan.summarise(plan, looks, [], ["w1"], 61.4)["state"] == "failed"
-    checked = recovery_plan.summarise(plan, looks, [], [], None, check=True)
+    assert recovery_text.summarise(plan, looks, [], ["w1"], 61.4)["state"] == "failed"
+    checked = recovery_text.summarise(plan, looks, [], [], None, check=True)
     assert not checked["changed"]
-    assert "check mode, nothing was changed; expired certificates: 13" in recovery_plan.sentence(checked)
-    assert "w1: failed on the way" in recovery_plan.incomplete(plan, ["w1"])
+    assert "check mode, nothing was changed; expired certificates: 13" in recovery_text.format_summary(checked)
+    assert "w1: failed on the way" in recovery_text.list_incomplete(plan, ["w1"])
 
 
 def test_where_nobody_answers_nothing_is_concluded():
     plan = recovery_plan.decide({}, {"cp1": "did not answer", "w1": "did not answer"}, ["cp1"])
     assert "No control-plane node can take part (cp1: did not answer)" in plan["refusal"]
-    assert not any("No certificate has expired" in line for line in recovery_plan.shown(plan))
+    assert not any("No certificate has expired" in line for line in recovery_text.format_plan(plan))
 
 
 def test_a_host_whose_look_is_malformed_has_said_nothing():
@@ -443,17 +443,17 @@ def test_no_look_of_one_host_ends_in_a_traceback_or_steers_the_terminal(host):
     for place, look in malformed.variants(looks[host]):
         plan = decide(dict(looks, **{host: look}), partial=True)
         lines = [
-            *recovery_plan.shown(plan),
-            recovery_plan.question(plan),
-            recovery_plan.incomplete(plan, [host]),
+            *recovery_text.format_plan(plan),
+            recovery_text.format_question(plan),
+            recovery_text.list_incomplete(plan, [host]),
             plan["refusal"],
         ]
-        artifact = recovery_plan.summarise(plan, dict(looks, **{host: look}), {}, [], 3.0)
-        assert all(line.isprintable() for line in [*lines, recovery_plan.sentence(artifact)]), place
+        artifact = recovery_text.summarise(plan, dict(looks, **{host: look}), {}, [], 3.0)
+        assert all(line.isprintable() for line in [*lines, recovery_text.format_summary(artifact)]), place
 
 
 def test_what_is_shown_is_printable_line_by_line():
     plan = {"diagnosis": [malformed.EVIL], "refusal": malformed.EVIL, "needed": True, "steps": [malformed.EVIL]}
     for each in (plan, dict(plan, refusal=""), dict(plan, refusal="", needed=False)):
-        lines = recovery_plan.shown(each)
+        lines = recovery_text.format_plan(each)
         assert all(line.isprintable() for line in lines) and "\\x1b]0;pwned" in lines[1]

@@ -14,6 +14,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import (
     answers,
     rotation_explain,
+    rotation_model,
     rotation_plan,
     rotation_state,
     rotation_steps,
@@ -114,9 +115,9 @@ class Cluster:
             view["trust"] = {conf: list(trusted) for conf in view["trust"]}
 
     def _pending(self, facts: dict, name: str, level: int) -> None:
-        phase = rotation_state.PHASES[max(level - 1, 0)]
+        phase = rotation_model.PHASES[max(level - 1, 0)]
         facts["pending"] = sorted(
-            set(facts["pending"]) | set(rotation_state.RESTARTS[name][phase]) | ({"kubelet"} if name == "ca" else set())
+            set(facts["pending"]) | set(rotation_model.RESTARTS[name][phase]) | ({"kubelet"} if name == "ca" else set())
         )
 
     def pods(self, node: str, level: int, names, restarts) -> None:
@@ -215,7 +216,7 @@ def test_any_prefix_of_any_phase_has_a_name_and_a_way_on_and_back(data):
     cluster = Cluster(data.draw(st.sampled_from([1, 3])), data.draw(st.integers(0, 2)), data.draw(st.booleans()))
     target = data.draw(st.sampled_from(["prepared", "switched", "completed"]))
     for earlier in ("prepared", "switched"):
-        if rotation_state.TARGETS[earlier] < rotation_state.TARGETS[target]:
+        if rotation_model.TARGETS[earlier] < rotation_model.TARGETS[target]:
             advance(cluster, earlier, names)
     if target == "prepared":
         cluster.generate(names)
@@ -234,7 +235,7 @@ def test_any_prefix_of_any_phase_has_a_name_and_a_way_on_and_back(data):
     assert {state.phase for state in states.values()} <= allowed
     for state in states.values():
         text = "\n".join(rotation_explain.explain(state))
-        assert state.settled or all(node in text for node, items in state.pending.items() if items)
+        assert state.is_complete or all(node in text for node, items in state.pending.items() if items)
 
     made = {name: list(ids) for name, ids in cluster.made.items()}
     back = data.draw(st.booleans())
@@ -247,7 +248,7 @@ def test_any_prefix_of_any_phase_has_a_name_and_a_way_on_and_back(data):
         assert set(cluster.phases(names).values()) == {"stable" if target == "completed" else target}
         assert cluster.made == made, "a third authority was made"
         for later in ("switched", "completed"):
-            if rotation_state.TARGETS[later] > rotation_state.TARGETS[target]:
+            if rotation_model.TARGETS[later] > rotation_model.TARGETS[target]:
                 advance(cluster, later, names)
         assert {rotation_state.derive(name, cluster.nodes).old[0] for name in names} == {"B"}
 
@@ -429,11 +430,11 @@ def test_a_worker_that_is_further_than_any_run_leaves_it_is_refused_by_name(reac
     cluster.generate(["ca"])
     for phase in ("prepared", "switched")[: ("prepared", "switched").index(reached) + 1 if reached else 0]:
         cluster.run(cluster.plan(phase, ["ca"]))
-    highest = rotation_state.highest_level(rotation_state.derive("ca", cluster.nodes))
+    highest = rotation_state.derive("ca", cluster.nodes).highest
     worker_says(cluster, letters)
     state = rotation_state.derive("ca", cluster.nodes)
-    assert state.phase == "impossible" and state.damaged and rotation_state.highest_level(state) == highest
-    for target in rotation_state.TARGETS:
+    assert state.phase == "impossible" and state.damaged and state.highest == highest
+    for target in rotation_model.TARGETS:
         for fresh in (False, True):
             with pytest.raises(PkiError, match="w1: says that it %s .*, and no control-plane node is so far" % words) as refused:
                 cluster.plan(target, ["ca"], fresh=fresh)
@@ -475,7 +476,7 @@ def test_workers_that_an_interrupted_rollback_left_a_level_ahead_are_brought_alo
     steps = [step for step in cluster.plan("rolled_back") if step.phase == "rollback of switch"]
     assert cluster.run(steps, calls) == calls
     state = rotation_state.derive("ca", cluster.nodes)
-    assert rotation_state.highest_level(state) == 1
+    assert state.highest == 1
     assert state.phase == ("prepared" if calls == 16 else "preparing")
     for target in targets:
         cluster.run(cluster.plan(target, fresh=True))
@@ -650,7 +651,7 @@ def test_a_control_plane_node_that_lacks_an_authority_is_no_node_to_pass_over(na
     del cluster.facts("cp2")["authorities"][name]
     state = rotation_state.derive(name, cluster.nodes)
     assert state.phase == "impossible" and state.evidence == ["cp2: has no file of this authority, unlike cp1, cp3"]
-    for target in rotation_state.TARGETS:
+    for target in rotation_model.TARGETS:
         with pytest.raises(PkiError, match="cp2: has no file"):
             rotation_steps.plan(cluster.nodes, (name,), target, fresh=True)
     others = [other for other in NAMES if other != name]
@@ -712,7 +713,7 @@ def outside(cluster: Cluster, with_key: bool) -> Cluster:
 
 
 @pytest.mark.parametrize("with_key", [False, True])
-@pytest.mark.parametrize("target", list(rotation_state.TARGETS))
+@pytest.mark.parametrize("target", list(rotation_model.TARGETS))
 def test_the_authority_of_an_external_etcd_is_refused_with_the_reason_and_the_others_are_not(with_key, target):
     cluster = outside(Cluster(), with_key)
     state = rotation_state.derive("etcd-ca", cluster.nodes)
@@ -728,7 +729,7 @@ def test_the_authority_of_an_external_etcd_is_refused_with_the_reason_and_the_ot
         assert {name for step in steps for name in step.authorities} == set(names)
 
 
-@pytest.mark.parametrize("target", list(rotation_state.TARGETS))
+@pytest.mark.parametrize("target", list(rotation_model.TARGETS))
 @pytest.mark.parametrize("with_files", [True, False])
 def test_an_external_token_signer_is_refused_with_the_reason_and_the_cas_are_not(target, with_files):
     cluster = Cluster()
@@ -783,7 +784,7 @@ def test_an_etcd_that_is_external_for_some_nodes_alone_is_refused_with_the_evide
 def test_a_phase_out_of_turn_is_refused_with_the_right_one(reached, target, words):
     cluster = Cluster()
     for earlier in ("prepared", "switched"):
-        if reached and rotation_state.TARGETS[earlier] <= rotation_state.TARGETS[reached]:
+        if reached and rotation_model.TARGETS[earlier] <= rotation_model.TARGETS[reached]:
             advance(cluster, earlier)
     if words is None:
         assert cluster.plan(target) == []
