@@ -129,7 +129,7 @@ from typing import Any, Dict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import node_lock, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import node_lock, transaction_recovery
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import standalone_ca
 
 KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
@@ -150,7 +150,7 @@ def _present(module: AnsibleModule, options: Dict[str, Any]) -> Dict[str, Any]:
             "is to hold both the certificate and the key of the CA", path=options["path"], fix="Give key_path a file of its own."
         )
     if not module.check_mode:
-        transactions.Transaction.recover(standalone_ca.JOB, options["state_dir"])
+        transaction_recovery.recover(standalone_ca.JOB, options["state_dir"])
     wanted = standalone_ca.StandaloneCa(options["path"], options["key_path"], options["parent_path"], options["parent_key_path"])
     action, certificate, write = wanted.ensure(
         options["common_name"],

@@ -128,7 +128,15 @@ from typing import Any, Dict, Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backups, node_lock, transactions, yaml_load
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import (
+    backup_contents,
+    backup_paths,
+    backup_restore,
+    backups,
+    node_lock,
+    transaction_recovery,
+    yaml_load,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, manifests
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users, pending_restarts
 
@@ -140,13 +148,13 @@ def work(module: AnsibleModule) -> Dict[str, Any]:
     """Create, list or restore backup sets and return the module's result. Raise PkiError."""
     options = module.params
     if options["state"] == "listed":
-        return {"changed": False, "sets": backups.listing(options["backup_dir"])}
+        return {"changed": False, "sets": backups.describe_backups(options["backup_dir"])}
     act = _create if options["state"] == "created" else _restore
     if module.check_mode:
         return act(options, True)
     with node_lock.lock(options["state_dir"]):
         # An interrupted renewal or restore is finished or undone first: finished later it would undo this one.
-        healed = {transactions.Transaction.recover(job, options["state_dir"]) for job in ("leaves", "restore")}
+        healed = {transaction_recovery.recover(job, options["state_dir"]) for job in ("leaves", "restore")}
         result = act(options, False)
     for how in sorted(healed - {"nothing"}):
         result["changed"] = result["changed"] or how == "finished"
@@ -156,23 +164,25 @@ def work(module: AnsibleModule) -> Dict[str, Any]:
 
 def _create(options: Dict[str, Any], check: bool) -> Dict[str, Any]:
     if options["paths"]:
-        paths = backups.expand(options["paths"])
+        paths = backup_paths.expand_paths(options["paths"])
     else:
         elsewhere: Sequence[str] = ()
         if yaml_load.HAS_YAML:  # without it no manifest can be read, and the usual directories are what there is to know
             layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
             elsewhere = (layout.pki_dir, layout.manifest_dir)
-        paths = backups.default_paths(options["kubernetes_dir"], options["kubelet_dir"], elsewhere)
-    directory, changed, entries = backups.create(paths, "backup", options["backup_dir"], options["keep"], check)
+        paths = backup_paths.default_paths(options["kubernetes_dir"], options["kubelet_dir"], elsewhere)
+    directory, changed, entries = backups.create_if_changed(paths, "backup", options["backup_dir"], options["keep"], check)
     return {"changed": changed, "set": directory, "entries": entries}
 
 
 def _restore(options: Dict[str, Any], check: bool) -> Dict[str, Any]:
-    directory = backups.find(options["set"], options["backup_dir"])
+    directory = backups.find_backup(options["set"], options["backup_dir"])
     # Fail before a file changes where the layout cannot be read. It is read again afterwards: the kubelet's configuration, which
     # names the manifest directory, and the manifests may be among the restored files, and be missing or damaged until then.
     layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-    changed, before, considered = backups.restore(directory, options["paths"], options["backup_dir"], options["state_dir"], check)
+    changed, before, considered = backup_restore.back_up_and_restore(
+        directory, options["paths"], options["backup_dir"], options["state_dir"], check
+    )
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     # The kubelet restarts the pod of a restored manifest; the caller waits for that. In check mode the file may be missing yet.
     pods = {os.path.splitext(os.path.basename(path))[0] for path in changed if os.path.dirname(path) == layout.manifest_dir}
@@ -193,7 +203,7 @@ def _restore(options: Dict[str, Any], check: bool) -> Dict[str, Any]:
     shown = "".join(path + "\n" for path in sorted(changed))
     warned = (
         {}
-        if backups.records_host(directory)
+        if backup_contents.records_host(directory)
         else {
             "warnings": [
                 "%s does not record its host, as sets of an earlier version. Check that it was made on this host." % directory

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_set, backups
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_contents, backup_set
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, pki_tree
 
 from tests.unit.support import throwaway
@@ -232,7 +232,7 @@ def test_a_kill_at_any_write_is_healed_by_a_rerun(tmp_path):
         assert changed in ([], wish["names"]), "point %d" % point
         assert not [path for path in (tmp_path / "node").rglob(".*.kubepki-*") if "backups" not in str(path)]
         for directory in backup_set.list_backups(str(tmp_path / "node" / "backups")):
-            backups.read_backup(directory)
+            backup_contents.read_backup(directory)
     assert seen == {"undone", "finished"}
 
 

@@ -44,6 +44,6 @@ class ActionModule(LifecycleAction):
                 for host in sets
             )
         )
-        obstacle = backups.mixed(sets)
+        obstacle = backups.explain_mixed_sets(sets)
         if obstacle:
             result.update(failed=True, msg=obstacle + " Nothing was changed.")

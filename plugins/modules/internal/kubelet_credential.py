@@ -269,7 +269,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
     journals,
     node_lock,
     reading,
-    transactions,
+    transaction_recovery,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubelet_client, node_identity
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, layouts
@@ -291,7 +291,7 @@ def requested(module: AnsibleModule) -> Dict[str, Any]:
     options = module.params
     with node_lock.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
-            transactions.Transaction.recover(kubelet_files.JOB, options["state_dir"])
+            transaction_recovery.recover(kubelet_files.JOB, options["state_dir"])
         layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
 
         def find_refusal(config: kubeconfig.Kubeconfig, pair: client_certificate.Pair) -> Optional[str]:
@@ -390,7 +390,7 @@ def installed(module: AnsibleModule) -> Dict[str, Any]:
     state_dir = options["state_dir"]
     with node_lock.lock(state_dir, check=module.check_mode):
         if not module.check_mode:
-            transactions.Transaction.recover(kubelet_files.JOB, state_dir)
+            transaction_recovery.recover(kubelet_files.JOB, state_dir)
         layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
         installation, user = _prepared(layout, options)
         before = client_certificate.certificate_in_use(layout)

@@ -76,7 +76,7 @@ from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import journals, node_lock, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import journals, node_lock, transaction_recovery
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import kubelet_files, kubelet_service
 
@@ -86,7 +86,7 @@ def restart(module: AnsibleModule) -> Dict[str, Any]:
     options = module.params
     with node_lock.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
-            transactions.Transaction.recover(kubelet_files.JOB, options["state_dir"])
+            transaction_recovery.recover(kubelet_files.JOB, options["state_dir"])
         layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
         due = not options["due_only"] or journals.Journal(journals.KUBELET_RESTART, options["state_dir"]).load() is not None
         result = {"changed": due, "node": layout.node_name}

@@ -169,7 +169,12 @@ from typing import Any, Dict, List, Optional, Tuple
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import atomic, journals, node_lock, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import (
+    atomic,
+    journals,
+    node_lock,
+    transaction_recovery,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import (
     kubelet_files,
@@ -199,7 +204,7 @@ def requested(module: AnsibleModule) -> Dict[str, Any]:
     options = module.params
     with node_lock.lock(options["state_dir"], check=module.check_mode):
         if not module.check_mode:
-            transactions.Transaction.recover(kubelet_files.JOB, options["state_dir"])
+            transaction_recovery.recover(kubelet_files.JOB, options["state_dir"])
         layout = _layout(options)
         api, sans = _node(module, layout)
         result = serving_certificate.examine(
@@ -222,7 +227,7 @@ def installed(module: AnsibleModule) -> Dict[str, Any]:
     options, state_dir = module.params, module.params["state_dir"]
     with node_lock.lock(state_dir, check=module.check_mode):
         if not module.check_mode:
-            transactions.Transaction.recover(kubelet_files.JOB, state_dir)
+            transaction_recovery.recover(kubelet_files.JOB, state_dir)
         layout = _layout(options)
         certificate = key = None
         api = serving_certificate.connect(layout)

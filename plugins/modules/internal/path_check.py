@@ -69,7 +69,7 @@ from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import guarded_paths
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import path_trust
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
 
 
@@ -82,7 +82,7 @@ def check(module: AnsibleModule) -> Dict[str, Any]:
         except KeyError:
             raise PkiError("there is no user %s on this host" % name, fix="Create the user, or correct the name.") from None
     for path in module.params["paths"]:
-        guarded_paths.require_trusted_tree(path, users)
+        path_trust.require_trusted_tree(path, users)
     return {"changed": False, "paths": module.params["paths"]}
 
 

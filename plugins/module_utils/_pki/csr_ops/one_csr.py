@@ -10,7 +10,7 @@ import re
 
 from .. import errors
 from ..errors import PkiError
-from ..fileio import atomic, guarded_paths, reading
+from ..fileio import atomic, guarded_files, reading
 from ..kube_api import api_client, csr, csr_dangers, csr_decision, csr_object
 from ..x509 import csr_read, private_keys, x509_read, x509_sign
 
@@ -92,7 +92,7 @@ class _OneRequest:
         params = self.params
         if not params["common_name"]:
             raise PkiError("a request from %s needs a common name" % path, fix="Give common_name, or a finished request.")
-        data = guarded_paths.read_own(path)
+        data = guarded_files.read_own(path)
         if data is None:
             key = private_keys.generate_key(params["key_type"])
             self.actions.append("key made")

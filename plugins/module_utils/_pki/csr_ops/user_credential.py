@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from .. import errors
 from ..errors import PkiError
-from ..fileio import atomic, guarded_paths
+from ..fileio import atomic, guarded_files
 from ..kube_api import api_client, csr, csr_dangers, csr_object, rbac
 from ..kubeadm import kubeconfig
 from ..x509 import csr_read, private_keys, x509_read, x509_sign
@@ -198,7 +198,7 @@ class _UserKubeconfig:
 
     def _current(self):
         """Give (Kubeconfig, x509.Certificate) of the file, or (None, None). Raises PkiError when it is somebody else's."""
-        data = guarded_paths.read_own(self.path)
+        data = guarded_files.read_own(self.path)
         if data is None:
             return None, None
         config = kubeconfig.Kubeconfig(data, self.path)
@@ -272,7 +272,7 @@ class _UserKubeconfig:
         if why is None:
             return result
         profile = x509_sign.Profile(self.user, self.groups, (), ("client",))
-        data = guarded_paths.read_private(self.pending)
+        data = guarded_files.read_private(self.pending)
         try:
             key = private_keys.parse_private_key(data, self.pending) if data else None
         except PkiError:
@@ -330,7 +330,7 @@ class _UserKubeconfig:
 
     def _issued(self):
         certificate = x509_read.parse_certificate(self.params["certificate"].encode("utf-8"), "the issued certificate")
-        data = guarded_paths.read_private(self.pending)
+        data = guarded_files.read_private(self.pending)
         if data is None:
             raise PkiError(
                 "there is no key for the issued certificate",

@@ -1,8 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Atomic and durable writes: a file is the old one or the new one, whatever interrupts the write.
+"""Atomic and durable writes: after any interruption a file has the old content or the new one.
 
-No library in a node's reach does all of it (durable, mode and owner from creation, no link followed), so it is written here."""
+Hand-written, because no library on a node does all of it: durable, right mode and owner from creation on, no link followed.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import os
 import stat
 
 from ..errors import PkiError
-from . import guarded_paths
+from . import guarded_paths, path_trust
 from .reading import explain
 
 STATE_DIR = "/var/lib/kubepki"
@@ -24,37 +25,34 @@ BACKUP_DIR = "/var/lib/kubepki/backups"
 TEMPORARY = ".%s.kubepki-%s"
 
 
-def sha256(data):
-    """Give the SHA-256 of bytes as lower-case hexadecimal."""
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of bytes as lower-case hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 
 
-def sync_directory(directory):
-    """Make renames and removals in a directory durable (fsync(2) on the directory)."""
+def sync_directory(directory: str) -> None:
+    """Make renames and removals in a directory durable (fsync(2) on the directory). Raise PkiError."""
     try:
-        with guarded_paths.opened(directory) as (parent, _here):
+        with guarded_paths.open_directory(directory) as (parent, _here):
             _sync(parent)
     except OSError as error:
         raise explain(error, directory) from error
 
 
-def _sync(parent):
+def _sync(parent: int) -> None:
     descriptor = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=parent)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems cannot sync a directory; their rename is durable by itself.
+        # Some network file systems cannot sync a directory; their renames are durable.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
         os.close(descriptor)
 
 
-def make_directory(path, mode=0o700):
-    """Make a directory (and its parents, with the same mode) unless it is there. Raises PkiError.
-
-    What is there keeps its mode.
-    """
+def make_directory(path: str, mode: int = 0o700) -> None:
+    """Create a directory, and its parents with the same mode. Raise PkiError. Existing directories keep their mode."""
     current = os.path.abspath(path)
     try:
         descriptor, here, missing = guarded_paths.walk(current)
@@ -65,11 +63,11 @@ def make_directory(path, mode=0o700):
                 try:
                     os.mkdir(name, mode, dir_fd=descriptor)
                 except FileExistsError:
-                    made = False  # another run was faster
+                    made = False  # another process created it
                 step = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=descriptor)
                 try:
                     if made:
-                        os.fchmod(step, mode)  # whatever the umask took away
+                        os.fchmod(step, mode)  # mkdir(2) applies the umask
                     _sync(descriptor)
                 except BaseException:
                     os.close(step)
@@ -86,22 +84,24 @@ def make_directory(path, mode=0o700):
         raise explain(error, current) from error
 
 
-def _attributes(descriptor, name, mode, owner):
-    """Return mode and owner for a new version of a file: what is asked, else what it has, else 0600 and this process's."""
+def _attributes(
+    descriptor: int, name: str, mode: int | None, owner: tuple[int, int] | None
+) -> tuple[int, tuple[int, int] | None]:
+    """Return (mode, owner) for the new content of a file: the given ones, else those of the file, else 0600 and None."""
     try:
         status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
     except OSError:
         status = None
-    # A user who placed the file would be given what is written, or could read it.
-    if status is None or not stat.S_ISREG(status.st_mode) or guarded_paths.is_placed(status, os.fstat(descriptor)):
+    # The mode and owner of a planted file would let its owner read the new content.
+    if status is None or not stat.S_ISREG(status.st_mode) or path_trust.is_planted(status, os.fstat(descriptor)):
         return (0o600 if mode is None else mode), owner
     return (stat.S_IMODE(status.st_mode) & 0o777 if mode is None else mode), owner or (status.st_uid, status.st_gid)
 
 
-def key_mode(path):
-    """Return the mode for a new version of a file with a private key: 0600, or less.
+def key_mode(path: str) -> int:
+    """Return the mode for the new content of a private key's file: that of the file, but at most 0600.
 
-    The read bit of a group other than root's stays (a component of its own user, as kubeadm's RootlessControlPlane), and no more.
+    The read bit of a group other than root's stays, for components with a user of their own (kubeadm: RootlessControlPlane).
     """
     try:
         status = os.stat(path)
@@ -110,23 +110,24 @@ def key_mode(path):
     return stat.S_IMODE(status.st_mode) & (0o600 if status.st_gid == 0 else 0o640)
 
 
-def stage(path, data, mode=None, owner=None, suffix=None):
-    """Write data durably beside path, under a hidden temporary name, and give that name.
+def stage(
+    path: str, data: bytes, mode: int | None = None, owner: tuple[int, int] | None = None, suffix: str | None = None
+) -> str:
+    """Write data durably beside path, under a hidden temporary name. Return that name.
 
-    mode: permission bits; None keeps those of path, or 0600 where path is new. The bytes are never readable
-    by others on the way: the file is 0600 from its creation. owner: (uid, gid), or None to keep path's.
-    Raises PkiError and leaves nothing behind when the file cannot be written completely, or when another user could have
-    placed a link on the way to it.
+    mode: permission bits; None keeps those of path, or 0600 where path is new. owner: (uid, gid); None keeps that of path.
+    suffix: part of the temporary name; None for a random one. The file is 0600 until it is complete. Raise PkiError, with
+    nothing left, when it cannot be written, or when another user could have placed a link on the way to it.
     """
     directory, name = os.path.split(path)
     try:
-        with guarded_paths.opened(directory) as (descriptor, _here):
+        with guarded_paths.open_directory(directory) as (descriptor, _here):
             return os.path.join(directory, _stage(descriptor, name, data, mode, owner, suffix))
     except OSError as error:
         raise _unwritten(error, path) from error
 
 
-def _unwritten(error, path):
+def _unwritten(error: OSError, path: str) -> PkiError:
     if error.errno == errno.ENOENT:
         return PkiError(
             "the directory %s does not exist" % os.path.dirname(path), path=path, fix="Create it, or correct the path."
@@ -134,8 +135,8 @@ def _unwritten(error, path):
     return explain(error, path)
 
 
-def _stage(directory, name, data, mode, owner, suffix):
-    """Write data beside name in an open directory, and return the temporary name. Raise OSError with nothing left."""
+def _stage(directory: int, name: str, data: bytes, mode: int | None, owner: tuple[int, int] | None, suffix: str | None) -> str:
+    """Write data beside name in an open directory. Return the temporary name. Raise OSError with nothing left."""
     temporary = TEMPORARY % (name, suffix or os.urandom(4).hex())
     mode, owner = _attributes(directory, name, mode, owner)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
@@ -146,7 +147,7 @@ def _stage(directory, name, data, mode, owner, suffix):
             if owner is not None and os.geteuid() == 0:
                 os.fchown(handle.fileno(), owner[0], owner[1])
             os.fchmod(handle.fileno(), mode)
-            # A rename keeps the label of the temporary file, which is the directory's default and not always the target's.
+            # A rename keeps the label of the temporary file, which is the directory's default; the target may have another.
             with contextlib.suppress(OSError, AttributeError):
                 label = os.getxattr("/proc/self/fd/%d/%s" % (directory, name), "security.selinux", follow_symlinks=False)
                 os.setxattr(handle.fileno(), "security.selinux", label)
@@ -158,16 +159,16 @@ def _stage(directory, name, data, mode, owner, suffix):
     return temporary
 
 
-def write(path, data, mode=None, owner=None):
-    """Replace (or create) a file so that every reader, and every crash, sees the old bytes or the new ones.
+def write(path: str, data: bytes, mode: int | None = None, owner: tuple[int, int] | None = None) -> None:
+    """Replace or create a file. Readers see the old content or the new one, also after a crash.
 
-    Takes bytes; mode and owner as in stage(). A symbolic link is followed: the file it names is replaced. A link that another
-    user could have placed is replaced itself. Raises PkiError; the old file is then untouched.
+    mode, owner: as in stage(). Writes to the target of a symbolic link; a link that another user could have placed is replaced
+    itself. Raise PkiError, with the old file untouched.
     """
     path = guarded_paths.resolve(path, replace=True)
     home, name = os.path.split(path)
     try:
-        with guarded_paths.opened(home) as (directory, _here):
+        with guarded_paths.open_directory(home) as (directory, _here):
             temporary = _stage(directory, name, data, mode, owner, None)
             try:
                 os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
@@ -180,35 +181,35 @@ def write(path, data, mode=None, owner=None):
         raise _unwritten(error, path) from error
 
 
-def rename(source, path):
-    """Rename a file, link or directory, without following a link that another user could have placed. Raises OSError or PkiError.
+def rename(source: str, path: str) -> None:
+    """Rename a file, link or directory, without following a link that another user could have placed.
 
-    The directories are not synced.
+    Does not sync the directories. Raise OSError or PkiError.
     """
     (before, old), (after, new) = os.path.split(source), os.path.split(path)
-    with guarded_paths.opened(before) as (origin, _here), guarded_paths.opened(after) as (target, _there):
+    with guarded_paths.open_directory(before) as (origin, _here), guarded_paths.open_directory(after) as (target, _there):
         os.rename(old, new, src_dir_fd=origin, dst_dir_fd=target)
 
 
-def unlink(path):
-    """Remove a file or link as rename() renames one. Raises OSError or PkiError. The directory is not synced."""
+def unlink(path: str) -> None:
+    """Remove a file or link, as rename(). Does not sync the directory. Raise OSError or PkiError."""
     home, name = os.path.split(path)
-    with guarded_paths.opened(home) as (directory, _here):
+    with guarded_paths.open_directory(home) as (directory, _here):
         os.unlink(name, dir_fd=directory)
 
 
-def symlink(target, path):
-    """Make a symbolic link as rename() renames one. Raises OSError or PkiError. The directory is not synced."""
+def symlink(target: str, path: str) -> None:
+    """Create a symbolic link, as rename(). Does not sync the directory. Raise OSError or PkiError."""
     home, name = os.path.split(path)
-    with guarded_paths.opened(home) as (directory, _here):
+    with guarded_paths.open_directory(home) as (directory, _here):
         os.symlink(target, name, dir_fd=directory)
 
 
-def remove(path):
-    """Remove a file or link durably. Gives whether there was one. Raises PkiError."""
+def remove(path: str) -> bool:
+    """Remove a file or link durably. Return whether it existed. Raise PkiError."""
     home, name = os.path.split(path)
     try:
-        with guarded_paths.opened(home) as (directory, _here):
+        with guarded_paths.open_directory(home) as (directory, _here):
             os.unlink(name, dir_fd=directory)
             _sync(directory)
     except FileNotFoundError:
@@ -218,20 +219,20 @@ def remove(path):
     return True
 
 
-def free_bytes(path):
-    """Give the bytes a process may still write on the file system that holds path, or its nearest parent."""
+def free_bytes(path: str) -> int:
+    """Return the free bytes of the file system that holds path, or its nearest existing parent."""
     status = os.statvfs(existing_directory(path))
     return status.f_bavail * status.f_frsize
 
 
-def existing_directory(path):
-    """Give the nearest directory above a path (or the path) that exists. Of a relative path from the current directory up."""
+def existing_directory(path: str) -> str:
+    """Return the path itself where it is a directory, else the nearest existing directory above it."""
     path = os.path.abspath(path)
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
 
 
-def host_name():
+def host_name() -> str:
     """Return the name of this host, as a backup set records it."""
     return os.uname().nodename

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make and list backup sets, with checksums."""
+"""Create and list backup sets: a directory with copies of files, and a manifest with their checksums."""
 
 from __future__ import annotations
 
@@ -11,32 +11,35 @@ import os
 import re
 import shutil
 import stat
+from typing import Any, Iterable
 
 from ..errors import PkiError
-from . import atomic, guarded_paths
+from . import atomic, guarded_files, path_trust
 from .reading import explain
+
+# The job of the sets of what a restore replaced. "latest" skips them; otherwise two restores in a row would undo each other.
+BEFORE_RESTORE = "before-restore"
 
 _SET_NAME = re.compile(r"\d{8}T\d{6}\.\d{6}Z-[a-z0-9-]+")
 
 
-def create_backup(paths, job, backup_dir=atomic.BACKUP_DIR, keep=5):
-    """Copy files into a new backup set and give the set's directory.
+def create_backup(paths: Iterable[str], job: str, backup_dir: str = atomic.BACKUP_DIR, keep: int = 5) -> str:
+    """Copy files into a new backup set. Return the set's directory.
 
-    paths: files and symbolic links; one that does not exist is recorded as absent, so that restoring
-    removes it. job: a word for the set's name. keep: how many sets of this job stay, the newest; the new
-    one always does. Other jobs' sets stay, or a rotation's many would displace the one a person made before it.
-    The set appears under its name only when it is complete and durable: directories are 0700, files 0600, and
-    manifest.json holds the host, and path, type, mode, owner and SHA-256 of each.
-    Raises PkiError (no space, read-only, ...) with no set made.
+    paths: files and symbolic links; a missing one is recorded as absent, and a restore removes it. job: part of the set's name.
+    keep: how many sets of this job stay, the newest; the new one always stays. Sets of other jobs stay, because a rotation makes
+    many sets and must not remove the one that the operator made before it.
+    The set appears under its name when it is complete and durable. Directories are 0700, files 0600. manifest.json holds the
+    host, and path, type, mode, owner and SHA-256 of each file. Raise PkiError (no space, read-only, ...) with no set made.
     """
     if not re.fullmatch(r"[a-z0-9-]+", job):
         raise PkiError("the name %r does not fit in the name of a backup set" % job, fix="Use a-z, 0-9 and hyphens.")
     atomic.make_directory(backup_dir)
-    guarded_paths.require_trusted(backup_dir)
+    path_trust.require_trusted(backup_dir)
     now = datetime.datetime.now(datetime.timezone.utc)
     name = "%s-%s" % (now.strftime("%Y%m%dT%H%M%S.%fZ"), job)
     partial = os.path.join(backup_dir, ".partial-" + name)
-    entries = []
+    entries: list[dict[str, Any]] = []
     try:
         atomic.make_directory(partial)
         for path in sorted({os.path.abspath(path) for path in paths}):
@@ -62,31 +65,32 @@ def create_backup(paths, job, backup_dir=atomic.BACKUP_DIR, keep=5):
     same_job = [path for path in list_backups(backup_dir) if os.path.basename(path).partition("-")[2] == job]
     for old in same_job[:-keep] if keep > 0 else []:
         if old != final:
-            # Never half a set under a set's name.
-            doomed = os.path.join(backup_dir, ".partial-" + os.path.basename(old))
+            # Renamed first, so that a kill leaves no incomplete set under a set's name.
+            expired = os.path.join(backup_dir, ".partial-" + os.path.basename(old))
             with contextlib.suppress(OSError):
-                os.rename(old, doomed)
-    # Also what a run that was killed left while it copied or cleared; no set, so nothing can be lost with it.
-    for litter in os.listdir(backup_dir):
-        if litter.startswith(".partial-"):
-            shutil.rmtree(os.path.join(backup_dir, litter), ignore_errors=True)
+                os.rename(old, expired)
+    # Also those that a killed run left. They are not sets, so that nothing is lost.
+    for partial_name in os.listdir(backup_dir):
+        if partial_name.startswith(".partial-"):
+            shutil.rmtree(os.path.join(backup_dir, partial_name), ignore_errors=True)
     return final
 
 
-def _back_up_one(path, partial):
+def _back_up_one(path: str, partial: str) -> dict[str, Any]:
+    """Copy a file into an incomplete set. Return its entry for the manifest."""
     try:
         status = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return {"path": path, "type": "absent"}
     except OSError as error:
         raise explain(error, path) from error
-    entry = {"path": path, "mode": status.st_mode & 0o777, "uid": status.st_uid, "gid": status.st_gid}
+    entry: dict[str, Any] = {"path": path, "mode": status.st_mode & 0o777, "uid": status.st_uid, "gid": status.st_gid}
     if stat.S_ISLNK(status.st_mode):
         entry.update(type="symlink", target=os.readlink(path))
         return entry
     if not stat.S_ISREG(status.st_mode):
         raise PkiError("is neither a file nor a symbolic link", path=path, fix="Leave it out of the backup.")
-    data, status = guarded_paths.read_regular(path)
+    data, status = guarded_files.read_regular(path)
     entry.update(mode=status.st_mode & 0o777, uid=status.st_uid, gid=status.st_gid)
     copy = os.path.join(partial, "files", path.lstrip("/"))
     atomic.make_directory(os.path.dirname(copy))
@@ -95,8 +99,8 @@ def _back_up_one(path, partial):
     return entry
 
 
-def list_backups(backup_dir=atomic.BACKUP_DIR):
-    """Give the complete backup sets, oldest first, as directories."""
+def list_backups(backup_dir: str = atomic.BACKUP_DIR) -> list[str]:
+    """Return the directories of the complete backup sets, the oldest first. Raise PkiError."""
     try:
         names = os.listdir(backup_dir)
     except FileNotFoundError:

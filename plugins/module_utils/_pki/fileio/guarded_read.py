@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read a file as root that pods or users may have put there: small, regular, through no link that they could have made."""
+"""Read, as root, a file that pods or users may have put there: small, regular, through no link that they could have made.
+
+Stricter than guarded_paths, which follows root's links in directories of another user.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,22 @@ import os
 import stat
 
 from ..errors import PkiError
-from . import reading
+from . import guarded_paths, reading
 
 LARGEST = 256 * 1024
 
-_LINKS = 40  # as many as path_resolution(7) follows
-
 
 def read(path: str, largest: int = LARGEST) -> bytes:
-    """Return the bytes of a regular file of at most `largest` bytes.
+    """Return the bytes of a regular file of at most `largest` bytes. Raise PkiError.
 
-    A symbolic link is followed only where it lies in a directory that none but root (and this process's user) can write. Each
-    step is taken from the directory before it, so that nothing can be exchanged in between. Raises PkiError.
+    A symbolic link is followed only in a directory that only root and the user of this process can write to. Each step is taken
+    from the descriptor of the directory before it, so that nothing can be replaced in between.
     """
     try:
         handle = _open(os.path.abspath(path), path)
     except OSError as error:
         raise reading.explain(error, path) from error
-    except ValueError:  # a NUL, or what is no text
+    except ValueError:  # a NUL byte, or not text
         raise PkiError("is no possible name of a file", path=ascii(path), fix="Correct it where it is written.") from None
     try:
         status = os.fstat(handle)
@@ -65,7 +66,7 @@ def _open(absolute: str, path: str) -> int:
             mode = os.stat(part, dir_fd=above[-1], follow_symlinks=False).st_mode
             if stat.S_ISLNK(mode):
                 links += 1
-                if links > _LINKS:
+                if links > guarded_paths.MOST_LINKS:
                     raise OSError(errno.ELOOP, "")
                 target = _target(part, above[-1], path)
                 if target.startswith("/"):

@@ -1,36 +1,34 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Journals: what a job has begun on a node, so that the next run finishes or undoes it."""
+"""Journals: the record of a started multi-step job, for the next run to finish or undo it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+from typing import Any, Mapping
 
 from ..errors import PkiError
-from . import atomic, guarded_paths
+from . import atomic, path_trust
 from .reading import read_if_exists
 
-KUBELET_RESTART = "kubelet-restart"  # the journal of a kubelet that has to be restarted
+KUBELET_RESTART = "kubelet-restart"  # the journal of a pending restart of the kubelet
 
 
 class Journal:
-    """What a multi-step job has begun, on disk, so that the next run can finish or undo it.
+    """The journal of a job: STATE_DIR/journal/NAME.json. The directory is 0700."""
 
-    state_dir: the folder for journals (a `journal` folder is made in it, 0700). name: the job's.
-    """
-
-    def __init__(self, name, state_dir=atomic.STATE_DIR):
+    def __init__(self, name: str, state_dir: str = atomic.STATE_DIR) -> None:
         self.directory = os.path.join(state_dir, "journal")
         self.path = os.path.join(self.directory, name + ".json")
 
-    def load(self):
-        """Give the recorded mapping, or None where nothing was begun. Raises PkiError on a damaged journal, or another user's."""
+    def load(self) -> dict[str, Any] | None:
+        """Return the record, or None where there is none. Raise PkiError for a damaged journal, or one others can write."""
         data = read_if_exists(self.path, limited=False)
         if data is None:
             return None
-        guarded_paths.require_trusted(self.path)
+        path_trust.require_trusted(self.path)
         try:
             record = json.loads(data.decode("utf-8"))
         except ValueError as error:
@@ -47,20 +45,20 @@ class Journal:
             )
         return record
 
-    def save(self, record):
-        """Record a mapping durably, replacing the one before. Holds no key material: only paths and checksums."""
+    def save(self, record: Mapping[str, Any]) -> None:
+        """Replace the record durably. It must hold no key material, only paths and checksums. Raise PkiError."""
         atomic.make_directory(self.directory)
-        guarded_paths.require_trusted(self.directory)
+        path_trust.require_trusted(self.directory)
         atomic.write(self.path, json.dumps(record, sort_keys=True, indent=1).encode("utf-8"), mode=0o600)
 
-    def sweep(self):
-        """Remove what a run that was killed while it recorded something left beside the journal."""
+    def sweep(self) -> None:
+        """Remove the temporary files of a run that was killed in save()."""
         prefix = atomic.TEMPORARY % (os.path.basename(self.path), "")
         with contextlib.suppress(OSError):
             for name in os.listdir(self.directory):
                 if name.startswith(prefix):
                     os.unlink(os.path.join(self.directory, name))
 
-    def clear(self):
-        """Say that nothing is under way any more."""
+    def clear(self) -> None:
+        """Remove the record: the job is complete. Raise PkiError."""
         atomic.remove(self.path)

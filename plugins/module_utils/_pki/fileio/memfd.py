@@ -1,19 +1,23 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A path for data that must not lie on a disk, for libraries that take keys only from files (ssl)."""
+"""A path to data in memory, for a library that reads keys only from files (ssl).
+
+Hand-written, because no library on a node does it: memfd_create(2) and a path below /proc/self/fd.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import tempfile
+from typing import Iterator
 
 
 @contextlib.contextmanager
-def path_of(data):
-    """Give a path (str) under which this process can read data (bytes) until the context ends; nobody else can.
+def path_of(data: bytes) -> Iterator[str]:
+    """Yield a path under which only this process can read the data, until the context ends.
 
-    It lies in memory (memfd_create(2)). A controller that is not Linux has no such files: there it is a temporary one, 0600.
+    The data is in memory. On a controller without memfd_create(2) (macOS) it is in a temporary file, 0600.
     """
     if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
         descriptor = os.memfd_create("kubepki", os.MFD_CLOEXEC)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The lock of a node: two runs never change one node at the same time."""
+"""The lock of a node: only one run changes a node at a time."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ import contextlib
 import fcntl
 import os
 import time
+from typing import Iterator
 
 from ..errors import PkiError
-from . import atomic, guarded_paths
+from . import atomic, path_trust
 from .reading import explain
 
 
 @contextlib.contextmanager
-def lock(state_dir=atomic.STATE_DIR, seconds=60, what="another kubepki job", check=False):
-    """Hold the node's lock, so that two runs never change one node at a time.
+def lock(
+    state_dir: str = atomic.STATE_DIR, seconds: float = 60, what: str = "another kubepki job", check: bool = False
+) -> Iterator[None]:
+    """Hold the node's lock. The kernel releases it when the process ends.
 
-    state_dir: where the lock file lies (made 0700 when missing). seconds: how long to wait for another run.
-    check: hold none, since nothing will be changed, not even that directory.
-    The kernel releases the lock with the process, however it ends. Raises PkiError when the time is up, and for a directory
-    that other users can change: what is found there says what is done to the node.
+    state_dir: directory of the lock file, created 0700. seconds: how long to wait for another run. what: name of that run in the
+    message. check: take no lock and create nothing. Raise PkiError on timeout, and for a directory that other users can change,
+    because its journals decide what is done to the node.
     """
     if check:
         yield
         return
     atomic.make_directory(state_dir)
-    guarded_paths.require_trusted(state_dir)
+    path_trust.require_trusted(state_dir)
     path = os.path.join(state_dir, "lock")
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

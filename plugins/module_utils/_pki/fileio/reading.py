@@ -1,18 +1,19 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read files as bytes, with one clear error for what cannot be read."""
+"""Read files as bytes, and turn errors of the system into a PkiError."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from typing import BinaryIO
 
 from ..errors import PkiError
 
 _LARGEST = 16 << 20
 
-_REASONS = {
+_REASONS: dict[int, tuple[str, str | None]] = {
     errno.ENOSPC: ("no space left on the file system", "Free some space and run again; nothing was changed in this file."),
     errno.EDQUOT: ("the disk quota is used up", "Raise the quota and run again; nothing was changed in this file."),
     errno.EROFS: ("the file system is read-only", "Remount it read-write (see `dmesg` for why it went read-only) and run again."),
@@ -27,27 +28,27 @@ _REASONS = {
 }
 
 
-def explain(error, path):
-    """Turn an OSError about `path` into a PkiError that says what to do."""
-    reason, fix = _REASONS.get(error.errno, (error.strerror or str(error), None))
+def explain(error: OSError, path: str | None) -> PkiError:
+    """Return the PkiError for an OSError about a path."""
+    reason, fix = _REASONS.get(error.errno or 0, (error.strerror or str(error), None))
     return PkiError(reason, path=path, fix=fix)
 
 
-def read(path, limited=True, of_root=False):
-    """Give the bytes of a file. Raises PkiError that names it when it cannot be read.
+def read(path: str, limited: bool = True, of_root: bool = False) -> bytes:
+    """Return the bytes of a file. Raise PkiError.
 
-    limited: more than 16 MiB are refused, as no file of a cluster's configuration or trust has them. of_root: so is a file that
-    others than root (and the user who runs this) can write, because root acts on what it says.
+    limited: refuse more than 16 MiB; no file of a cluster's configuration or trust is larger. of_root: raise LooseFile for a file
+    that users other than root and the one of this process can write, because root acts on its content.
     """
     try:
         with open(path, "rb", opener=_open_of_root if of_root else _open) as handle:
-            return _bounded(handle, path) if limited else handle.read()
+            return _read_limited(handle, path) if limited else handle.read()
     except OSError as error:
         raise explain(error, path) from error
 
 
-def _open(path, flags):
-    # A pipe among the files would be waited for until somebody writes to it.
+def _open(path: str, flags: int) -> int:
+    # Without O_NONBLOCK, opening a pipe blocks until it has a writer.
     descriptor = os.open(path, flags | os.O_NONBLOCK)
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
@@ -59,10 +60,10 @@ def _open(path, flags):
 
 
 class LooseFile(PkiError):
-    """A file that root acts on and that others can write."""
+    """A file that root acts on and that other users can write."""
 
 
-def _open_of_root(path, flags):
+def _open_of_root(path: str, flags: int) -> int:
     descriptor = _open(path, flags)
     status = os.fstat(descriptor)
     others = stat.S_IWOTH if status.st_gid in (0, os.getegid()) else stat.S_IWOTH | stat.S_IWGRP
@@ -76,7 +77,7 @@ def _open_of_root(path, flags):
     return descriptor
 
 
-def _bounded(handle, path):
+def _read_limited(handle: BinaryIO, path: str) -> bytes:
     data = handle.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise PkiError(
@@ -87,14 +88,12 @@ def _bounded(handle, path):
     return data
 
 
-def read_if_exists(path, limited=True):
-    """Give the bytes of a file as read() does, or None where it does not exist. Raises PkiError for any other trouble."""
+def read_if_exists(path: str, limited: bool = True) -> bytes | None:
+    """Return the bytes of a file as read(), or None where it does not exist. Raise PkiError for any other error."""
     try:
         with open(path, "rb", opener=_open) as handle:
-            return _bounded(handle, path) if limited else handle.read()
-    except FileNotFoundError:
-        return None
-    except NotADirectoryError:
+            return _read_limited(handle, path) if limited else handle.read()
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise explain(error, path) from error

@@ -1,14 +1,16 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read YAML, and change single values in it while every other byte stays: comments, order, quoting.
+"""Change single values of a YAML document in place. Every other byte stays: comments, order, quoting.
 
-Manifests, kubeconfigs and kubelet configurations belong to the user and to kubeadm. A parse and a dump would lose what
-they wrote; this edits the text at the positions the parser reports.
+Manifests, kubeconfigs and kubelet configurations belong to the user and to kubeadm. Hand-written, because PyYAML drops comments
+and quoting when it writes, and the library that keeps them (ruamel.yaml) is not on nodes. PyYAML reports the positions of the
+values; after each edit the document is parsed again, and must have changed in that value only.
 """
 
 from __future__ import annotations
 
 import re
+from typing import Any, Mapping, Tuple
 
 from ..errors import PkiError
 from .yaml_load import HAS_YAML, decode, load, not_yaml, without_tabs
@@ -16,7 +18,10 @@ from .yaml_load import HAS_YAML, decode, load, not_yaml, without_tabs
 if HAS_YAML:
     import yaml
 
-# What readers of YAML 1.1 and 1.2 (Go's yaml.v2 and v3 among them) take for a plain string without doubt.
+# The way to a value: keys (str) and indexes (int), such as ("spec", "containers", 0, "command", 3).
+Place = Tuple[Any, ...]
+
+# Plain scalars that every reader of YAML 1.1 and 1.2 takes for a string (Go's yaml.v2 and v3 among them).
 _PLAIN = re.compile(r"(--)?[A-Za-z/_][A-Za-z0-9/_.=:+@-]*")
 
 _DASH = re.compile(r"^( *)-(?=[ \t\r\n])", re.MULTILINE)
@@ -30,14 +35,14 @@ _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _BY_HAND = "Correct it by hand."
 
 
-def quote(value, plain=True):
-    """Give a string as one YAML scalar: plain where that is safe (and asked for), double-quoted in ASCII otherwise."""
+def quote(value: str, plain: bool = True) -> str:
+    """Return a string as a YAML scalar: plain where that is safe and allowed, otherwise double-quoted in ASCII."""
     if plain and _PLAIN.fullmatch(value) and value.lower() not in _NOT_PLAIN and not value.endswith(":"):
         return value
     return '"%s"' % "".join(_ESCAPES.get(char) or (char if " " <= char <= "~" else "\\U%08x" % ord(char)) for char in value)
 
 
-def _scalar(value, plain=True):
+def _scalar(value: str | bool, plain: bool = True) -> str:
     return str(value).lower() if isinstance(value, bool) else quote(value, plain)
 
 
@@ -45,23 +50,20 @@ _STRING, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
 class YamlText:
-    """A YAML document as text that can be edited in place.
+    """A YAML document as text that can be edited in place."""
 
-    A place is a tuple of keys (str) and indexes (int), such as ("spec", "containers", 0, "command", 3).
-    """
-
-    def __init__(self, text, path):
-        """Take the document (str or bytes) and the path that errors name. Raises PkiError unless it is YAML."""
+    def __init__(self, text: str | bytes, path: str | None) -> None:
+        """Parse a document. path: for messages. Raise PkiError unless it is YAML."""
         self.path = path
         self.text = decode(text, path) if isinstance(text, bytes) else text
-        self.data = load(self.text, path)
+        self.data: Any = load(self.text, path)
         self._newline = "\r\n" if "\r\n" in self.text else "\n"
 
-    def __bytes__(self):
+    def __bytes__(self) -> bytes:
         return self.text.encode("utf-8")
 
-    def get(self, place, default=None):
-        """Give the value at a place, or default where there is none."""
+    def get(self, place: Place, default: Any = None) -> Any:
+        """Return the value at a place, or default."""
         value = self.data
         for step in place:
             try:
@@ -70,10 +72,10 @@ class YamlText:
                 return default
         return value
 
-    def set(self, place, value):
-        """Give the value (str or bool) to a scalar at place, adding the key (and mappings above it) where missing.
+    def set(self, place: Place, value: str | bool) -> None:
+        """Set the scalar at a place. Add the key, and the mappings above it, where missing.
 
-        As every edit: raises PkiError, with the text as it was, where the value cannot be changed without touching another.
+        As every edit, raise PkiError, with the text unchanged, where another value would change, too.
         """
         node, found = self._descend(place)
         if found < len(place):
@@ -86,7 +88,7 @@ class YamlText:
         expected, holder = _expectation(self.data, place)
         holder[place[-1]] = value
         start, end = node.start_mark.index, node.end_mark.index
-        if start == end:  # `key:` with nothing behind it
+        if start == end:  # `key:` without a value
             self._change(start, end, " " + _scalar(value), place, expected)
             return
         # A block scalar's end mark lies behind its last line breaks, which have to stay.
@@ -95,8 +97,8 @@ class YamlText:
         in_flow = _IN_FLOW.match(self.text, end)
         self._change(start, end, _scalar(value, plain=not in_flow) + tail, place, expected)
 
-    def insert(self, place, value):
-        """Insert a string value in a sequence, before the index that place ends with (its length appends)."""
+    def insert(self, place: Place, value: str) -> None:
+        """Insert a string into a sequence, before the index at the end of place. The length of the sequence appends."""
         node, found = self._descend(place[:-1])
         if found != len(place) - 1 or not isinstance(node, yaml.SequenceNode):
             raise PkiError("%s is not a list" % _dotted(place[:-1]), path=self.path, fix=_BY_HAND)
@@ -120,8 +122,8 @@ class YamlText:
             at, lead = self._after(node)
             self._change(at, at, "%s%s- %s%s" % (lead, indent, quote(value), self._newline), place, expected)
 
-    def prepend_item(self, place, item):
-        """Insert a mapping of names and texts as the first item of the sequence at place, which has others."""
+    def prepend_item(self, place: Place, item: Mapping[str, str]) -> None:
+        """Insert a mapping as the first item of the sequence at place, which must not be empty."""
         node, found = self._descend(place)
         if found != len(place) or not isinstance(node, yaml.SequenceNode) or not node.value:
             raise PkiError("%s is not a list with items" % _dotted(place), path=self.path, fix=_BY_HAND)
@@ -139,8 +141,8 @@ class YamlText:
             text = "".join("%s%s %s" % (indent, " " if number else "-", line) for number, line in enumerate(lines))
         self._change(at, at, text, place, expected)
 
-    def remove(self, place):
-        """Remove an item of a block sequence, or a key of a block mapping, with its whole lines."""
+    def remove(self, place: Place) -> None:
+        """Remove an item of a block sequence, or a key of a block mapping, with its lines."""
         node, found = self._descend(place[:-1])
         if found != len(place) - 1 or not isinstance(node, yaml.CollectionNode) or node.flow_style:
             raise PkiError("%s cannot be removed in place" % _dotted(place), path=self.path, fix="Remove it by hand.")
@@ -158,17 +160,17 @@ class YamlText:
         line = self._line_start(start)
         dash = "-" if isinstance(node, yaml.SequenceNode) else ""
         if len(parts) == 1:
-            # Nothing in its place would be null.
+            # Without any item the value would be null.
             start = node.start_mark.index
             self._change(start, last, "  []" if dash else "  {}", place, expected)
         elif self.text[line:start].strip() == dash:
             end = last if self.text[last - 1 : last] == "\n" else min(self._line_end(last) + 1, len(self.text))
             self._change(line, end, "", place, expected)
-        else:  # behind the dash of a list item, which stays
+        else:  # after the dash of a list item, which stays
             self._change(start, parts[number + 1][0].start_mark.index, "", place, expected)
 
-    def _root(self):
-        # The pure Python parser: libyaml's marks count bytes in some versions.
+    def _root(self) -> Any:
+        # The pure Python parser: some versions of libyaml count bytes in their marks.
         loader = yaml.SafeLoader(without_tabs(self.text))
         try:
             return loader.get_node() if loader.check_node() else None
@@ -177,13 +179,13 @@ class YamlText:
         finally:
             loader.dispose()
 
-    def _descend(self, place):
-        """Walk as far down a place as the document goes: gives the last node and how many steps were taken."""
+    def _descend(self, place: Place) -> tuple[Any, int]:
+        """Follow a place as far as it exists. Return (last node, number of steps)."""
         node = self._root()
         for count, step in enumerate(place):
             child = None
             if isinstance(node, yaml.MappingNode):
-                # Of a key that is there twice, readers take the last.
+                # Of a duplicate key, readers take the last.
                 child = next((v for k, v in reversed(node.value) if k.value == step and k.tag == _STRING), None)
             elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
                 child = node.value[step]
@@ -193,7 +195,8 @@ class YamlText:
             node = child
         return node, len(place)
 
-    def _no_alias(self, child, parent, place):
+    def _no_alias(self, child: Any, parent: Any, place: Place) -> None:
+        """Raise PkiError where a node is an alias: it begins before its parent."""
         if child.start_mark.index < parent.start_mark.index:
             raise PkiError(
                 "%s is an alias of another value, which would change, too" % _dotted(place),
@@ -201,12 +204,12 @@ class YamlText:
                 fix="Write the value out where the alias stands.",
             )
 
-    def _add(self, node, place, found, value):
+    def _add(self, node: Any, place: Place, found: int, value: str | bool) -> None:
         """Add the key place[found] to a mapping node, with mappings below it for the rest of the place."""
         rest = place[found:]
         if not isinstance(node, yaml.MappingNode) or not all(isinstance(step, str) for step in rest):
             raise PkiError("there is no place for %s" % _dotted(place), path=self.path, fix="Add it by hand.")
-        inner = value
+        inner: Any = value
         for step in reversed(rest[1:]):
             inner = {step: inner}
         expected, holder = _expectation(self.data, place[: found + 1])
@@ -222,7 +225,7 @@ class YamlText:
                 at = node.start_mark.index + 1
                 text = "%s: %s%s" % (quote(rest[0], plain=False), text, ", " if node.value else "")
                 self._change(at, at, text, place, expected)
-        elif existing:  # `annotations:`, with nothing or null behind it; a comment on the line stays
+        elif existing:  # `annotations:` without a value, or null; a comment on the line stays
             start, end = existing[1].start_mark.index, existing[1].end_mark.index
             line_end = self._line_end(end)
             indent = " " * existing[0].start_mark.column
@@ -236,38 +239,38 @@ class YamlText:
             text = self._nested(rest, value, indent)[len(indent) :] + indent
             self._change(first.index, first.index, text, place, expected)
 
-    def _nested(self, steps, value, indent):
+    def _nested(self, steps: Place, value: str | bool, indent: str) -> str:
         text = ""
         for depth, step in enumerate(steps):
             text += "%s%s%s:" % (indent, "  " * depth, quote(step))
             text += (" " + _scalar(value) if depth == len(steps) - 1 else "") + self._newline
         return text
 
-    def _line_start(self, index):
+    def _line_start(self, index: int) -> int:
         return self.text.rfind("\n", 0, index) + 1
 
-    def _line_end(self, index):
+    def _line_end(self, index: int) -> int:
         end = self.text.find("\n", index)
         return len(self.text) if end < 0 else end
 
-    def _end(self, node, parent):
-        """Where a node's own text ends. A block collection's end mark is where the next token begins, behind comments."""
+    def _end(self, node: Any, parent: Any) -> int:
+        """Return where a node's text ends. The end mark of a block collection is the next token, after comments."""
         self._no_alias(node, parent, ("the last item",))
         if isinstance(node, yaml.ScalarNode) or node.flow_style or not node.value:
             return node.end_mark.index
         last = node.value[-1]
         return self._end(last[1] if isinstance(last, tuple) else last, node)
 
-    def _after(self, node):
-        """Where a line can be added behind a block collection, and the line break that has to come first there."""
+    def _after(self, node: Any) -> tuple[int, str]:
+        """Return where a line can be added after a block collection, and the line break that must come first."""
         end = self._end(node, node)
         if self.text[end - 1 : end] == "\n":
             return end, ""
         end = self._line_end(end)
         return (end, self._newline) if end == len(self.text) else (end + 1, "")
 
-    def _change(self, start, end, replacement, place, expected):
-        """Replace text[start:end], and make sure that the document then says what it said but for the one change."""
+    def _change(self, start: int, end: int, replacement: str, place: Place, expected: Any) -> None:
+        """Replace text[start:end]. Raise PkiError unless the document then has the expected data."""
         text = self.text[:start] + replacement + self.text[end:]
         try:
             data = load(text, self.path)
@@ -280,10 +283,10 @@ class YamlText:
         self.text, self.data = text, data
 
 
-def _expectation(data, place):
-    """Give a copy of data, and what in it holds the last step of place.
+def _expectation(data: Any, place: Place) -> tuple[Any, Any]:
+    """Return a copy of data, and the collection in it that holds the last step of place.
 
-    Only what lies on the way is copied: where an alias shares a part of it, the copy changes in one place alone.
+    Copies only the collections on the way. A part that an alias shares then changes in one place only.
     """
     root = holder = data.copy()
     for step in place[:-1]:
@@ -292,12 +295,12 @@ def _expectation(data, place):
     return root, holder
 
 
-def _same(left, right):
+def _same(left: Any, right: Any) -> bool:
     try:
         return left == right
-    except RecursionError:  # an alias of something that holds it
+    except RecursionError:  # an alias of a collection that holds it
         return False
 
 
-def _dotted(place):
+def _dotted(place: Place) -> str:
     return ".".join(str(step) for step in place)

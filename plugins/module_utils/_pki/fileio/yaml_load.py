@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read YAML documents (PyYAML), with an error that names the place and never quotes the line."""
+"""Read YAML documents (PyYAML), with errors that name line and column and never quote the line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ try:
     import yaml
 
     HAS_YAML = True
-except ImportError:  # reported by the module, which can look for another interpreter first
+except ImportError:  # runner.run() reports it, after it looked for another interpreter
     HAS_YAML = False
 
 _FIX = "Correct it, or restore it from a backup."
@@ -22,7 +22,7 @@ _MOST_MERGED = 10000  # pairs that the merge keys (<<) of a document may copy
 
 _TAG = "tag:yaml.org,2002:"
 
-# What takes long to compute from its digits, or can be chosen to have one hash value as a key.
+# Numbers with many digits take long to compute, and as keys they can be chosen to have one hash value.
 _COMPUTED = (_TAG + "int", _TAG + "float", _TAG + "timestamp")
 
 if HAS_YAML:
@@ -61,11 +61,11 @@ if HAS_YAML:
         _PlainLoader.add_constructor(_tag, yaml.SafeLoader.construct_yaml_str)
 
 
-def load(text, path, several=True, plain=False):
-    """Give a YAML document as Python data: of several the first, as Kubernetes' components do (sigs.k8s.io/yaml).
+def load(text: str | bytes, path: str | None, several: bool = True, plain: bool = False) -> Any:
+    """Return the first document as Python data, as Kubernetes' components read it (sigs.k8s.io/yaml).
 
-    text: str or bytes. several: more than one may be there. plain: numbers and dates stay text, for files of other users.
-    Raises PkiError naming path, line and column.
+    several: accept further documents. plain: keep numbers and dates as text, for files of other users. Raise PkiError with path,
+    line and column.
     """
     if isinstance(text, bytes):
         text = decode(text, path)
@@ -73,24 +73,24 @@ def load(text, path, several=True, plain=False):
     try:
         loader = (_PlainLoader if plain else _Loader)(without_tabs(text))
         data = loader.get_data() if loader.check_data() else None
-        # What follows begins another document, or is no YAML.
+        # True where another document follows. Raises where the rest is not YAML.
         if loader.check_data() and not several:
             raise PkiError("holds several documents", path=path, fix="Put all of it into one.")
         return data
     except yaml.YAMLError as error:
         raise not_yaml(error, path) from None
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError):
-        # Impossible dates, numbers, tags, depth: the parser lets Python's own errors through, and they quote what they read.
+        # Impossible dates, numbers, tags or depth: the parser passes on Python's errors, which quote the text.
         raise PkiError("is not readable YAML: it holds an impossible value", path=path, fix=_FIX) from None
     finally:
         if loader is not None:
             loader.dispose()
 
 
-def without_tabs(text):
-    """Give the text of a document with a blank for each tab, where it is JSON; of any other, and without tabs, the same.
+def without_tabs(text: str) -> str:
+    """Return a JSON document with a blank for each tab, and any other text unchanged.
 
-    YAML knows no tab between two values, and JSON none within one, so that every position stays and nothing changes its meaning.
+    YAML allows no tab between two values, and JSON none inside one. Positions and values therefore stay the same.
     """
     if "\t" not in text or text.lstrip()[:1] != "{":
         return text
@@ -101,25 +101,25 @@ def without_tabs(text):
     return text.replace("\t", " ")
 
 
-def load_mapping(text, path, several=True, plain=False):
-    """Give a YAML document that has to be a mapping, as load() does. Raises PkiError if it is anything else."""
+def load_mapping(text: str | bytes, path: str | None, several: bool = True, plain: bool = False) -> dict[Any, Any]:
+    """Return a document as load(). Raise PkiError unless it is a mapping."""
     data = load(text, path, several, plain)
     if not isinstance(data, dict):
         raise PkiError("is not a YAML mapping", path=path, fix=_FIX)
     return data
 
 
-def decode(data, path):
-    """Give the text of bytes in UTF-8. Raises PkiError."""
+def decode(data: bytes, path: str | None) -> str:
+    """Return UTF-8 bytes as text. Raise PkiError."""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:
         raise PkiError("is not text in UTF-8", path=path, fix="Restore it from a backup.") from None
 
 
-def not_yaml(error, path):
-    """Give the PkiError for what the YAML parser raised."""
-    # The parser's own message would quote the line, which may be key data: say where, not what.
+def not_yaml(error: Exception, path: str | None) -> PkiError:
+    """Return the PkiError for an error of the YAML parser."""
+    # Without the parser's message, which quotes the line: it may be key material.
     mark = getattr(error, "problem_mark", None)
     where = "line %d, column %d" % (mark.line + 1, mark.column + 1) if mark else "position unknown"
     return PkiError("is not YAML (%s, %s)" % (getattr(error, "problem", None) or "unreadable", where), path=path, fix=_FIX)

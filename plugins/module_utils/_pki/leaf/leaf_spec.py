@@ -10,7 +10,7 @@ import ipaddress
 import pwd
 
 from ..errors import PkiError
-from ..fileio import guarded_paths, reading
+from ..fileio import guarded_files, reading
 from ..kubeadm.kubeconfig import Kubeconfig
 from ..x509 import csr_read, private_keys, x509_read, x509_sign
 from .issuing_ca import IssuingCa
@@ -142,7 +142,7 @@ def _read(leaf):
             leaf.bundle = x509_read.parse_certificates(data, leaf.certificate_path)
             leaf.certificate = leaf.bundle[0]
         if leaf.request is None:
-            key = guarded_paths.read_own(leaf.key_path)
+            key = guarded_files.read_own(leaf.key_path)
             leaf.key_missing = key is None
             if key is not None:
                 leaf.key_sha256 = x509_read.private_key_digest(key, leaf.key_path)

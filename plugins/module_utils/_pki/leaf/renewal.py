@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ..fileio import atomic, journals, node_lock, transactions
+from ..fileio import atomic, journals, node_lock, transaction_recovery
 from ..host import processes
 from ..kubeadm import catalogue
 from . import issue, model, policy, write
@@ -102,7 +102,7 @@ def run(settings, find, check=False, state_dir=atomic.STATE_DIR, backup_dir=atom
             )
         return result
     with node_lock.lock(state_dir):
-        healed = transactions.Transaction.recover(write.JOB, state_dir)
+        healed = transaction_recovery.recover(write.JOB, state_dir)
         result = _work(settings, find, False, state_dir, backup_dir, keep)
     if healed != "nothing":
         result["changed"] = result["changed"] or healed == "finished"

@@ -9,7 +9,7 @@ import errno
 import os
 
 from ..errors import PkiError
-from ..fileio import atomic, backup_set, guarded_paths, reading, transactions
+from ..fileio import atomic, backup_set, guarded_files, guarded_paths, reading, transactions
 from ..kubeadm import kubeconfig
 from ..x509 import x509_read
 from . import model
@@ -194,7 +194,7 @@ def adjust(found, check):
             if wrong:
                 changed.append(path)
             if wrong and not check:
-                guarded_paths.set_attributes(path, mode, owner)
+                guarded_files.set_attributes(path, mode, owner)
     return changed
 
 

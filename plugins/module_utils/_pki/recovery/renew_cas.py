@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 
 from ..errors import PkiError
-from ..fileio import atomic, backup_set, journals, reading, transactions
+from ..fileio import atomic, backup_set, journals, reading, transaction_recovery, transactions
 from ..kubeadm import kubeconfig, pki_tree
 from ..rotation import ca_store
 from ..x509 import private_keys, x509_read, x509_sign
@@ -26,7 +26,7 @@ def extend(layout, wanted, days, check=False, state_dir=atomic.STATE_DIR, backup
     now. Raises PkiError with nothing changed: another key, no key, signed by another authority.
     """
     if not check:
-        transactions.Transaction.recover(_JOB, state_dir)
+        transaction_recovery.recover(_JOB, state_dir)
     writes, certificates, made = {}, {}, {}
     configs = ca_store.trust_kubeconfigs(layout) if "ca" in wanted else []
     for name, pem in sorted(wanted.items()):

@@ -100,17 +100,15 @@ def write_textfile(node: Mapping[str, Any], directory: str, now: float, check: b
             path=directory,
             fix="Create it, or name the one that node_exporter reads (--collector.textfile.directory).",
         )
-    from ..fileio import (
-        atomic,
-        guarded_paths,  # compiling these two takes longer than writing the file
-    )
+    # Here, because compiling them takes longer than writing the file.
+    from ..fileio import atomic, guarded_files
     from . import prometheus
 
     # A file's name can be any bytes; node_exporter rejects a file that is not UTF-8.
     text = prometheus.exposition({node["facts"]["node_name"]: node}, now).encode("utf-8", "replace")
     before = None
     with contextlib.suppress(PkiError):  # a file that cannot be read is replaced
-        before, _status = guarded_paths.read_regular(path)
+        before, _status = guarded_files.read_regular(path)
     if not check:
         atomic.write(path, text, mode=0o644)
     return path, _without_timestamp(before or b"") != _without_timestamp(text)

@@ -12,7 +12,7 @@ import os
 import re
 
 from ..errors import PkiError, short
-from ..fileio import atomic, backup_set, reading, transactions
+from ..fileio import atomic, backup_set, reading, transaction_recovery, transactions
 from ..kubeadm import catalogue, kubeconfig, layouts, manifest_edits
 from ..node import pending_restarts
 from ..x509 import private_keys, x509_read, x509_sign
@@ -477,6 +477,6 @@ def remove_empty(layout):
 
 def recover(layout, state_dir=atomic.STATE_DIR):
     """Finish or undo what a killed run left on this node. Gives "nothing", "undone" or "finished"."""
-    found = transactions.Transaction.recover(ca_store.JOB, state_dir)
+    found = transaction_recovery.recover(ca_store.JOB, state_dir)
     remove_empty(layout)
     return found

@@ -18,7 +18,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ..endpoint import health_checks, pod_endpoints
 from ..errors import PkiError, combine_errors
-from ..fileio import atomic, node_lock, reading, transactions
+from ..fileio import atomic, node_lock, reading, transaction_recovery
 from ..kubeadm import manifests
 from ..node.containers import Runtime
 from . import interruption, parked, selection
@@ -92,11 +92,11 @@ def restart_pods(
 def restore(state_dir: str = atomic.STATE_DIR) -> Tuple[Any, ...]:
     """Recover from a killed run, under the node's lock: manifests that are out, transactions that have not ended.
 
-    Returns what parked.recover() and Transaction.recover_all() return. Raises PkiError after both were tried.
+    Returns what parked.recover() and transaction_recovery.recover_all() return. Raises PkiError after both were tried.
     """
     errors, found = [], []
     with node_lock.lock(state_dir):
-        for recover in (parked.recover, transactions.Transaction.recover_all):
+        for recover in (parked.recover, transaction_recovery.recover_all):
             try:
                 found.append(recover(state_dir))
             except PkiError as error:

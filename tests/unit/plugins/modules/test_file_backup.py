@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import transactions, yaml_load
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import file_changes, yaml_load
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts
 from ansible_collections.kubepki.lifecycle.plugins.modules import file_backup
@@ -160,7 +160,7 @@ def test_a_restore_that_was_killed_is_finished_and_that_is_a_change(node, begun,
         raise KeyboardInterrupt
 
     with monkeypatch.context() as killed:
-        killed.setattr(transactions, "_finish", stopped)
+        killed.setattr(file_changes, "apply_entries", stopped)
         with pytest.raises(KeyboardInterrupt):
             act(node, "restored")
     assert path.read_bytes() == b"something else"

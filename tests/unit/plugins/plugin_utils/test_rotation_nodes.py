@@ -9,7 +9,13 @@ import shutil
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_set, backups, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import (
+    backup_paths,
+    backup_restore,
+    backup_set,
+    file_changes,
+    transaction_recovery,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, kubeconfig
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users, pending_restarts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
@@ -132,7 +138,7 @@ def test_a_workers_own_authority_is_refused_by_name_before_it_would_be_lost(node
     assert trusted(nodes["w1"]) == ["CN=kubernetes", "CN=site"]
 
 
-@pytest.mark.parametrize("where", ["_stage_all", "_finish"])
+@pytest.mark.parametrize("where", ["stage_all", "apply_entries"])
 @pytest.mark.parametrize("reached, target, level", [("prepare", "switch", 2), ("switch", "complete", 3)])
 def test_the_same_command_goes_on_after_a_module_was_killed_on_the_second_node(nodes, monkeypatch, where, reached, target, level):
     for phase in ("prepare", "switch")[: 1 if reached == "prepare" else 2]:
@@ -145,7 +151,7 @@ def test_the_same_command_goes_on_after_a_module_was_killed_on_the_second_node(n
         raise Killed
 
     with monkeypatch.context() as patch, contextlib.suppress(Killed):
-        patch.setattr(transactions, where, killed)
+        patch.setattr(file_changes, where, killed)
         nodes["cp2"].files(ALL, level, known)
     nodes.run(target)
 
@@ -208,7 +214,7 @@ def test_a_key_that_all_could_read_gives_its_mode_to_none(nodes):
 def test_a_restore_in_the_midst_of_a_rotation_is_seen_and_the_rotation_goes_on(nodes, monkeypatch, phase, journal):
     """One node goes back to a set from before the rotation, also where a module was killed there just before."""
     host = nodes["cp2"]
-    everything = backups.default_paths(str(host.file(".")), str(host.node.path("/var/lib/kubelet")))
+    everything = backup_paths.default_paths(str(host.file(".")), str(host.node.path("/var/lib/kubelet")))
     made = backup_set.create_backup(everything, "backup", host.backups)
     for each in ("prepare", "switch")[: 1 if phase == "prepare" else 2]:
         nodes.run(each)
@@ -216,12 +222,12 @@ def test_a_restore_in_the_midst_of_a_rotation_is_seen_and_the_rotation_goes_on(n
         target, level = ("switch", 2) if phase == "prepare" else ("complete", 3)
         known = nodes.derived(target)["known"]
         with monkeypatch.context() as patch, contextlib.suppress(Killed):
-            patch.setattr(transactions, "_finish", lambda *_arguments: (each for each in ()).throw(Killed))
+            patch.setattr(file_changes, "apply_entries", lambda *_arguments: (each for each in ()).throw(Killed))
             host.files(ALL, level, known)
-    transactions.Transaction.recover("restore", host.state)  # as file_backup does before it restores
-    assert backups.restore(made, None, host.backups, host.state)[0]
-    assert backups.plan_restore(made) and not any(differs for _entry, differs in backups.plan_restore(made))
-    assert transactions.Transaction.recover("rotation", host.state) == "nothing", "nothing is left to undo the restore"
+    transaction_recovery.recover("restore", host.state)  # as file_backup does before it restores
+    assert backup_restore.back_up_and_restore(made, None, host.backups, host.state)[0]
+    assert backup_restore.plan_restore(made) and not any(differs for _entry, differs in backup_restore.plan_restore(made))
+    assert transaction_recovery.recover("rotation", host.state) == "nothing", "nothing is left to undo the restore"
     assert nodes.phases() != {"stable"}
     nodes.run("all")
     assert nodes.phases() == {"stable"}

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_set, backups, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import (
+    backup_contents,
+    backup_paths,
+    backup_restore,
+    backup_set,
+    backups,
+    transaction_recovery,
+    transactions,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 
 from tests.unit.support import faults, throwaway
@@ -25,16 +33,18 @@ def node(tmp_path):
 
 
 def paths(node):
-    return backups.default_paths(str(node.path("/etc/kubernetes")), str(node.path("/var/lib/kubelet")))
+    return backup_paths.default_paths(str(node.path("/etc/kubernetes")), str(node.path("/var/lib/kubelet")))
 
 
 def make(node, check=False, keep=5):
-    return backups.create(paths(node), "backup", str(node.root.parent / "sets"), keep, check)
+    return backups.create_if_changed(paths(node), "backup", str(node.root.parent / "sets"), keep, check)
 
 
 def restore(node, name="latest", chosen=None, check=False):
     sets = str(node.root.parent / "sets")
-    return backups.restore(backups.find(name, sets), chosen, sets, str(node.root.parent / "state"), check)
+    return backup_restore.back_up_and_restore(
+        backups.find_backup(name, sets), chosen, sets, str(node.root.parent / "state"), check
+    )
 
 
 def test_the_default_set_is_everything_kubeadm_and_the_kubelet_keep(node):
@@ -49,9 +59,9 @@ def test_the_default_set_is_everything_kubeadm_and_the_kubelet_keep(node):
 def test_directories_elsewhere_belong_to_the_set(node):
     node.move_pki("/etc/ssl/k8s")
     usual = str(node.path("/etc/kubernetes")), str(node.path("/var/lib/kubelet"))
-    found = backups.default_paths(*usual, [str(node.path("/etc/ssl/k8s")), str(node.kubernetes("manifests"))])
+    found = backup_paths.default_paths(*usual, [str(node.path("/etc/ssl/k8s")), str(node.kubernetes("manifests"))])
     assert str(node.path("/etc/ssl/k8s/etcd/ca.key")) in found and len(found) == len(set(found))
-    assert set(backups.default_paths(*usual)) < set(found)
+    assert set(backup_paths.default_paths(*usual)) < set(found)
 
 
 def test_a_pipe_below_pki_is_passed_over(node):
@@ -106,20 +116,20 @@ def test_the_oldest_set_can_be_restored_although_sets_are_pruned(node):
 @pytest.mark.parametrize("name, word", [("latest", "there is no backup set"), ("x", "no backup set x. There are: none")])
 def test_a_set_that_is_not_there(tmp_path, name, word):
     with pytest.raises(PkiError, match=word):
-        backups.find(name, str(tmp_path / "sets"))
+        backups.find_backup(name, str(tmp_path / "sets"))
 
 
 @pytest.mark.parametrize("given, word", [(["relative"], "not an absolute path"), (["/no/such"], "/no/such: does not exist")])
 def test_wrong_paths(given, word):
     with pytest.raises(PkiError, match=word):
-        backups.expand(given)
+        backup_paths.expand_paths(given)
 
 
 def test_a_damaged_set_is_listed_as_such_and_never_restored(node):
     directory = make(node)[0]
     Path(directory, "files", str(node.kubernetes("admin.conf")).lstrip("/")).write_bytes(b"x")
     before = {path: Path(path).read_bytes() for path in paths(node)}
-    (row,) = backups.listing(str(node.root.parent / "sets"))
+    (row,) = backups.describe_backups(str(node.root.parent / "sets"))
     assert not row["usable"] and "does not match its checksum" in row["problem"]
     with pytest.raises(PkiError, match="does not match its checksum"):
         restore(node)
@@ -129,7 +139,7 @@ def test_a_damaged_set_is_listed_as_such_and_never_restored(node):
 
 def test_nothing_to_back_up(tmp_path):
     with pytest.raises(PkiError, match="nothing to back up"):
-        backups.create(backups.default_paths(str(tmp_path), str(tmp_path)), backup_dir=str(tmp_path))
+        backups.create_if_changed(backup_paths.default_paths(str(tmp_path), str(tmp_path)), backup_dir=str(tmp_path))
 
 
 A = "20261115T080000.000000Z-cert-leaf"
@@ -146,7 +156,7 @@ B = ["20261122T0%d00.000000Z-kubelet" % (900 + number) for number in range(4)]
     ],
 )
 def test_sets_of_one_job_belong_together(sets):
-    assert backups.mixed(sets) is None
+    assert backups.explain_mixed_sets(sets) is None
 
 
 @pytest.mark.parametrize(
@@ -160,7 +170,7 @@ def test_sets_of_one_job_belong_together(sets):
     ],
 )
 def test_sets_of_several_jobs_are_listed_with_the_nodes_of_the_newest(sets, newest):
-    said = backups.mixed(sets)
+    said = backups.explain_mixed_sets(sets)
     assert all(f"{host}: {name}" in said for host, name in sets.items()) and f"--limit {newest} " in said
 
 
@@ -211,7 +221,7 @@ def test_a_link_of_root_in_a_directory_of_another_user(node, tmp_path):
     assert layout.pki_dir == str(node.kubernetes("ssl"))
     assert layout.paths["front-proxy-ca"] == tuple(str(node.kubernetes("ssl/front-proxy-ca" + end)) for end in (".crt", ".key"))
     sets, state = str(tmp_path / "sets"), str(tmp_path / "state")
-    named = backups.default_paths(layout.kubernetes_dir, layout.kubelet_dir, (layout.pki_dir, layout.manifest_dir))
+    named = backup_paths.default_paths(layout.kubernetes_dir, layout.kubelet_dir, (layout.pki_dir, layout.manifest_dir))
     key, before = node.kubernetes("pki/front-proxy-ca.key"), node.kubernetes("ssl/front-proxy-ca.key").read_bytes()
 
     def spoil():
@@ -219,16 +229,16 @@ def test_a_link_of_root_in_a_directory_of_another_user(node, tmp_path):
         transaction.write(str(key), b"spoiled")
         transaction.commit()
 
-    directory, changed, _entries = backups.create(named, backup_dir=sets)
-    assert changed and not backups.create(named, backup_dir=sets)[1]
+    directory, changed, _entries = backups.create_if_changed(named, backup_dir=sets)
+    assert changed and not backups.create_if_changed(named, backup_dir=sets)[1]
     spoil()
     assert node.kubernetes("ssl/front-proxy-ca.key").read_bytes() == b"spoiled"
-    assert str(node.kubernetes("ssl/front-proxy-ca.key")) in backups.restore(directory, None, sets, state)[0]
+    assert str(node.kubernetes("ssl/front-proxy-ca.key")) in backup_restore.back_up_and_restore(directory, None, sets, state)[0]
     assert key.read_bytes() == before and node.kubernetes("pki").is_symlink()
     os.chown(node.kubernetes("pki"), 999, 999, follow_symlinks=False)
     for action in (
-        lambda: backups.create(named, backup_dir=sets),
-        lambda: backups.restore(directory, None, sets, state),
+        lambda: backups.create_if_changed(named, backup_dir=sets),
+        lambda: backup_restore.back_up_and_restore(directory, None, sets, state),
         spoil,
     ):
         with pytest.raises(PkiError, match=r"kubernetes/pki: .*is a symbolic link that another user could have placed"):
@@ -251,10 +261,10 @@ def test_a_set_of_another_host_is_refused_and_one_of_none_is_taken(node):
     for check in (True, False):
         with pytest.raises(PkiError, match="made on the host another-node, and this is .*Choose a set of this host"):
             restore(node, check=check)
-    (row,) = backups.listing(str(node.root.parent / "sets"))
+    (row,) = backups.describe_backups(str(node.root.parent / "sets"))
     assert not row["usable"] and "another-node" in row["problem"]
     changed_manifest(directory, lambda document: document.pop("host"))
-    assert not backups.records_host(directory) and restore(node)[0] == [str(node.kubernetes("pki/apiserver.crt"))]
+    assert not backup_contents.records_host(directory) and restore(node)[0] == [str(node.kubernetes("pki/apiserver.crt"))]
 
 
 @pytest.mark.parametrize("what", ["", "manifest.json", "files"])
@@ -265,7 +275,7 @@ def test_a_set_that_others_can_write_is_refused(node, what):
     Path(directory, what).chmod(0o777 if what != "manifest.json" else 0o666)
     with pytest.raises(PkiError, match="other users can write to this .*Choose another set"):
         restore(node)
-    assert not backups.listing(str(node.root.parent / "sets"))[0]["usable"]
+    assert not backups.describe_backups(str(node.root.parent / "sets"))[0]["usable"]
     assert node.kubernetes("pki/apiserver.crt").read_bytes() == before
 
 
@@ -326,10 +336,10 @@ def test_a_kill_at_any_point_of_a_restore_is_healed_by_the_next_one(node):
     state, seen = str(node.root.parent / "state"), set()
     for point in range(1, 600):
         spoil()
-        if not faults.kill_at(point, lambda: backups.restore(directory, None, sets, state)):
+        if not faults.kill_at(point, lambda: backup_restore.back_up_and_restore(directory, None, sets, state)):
             break
-        seen.add(transactions.Transaction.recover("restore", state))
-        backups.restore(directory, None, sets, state)
+        seen.add(transaction_recovery.recover("restore", state))
+        backup_restore.back_up_and_restore(directory, None, sets, state)
         assert [Path(name).read_bytes() for name in names[:2]] == [b"as it was"] * 2 and not os.path.exists(names[2])
         assert sorted(os.listdir(disk)) == ["a.key", "b.crt"]
     assert seen == {"nothing", "undone", "finished"} and point > 40

@@ -17,12 +17,17 @@ import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import (
     atomic,
+    backup_contents,
+    backup_restore,
     backup_set,
-    backups,
+    file_changes,
+    guarded_files,
     guarded_paths,
     journals,
     node_lock,
+    path_trust,
     reading,
+    transaction_recovery,
     transactions,
 )
 
@@ -259,15 +264,15 @@ class TestSharedDirectories:
         (tmp_path / "journal" / "t.json").chmod(0o666)
         (tmp_path / "a").write_bytes(b"")
         with pytest.raises(PkiError, match="t.json: other users can write to this file"):
-            transactions.Transaction.recover("t", str(tmp_path))
+            transaction_recovery.recover("t", str(tmp_path))
         assert (tmp_path / "a").exists()
 
     def test_mode_and_owner_are_set_on_the_file_alone(self, shared):
         with pytest.raises(PkiError, match="is a symbolic link that another user could have placed"):
-            guarded_paths.set_attributes(str(shared / "link"), 0o666, (-1, -1))
+            guarded_files.set_attributes(str(shared / "link"), 0o666, (-1, -1))
         os.link(shared.parent / "target", shared / "name")
         with pytest.raises(PkiError, match="has 2 names"):
-            guarded_paths.set_attributes(str(shared / "name"), 0o666, (-1, -1))
+            guarded_files.set_attributes(str(shared / "name"), 0o666, (-1, -1))
         assert untouched(shared)
 
 
@@ -277,14 +282,14 @@ class TestReadPrivate:
     )
     def test_only_0600_is_read(self, tmp_path, mode, word):
         path = tmp_path / "key"
-        assert guarded_paths.read_private(str(path)) is None
+        assert guarded_files.read_private(str(path)) is None
         path.write_bytes(b"key")
         path.chmod(mode)
         if word is None:
-            assert guarded_paths.read_private(str(path)) == b"key"
+            assert guarded_files.read_private(str(path)) == b"key"
         else:
             with pytest.raises(PkiError, match=word):
-                guarded_paths.read_private(str(path))
+                guarded_files.read_private(str(path))
 
     def test_links_pipes_and_second_names_are_refused(self, tmp_path):
         (tmp_path / "key").write_bytes(b"key")
@@ -293,10 +298,10 @@ class TestReadPrivate:
         os.mkfifo(tmp_path / "pipe")
         for name, word in (("link", "is a symbolic link where a file"), ("pipe", "neither a file")):
             with pytest.raises(PkiError, match=word):
-                guarded_paths.read_private(str(tmp_path / name))
+                guarded_files.read_private(str(tmp_path / name))
         os.link(tmp_path / "key", tmp_path / "other")
         with pytest.raises(PkiError, match="2 names"):
-            guarded_paths.read_private(str(tmp_path / "key"))
+            guarded_files.read_private(str(tmp_path / "key"))
 
     @pytest.mark.skipif(not ROOT, reason="only root can give files away")
     def test_another_users_file_is_refused(self, tmp_path):
@@ -304,7 +309,7 @@ class TestReadPrivate:
         (tmp_path / "key").chmod(0o600)
         os.chown(tmp_path / "key", 65534, 65534)
         with pytest.raises(PkiError, match="belongs to user 65534"):
-            guarded_paths.read_private(str(tmp_path / "key"))
+            guarded_files.read_private(str(tmp_path / "key"))
 
 
 class TestRequireTrusted:
@@ -312,35 +317,35 @@ class TestRequireTrusted:
         (tmp_path / "a" / "b").mkdir(parents=True)
         path = tmp_path / "a" / "b" / "c"
         path.write_bytes(b"")
-        guarded_paths.require_trusted(str(path))
+        path_trust.require_trusted(str(path))
         for part in (path, path.parent, path.parent.parent):
             before = part.stat().st_mode
             part.chmod(0o777)
             with pytest.raises(PkiError, match="%s: other users can write to this" % part):
-                guarded_paths.require_trusted(str(path))
+                path_trust.require_trusted(str(path))
             part.chmod(before)
         (tmp_path / "link").symlink_to("a/b/c")
-        guarded_paths.require_trusted(str(tmp_path / "link"))
+        path_trust.require_trusted(str(tmp_path / "link"))
         path.parent.chmod(0o777)
         with pytest.raises(PkiError, match="a/b: other users"):
-            guarded_paths.require_trusted(str(tmp_path / "link"))
+            path_trust.require_trusted(str(tmp_path / "link"))
         path.parent.chmod(0o1777)
-        guarded_paths.require_trusted(str(path))
+        path_trust.require_trusted(str(path))
 
     def test_what_other_users_can_create_is_refused(self, tmp_path):
         """group_vars beside an inventory in /tmp."""
         (tmp_path / "a").mkdir()
-        guarded_paths.require_trusted(str(tmp_path / "a" / "group_vars"))
+        path_trust.require_trusted(str(tmp_path / "a" / "group_vars"))
         (tmp_path / "link").symlink_to("a/group_vars")
         (tmp_path / "a").chmod(0o1777)
         for path in (tmp_path / "a" / "group_vars", tmp_path / "a" / "group_vars" / "all.yml", tmp_path / "link"):
-            for check in (guarded_paths.require_trusted, guarded_paths.require_trusted_tree):
+            for check in (path_trust.require_trusted, path_trust.require_trusted_tree):
                 with pytest.raises(
                     PkiError, match=r"a/group_vars: does not exist, and other users can create it \(.*/a has the mode 1777\)"
                 ):
                     check(str(path))
         (tmp_path / "a" / "group_vars").mkdir()
-        guarded_paths.require_trusted(str(tmp_path / "a" / "group_vars" / "all.yml"))
+        path_trust.require_trusted(str(tmp_path / "a" / "group_vars" / "all.yml"))
 
     def test_everything_below_a_directory_counts_and_what_links_lead_to(self, tmp_path):
         for name in ("venv/bin", "venv/lib", "system"):
@@ -353,22 +358,22 @@ class TestRequireTrusted:
         (tmp_path / "venv" / "lib" / "more").symlink_to(tmp_path / "system")
         (tmp_path / "venv" / "lib" / "gone").symlink_to("nowhere")
         (tmp_path / "venv" / "lib" / "a.py").write_bytes(b"")
-        guarded_paths.require_trusted_tree(str(tmp_path / "venv"))
+        path_trust.require_trusted_tree(str(tmp_path / "venv"))
         for name in ("venv/lib/a.py", "venv/lib", "venv", "system/python", "system", "system/more"):
             before = (tmp_path / name).stat().st_mode
             (tmp_path / name).chmod(0o777)
             with pytest.raises(PkiError, match="%s: other users can write" % (tmp_path / name)):
-                guarded_paths.require_trusted_tree(str(tmp_path / "venv"))
+                path_trust.require_trusted_tree(str(tmp_path / "venv"))
             (tmp_path / name).chmod(before)
-        guarded_paths.require_trusted_tree(str(tmp_path / "venv"))
+        path_trust.require_trusted_tree(str(tmp_path / "venv"))
 
     @pytest.mark.skipif(not ROOT, reason="only root can give files away")
     def test_another_user_is_named_and_can_be_allowed(self, tmp_path):
         (tmp_path / "a").mkdir()
         os.chown(tmp_path / "a", 65534, 65534)
-        guarded_paths.require_trusted(str(tmp_path / "a" / "gone"), users=[65534])
+        path_trust.require_trusted(str(tmp_path / "a" / "gone"), users=[65534])
         with pytest.raises(PkiError, match="/a: this directory belongs to user 65534"):
-            guarded_paths.require_trusted(str(tmp_path / "a" / "gone"))
+            path_trust.require_trusted(str(tmp_path / "a" / "gone"))
 
 
 @pytest.mark.skipif(not ROOT, reason="only root can give files away")
@@ -446,9 +451,9 @@ class TestTransaction:
             reset()
             if not faults.kill_at(point, change):
                 break
-            outcomes.add(transactions.Transaction.recover("t", state))
+            outcomes.add(transaction_recovery.recover("t", state))
             assert snapshot(home) in (old, new)
-            assert transactions.Transaction.recover("t", state) == "nothing"
+            assert transaction_recovery.recover("t", state) == "nothing"
             assert not [path for path in Path(state).rglob("*") if ".kubepki-" in path.name]
             change()
             assert snapshot(home) == new
@@ -463,7 +468,7 @@ class TestTransaction:
             if not reached:
                 break
             assert isinstance(error, PkiError)
-            transactions.Transaction.recover("t", state)
+            transaction_recovery.recover("t", state)
             assert snapshot(home) in (old, new), "point %d" % point
         assert point > 20
 
@@ -480,7 +485,7 @@ class TestTransaction:
         with pytest.raises(PkiError, match="current: operation not permitted"):
             change()
         assert snapshot(home) == old
-        assert transactions.Transaction.recover("t", state) == "nothing"
+        assert transaction_recovery.recover("t", state) == "nothing"
 
     @pytest.mark.skipif(not ROOT, reason="chattr needs root")
     def test_an_immutable_file_stops_it_before_anything_changed(self, tree):
@@ -510,7 +515,7 @@ class TestTransaction:
             if journal.exists():
                 assert b"new key" not in journal.read_bytes()
                 assert stat.S_IMODE(journal.stat().st_mode) == 0o600
-            transactions.Transaction.recover("t", state)
+            transaction_recovery.recover("t", state)
             reset()
             point += 1
         assert point > 20
@@ -532,32 +537,32 @@ class TestTransaction:
                     (home / name).write_bytes(b"renewed by kubeadm")
             before = snapshot(home)
             try:
-                said.add(transactions.Transaction.recover("another-job", state))
+                said.add(transaction_recovery.recover("another-job", state))
             except PkiError as error:
                 said.add("discarded")
                 assert "another program changed" in str(error) and all(str(home / name) in str(error) for name in renewed)
                 assert "check_expiry" in error.fix
             left = snapshot(home)
             assert left == {path: content for path, content in before.items() if ".kubepki-" not in path}, "point %d" % point
-            assert transactions.Transaction.recover("t", state) == "nothing"
+            assert transaction_recovery.recover("t", state) == "nothing"
             assert not [path for path in Path(state).rglob("*") if ".kubepki-" in path.name]
         assert said == {"nothing", "undone", "finished", "discarded"} and point > 20
 
     def test_a_discarded_transaction_says_which_files_are_of_which_version(self, tree, monkeypatch):
         home, state, _reset, change, _old, _new = tree
-        real = transactions._finish
+        real = file_changes.apply_entries
 
         def killed(entries, done):
             real(entries[:1], done)
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(transactions, "_finish", killed)
+            patch.setattr(file_changes, "apply_entries", killed)
             with pytest.raises(KeyboardInterrupt):
                 change()
         (home / "gone").write_bytes(b"by hand")
         with pytest.raises(PkiError) as error:
-            transactions.Transaction.recover("t", state)
+            transaction_recovery.recover("t", state)
         text = str(error.value)
         assert text.startswith(str(home / "gone") + ": ")
         assert (
@@ -576,7 +581,7 @@ class TestTransaction:
                     path.unlink()
             half = snapshot(home)
             try:
-                seen.add(transactions.Transaction.recover("t", state))
+                seen.add(transaction_recovery.recover("t", state))
             except PkiError as error:
                 seen.add("discarded")
                 assert "gone or damaged" in str(error) and str(home / "a.crt") in str(error)
@@ -584,7 +589,7 @@ class TestTransaction:
             else:
                 assert snapshot(home) in (old, new), "point %d" % point
             assert not [name for name in snapshot(home) if ".kubepki-" in name]
-            assert transactions.Transaction.recover("t", state) == "nothing"
+            assert transaction_recovery.recover("t", state) == "nothing"
         assert seen == {"nothing", "undone", "finished", "discarded"}
 
     def test_the_names_of_staged_files_are_durable_before_the_journal_commits(self, tree, monkeypatch):
@@ -608,18 +613,18 @@ class TestTransaction:
 
     def test_a_file_that_changes_while_others_are_staged_stops_it(self, tree, monkeypatch):
         home, state, _reset, change, old, _new = tree
-        stage = transactions._stage_all
+        stage = file_changes.stage_all
 
         def slow(*arguments):
             stage(*arguments)
             (home / "a.key").write_bytes(b"by the kubelet")
 
-        monkeypatch.setattr(transactions, "_stage_all", slow)
+        monkeypatch.setattr(file_changes, "stage_all", slow)
         with pytest.raises(PkiError, match="a.key: another program changed it while this was running"):
             change()
         assert (home / "a.key").read_bytes() == b"by the kubelet"
         assert dict(snapshot(home), **{str(home / "a.key"): None}) == dict(old, **{str(home / "a.key"): None})
-        assert transactions.Transaction.recover("t", state) == "nothing"
+        assert transaction_recovery.recover("t", state) == "nothing"
 
     @staticmethod
     def immutable(monkeypatch, last="current"):
@@ -647,9 +652,9 @@ class TestTransaction:
                 killed = faults.kill_at(point, refused)
             if not killed:
                 break
-            transactions.Transaction.recover("t", state)
+            transaction_recovery.recover("t", state)
             assert snapshot(home) in (old, new), "point %d" % point
-            assert transactions.Transaction.recover("t", state) == "nothing"
+            assert transaction_recovery.recover("t", state) == "nothing"
         assert point > 40
 
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
@@ -665,9 +670,9 @@ class TestTransaction:
             if "could not be put back yet" in str(error):
                 waiting += 1
                 assert "nothing was changed" not in str(error) and "the next run" in error.fix
-            transactions.Transaction.recover("t", state)
+            transaction_recovery.recover("t", state)
             assert snapshot(home) in (old, new), "point %d" % point
-            assert transactions.Transaction.recover("t", state) == "nothing"
+            assert transaction_recovery.recover("t", state) == "nothing"
             if error.message.startswith("operation not permitted") and "put back" not in error.message and point > 60:
                 break
         assert waiting > 10
@@ -691,7 +696,7 @@ class TestTransaction:
             (home / name).write_bytes(b"by kubeadm")
             before = snapshot(home)
             try:
-                seen.add(transactions.Transaction.recover("t", state))
+                seen.add(transaction_recovery.recover("t", state))
             except PkiError as error:
                 seen.add("refused")
                 assert snapshot(home) == before and "older version" in str(error)
@@ -707,12 +712,12 @@ class TestTransaction:
         home, state, _reset, change, old, new = tree
         point = 1
         while faults.kill_at(point, change) and (journals.Journal("t", state).load() or {}).get("state") != "commit":
-            transactions.Transaction.recover("t", state)
+            transaction_recovery.recover("t", state)
             point += 1
         assert point > 10 and snapshot(home) not in (old, new)
         (tmp_path / "state" / "journal" / "damaged.json").write_text("{")
         with pytest.raises(PkiError, match="damaged.json: the journal is not JSON"):
-            transactions.Transaction.recover("damaged", state)
+            transaction_recovery.recover("damaged", state)
         assert snapshot(home) in (old, new) and journals.Journal("t", state).load() is None
 
     def test_what_another_job_left_is_finished_before_this_one_writes(self, tmp_path):
@@ -730,9 +735,9 @@ class TestTransaction:
             change("restore", b"present")
             if not faults.kill_at(point, lambda: change("restore", b"restored")):
                 break
-            seen.add(transactions.Transaction.recover("leaves", state))
+            seen.add(transaction_recovery.recover("leaves", state))
             change("leaves", b"renewed")
-            assert transactions.Transaction.recover("restore", state) == "nothing"
+            assert transaction_recovery.recover("restore", state) == "nothing"
             assert [path.read_bytes() for path in paths] == [b"renewed"] * 2
         assert seen == {"nothing", "undone", "finished"}
 
@@ -740,7 +745,7 @@ class TestTransaction:
         journal = journals.Journal("static-pods", str(tmp_path))
         journal.save({"pods": []})
         (tmp_path / "journal" / "damaged.json").write_text("{")
-        assert transactions.Transaction.recover("leaves", str(tmp_path)) == "nothing"
+        assert transaction_recovery.recover("leaves", str(tmp_path)) == "nothing"
         assert journal.load() == {"pods": []} and (tmp_path / "journal" / "damaged.json").exists()
 
     @pytest.mark.parametrize(
@@ -758,7 +763,7 @@ class TestTransaction:
         (tmp_path / "journal").mkdir()
         (tmp_path / "journal" / "t.json").write_text(content)
         with pytest.raises(PkiError, match="journal/t.json: the journal is"):
-            transactions.Transaction.recover("t", str(tmp_path))
+            transaction_recovery.recover("t", str(tmp_path))
 
 
 @pytest.mark.parametrize("reader", [reading.read, reading.read_if_exists])
@@ -815,10 +820,10 @@ class TestBackup:
         (home / "link").unlink()
         (home / "link").write_bytes(b"a file now")
         (home / "absent").write_bytes(b"new")
-        changed = backups.restore_backup(directory, state_dir=str(tmp_path / "state"))
+        changed = backup_restore.restore_backup(directory, state_dir=str(tmp_path / "state"))
         assert sorted(changed) == sorted(self.paths(home))
         assert snapshot(home) == before
-        assert backups.restore_backup(directory, state_dir=str(tmp_path / "state")) == []
+        assert backup_restore.restore_backup(directory, state_dir=str(tmp_path / "state")) == []
 
     def test_a_kill_while_copying_leaves_no_set(self, home, tmp_path):
         sets = tmp_path / "sets"
@@ -826,7 +831,7 @@ class TestBackup:
             if not faults.kill_at(point, lambda: backup_set.create_backup(self.paths(home), "test", str(sets))):
                 break
             for directory in backup_set.list_backups(str(sets)):
-                backups.read_backup(directory)
+                backup_contents.read_backup(directory)
         directory = backup_set.create_backup(self.paths(home), "test", str(sets))
         assert [p.name for p in sets.iterdir() if p.name.startswith(".")] == []
         assert backup_set.list_backups(str(sets))[-1] == directory and point > 20
@@ -839,9 +844,9 @@ class TestBackup:
             (home / "admin.conf").write_bytes(b"changed")
             (home / "absent").write_bytes(b"new")
             worse = snapshot(home)
-            if not faults.kill_at(point, lambda: backups.restore_backup(directory, state_dir=state)):
+            if not faults.kill_at(point, lambda: backup_restore.restore_backup(directory, state_dir=state)):
                 break
-            transactions.Transaction.recover("restore", state)
+            transaction_recovery.recover("restore", state)
             assert snapshot(home) in (before, worse)
         assert snapshot(home) == before and point > 10
 
@@ -861,7 +866,7 @@ class TestBackup:
         Path(directory, "files", str(home / "admin.conf").lstrip("/")).write_bytes(b"tampered")
         before = snapshot(home)
         with pytest.raises(PkiError, match="does not match its checksum"):
-            backups.restore_backup(directory, state_dir=str(tmp_path / "state"))
+            backup_restore.restore_backup(directory, state_dir=str(tmp_path / "state"))
         assert snapshot(home) == before
 
     def test_a_set_that_names_a_file_twice_puts_it_back(self, home, tmp_path):
@@ -873,7 +878,7 @@ class TestBackup:
         directory = backup_set.create_backup(paths, "test", str(tmp_path / "sets"))
         (tmp_path / "real" / "ca.key").write_bytes(b"another")
         (tmp_path / "real" / "absent").write_bytes(b"new")
-        assert sorted(backups.restore_backup(directory, state_dir=str(tmp_path / "state"))) == sorted(paths)
+        assert sorted(backup_restore.restore_backup(directory, state_dir=str(tmp_path / "state"))) == sorted(paths)
         assert snapshot(tmp_path / "real") == before and (home / "pki").is_symlink()
 
     @pytest.mark.parametrize("without", ["path", "mode", "uid", "sha256"])
@@ -888,19 +893,19 @@ class TestBackup:
                     entry[without] = value
             manifest.write_text(json.dumps(document))
             with pytest.raises(PkiError, match="manifest of this backup set is damaged"):
-                backups.plan_restore(directory)
+                backup_restore.plan_restore(directory)
 
     def test_a_copy_that_is_gone_is_refused(self, home, tmp_path):
         directory = backup_set.create_backup(self.paths(home), "test", str(tmp_path / "sets"))
         Path(directory, "files", str(home / "admin.conf").lstrip("/")).unlink()
         with pytest.raises(PkiError, match="is gone from the backup set. Choose another set"):
-            backups.plan_restore(directory)
+            backup_restore.plan_restore(directory)
 
     @pytest.mark.parametrize("document", ["x", "{}", '{"entries": [{}]}', '{"entries": [{"type": "device", "path": "/x"}]}'])
     def test_a_damaged_manifest_is_refused(self, tmp_path, document):
         (tmp_path / "manifest.json").write_text(document)
         with pytest.raises(PkiError, match="manifest of this backup set"):
-            backups.read_backup(str(tmp_path))
+            backup_contents.read_backup(str(tmp_path))
 
     def test_no_set_where_there_is_no_space(self, home, tmp_path):
         for point in range(1, POINTS):
@@ -912,7 +917,7 @@ class TestBackup:
             if error:  # the last call only makes the set's name durable
                 assert isinstance(error, PkiError) and "no space left" in str(error)
             for directory in backup_set.list_backups(str(tmp_path / "sets")):
-                backups.read_backup(directory)
+                backup_contents.read_backup(directory)
         assert point > 20
 
     def test_a_directory_is_refused(self, home, tmp_path):
@@ -960,7 +965,7 @@ def test_a_snapshot_has_bytes_and_mode_of_one_file(tmp_path, monkeypatch):
     path.write_bytes(b"public")
     path.chmod(0o644)
     replaced_after(monkeypatch, path, b"secret", 0o600)
-    snapshot_of = transactions._snapshot(str(path))
+    snapshot_of = file_changes.snapshot(str(path))
     assert (snapshot_of["data"], snapshot_of["mode"]) == (b"secret", 0o600)
 
 
@@ -979,7 +984,7 @@ def test_a_file_that_becomes_a_link_is_not_read_through_it(tmp_path, monkeypatch
 
     monkeypatch.setattr(os, "lstat", look)
     with pytest.raises(PkiError, match="/a: "):
-        transactions._snapshot(str(path))
+        file_changes.snapshot(str(path))
 
 
 def test_a_set_is_compared_with_one_file(tmp_path, monkeypatch):
@@ -987,7 +992,7 @@ def test_a_set_is_compared_with_one_file(tmp_path, monkeypatch):
     path.write_bytes(b"public")
     path.chmod(0o644)
     directory = backup_set.create_backup([str(path)], "test", str(tmp_path / "sets"))
-    (entry,) = backups.read_backup(directory)["entries"]
-    assert not backups._differs(entry)
+    (entry,) = backup_contents.read_backup(directory)["entries"]
+    assert not backup_restore._differs(entry)
     replaced_after(monkeypatch, path, b"public", 0o600)
-    assert backups._differs(entry)
+    assert backup_restore._differs(entry)

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backups
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_contents
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.leaf import catalogue_leaf, external_csr, model, renewal
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import csr_read, private_keys, x509_read, x509_sign
@@ -206,7 +206,7 @@ class TestInstallation:
             assert tree.items[name].certificate.sha256 == x509_read.parse_certificate(pem.encode()).sha256
         assert list((node.root.parent / "state" / "requests").iterdir()) == []
         assert not work(node)["changed"]
-        backups.read_backup(done["backup"])
+        backup_contents.read_backup(done["backup"])
 
     def test_a_run_without_force_takes_back_what_one_with_it_asked_for(self, node):
         result = work(node, names=["apiserver"], force=True)

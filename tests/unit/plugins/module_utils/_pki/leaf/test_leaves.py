@@ -16,7 +16,14 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import atomic, backup_set, backups, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import (
+    atomic,
+    backup_contents,
+    backup_restore,
+    backup_set,
+    file_changes,
+    transaction_recovery,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.host import processes
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, kubeconfig, layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm.kubeconfig import Kubeconfig
@@ -212,7 +219,7 @@ class TestRenewal:
         before = snapshot(node)
         result = work(node, force=True)
         assert result["backup"].endswith("-cert-leaf")
-        backups.restore_backup(result["backup"], state_dir=str(node.root.parent / "state"))
+        backup_restore.restore_backup(result["backup"], state_dir=str(node.root.parent / "state"))
         assert snapshot(node) == before
 
     def test_everything_else_in_a_kubeconfig_stays(self, node):
@@ -309,7 +316,7 @@ class TestRenewal:
         result = work(node, ["apiserver"], force=True)
         assert os.readlink(pki / "apiserver.crt") == "real.crt"
         check_pairs(node)
-        backups.restore_backup(result["backup"], state_dir=str(node.root.parent / "state"))
+        backup_restore.restore_backup(result["backup"], state_dir=str(node.root.parent / "state"))
         assert snapshot(node) == before
 
     @pytest.mark.parametrize("names", [["apiserver"], ["all"], ["apiserver-kubelet-client"]])
@@ -807,7 +814,7 @@ class TestInterruption:
             assert changed in ([], own.files), "all of them or none, at point %d" % point
             assert sorted(os.listdir(own.root)) == sorted(own.files + ["ca.crt", "ca.key"])
             for directory in backup_set.list_backups(str(tmp_path / "backups")):
-                backups.read_backup(directory)
+                backup_contents.read_backup(directory)
             point += 1
         assert point > 60
         assert healed == {"An interrupted run on this node was %s first." % how for how in ("undone", "finished")}
@@ -821,7 +828,7 @@ class TestInterruption:
             if not reached:
                 break
             assert error is None or isinstance(error, PkiError), error
-            transactions.Transaction.recover(write.JOB, str(tmp_path / "state"))
+            transaction_recovery.recover(write.JOB, str(tmp_path / "state"))
             after = self.state(own)
             assert [name for name in own.files if before[name] != after[name]] in ([], own.files)
             assert sorted(os.listdir(own.root)) == sorted(own.files + ["ca.crt", "ca.key"])
@@ -830,7 +837,7 @@ class TestInterruption:
     @pytest.mark.parametrize("renames", range(5))
     def test_what_kubeadm_renewed_after_a_kill_stays(self, own, monkeypatch, renames):
         """Killed between two renames, then `kubeadm certs renew`, then the next run."""
-        renewed, finish = self.state(own), transactions._finish
+        renewed, finish = self.state(own), file_changes.apply_entries
         work(own, (), False, own.specs, force=True)
 
         def killed(entries, done):
@@ -838,7 +845,7 @@ class TestInterruption:
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(transactions, "_finish", killed)
+            patch.setattr(file_changes, "apply_entries", killed)
             with pytest.raises(KeyboardInterrupt):
                 work(own, (), False, own.specs, force=True)
         for name, data in renewed.items():

@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_set, backups, journals
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_contents, backup_set, journals
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.leaf import catalogue_leaf, model, renewal
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import recovery_journal, renew_cas
@@ -97,7 +97,7 @@ def test_a_backup_set_comes_first_and_check_mode_writes_nothing(plane):
     plane.extend({"ca": None})
     (name,) = os.listdir(plane.backups)
     assert name.endswith("-recover")
-    kept = backups.read_backup(os.path.join(plane.backups, name))
+    kept = backup_contents.read_backup(os.path.join(plane.backups, name))
     assert kept is not None and plane.files() != before
 
 

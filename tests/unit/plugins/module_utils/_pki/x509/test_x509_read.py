@@ -12,7 +12,7 @@ import time
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_set, backups, reading
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_restore, backup_set, reading
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import pem, private_keys, x509_read, x509_sign
 from cryptography import x509 as library
 from cryptography.hazmat.primitives import hashes, serialization
@@ -408,4 +408,7 @@ class TestPem:
                 read(str(tmp_path / "a"))
         backup = backup_set.create_backup([str(tmp_path / "a")], "backup", str(tmp_path / "sets"))
         (tmp_path / "a").unlink()
-        assert backups.restore_backup(backup, state_dir=str(tmp_path / "state")) and (tmp_path / "a").stat().st_size == limit + 1
+        assert (
+            backup_restore.restore_backup(backup, state_dir=str(tmp_path / "state"))
+            and (tmp_path / "a").stat().st_size == limit + 1
+        )
