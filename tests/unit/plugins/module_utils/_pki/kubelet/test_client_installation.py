@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import atomic, backups, transactions
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import atomic, backup_restore, transaction_recovery
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubelet_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import (
@@ -80,7 +80,7 @@ def test_the_backup_set_brings_the_credential_back(worker):
     certificate, key = worker.issue()
     backup = worker.apply(client_installation.ClientInstallation(worker.layout, certificate, key))
     assert worker.current.read_bytes() != old
-    backups.restore_backup(backup, state_dir=worker.state)
+    backup_restore.restore_backup(backup, state_dir=worker.state)
     assert worker.current.read_bytes() == old
     assert worker.conf.read_bytes() == conf
 
@@ -139,14 +139,14 @@ class Again:
         shutil.copytree(self.clean, self.home, symlinks=True)
 
     def change(self):
-        transactions.Transaction.recover(kubelet_files.JOB, self.worker.state)
+        transaction_recovery.recover(kubelet_files.JOB, self.worker.state)
         layout = self.worker.layout
         certificate, key = client_request.check_issued(layout, self.pem, None, self.worker.state)
         self.worker.apply(client_installation.ClientInstallation(layout, certificate, key))
 
     def settle(self):
         """What the next run begins with. Gives the credential's digest."""
-        transactions.Transaction.recover(kubelet_files.JOB, self.worker.state)
+        transaction_recovery.recover(kubelet_files.JOB, self.worker.state)
         credential = kubelet_client.Credential(kubelet_files.read_config(self.worker.layout))
         assert credential.problem is None
         return credential.certificate.sha256
