@@ -345,6 +345,14 @@ def test_a_role_is_called_by_its_full_name_at_a_specified_entry_with_variables_i
         assert given <= {option for one in possible.values() for option in one.get("options", {})}, f"{name} ({entry})"
 
 
+def test_the_steps_of_each_phase_are_entry_points_of_the_rotation():
+    imports = [play for play in load(ROOT / "playbooks" / "rotate_ca.yml") if "rotate_steps" in play.get("vars", {})]
+    assert len(imports) == 5
+    found = {step for play in imports for step in play["vars"]["rotate_steps"]}
+    assert found == {"check_start", "stage", "wait_for_pods", "verify_acceptance"}
+    assert found <= set(entries(ROOT / "roles" / "ca_rotation"))
+
+
 # ---- playbooks ----
 
 
