@@ -15,7 +15,7 @@ from tests.lab.playbook import play
 from .clients import assert_unnoticed
 
 pytestmark = pytest.mark.timeout(1800)
-_AWAY = re.compile(r"The API was away for ([\d.]+) s\.")
+_AWAY = re.compile(r"The API was unavailable for ([\d.]+) s\.")
 
 
 @pytest.fixture(scope="module")
