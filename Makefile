@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help venv collection lint test test-unit test-integration test-lab test-ansible-units test-matrix test-chaos test-soak test-requests \
+.PHONY: help venv collection lint test test-unit test-integration test-lab test-ansible-units test-ansible-integration test-matrix test-chaos test-soak test-requests \
 	test-external test-external-etcd test-recovery test-single test-molecule bench demo lab-up lab-down docs changelog picture build clean
 
 PYTHON ?= python3
@@ -11,6 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LAB ?= lab
 SOAK ?= 10
+ARGS ?=
 COLLECTION := .cache/ansible_collections/kubepki/lifecycle
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.cache/hypothesis
@@ -56,17 +57,20 @@ test: venv ## unit, integration, lab
 	@failed=0; $(MAKE) --no-print-directory --jobs=2 --keep-going test-unit test-integration || failed=1; \
 	$(MAKE) --no-print-directory test-lab || failed=1; exit $$failed
 
-test-unit: venv ## the library, anywhere
-	$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist worksteal $(call JUNIT,unit)
+test-unit: venv ## the library, anywhere (ARGS="-k NAME": more arguments for pytest)
+	$(BIN)/python -m pytest tests/unit --numprocesses 2 --dist worksteal $(call JUNIT,unit) $(ARGS)
 
 test-ansible-units: venv ## the same tests as ansible-test runs them: every test in a process of its own
 	$(BIN)/python tools/run_ansible_test.py units
+
+test-ansible-integration: venv ## the targets of ansible-test: the main modules on throw-away directories of this machine
+	$(BIN)/python tools/run_ansible_test.py integration $(ARGS)
 
 test-matrix: ## with the oldest and newest Python, cryptography and ansible-core that nodes and controllers have
 	$(PYTHON) tools/test_matrix.py
 
 test-integration: venv ## real modules through ansible-playbook on a throw-away tree
-	$(BIN)/python -m pytest tests/integration --numprocesses 2 --dist loadgroup $(call JUNIT,integration)
+	$(BIN)/python -m pytest tests/integration --numprocesses 2 --dist loadgroup $(call JUNIT,integration) $(ARGS)
 
 test-chaos: venv ## a kill at every single write of a rotation, and 50 disturbed runs on the lab; takes an hour or more
 	KUBEPKI_KILL_STRIDE=1 $(BIN)/python -m pytest tests/integration/test_cert_ca.py --timeout 7200
@@ -129,4 +133,4 @@ build: venv ## the collection archive, in build/
 	$(BIN)/ansible-galaxy collection build --force --output-path build .
 
 clean: ## remove what the targets above made in the checkout
-	rm -rf $(VENV) .cache .ansible build reports
+	rm -rf $(VENV) .cache .nox .ansible build reports

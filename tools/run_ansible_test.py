@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run ansible-test on a copy of the tree at the path it insists on.
 
-`python tools/run_ansible_test.py sanity [arguments]` or `... units [arguments]`.
+`python tools/run_ansible_test.py sanity [arguments]`, `... units [arguments]` or `... integration [arguments]`.
+The targets in tests/integration/targets run on this machine, in throw-away directories.
 
 ansible-test works only in a folder .../ansible_collections/NAMESPACE/NAME, and a symbolic link to the checkout
 does not do: it resolves the link. So the files of the checkout (tracked, and new ones that are not ignored) are
@@ -32,6 +33,7 @@ NOT_SOURCE = {
     ".cache",
     "output",
     ".venv",
+    ".nox",
     ".ansible",
     ".hypothesis",
     ".mypy_cache",
@@ -136,7 +138,7 @@ def prepare_home() -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="tools/run_ansible_test.py", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("command", choices=("sanity", "units"))
+    parser.add_argument("command", choices=("sanity", "units", "integration"))
     options, arguments = parser.parse_known_args()
     CACHE.mkdir(parents=True, exist_ok=True)
     lock = os.open(CACHE / "lock", os.O_WRONLY | os.O_CREAT, 0o600)
@@ -152,6 +154,8 @@ def main() -> int:
     if "--python" not in arguments:
         # The same on every machine: whichever other Pythons lie on the PATH (a version manager's stand-ins fail when called).
         arguments = ["--python", f"{sys.version_info.major}.{sys.version_info.minor}", *arguments]
+    if options.command == "integration":
+        arguments = ["--local", *arguments]
     done = subprocess.run(
         [str(tool), options.command, "--color", "no", *arguments],
         cwd=TREE,
