@@ -167,7 +167,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import cni_kubeconfigs
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_store, stale_trust
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_facts, stale_trust
 
 
 def look(module: AnsibleModule) -> Dict[str, Any]:
@@ -175,7 +175,7 @@ def look(module: AnsibleModule) -> Dict[str, Any]:
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     tree = pki_tree.read_tree(layout)
-    result = {"changed": False, "node": ca_store.facts(tree, options["state_dir"])}
+    result = {"changed": False, "node": ca_facts.facts(tree, options["state_dir"])}
     if options["dependents"]:
         result["dependents"] = stale_trust.find(tree)
         result["node"]["tokens"] = cni_kubeconfigs.token_signers(layout)

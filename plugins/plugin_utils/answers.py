@@ -85,44 +85,6 @@ _ROW = {
 
 FINDING = {"severity": _SEVERITIES, "code": str, "name": Optional(_TEXT), "path": _TEXT, "message": str, "fix": _TEXT}
 
-_CA_FACTS = {"signer": str, "signer_key": str, "trusted": [str], "key": _TEXT, "path": str}
-
-_FACTS = {
-    "role": Optional(_TEXT),
-    "minor": Optional((int, None)),
-    "advertise_address": Optional(_TEXT),
-    "control_plane_endpoint": Optional(_TEXT),
-    "cas": Optional(Each(_CA_FACTS)),
-    "sa": Optional(({"signer": _TEXT, "trusted": [str], "path": _TEXT}, None)),
-    "clock": Optional((Clock, None)),
-    "clock_offset": Optional((float, None)),
-    "verifies_kubelets": Optional(bool),
-    "kubelet_serving": Optional(({"path": str, "verifies": bool}, None)),
-}
-
-# What cert_expiry returns as "node".
-REPORT = {"certificates": [_ROW], "endpoints": Optional([dict]), "findings": [FINDING], "facts": _FACTS}
-
-_HELD = {"key": _TEXT, "not_after": Moment, "has_key": bool, "self_signed": bool, "issuer": str, "path": str, "certificate": str}
-
-# What recovery_look returns as "look", and of what cert_expiry returns as "node" the part that a recovery needs.
-LOOK = {
-    "authorities": Each(_HELD),
-    "etcd": ({"data": bool, "path": str}, None),
-    "health": Each({"healthy": bool, "seen": _TEXT}),
-    "kubelet": ({"action": _TEXT, "reasons": [str], "unit": _TEXT, "error": _TEXT}, None),
-    "pending": ([str], None),
-    "trust": bool,
-    "problems": [str],
-    "node": {
-        "certificates": [
-            {"name": str, "kind": str, "path": str, "ca": _TEXT, "not_before": _TIME, "not_after": _TIME, "status": str}
-        ],
-        "findings": [FINDING],
-        "facts": {"node_name": str, "role": str, "clock": Clock, "clock_offset": Optional((float, None))},
-    },
-}
-
 _DIGESTS = [str]
 
 _VIEW = {
@@ -152,6 +114,45 @@ ROTATION = {
     "token_signer": Optional(_TEXT),
     "pods": Optional(Each({"cas": [str], "stale": bool, "why": _TEXT})),
     "tokens": Optional(Each([str])),
+}
+
+_CA_FACTS = {"signer": str, "signer_key": str, "trusted": [str], "key": _TEXT, "path": str}
+
+_FACTS = {
+    "role": Optional(_TEXT),
+    "minor": Optional((int, None)),
+    "advertise_address": Optional(_TEXT),
+    "control_plane_endpoint": Optional(_TEXT),
+    "cas": Optional(Each(_CA_FACTS)),
+    "sa": Optional(({"signer": _TEXT, "trusted": [str], "path": _TEXT}, None)),
+    "clock": Optional((Clock, None)),
+    "clock_offset": Optional((float, None)),
+    "verifies_kubelets": Optional(bool),
+    "kubelet_serving": Optional(({"path": str, "verifies": bool}, None)),
+    "rotation": Optional((ROTATION, None)),
+}
+
+# What cert_expiry returns as "node".
+REPORT = {"certificates": [_ROW], "endpoints": Optional([dict]), "findings": [FINDING], "facts": _FACTS}
+
+_HELD = {"key": _TEXT, "not_after": Moment, "has_key": bool, "self_signed": bool, "issuer": str, "path": str, "certificate": str}
+
+# What recovery_look returns as "look", and of what cert_expiry returns as "node" the part that a recovery needs.
+LOOK = {
+    "authorities": Each(_HELD),
+    "etcd": ({"data": bool, "path": str}, None),
+    "health": Each({"healthy": bool, "seen": _TEXT}),
+    "kubelet": ({"action": _TEXT, "reasons": [str], "unit": _TEXT, "error": _TEXT}, None),
+    "pending": ([str], None),
+    "trust": bool,
+    "problems": [str],
+    "node": {
+        "certificates": [
+            {"name": str, "kind": str, "path": str, "ca": _TEXT, "not_before": _TIME, "not_after": _TIME, "status": str}
+        ],
+        "findings": [FINDING],
+        "facts": {"node_name": str, "role": str, "clock": Clock, "clock_offset": Optional((float, None))},
+    },
 }
 
 _PROOF = Optional(({"seconds": Optional(float), "served_seconds": Optional(float)}, None))

@@ -15,7 +15,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import due_rows, finding
 
-from . import answers, node_comparison
+from . import answers, node_comparison, rotation_model, rotation_state
 
 SCHEMA = 1
 
@@ -36,8 +36,8 @@ def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=Non
     """Give report.json as a mapping (schema 1).
 
     nodes: {host: the "node" that cert_expiry returned}. silent: {host: why it said nothing}. now: seconds since 1970, or None.
-    phases: {authority: phase} where the caller derived them; otherwise "stable" where all nodes hold one and the same
-    authority and "rotating" where they do not. Adds the findings that only several nodes together show. A node whose answer is
+    phases: {CA: phase} where the caller derived them; otherwise derived here from what the files of the nodes show.
+    Adds the findings that only several nodes together show. A node whose answer is
     malformed has that as its one finding (answers.CODE).
     """
     nodes = {host: _well_formed(node) for host, node in nodes.items()}
@@ -272,15 +272,7 @@ def _common(values):
 
 
 def _phases(facts):
-    phases = {}
-    control_planes = [fact for fact in facts.values() if fact.get("role") == "control-plane"] or list(facts.values())
-    for name in catalogue.CA_NAMES:
-        held = {tuple(fact["cas"][name]["trusted"]) for fact in control_planes if name in fact.get("cas", {})}
-        if held:
-            phases[name] = "stable" if len(held) == 1 and len(held.pop()) == 1 else "rotating"
-    held = {
-        (fact["sa"]["signer"], tuple(fact["sa"]["trusted"])) for fact in control_planes if (fact.get("sa") or {}).get("trusted")
-    }
-    if held:
-        phases["sa"] = "stable" if len(held) == 1 and len(held.pop()[1]) == 1 else "rotating"
-    return phases
+    """Return {CA: phase}, derived as for a rotation from what the nodes' files show."""
+    nodes = [dict(fact["rotation"], node=host) for host, fact in facts.items() if fact.get("rotation")]
+    states = rotation_state.derive_all(nodes)
+    return {name: state.phase for name, state in states.items() if state.phase != rotation_model.ABSENT}

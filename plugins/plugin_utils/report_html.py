@@ -182,7 +182,7 @@ def _tiles(document: Mapping[str, Any]) -> List[Tile]:
         for word, count in counts["findings"].items()
         if count
     ]
-    rotating = ["%s: %s" % (name, phases[name]) for name in sorted(phases) if phases[name] != "stable"]
+    rotating = ["%s: %s" % (name, phases[name]) for name in sorted(phases) if phases[name] not in ("stable", "external")]
     tiles = [
         Tile("Nodes", len(document["nodes"]), _roles([node["role"] for node in document["nodes"].values()])),
         Tile("Certificates", sum(certificates.values()), ", ".join(due) or "all ok"),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_store, desired_state, new_ca
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_facts, declaration, desired_state, new_ca
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import pod_restart
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import rotation_state
 
@@ -259,14 +259,14 @@ class Tree:
         return pki_tree.read_tree(layouts.find_layout(root=str(self.root)))
 
     def stage(self):
-        desired_state.recover(self.read().layout, self.state)
+        declaration.recover(self.read().layout, self.state)
         declared, _staged = new_ca.declare_staged(self.read(), catalogue.ROTATABLE, None, key_type="ecdsa-p256")
-        desired_state.apply(self.read().layout, declared, "staged", self.state, self.backups)
+        declaration.apply(self.read().layout, declared, "staged", self.state, self.backups)
 
     def level(self, level: int):
-        desired_state.recover(self.read().layout, self.state)
+        declaration.recover(self.read().layout, self.state)
         declared = desired_state.declare(self.read(), catalogue.ROTATABLE, level)
-        desired_state.apply(self.read().layout, declared, "level", self.state, self.backups)
+        declaration.apply(self.read().layout, declared, "level", self.state, self.backups)
 
     def flags(self, level: int):
         """What static_pod_restart does with the edits."""
@@ -282,7 +282,7 @@ class Tree:
         self.level(level)
 
     def states(self):
-        facts = ca_store.facts(self.read(), self.state)
+        facts = ca_facts.facts(self.read(), self.state)
         facts["authorities"]["ca"]["leaves"].pop("kubelet-client")
         facts["authorities"]["ca"]["trust"].pop("kubelet.conf")
         return rotation_state.derive_all([facts])

@@ -111,7 +111,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api im
     workloads,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_store
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import local_ca
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys
 
 
@@ -129,7 +129,7 @@ def bring(module: AnsibleModule) -> Dict[str, Any]:
     named = layout.flags.get("kube-controller-manager", {}).get("--cluster-signing-cert-file") == signing
     if kubeadm_config.publish_signing(api, signing, layout.paths["ca"][0], named, check):
         changes.append("kubeadm-config says where the signing certificate is")
-    held = ca_store.local_cas(layout, ["ca", "front-proxy-ca", "sa"], with_keys=False)
+    held = local_ca.local_cas(layout, ["ca", "front-proxy-ca", "sa"], with_keys=False)
     sa = held.pop("sa", None)
     if sa is not None and sa.current is not None:
         for secret in trust_objects.renew_tokens(api, private_keys.parse_private_key(sa.current.key_pem, sa.key_path), check):

@@ -195,9 +195,12 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import (
-    ca_store,
+    ca_facts,
+    ca_files,
+    declaration,
     desired_state,
     new_ca,
+    obstacles,
 )
 
 KEY_TYPES = ["rsa-2048", "rsa-3072", "rsa-4096", "ecdsa-p256", "ecdsa-p384"]
@@ -216,7 +219,7 @@ def _cluster(module: AnsibleModule, options: Dict[str, Any]) -> Dict[str, Any]:
     recovered = "nothing"
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     if not module.check_mode:
-        recovered = desired_state.recover(layout, options["state_dir"])
+        recovered = declaration.recover(layout, options["state_dir"])
         if recovered != "nothing":
             layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     if layout.role not in (layouts.CONTROL_PLANE, layouts.ETCD):
@@ -225,8 +228,8 @@ def _cluster(module: AnsibleModule, options: Dict[str, Any]) -> Dict[str, Any]:
             path=options["kubernetes_dir"],
             fix="Run this on the hosts of the group kube_control_plane; workers follow with kubelet_credential.",
         )
-    ca_store.refuse_external_etcd(layout, options["names"])
-    ca_store.refuse_external_signer(layout, options["names"])
+    obstacles.refuse_external_etcd(layout, options["names"])
+    obstacles.refuse_external_signer(layout, options["names"])
     tree = pki_tree.read_tree(layout)
     if options["state"] == "cross_signed":
         return _cross_signed(module, options, layout)
@@ -258,10 +261,10 @@ def _cluster(module: AnsibleModule, options: Dict[str, Any]) -> Dict[str, Any]:
         "reload": sorted(declared.reloads - declared.restarts),
         "changed": declared.changed or recovered != "nothing",
     }
-    before = ca_store.facts(tree, options["state_dir"])
+    before = ca_facts.facts(tree, options["state_dir"])
     waiting = set(declared.restarts) | set(before["pending"])
     if not module.check_mode:
-        backup = desired_state.apply(
+        backup = declaration.apply(
             layout,
             declared,
             "cert-ca-" + options["state"].replace("_", "-"),
@@ -272,7 +275,7 @@ def _cluster(module: AnsibleModule, options: Dict[str, Any]) -> Dict[str, Any]:
         )
         if backup:
             result["backup"] = backup
-            after = ca_store.facts(
+            after = ca_facts.facts(
                 pki_tree.read_tree(layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])), options["state_dir"]
             )
         else:
@@ -283,7 +286,7 @@ def _cluster(module: AnsibleModule, options: Dict[str, Any]) -> Dict[str, Any]:
         result["authorities"] = _shown(before)
     written = list(declared.writes) + declared.removals
     result["restart"] = sorted(waiting & set(layout.manifests) | set(file_users.due(layout, written)))
-    bundle = declared.trust.get("ca") or reading.read_if_exists(ca_store.places(layout, "ca", ca_store.CURRENT)[0])
+    bundle = declared.trust.get("ca") or reading.read_if_exists(ca_files.places(layout, "ca", ca_files.CURRENT)[0])
     if bundle:
         result["ca_bundle"] = bundle.decode("utf-8")
     if material is not None:
@@ -333,7 +336,7 @@ def _cross_signed(module: AnsibleModule, options: Dict[str, Any], layout: layout
         raise PkiError("a cross-signed certificate needs one name of a CA", fix="Give names with one CA.")
     certificate = new_ca.cross_signed(layout, options["names"][0])
     existing = reading.read_if_exists(options["path"])
-    if existing is not None and new_ca.same_cross(existing, certificate):
+    if existing is not None and new_ca.is_same_cross_sign(existing, certificate):
         return {"changed": False, "notes": [], "certificate": certificate.describe()}
     if not module.check_mode:
         atomic.write(options["path"], certificate.pem, mode=0o644)

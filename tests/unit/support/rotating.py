@@ -17,7 +17,13 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm imp
     manifest_edits,
     pki_tree,
 )
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_store, desired_state, new_ca
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import (
+    ca_facts,
+    declaration,
+    desired_state,
+    local_ca,
+    new_ca,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import pod_restart
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import rotation_plan
@@ -62,7 +68,7 @@ class Host:
         return pki_tree.read_tree(layouts.find_layout(root=str(self.root)))
 
     def facts(self) -> dict:
-        return dict(ca_store.facts(self.tree(), self.state), node=self.name)
+        return dict(ca_facts.facts(self.tree(), self.state), node=self.name)
 
     def staged(self, names, known, material=None) -> dict:
         declared, pairs = new_ca.declare_staged(self.tree(), names, material, key_type="ecdsa-p256", known=known)
@@ -75,7 +81,7 @@ class Host:
         return declared.edits
 
     def _apply(self, declared) -> None:
-        desired_state.apply(self.tree().layout, declared, "rotation", self.state, self.backups)
+        declaration.apply(self.tree().layout, declared, "rotation", self.state, self.backups)
 
     def edit(self, edits: dict) -> None:
         for component, flags in edits.items():
@@ -91,7 +97,7 @@ class Host:
             Path(os.path.realpath(self.node.path("/var/lib/kubelet/pki/kubelet-client-current.pem"))).write_bytes(credential)
 
     def sign(self, name: str) -> bytes:
-        current = ca_store.local_cas(self.tree().layout, ["ca"])["ca"].current
+        current = local_ca.local_cas(self.tree().layout, ["ca"])["ca"].current
         own = key("kubelet of " + name)
         return (
             x509_sign.sign_leaf(
@@ -186,7 +192,7 @@ class Nodes:
         for path in _CARRIED:
             host.file("pki/" + path).write_bytes(first.file("pki/" + path).read_bytes())
         tree = host.tree()
-        held = ca_store.local_cas(tree.layout)
+        held = local_ca.local_cas(tree.layout)
         for item in tree.items.values():
             if item.certificate is None or item.ca is None or item.name.startswith("kubelet"):
                 continue

@@ -74,7 +74,7 @@ def phase_durations(record: Dict[str, Any]) -> Dict[str, float]:
     return known
 
 
-def updated_record(state_dir: str, restarts: Iterable[str], phase: str) -> Dict[str, Any]:
+def updated_record(state_dir: str, restarts: Iterable[str], phase: str | None) -> Dict[str, Any]:
     """Return the record of a state directory with a change added: restarts are the components that have to start again."""
     record = read_record(state_dir)
     record["seconds"] = phase_durations(record)

@@ -9,7 +9,7 @@ import os
 from ..errors import PkiError
 from ..fileio import atomic, backup_set, journals, reading, transaction_recovery, transactions
 from ..kubeadm import kubeconfig, pki_tree
-from ..rotation import ca_store
+from ..rotation import ca_files
 from ..x509 import private_keys, x509_read, x509_sign
 
 _JOB = "recovery-files"
@@ -28,9 +28,9 @@ def extend(layout, wanted, days, check=False, state_dir=atomic.STATE_DIR, backup
     if not check:
         transaction_recovery.recover(_JOB, state_dir)
     writes, certificates, made = {}, {}, {}
-    configs = ca_store.trust_kubeconfigs(layout) if "ca" in wanted else []
+    configs = ca_files.trust_kubeconfigs(layout) if "ca" in wanted else []
     for name, pem in sorted(wanted.items()):
-        path, key_path = ca_store.places(layout, name, ca_store.CURRENT)
+        path, key_path = ca_files.places(layout, name, ca_files.CURRENT)
         data = reading.read(path)
         present = x509_read.parse_certificates(data, path)[0]
         # One CA under two names (layouts.Layout.shared) is renewed once.
@@ -40,7 +40,7 @@ def extend(layout, wanted, days, check=False, state_dir=atomic.STATE_DIR, backup
         certificates[name] = new.pem.decode("ascii")
         _plan(writes, path, replaced(data, new, path))
         if name == "ca":
-            signing = ca_store.signing_path(layout)
+            signing = ca_files.signing_path(layout)
             if os.path.exists(signing):
                 _plan(writes, signing, replaced(reading.read(signing), new, signing))
             for config_path in configs:

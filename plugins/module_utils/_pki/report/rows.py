@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Iterable, List, Mapping, Optional, TypedD
 
 from ..errors import PkiError
 from ..kubeadm import catalogue, pki_tree
+from ..rotation import ca_view, local_ca
 from ..x509 import x509_read
 from ..x509.x509_read import serial_text, timestamp
 from . import self_signed
@@ -196,7 +197,8 @@ def facts(tree: Tree, clock: float | None = None, controller_clock: float | None
     its first certificate ("signer"), of that one's public key ("signer_key"), of all in the file ("trusted"), and of the
     public half of the private key beside it ("key", None where there is none). "sa" has the public digests of sa.key
     ("signer") and sa.pub ("trusted"). "verifies_kubelets": whether this node's API server does, with the cluster's CA;
-    "kubelet_serving": {"path", "verifies"} of what its kubelet serves, or None.
+    "kubelet_serving": {"path", "verifies"} of what its kubelet serves, or None. "rotation": what the controller derives the phase
+    of each CA from (ca_view.read), without restarts that are due.
     """
     layout = tree.layout
     cas = {}
@@ -224,6 +226,7 @@ def facts(tree: Tree, clock: float | None = None, controller_clock: float | None
         "control_plane_endpoint": layout.control_plane_endpoint,
         "kubelet_running": layout.kubelet["running"],
         "cas": cas,
+        "rotation": dict(ca_view.read(tree, local_ca.local_cas(layout, with_keys=False)), journal=None, pending=[]),
         "sa": {"signer": tree.sa[0], "trusted": list(tree.sa[1]), "path": layout.sa_key},
         "clock": clock,
         "clock_offset": None if clock is None or not controller_clock else round(clock - controller_clock, 1),

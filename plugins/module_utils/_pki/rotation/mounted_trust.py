@@ -11,7 +11,7 @@ from ..errors import PkiError
 from ..fileio import reading
 from ..kubeadm import layouts
 from ..node import cni_kubeconfigs, pod_volumes
-from . import ca_store
+from . import ca_files
 
 # A kubelet keeps ClusterTrustBundles for five minutes (pkg/kubelet/clustertrustbundle), and looks at a pod every minute.
 BUNDLE_SECONDS = 390
@@ -29,7 +29,7 @@ def wait(
     Raise PkiError with the first file that is late.
     """
     deadline = time.monotonic() + seconds
-    path = layout.paths["ca"][0] if "ca" in layout.paths else ca_store.places(layout, "ca", ca_store.CURRENT)[0]
+    path = layout.paths["ca"][0] if "ca" in layout.paths else ca_files.places(layout, "ca", ca_files.CURRENT)[0]
     bundle = reading.read(path)
     while True:
         count, lagging = pod_volumes.lagging(layout, bundle, needed)

@@ -1,77 +1,101 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A CA that is no cluster's: made, renewed with the same key, below another one; and whether a CA can sign what it must."""
+"""A CA outside a cluster: made, renewed with the same key, or signed by another CA; and checks of a CA before it signs."""
 
 from __future__ import annotations
 
 import os
+from typing import Dict, Iterable, Optional, Sequence, Tuple
 
 from ..errors import PkiError
 from ..fileio import atomic, backup_set, reading, transactions
 from ..x509 import name_constraints, private_keys, x509_read, x509_sign
+from ..x509.private_keys import PrivateKey
+from ..x509.x509_read import Certificate
 
 JOB = "own-ca"
 
 _PUBLIC, _SECRET = 0o644, 0o600
 
 
-def check_ca(certificate, key, sans=(), path=None, signs_authorities=False):
-    """Raise PkiError unless a CA certificate (x509.Certificate) with its key can sign what it must.
+def check_ca(
+    certificate: Certificate,
+    key: PrivateKey,
+    sans: Iterable[str] = (),
+    path: Optional[str] = None,
+    signs_cas: bool = False,
+) -> None:
+    """Raise PkiError unless a CA with its key can sign what it has to.
 
-    sans: names of the leaves. signs_authorities: whether it must sign other CAs, which a path length of 0 forbids
-    (RFC 5280 4.2.1.9).
+    sans: names of the leaves. signs_cas: whether it has to sign other CAs, which a path length of 0 forbids (RFC 5280 4.2.1.9).
     """
     x509_sign.check_signer(certificate, key)
     moment = x509_read.now()
     if certificate.not_after <= moment:
         raise PkiError(
-            "the CA expired on %s" % x509_read.timestamp(certificate.not_after), path=path, fix="Bring one that is valid."
+            "the CA expired on %s" % x509_read.timestamp(certificate.not_after), path=path, fix="Provide one that is valid."
         )
     if certificate.not_before > moment:
         raise PkiError(
             "the CA is not valid before %s" % x509_read.timestamp(certificate.not_before),
             path=path,
-            fix="Wait, correct the node's clock, or bring another.",
+            fix="Wait, correct the node's clock, or provide another.",
         )
-    if signs_authorities and certificate.path_length == 0:
+    if signs_cas and certificate.path_length == 0:
         raise PkiError(
             "the CA's path length of 0 forbids it to sign another CA",
             path=path,
-            fix="Bring one without a path length, or of at least 1.",
+            fix="Provide one without a path length, or of at least 1.",
         )
     conflict = name_constraints.forbidden_name(certificate, sans)
     if conflict:
         raise PkiError(
             "the CA's name constraints forbid %s, which it has to sign" % conflict,
             path=path,
-            fix="Bring a CA without that constraint.",
+            fix="Provide a CA without that constraint.",
         )
 
 
 class StandaloneCa:
-    """A CA that is no cluster's: its two files, and those of the CA above it. before: the certificate there is, described."""
+    """A CA outside a cluster: its two files, and those of its parent CA. before: the existing certificate, described."""
 
-    def __init__(self, path, key_path, parent_path=None, parent_key_path=None):
+    def __init__(
+        self, path: str, key_path: str, parent_path: Optional[str] = None, parent_key_path: Optional[str] = None
+    ) -> None:
         self.path, self.key_path = path, key_path
-        self.parent = self.parent_key = None
-        if parent_path:
+        self.parent: Optional[Certificate] = None
+        self.parent_key: Optional[PrivateKey] = None
+        if parent_path and parent_key_path:
             self.parent = x509_read.parse_certificate(reading.read(parent_path), parent_path)
             self.parent_key = private_keys.parse_private_key(reading.read(parent_key_path), parent_key_path)
-            check_ca(self.parent, self.parent_key, path=parent_path, signs_authorities=True)
+            check_ca(self.parent, self.parent_key, path=parent_path, signs_cas=True)
         data, key_data = reading.read_if_exists(path), reading.read_if_exists(key_path)
-        self.certificate = x509_read.parse_certificate(data, path) if data is not None else None
-        self.key = private_keys.parse_private_key(key_data, key_path) if key_data is not None else None
+        self.certificate: Optional[Certificate] = x509_read.parse_certificate(data, path) if data is not None else None
+        self.key: Optional[PrivateKey] = private_keys.parse_private_key(key_data, key_path) if key_data is not None else None
         self.before = self.certificate.describe() if self.certificate else None
 
-    def ensure(self, common_name, organizations, days, key_type, below_days, force):
-        """Give (action, Certificate, {path: bytes} to write). action: "kept", "renewed" or "created". Raises PkiError."""
+    def ensure(
+        self,
+        common_name: Optional[str],
+        organizations: Optional[Sequence[str]],
+        days: float,
+        key_type: Optional[str],
+        below_days: float,
+        force: bool,
+    ) -> Tuple[str, Certificate, Dict[str, bytes]]:
+        """Return (action, certificate, {path: bytes} to write). action: "kept", "renewed" or "created". Raises PkiError.
+
+        days: validity of a new certificate. below_days: renew with fewer days left.
+        """
         if self.certificate is None:
             key = self.key or private_keys.generate_key(key_type or "rsa-2048")
-            certificate = x509_sign.build_ca(common_name or "kubernetes", key, days, self.parent, self.parent_key, organizations)
+            certificate = x509_sign.build_ca(
+                common_name or "kubernetes", key, days, self.parent, self.parent_key, organizations or ()
+            )
             return "created", certificate, {self.path: certificate.pem, self.key_path: key.pem}
         if self.key is None:
             raise PkiError(
-                "the key of this CA is not there, so it is kept elsewhere",
+                "the key of this CA is not here, so it is kept elsewhere",
                 path=self.key_path,
                 fix="Renew it where its key is, or name another path.",
             )
@@ -90,12 +114,12 @@ class StandaloneCa:
         return "renewed", certificate, {self.path: certificate.pem}
 
 
-def write(own, writes, state_dir, backup_dir, backup_keep):
-    """Write an OwnAuthority's files in one transaction after a backup set, whose directory it gives."""
+def write(ca: StandaloneCa, writes: Dict[str, bytes], state_dir: str, backup_dir: str, backup_keep: int) -> Optional[str]:
+    """Write a StandaloneCa's files in one transaction after a backup set. Return the backup set's directory."""
     backup = backup_set.create_backup(list(writes), "cert-ca-present", backup_dir, backup_keep)
     transaction = transactions.Transaction(JOB, state_dir)
     for path, data in writes.items():
         atomic.make_directory(os.path.dirname(path), 0o755)
-        transaction.write(path, data, _SECRET if path == own.key_path else _PUBLIC)
+        transaction.write(path, data, _SECRET if path == ca.key_path else _PUBLIC)
     transaction.commit()
     return backup

@@ -14,7 +14,13 @@ import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import node_report, prometheus, rows
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read
-from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import answers, cluster_report, report_html, run_summary
+from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import (
+    answers,
+    cluster_report,
+    report_html,
+    rotation_state,
+    run_summary,
+)
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from hypothesis import HealthCheck, given, settings
@@ -143,15 +149,38 @@ def test_without_any_node_there_is_a_report_all_the_same():
 
 def test_findings_between_nodes_are_added(nodes):
     nodes["cp2"]["facts"]["sa"]["signer"] = "other"
+    nodes["cp2"]["facts"]["rotation"]["authorities"]["sa"]["signer"] = "other"
     document = cluster_report.build(nodes)
     assert [one["code"] for one in document["nodes"]["cp2"]["findings"]] == ["sa-key-differs"]
-    assert document["cluster"]["phase"]["sa"] == "rotating" and document["status"] == "critical"
+    assert document["cluster"]["phase"]["sa"] == "impossible" and document["status"] == "critical"
 
 
-def test_two_authorities_are_a_rotation(nodes):
-    nodes["cp2"]["facts"]["cas"]["ca"]["trusted"].append("new")
-    assert cluster_report.build(nodes)["cluster"]["phase"]["ca"] == "rotating"
+def add_new_ca(facts, staged=True):
+    """Make a node trust another CA beside its own, and stage it."""
+    view = facts["rotation"]["authorities"]["ca"]
+    view["bundle"].append("new")
+    view["trust"] = {name: [*digests, "new"] for name, digests in view["trust"].items()}
+    view["next"] = "new" if staged and facts["role"] == "control-plane" else None
+    if facts["role"] == "control-plane":
+        view.update(split=True if staged else view["split"], signing=[view["signer"]] if staged else None)
+
+
+def test_the_phase_is_the_one_that_a_rotation_derives(nodes):
+    add_new_ca(nodes["cp1"]["facts"])
+    assert cluster_report.build(nodes)["cluster"]["phase"]["ca"] == "preparing"
+    add_new_ca(nodes["cp2"]["facts"])
+    add_new_ca(nodes["w1"]["facts"])
+    document = cluster_report.build(nodes)
+    assert document["cluster"]["phase"] == {"ca": "prepared", "front-proxy-ca": "stable", "etcd-ca": "stable", "sa": "stable"}
+    facts = [dict(node["facts"]["rotation"], node=host) for host, node in nodes.items()]
+    assert document["cluster"]["phase"]["ca"] == rotation_state.derive("ca", facts).phase
     assert cluster_report.build(nodes, phases={"ca": "prepared"})["cluster"]["phase"] == {"ca": "prepared"}
+
+
+def test_a_users_own_ca_in_every_file_is_no_rotation(nodes):
+    for node in nodes.values():
+        add_new_ca(node["facts"], staged=False)
+    assert cluster_report.build(nodes)["cluster"]["phase"]["ca"] == "stable"
 
 
 def test_the_next_to_end_is_named(nodes):

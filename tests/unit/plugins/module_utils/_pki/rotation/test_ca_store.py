@@ -34,10 +34,14 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts, pod_volumes
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import disk_findings
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import (
-    ca_store,
+    ca_facts,
     client_acceptance,
+    declaration,
     desired_state,
+    local_ca,
     new_ca,
+    obstacles,
+    probe_client,
     stale_trust,
     standalone_ca,
 )
@@ -81,7 +85,7 @@ class Host:
         return pki_tree.read_tree(layouts.find_layout(root=str(self.root)))
 
     def facts(self) -> dict:
-        return ca_store.facts(self.tree(), self.state)
+        return ca_facts.facts(self.tree(), self.state)
 
     def stage(self, names=catalogue.ROTATABLE, material=None):
         declared, staged = new_ca.declare_staged(self.tree(), names, material, key_type="ecdsa-p256")
@@ -89,11 +93,11 @@ class Host:
         return staged
 
     def apply(self, declared, job="rotate"):
-        return desired_state.apply(self.tree().layout, declared, job, self.state, self.backups)
+        return declaration.apply(self.tree().layout, declared, job, self.state, self.backups)
 
     def level(self, level: int, names=catalogue.ROTATABLE, state_dir=None):
         """Files, then the manifest's flags as the restart changes them, then what is no longer needed."""
-        desired_state.recover(self.tree().layout, self.state)
+        declaration.recover(self.tree().layout, self.state)
         declared = desired_state.declare(self.tree(), names, level, state_dir=state_dir)
         self.apply(declared)
         self.edit(declared.edits)
@@ -149,7 +153,7 @@ def ids(data: bytes) -> list:
 
 
 def test_the_three_phases_on_one_node(host):
-    a = {name: held.current.id for name, held in ca_store.local_cas(host.tree().layout).items()}
+    a = {name: held.current.id for name, held in local_ca.local_cas(host.tree().layout).items()}
     b = {name: signer.id for name, signer in host.stage().items()}
     assert set(a) == set(b) == set(catalogue.ROTATABLE)
     assert host.phases() == {"preparing"}
@@ -163,7 +167,7 @@ def test_the_three_phases_on_one_node(host):
         else:
             assert declared.restarts == {"kube-apiserver", "kube-controller-manager", "kube-scheduler"}
             assert declared.reloads == {"kube-apiserver", "etcd"}
-    assert {name: held.current.id for name, held in ca_store.local_cas(host.tree().layout).items()} == b
+    assert {name: held.current.id for name, held in local_ca.local_cas(host.tree().layout).items()} == b
     assert not host.node.kubernetes("pki.next").exists() and not host.node.kubernetes("pki.previous").exists()
     assert not host.node.kubernetes("pki/ca-signing.crt").exists()
 
@@ -194,7 +198,7 @@ def test_the_three_phases_and_the_way_back_with_a_directory_of_ones_own(tmp_path
     ):
         host.level(level)
         assert phases() == {name}
-    assert {name: held.current.id for name, held in ca_store.local_cas(host.tree().layout).items()} == staged
+    assert {name: held.current.id for name, held in local_ca.local_cas(host.tree().layout).items()} == staged
     assert files_of(host.snapshot()) == files_of(before)
 
 
@@ -369,7 +373,7 @@ def test_whatever_text_a_bundle_holds_besides_is_there_again(host, far, name, pa
     host.stage((name,))
     for level in range(1, far + 1):
         host.level(level, (name,))
-        assert len(ca_store.parse_bundle(name, file.read_bytes(), path)) == 2
+        assert len(local_ca.parse_bundle(name, file.read_bytes(), path)) == 2
         declared = desired_state.declare(host.tree(), (name,), level)
         assert str(file) not in declared.writes
     for level in range(far - 1, -1, -1):
@@ -381,7 +385,7 @@ def test_whatever_text_a_bundle_holds_besides_is_there_again(host, far, name, pa
 
 def test_a_private_key_in_a_bundle_goes_no_further():
     old, new = Cluster().cas["ca"], x509_sign.build_ca("kubernetes", key("successor"), 10)
-    data = desired_state.bundle_text("ca", old.pem + key("secret").pem + b"# end", [old, new], "ca.crt")
+    data = declaration.bundle_text("ca", old.pem + key("secret").pem + b"# end", [old, new], "ca.crt")
     assert data == old.pem + new.pem + b"# end"
 
 
@@ -423,7 +427,7 @@ def test_material_moves_to_another_node_and_a_third_authority_is_refused(tmp_pat
     assert one.node.kubernetes("pki/ca.crt").read_bytes() == two.node.kubernetes("pki/ca.crt").read_bytes()
     other = Host(tmp_path / "3", cluster, "cp3")
     other.stage()
-    with pytest.raises(PkiError, match="another successor"):
+    with pytest.raises(PkiError, match="another new CA"):
         other.stage(material=material)
 
 
@@ -667,7 +671,7 @@ def test_flags_that_cannot_be_changed_are_refused_before_the_first_file_is(host)
 
 def test_phases_out_of_turn_are_refused(host):
     for level in (PREPARED, SWITCHED):
-        with pytest.raises(PkiError, match="no successor"):
+        with pytest.raises(PkiError, match="no new CA"):
             desired_state.declare(host.tree(), ("ca",), level)
     host.stage()
     with pytest.raises(PkiError, match="does not sign yet"):
@@ -689,7 +693,7 @@ def test_a_key_that_does_not_belong_to_its_certificate_is_named(host):
     host.node.kubernetes("pki/ca.key").write_bytes(key("stranger").pem)
     state = rotation_state.derive("ca", [host.facts()])
     assert state.phase == "impossible" and "ca.key" in state.evidence[0]
-    with pytest.raises(PkiError, match="does not belong"):
+    with pytest.raises(PkiError, match="does not match"):
         host.stage(("ca",))
 
 
@@ -736,7 +740,7 @@ def test_an_authority_brought_by_the_user_is_taken_or_refused(host, tmp_path):
     short = x509_read.parse_certificate(_openssl_ca(tmp_path, ca_key, "basicConstraints=critical,CA:TRUE,pathlen:0"))
     standalone_ca.check_ca(short, ca_key)
     with pytest.raises(PkiError, match="path length"):
-        standalone_ca.check_ca(short, ca_key, signs_authorities=True)
+        standalone_ca.check_ca(short, ca_key, signs_cas=True)
 
 
 def _openssl_ca(folder: Path, ca_key, *extensions: str) -> bytes:
@@ -832,7 +836,7 @@ def ready(host: Host, level) -> None:
 
 def go(host: Host, level) -> None:
     if level == "stage":
-        desired_state.recover(host.tree().layout, host.state)
+        declaration.recover(host.tree().layout, host.state)
         host.stage()
     else:
         host.level({"back from switched": PREPARED, "back from prepared": ROLLED_BACK}.get(level, level))
@@ -912,7 +916,7 @@ class Server:
 
 
 def test_what_is_served_below_the_former_authority_is_listed(host, tmp_path, monkeypatch):
-    old = ca_store.local_cas(host.tree().layout)["ca"].current
+    old = local_ca.local_cas(host.tree().layout)["ca"].current
     host.stage()
     host.level(PREPARED)
 
@@ -933,18 +937,18 @@ def test_a_users_kubeconfig_with_several_clusters_depends_on_this_one_whichever_
         "/home/bob/.kube/config",
         kubeconfig.build("https://other.example:6443", Cluster(label="another").cas["ca"].pem, "bob", b"", b""),
     )
-    cluster = ca_store.local_cas(host.tree().layout, ["ca"])["ca"]
+    cluster = local_ca.local_cas(host.tree().layout, ["ca"])["ca"]
 
     def why(name, signer):
         return stale_trust._depends(str(name), signer, cluster.known() + [new.certificate])
 
     new = host.stage(("ca",))["ca"]
     assert why(path, cluster.current.id) is None
-    assert why(path, new.id) == "does not trust the authority that signs"
+    assert why(path, new.id) == "does not trust the CA that signs"
     text = kubeconfig.Kubeconfig(path.read_bytes(), str(path), "kubernetes-admin@kubernetes")
     path.write_bytes(bytes(text.with_ca(new.certificate_pem)))
     assert why(path, new.id) == "its client certificate is signed by %s" % errors.short(cluster.current.id)
-    assert why(other, new.id) == "does not trust the authority that signs", "alone in its file, it may be one that was dropped"
+    assert why(other, new.id) == "does not trust the CA that signs", "alone in its file, it may be one that was dropped"
 
 
 def test_whom_a_component_lets_in_is_seen(host, tmp_path, monkeypatch):
@@ -961,7 +965,7 @@ def test_whom_a_component_lets_in_is_seen(host, tmp_path, monkeypatch):
     assert ask(old, True) == [False]
     for level in (PREPARED, SWITCHED, COMPLETED):
         host.level(level, ("etcd-ca",), host.state)
-    assert os.stat(ca_store.probe_path(host.state, "etcd-ca")).st_mode & 0o777 == 0o600
+    assert os.stat(probe_client.path_of(host.state, "etcd-ca")).st_mode & 0o777 == 0o600
     assert ask(new, False) == [True]
     assert ask(old + new, False) == [False]
     assert ask(new, True) == [True]
@@ -978,10 +982,10 @@ def test_the_client_of_a_dropped_authority_proves_something_as_long_as_that_auth
     host.stage(("etcd-ca",))
     for level in (PREPARED, SWITCHED, COMPLETED):
         host.level(level, ("etcd-ca",), host.state)
-    client = x509_read.parse_certificate(Path(ca_store.probe_path(host.state, "etcd-ca")).read_bytes())
+    client = x509_read.parse_certificate(Path(probe_client.path_of(host.state, "etcd-ca")).read_bytes())
     assert abs((client.not_after - former.not_after).total_seconds()) < 60
     accepted = x509_read.parse_certificate(
-        ca_store.probe_client(host.tree().layout, "etcd-ca", ca_store.local_cas(host.tree().layout)["etcd-ca"].current)[0]
+        probe_client.build(host.tree().layout, "etcd-ca", local_ca.local_cas(host.tree().layout)["etcd-ca"].current)[0]
     )
     assert (accepted.not_after - x509_read.now()).days < 2
     assert [item["right"] for item in client_acceptance.prove(host.tree().layout, ("etcd-ca",), False, host.state)] == [True]
@@ -1244,9 +1248,9 @@ class TestExternalEtcd:
 
     def test_the_module_that_changes_files_refuses_it_too(self, host):
         layout = host.tree().layout
-        ca_store.refuse_external_etcd(layout, self.NAMES)
+        obstacles.refuse_external_etcd(layout, self.NAMES)
         with pytest.raises(PkiError, match=r"etcd is external \(https://10.0.0.9:2379\)"):
-            ca_store.refuse_external_etcd(layout, [*self.NAMES, "etcd-ca"])
+            obstacles.refuse_external_etcd(layout, [*self.NAMES, "etcd-ca"])
 
 
 def test_a_node_that_is_also_a_host_of_etcd_in_a_static_pod_is_refused_and_not_forgotten(tmp_path):
@@ -1281,5 +1285,5 @@ def test_tokens_that_an_external_signer_signs_are_left_alone_and_the_reason_is_g
         assert found["names"] == ["ca", "front-proxy-ca", "etcd-ca"]
         assert any(line.startswith("sa is external") for line in found["explanation"])
     with pytest.raises(PkiError, match="external signer"):
-        ca_store.refuse_external_signer(host.tree().layout, ["ca", "sa"])
-    ca_store.refuse_external_signer(host.tree().layout, ["ca"])
+        obstacles.refuse_external_signer(host.tree().layout, ["ca", "sa"])
+    obstacles.refuse_external_signer(host.tree().layout, ["ca"])

@@ -13,7 +13,7 @@ import types
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.leaf import issue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_store
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import local_ca
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
     csr_read,
     general_names,
@@ -191,7 +191,7 @@ def test_a_key_s_successor_is_of_the_nearest_type(present, wanted):
     """The same for leaves and for authorities."""
     assert private_keys.nearest_key_type(present) == wanted
     certificate = types.SimpleNamespace(key_type=present)
-    assert ca_store.key_type_of(certificate) == wanted
+    assert local_ca.key_type_of(certificate) == wanted
     leaf = types.SimpleNamespace(key_type=None, certificate=certificate)
     assert issue.key_type(leaf, types.SimpleNamespace(key_type=None)) == wanted
 
