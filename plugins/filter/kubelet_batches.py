@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Which kubelets are restarted together."""
+"""The batches in which kubelets are restarted."""
 
 from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Mapping
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
@@ -48,8 +50,8 @@ _value:
 """
 
 
-def kubelet_batches(groups, size):
-    """Give the batches, [[host]]."""
+def kubelet_batches(groups: Mapping[str, List[str]], size: Any) -> List[List[str]]:
+    """Return the batches of hosts. Raise AnsibleFilterError for a size that is no count and no percentage."""
     try:
         return kubelet_run.batches(list(groups.get("kube_control_plane", [])), list(groups.get("kube_node", [])), str(size))
     except PkiError as error:
@@ -59,6 +61,6 @@ def kubelet_batches(groups, size):
 class FilterModule:
     """The filter of this file, by its name."""
 
-    def filters(self):
-        """Give {name: function}."""
+    def filters(self) -> Dict[str, Callable[..., Any]]:
+        """Return {name: function}."""
         return {"kubelet_batches": kubelet_batches}

@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a node said, as text that a terminal only shows."""
+"""Text of a node that is safe on a terminal."""
 
 from __future__ import annotations
+
+from typing import Any, Callable, Dict
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import errors
 
@@ -39,7 +41,7 @@ _value:
 _LONGEST = 4000
 
 
-def printable(value):
+def printable(value: Any) -> Any:
     """Return a text as errors.printable() does, or a list of such texts."""
     if isinstance(value, (list, tuple)):
         return [printable(item) for item in value]
@@ -49,6 +51,6 @@ def printable(value):
 class FilterModule:
     """The filter of this file, by its name."""
 
-    def filters(self):
-        """Give {name: function}."""
+    def filters(self) -> Dict[str, Callable[..., Any]]:
+        """Return {name: function}."""
         return {"printable": printable}

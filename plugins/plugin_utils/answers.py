@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime
 import math
 import re
+from typing import Any, Dict
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report.finding import SEVERITIES
@@ -32,14 +33,14 @@ _FIX = "Look at what runs on that host: its answer is not what this collection's
 class Each:
     """A mapping with any names, whose values all have one shape."""
 
-    def __init__(self, shape):
+    def __init__(self, shape: Any) -> None:
         self.shape = shape
 
 
 class Optional:
     """A field of a mapping that may be absent."""
 
-    def __init__(self, shape):
+    def __init__(self, shape: Any) -> None:
         self.shape = shape
 
 
@@ -195,7 +196,7 @@ EXTERNAL = {
 RESTORE = {"set": Optional(_TEXT), "restored": Optional(([object], None))}
 
 
-def fault(value, shape):
+def fault(value: Any, shape: Any) -> str | None:
     """Return what of an answer does not have a shape, as text for people, or None where all of it has.
 
     Also bounds any answer: its depth, its number of values, the length of each text.
@@ -208,7 +209,7 @@ def sentence(why: str) -> str:
     return "gave a malformed answer (%s). %s" % (why, _FIX)
 
 
-def finding(why: str) -> dict:
+def finding(why: str) -> Dict[str, Any]:
     """Return the finding about a host whose answer is malformed. why: what fault() returned."""
     return {
         "severity": "error",
@@ -220,7 +221,7 @@ def finding(why: str) -> dict:
     }
 
 
-def _too_much(value):
+def _too_much(value: Any) -> str | None:
     waiting, count = [(value, 0)], 0
     while waiting:
         item, depth = waiting.pop()
@@ -238,7 +239,7 @@ def _too_much(value):
     return None
 
 
-def _fault(value, shape, where):
+def _fault(value: Any, shape: Any, where: str) -> str | None:
     if isinstance(shape, tuple):
         found = [_fault(value, one, where) for one in shape]
         return None if None in found else next((why for why, one in zip(found, shape) if _is_near(value, one)), found[0])
@@ -251,7 +252,7 @@ def _fault(value, shape, where):
     return "%s is no %s" % (where or "it", _NAMES.get(shape, "null"))
 
 
-def _fault_inside(value, shape, where):
+def _fault_inside(value: Any, shape: Any, where: str) -> str | None:
     if isinstance(shape, list):
         if not isinstance(value, list):
             return "%s is no list" % (where or "it")
@@ -273,11 +274,11 @@ def _fault_inside(value, shape, where):
     return next(filter(None, (_fault(*pair) for pair in pairs)), None)
 
 
-def _under(where, key):
+def _under(where: str, key: Any) -> str:
     return printable("%s.%s" % (where, key) if where else key, 120)
 
 
-def _is(value, shape):
+def _is(value: Any, shape: Any) -> bool:
     if shape is None:
         return value is None
     if isinstance(shape, set):
@@ -295,7 +296,7 @@ def _is(value, shape):
     return isinstance(value, shape)
 
 
-def _is_moment(text):
+def _is_moment(text: str) -> bool:
     if not _MOMENT.fullmatch(text):
         return False
     try:
@@ -305,7 +306,7 @@ def _is_moment(text):
     return True
 
 
-def _is_near(value, shape):
+def _is_near(value: Any, shape: Any) -> bool:
     """Return whether a value is of the kind of a shape, so that its fault says more than that of another alternative."""
     return isinstance(value, dict) and isinstance(shape, (dict, Each)) or isinstance(value, list) and isinstance(shape, list)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import json
 import textwrap
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
@@ -18,6 +19,11 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report impo
 from . import answers, node_comparison, rotation_model, rotation_state
 
 SCHEMA = 1
+
+Report = Mapping[str, Any]  # report.json
+Node = Mapping[str, Any]  # one of its nodes
+Row = Mapping[str, Any]  # one certificate
+Finding = Mapping[str, Any]
 
 _LONGEST = 4000  # of one line, or of one text of a node
 
@@ -32,13 +38,20 @@ ROLES = {"control-plane": "control plane", "etcd": "etcd", "worker": "worker"}
 _COLUMNS = ("CERTIFICATE", "EXPIRES", "RESIDUAL TIME", "CERTIFICATE AUTHORITY", "STATUS", "SERVED", "EXTERNALLY MANAGED")
 
 
-def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=None, phases=None):
-    """Give report.json as a mapping (schema 1).
+def build(
+    nodes: Mapping[str, Any],
+    silent: Optional[Mapping[str, str]] = None,
+    warn_below_days: float = 30,
+    critical_below_days: float = 7,
+    now: Optional[float] = None,
+    phases: Optional[Mapping[str, str]] = None,
+) -> Report:
+    """Return report.json as a mapping (schema 1).
 
     nodes: {host: the "node" that cert_expiry returned}. silent: {host: why it said nothing}. now: seconds since 1970, or None.
-    phases: {CA: phase} where the caller derived them; otherwise derived here from what the files of the nodes show.
-    Adds the findings that only several nodes together show. A node whose answer is
-    malformed has that as its one finding (answers.CODE).
+    phases: {CA: phase} where the caller derived them; otherwise they are derived from the files of the nodes, here.
+    Adds the findings that need the facts of several nodes. A node whose answer is malformed has that as its one finding
+    (answers.CODE).
     """
     nodes = {host: _well_formed(node) for host, node in nodes.items()}
     moment = (
@@ -47,8 +60,8 @@ def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=Non
         else datetime.datetime.fromtimestamp(now, datetime.timezone.utc)
     )
     facts = {host: node["facts"] for host, node in nodes.items()}
-    together = node_comparison.check_nodes(facts)
-    described = {}
+    compared = node_comparison.check_nodes(facts)
+    described: Dict[str, Dict[str, Any]] = {}
     for host in sorted(nodes, key=lambda host: (_ROLE_RANK.get(facts[host].get("role"), 3), host)):
         node = nodes[host]
         described[host] = {
@@ -56,10 +69,10 @@ def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=Non
             "certificates": list(node.get("certificates", [])),
             "endpoints": list(node.get("endpoints", [])),
             "facts": facts[host],
-            "findings": finding.sort_by_severity(list(node.get("findings", [])) + together.get(host, [])),
+            "findings": finding.sort_by_severity(list(node.get("findings", [])) + compared.get(host, [])),
         }
         described[host]["status"] = _worst(described[host])
-    document = {
+    document: Dict[str, Any] = {
         "schema": SCHEMA,
         "generated_at": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "status": "ok",
@@ -78,19 +91,19 @@ def build(nodes, silent=None, warn_below_days=30, critical_below_days=7, now=Non
     return document
 
 
-def _well_formed(node):
+def _well_formed(node: Any) -> Node:
     """Return the answer of a node, or in its place one with the finding that it is malformed."""
     fault = answers.fault(node, answers.REPORT)
     return {"certificates": [], "findings": [answers.finding(fault)], "facts": {}} if fault else node
 
 
-def as_json(document):
-    """Give report.json's text."""
+def as_json(document: Report) -> str:
+    """Return the text of report.json."""
     return json.dumps(document, indent=1, sort_keys=False) + "\n"
 
 
-def text(document, width=120):
-    """Give the report for a terminal: a table per node as kubeadm prints it, then the findings with their remedies.
+def text(document: Report, width: int = 120) -> str:
+    """Return the report for a terminal: a table per node as kubeadm prints it, then the findings with their remedies.
 
     The most urgent comes first: rows by status, findings by severity. width: columns; only findings are wrapped.
     """
@@ -119,8 +132,8 @@ def text(document, width=120):
     return "\n".join(_clean(line) for line in lines).rstrip() + "\n"
 
 
-def headline(document):
-    """Give the report in one line: which cluster, how it is, how much was looked at, what ends first."""
+def headline(document: Report) -> str:
+    """Return the report in one line: the cluster, its status, the number of certificates, the first to expire."""
     cluster = document["cluster"]
     tally = cluster["counts"]
     parts = [
@@ -142,14 +155,14 @@ def headline(document):
     return _clean(", ".join(parts) + " (as of %s)" % document["generated_at"])
 
 
-def counted(number, noun):
-    """Give "1 node" or "3 nodes"."""
+def counted(number: int, noun: str) -> str:
+    """Return "1 node" or "3 nodes"."""
     return "%d %s%s" % (number, noun, "" if number == 1 else "s")
 
 
-def all_findings(document):
-    """Give [([hosts], finding)], the most severe first; the same finding on several nodes is one."""
-    merged = {}
+def all_findings(document: Report) -> List[Tuple[List[str], Finding]]:
+    """Return [([hosts], finding)], the most severe first; the same finding on several nodes is one."""
+    merged: Dict[Tuple[Any, ...], Tuple[List[str], Finding]] = {}
     for host, node in document["nodes"].items():
         for one in node["findings"]:
             key = (one["severity"], one["code"], one["path"], one["message"], one["fix"])
@@ -157,8 +170,8 @@ def all_findings(document):
     return sorted(merged.values(), key=lambda pair: finding.rank(pair[1]))
 
 
-def counts(document):
-    """Give {"certificates": {status: int}, "findings": {severity: int}}; optional ones that are missing do not count.
+def counts(document: Report) -> Dict[str, Dict[str, int]]:
+    """Return {"certificates": {status: int}, "findings": {severity: int}}; optional ones that are missing do not count.
 
     A kubelet's own serving certificate counts as a warning at most, as in its finding.
     """
@@ -174,13 +187,13 @@ def counts(document):
     return {"certificates": certificates, "findings": severities}
 
 
-def urgent(rows):
-    """Give rows with the most urgent first; those that are well keep their order."""
+def urgent(rows: Iterable[Row]) -> List[Row]:
+    """Return rows with the most urgent first. Those without a fault keep their order."""
     return sorted(rows, key=lambda row: 4 if due_rows.is_optional_and_missing(row) else _RANK[row["status"]])
 
 
-def residual(seconds):
-    """Give a residual time as kubeadm shows it (apimachinery: ShortHumanDuration), and for the past how long ago."""
+def residual(seconds: Optional[float]) -> str:
+    """Return a residual time as kubeadm shows it (apimachinery: ShortHumanDuration), and for the past how long ago."""
     if seconds is None:
         return "-"
     size = abs(seconds)
@@ -190,8 +203,8 @@ def residual(seconds):
     return short if seconds >= 0 else "%s ago" % short
 
 
-def moment(timestamp):
-    """Give a timestamp as kubeadm shows it: Nov 21, 2027 18:36 UTC."""
+def moment(timestamp: Optional[str]) -> str:
+    """Return a timestamp as kubeadm shows it: Nov 21, 2027 18:36 UTC."""
     if not timestamp:
         return "-"
     parsed = datetime.datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%SZ")
@@ -200,14 +213,14 @@ def moment(timestamp):
     return "%s %02d, %d %02d:%02d UTC" % (month, parsed.day, parsed.year, parsed.hour, parsed.minute)
 
 
-def served(row):
-    """Give "yes", "differs" or "-": whether the live endpoint serves what is on disk."""
+def served(row: Row) -> str:
+    """Return "yes", "differs" or "-": whether the live endpoint serves what is on disk."""
     if not row["served_sha256"]:
         return "-"
     return "yes" if row["served_sha256"] == row["sha256"] else "differs"
 
 
-def _cells(row):
+def _cells(row: Row) -> List[str]:
     authority = "" if row["kind"] == catalogue.CA else row["ca"] or "-"
     return [
         row["name"],
@@ -220,13 +233,13 @@ def _cells(row):
     ]
 
 
-def _table(rows):
+def _table(rows: Sequence[Sequence[str]]) -> List[str]:
     rows = [[_clean(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
 
 
-def _finding_lines(hosts, one, width):
+def _finding_lines(hosts: Sequence[str], one: Finding, width: int) -> List[str]:
     head = "  %-7s %s  %s" % (one["severity"], one["code"], ", ".join(hosts))
     body = "%s: %s." % (one["path"], one["message"]) if one["path"] else one["message"] + "."
     lines = [head]
@@ -242,18 +255,18 @@ def _finding_lines(hosts, one, width):
     return lines
 
 
-def _clean(value):
+def _clean(value: object) -> str:
     # A subject or a file's name may hold what a terminal would obey.
     return printable(value, _LONGEST)
 
 
-def _worst(node):
+def _worst(node: Node) -> str:
     words = [row["status"] for row in node["certificates"] if row["status"] != "missing" and not row["kubelet_self_signed"]]
     words += [_OF_SEVERITY[one["severity"]] for one in node["findings"]]
     return min(words, key=lambda word: _RANK[word]) if words else "ok"
 
 
-def _next(document):
+def _next(document: Report) -> Optional[Dict[str, Any]]:
     rows = [
         (row["residual_seconds"], host, row)
         for host, node in document["nodes"].items()
@@ -266,12 +279,12 @@ def _next(document):
     return {"node": host, "name": row["name"], "not_after": row["not_after"], "residual_seconds": seconds}
 
 
-def _common(values):
+def _common(values: Iterable[Optional[str]]) -> Optional[str]:
     known = sorted({value for value in values if value})
     return max(known, key=lambda value: list(values).count(value)) if known else None
 
 
-def _phases(facts):
+def _phases(facts: Mapping[str, Mapping[str, Any]]) -> Dict[str, str]:
     """Return {CA: phase}, derived as for a rotation from what the nodes' files show."""
     nodes = [dict(fact["rotation"], node=host) for host, fact in facts.items() if fact.get("rotation")]
     states = rotation_state.derive_all(nodes)

@@ -1,16 +1,21 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A reissue over all nodes as a whole, on the controller: who is to be signed for, who did not answer, what came of it."""
+"""A reissue of kubelets over all nodes, on the controller: what is signed, which nodes are unreachable, the summary."""
 
 from __future__ import annotations
 
 import re
 import time
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError, printable
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import node_binding
 
 from . import answers
+
+Result = Mapping[str, Any]  # registered, {} where the host was not asked
+ByHost = Mapping[str, Result]
+Servings = Mapping[str, Tuple[Result, Result]]  # (request, installation) of serving certificates
 
 _SHOWN = 10
 
@@ -19,12 +24,12 @@ _LONGEST = 2000  # of what one node says, on a screen
 _SIGNING = ("node", "request", "previous", "voucher")
 
 
-def batches(planes, workers, size):
-    """Say which kubelets are restarted together: [[host]].
+def batches(planes: Sequence[str], workers: Sequence[str], size: str) -> List[List[str]]:
+    """Return the batches in which kubelets are restarted: [[host]].
 
     planes, workers: hosts; one that is both counts as the former. size: how many workers at a time, "5" or "10%" of all workers,
     and at least one. The first control-plane node goes alone, before any other node; each other one goes with a batch of workers
-    and with no second of its kind. Raises PkiError.
+    and with no other control-plane node. Raise PkiError.
     """
     match = re.fullmatch(r"([1-9][0-9]*)(%?)", size.strip())
     if not match:
@@ -38,8 +43,8 @@ def batches(planes, workers, size):
     return first + [[host] + (rest.pop(0) if rest else []) for host in others] + rest
 
 
-def why(registered):
-    """Say why a host's registered result is no answer, or give None when it is one. The text is safe to display."""
+def why(registered: Result) -> Optional[str]:
+    """Return why a host's registered result cannot be used, safe to display, or None where it can."""
     if registered.get("unreachable"):
         return "did not answer"
     if registered.get("failed"):
@@ -47,19 +52,19 @@ def why(registered):
     return None
 
 
-def usable(requests):
-    """Replace the results that do not have the form of kubelet_credential's and kubelet_serving's by a failure that says so.
+def usable(requests: ByHost) -> Dict[str, Result]:
+    """Return the results of hosts, with a failure instead of one that has not the form of the module's result.
 
     requests: {host: registered result}. One host's malformed answer is the failure of that host alone.
     """
-    found = {}
+    found: Dict[str, Result] = {}
     for host, result in requests.items():
         fault = answers.fault(result, answers.KUBELET)
         found[host] = {"failed": True, "msg": answers.sentence(fault)} if fault else result
     return found
 
 
-def bound(requests, inventory=()):
+def bound(requests: ByHost, inventory: Collection[str] = ()) -> Dict[str, Result]:
     """Do as usable(), and replace the result of a host that says it is another's Node, or two Nodes, by a failure that says so.
 
     inventory: the names of all hosts of the cluster, asked or not.
@@ -81,7 +86,9 @@ def bound(requests, inventory=()):
     return {host: failures.get(host, result) for host, result in requests.items()}
 
 
-def collect(requests, needed, inventory=()):
+def collect(
+    requests: ByHost, needed: Collection[str], inventory: Collection[str] = ()
+) -> Tuple[List[Dict[str, str]], Dict[str, str], Optional[str]]:
     """Sort what the hosts answered to the request. requests: {host: registered result, empty when it was not asked}.
 
     needed: hosts that have to answer when they were asked. inventory: all hosts of the cluster. Gives (signing, absent,
@@ -90,7 +97,7 @@ def collect(requests, needed, inventory=()):
     host that says it is another's Node is left out.
     """
     requests = bound(requests, inventory)
-    absent = {host: why(result) for host, result in requests.items() if why(result)}
+    absent = _reasons(requests)
     signing = [
         dict({key: result["signing"].get(key) or "" for key in _SIGNING}, host=host)
         for host, result in requests.items()
@@ -107,14 +114,14 @@ def collect(requests, needed, inventory=()):
     return signing, absent, obstacle
 
 
-def serving_answers(requests, inventory=()):
+def serving_answers(requests: ByHost, inventory: Collection[str] = ()) -> Tuple[List[Dict[str, str]], Dict[str, str]]:
     """Return ([{"host", "node", "key"}], {host: why it is left out}) of what hosts answered about their serving certificates.
 
     requests: {host: registered result of kubelet_serving, empty when it was not asked}. inventory: as for collect(), and each
     answer stands under the host that it came from. A host that says it is another's Node has no answer.
     """
     requests = bound(requests, inventory)
-    absent = {host: why(result) for host, result in requests.items() if why(result)}
+    absent = _reasons(requests)
     found = [
         {"host": host, "node": result["answer"]["node"], "key": result["answer"]["key"]}
         for host, result in requests.items()
@@ -123,20 +130,34 @@ def serving_answers(requests, inventory=()):
     return found, absent
 
 
-def requested_hosts(requests):
-    """Leave away the hosts that the play was not run on (--limit)."""
+def _reasons(requests: ByHost) -> Dict[str, str]:
+    """Return {host: why its result cannot be used}."""
+    found = {host: why(result) for host, result in requests.items()}
+    return {host: reason for host, reason in found.items() if reason}
+
+
+def requested_hosts(requests: ByHost) -> Dict[str, Result]:
+    """Return the results without the hosts that the play did not run on (--limit)."""
     return {host: result for host, result in requests.items() if result}
 
 
-def listed(absent):
-    """Give "w1: did not answer; w2: ..." for people."""
+def listed(absent: Mapping[str, str]) -> str:
+    """Return "w1: did not answer; w2: ..."."""
     hosts = sorted(absent)
     text = "; ".join("%s: %s" % (host, absent[host]) for host in hosts[:_SHOWN])
     return text + (" and %d more" % (len(hosts) - _SHOWN) if len(hosts) > _SHOWN else "")
 
 
-def summarise(name, requests, installs, began=None, servings=None, apiservers=0, inventory=()):
-    """Give (artifact, skipped) of a run that came to its end.
+def summarise(
+    name: str,
+    requests: ByHost,
+    installs: ByHost,
+    began: Optional[float] = None,
+    servings: Optional[Servings] = None,
+    apiservers: int = 0,
+    inventory: Collection[str] = (),
+) -> Tuple[Dict[str, Any], Dict[str, str]]:
+    """Return (artifact, skipped) of a run that has finished.
 
     requests, installs: {host: registered result}. began: epoch seconds or None. servings: {host: (registered request, registered
     installation)} of the serving certificates, for the hosts that were asked for one. apiservers: how many got another flag.
@@ -145,9 +166,10 @@ def summarise(name, requests, installs, began=None, servings=None, apiservers=0,
     "unreachable": [host], "failed": [host], "seconds"}; "due" and "serving_due" count what check mode would do. skipped:
     {host: why} of all that were left out or failed.
     """
-    skipped = {}
+    skipped: Dict[str, str] = {}
     counts = {"reissued": 0, "restarted": 0, "kept": 0, "due": 0, "serving": 0, "serving_due": 0, "apiservers": apiservers}
-    unreachable, failed = [], []
+    unreachable: List[str] = []
+    failed: List[str] = []
     requests, installs, servings = _all_bound(requests, installs, servings, inventory)
     for host in requests:
         request, install = requests[host], installs.get(host) or {}
@@ -183,8 +205,8 @@ def summarise(name, requests, installs, began=None, servings=None, apiservers=0,
     return artifact, skipped
 
 
-def table(requests, installs, servings=None, inventory=()):
-    """Give what happened on every node as lines of text, the nodes that were kept as one line. Arguments as in summarise()."""
+def table(requests: ByHost, installs: ByHost, servings: Optional[Servings] = None, inventory: Collection[str] = ()) -> str:
+    """Return what happened on every node as lines of text, the kept nodes as one line. Arguments as in summarise()."""
     lines, kept = [], 0
     requests, installs, servings = _all_bound(requests, installs, servings, inventory)
     for host in requests:
@@ -204,14 +226,16 @@ def table(requests, installs, servings=None, inventory=()):
     return "\n".join(printable(line, _LONGEST) for line in lines)
 
 
-def _all_bound(requests, installs, servings, inventory):
+def _all_bound(
+    requests: ByHost, installs: ByHost, servings: Optional[Servings], inventory: Collection[str]
+) -> Tuple[Dict[str, Result], Dict[str, Result], Dict[str, Tuple[Result, Result]]]:
     servings = servings or {}
     first = bound({host: pair[0] for host, pair in servings.items()}, inventory)
     second = usable({host: pair[1] for host, pair in servings.items()})
     return bound(requests, inventory), usable(installs), {host: (first.get(host, {}), second[host]) for host in servings}
 
 
-def _what(request, install):
+def _what(request: Result, install: Result) -> str:
     reasons = ", ".join(request.get("reasons") or [])
     if not install.get("action"):
         return "a new credential is due (%s)" % reasons
@@ -224,7 +248,7 @@ def _what(request, install):
     return text
 
 
-def _served(request, install):
+def _served(request: Result, install: Result) -> str:
     reasons = ", ".join(request["reasons"])
     if request.get("action") == "keep":
         return "serving certificate left alone: %s" % reasons
@@ -239,8 +263,8 @@ def _served(request, install):
     )
 
 
-def sentence(artifact):
-    """Give the summary a person reads at the end."""
+def sentence(artifact: Mapping[str, Any]) -> str:
+    """Return the last line of the run's output."""
     parts = ["%d kubelets" % artifact["nodes"]]
     for key, text in (
         ("reissued", "%d got a new credential"),

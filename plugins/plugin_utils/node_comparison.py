@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What only several nodes together show: authorities, keys and clocks that differ. Runs on the controller, over facts."""
+"""Findings that need the facts of several nodes: CAs, keys and clocks that differ. Runs on the controller."""
 
 from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Mapping, Sequence
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import finding
@@ -12,13 +14,16 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report.cloc
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report.finding import ERROR, WARNING
 
+Facts = Mapping[str, Mapping[str, Any]]  # {node: its facts}
+Found = Dict[str, List[Any]]  # {node: [finding]}
 
-def check_nodes(facts):
-    """Give the findings that only several nodes together show: {node: [finding]}.
 
-    facts: {node: the mapping of rows.facts}. The node that most others contradict carries the finding; of two, both do.
+def check_nodes(facts: Facts) -> Dict[str, List[Any]]:
+    """Return the findings that need the facts of several nodes: {node: [finding]}.
+
+    facts: {node: the mapping of rows.facts}. The node that differs from most others has the finding; of two, both have it.
     """
-    found = {node: [] for node in facts}
+    found: Found = {node: [] for node in facts}
     control_planes = sorted(node for node, fact in facts.items() if fact.get("role") == layouts.CONTROL_PLANE)
     for name in catalogue.CA_NAMES:
         _compare(
@@ -26,8 +31,8 @@ def check_nodes(facts):
             facts,
             [node for node in control_planes if name in facts[node].get("cas", {})],
             "ca-differs",
-            lambda fact, name=name: fact["cas"][name]["signer_key"],
-            lambda fact, name=name: fact["cas"][name]["path"],
+            _ca_fact(name, "signer_key"),
+            _ca_fact(name, "path"),
             "the CA %s has another key than on %%s" % name,
             "Copy certificate and key from a node whose pair is the right one (backup sets hold older ones), then renew the "
             "leaves that the wrong one signed.",
@@ -51,7 +56,21 @@ def check_nodes(facts):
     return {node: finding.sort_by_severity(items) for node, items in found.items() if items}
 
 
-def _compare(found, facts, nodes, code, value, path, message, fix, name):
+def _ca_fact(name: str, key: str) -> Callable[[Any], Any]:
+    return lambda fact: fact["cas"][name][key]
+
+
+def _compare(
+    found: Found,
+    facts: Facts,
+    nodes: Sequence[str],
+    code: str,
+    value: Callable[[Any], Any],
+    path: Callable[[Any], str],
+    message: str,
+    fix: str,
+    name: str,
+) -> None:
     values = {node: value(facts[node]) for node in nodes}
     usual = _majority(list(values.values()))
     for node in nodes:
@@ -60,8 +79,8 @@ def _compare(found, facts, nodes, code, value, path, message, fix, name):
             found[node].append(finding.make(ERROR, code, path(facts[node]), message % ", ".join(others), fix, name))
 
 
-def _compare_trust(found, facts, name, control_planes):
-    """Every node has to trust what the control planes sign with."""
+def _compare_trust(found: Found, facts: Facts, name: str, control_planes: Sequence[str]) -> None:
+    """Add a finding for each node that trusts other certificates of a CA than the control plane."""
     having = [node for node in sorted(facts) if name in facts[node].get("cas", {})]
     reference = _majority([tuple(sorted(facts[node]["cas"][name]["trusted"])) for node in having if node in control_planes])
     if reference is None:
@@ -84,7 +103,7 @@ def _compare_trust(found, facts, name, control_planes):
         )
 
 
-def _compare_kubelets(found, facts, control_planes):
+def _compare_kubelets(found: Found, facts: Facts, control_planes: Sequence[str]) -> None:
     verifying = [node for node in control_planes if facts[node].get("verifies_kubelets")]
     for node, fact in facts.items() if verifying else ():
         serving = fact.get("kubelet_serving")
@@ -102,9 +121,12 @@ def _compare_kubelets(found, facts, control_planes):
             )
 
 
-def _compare_clocks(found, facts):
-    offsets = {node: fact.get("clock_offset") for node, fact in facts.items() if fact.get("clock_offset") is not None}
-    # A controller that is off itself makes every node look wrong by the same: then only their differences count.
+def _compare_clocks(found: Found, facts: Facts) -> None:
+    offsets: Dict[str, float] = {}
+    for node, fact in facts.items():
+        if fact.get("clock_offset") is not None:
+            offsets[node] = fact["clock_offset"]
+    # Where the controller's clock is wrong, every node differs from it by the same: only differences between nodes count.
     if len(offsets) < 2:
         return
     middle = sorted(offsets.values())[len(offsets) // 2]
@@ -123,8 +145,8 @@ def _compare_clocks(found, facts):
             )
 
 
-def _majority(values):
-    """The most frequent value, or None where no value has more than another."""
+def _majority(values: Sequence[Any]) -> Any:
+    """Return the most frequent value, or None where no value has more than another."""
     counts = sorted(((values.count(value), value) for value in set(values)), reverse=True)
     if not counts or (len(counts) > 1 and counts[0][0] == counts[1][0]):
         return None

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any, Collection, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import printable
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
@@ -12,11 +13,13 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report impo
 
 from . import answers, cluster_report
 
+Results = List[Mapping[str, Any]]  # of the modules that worked on one host
 
-def obstacles(nodes, silent, codes):
-    """Say in one message why a job must not start, or give None.
 
-    nodes: {host: node} of a report. silent: {host: reason} of hosts that said nothing. codes: of the findings that
+def obstacles(nodes: Mapping[str, Any], silent: Mapping[str, str], codes: Collection[str]) -> Optional[str]:
+    """Return in one message why a job must not start, or None.
+
+    nodes: {host: node} of a report. silent: {host: reason} of hosts that returned nothing. codes: of the findings that
     stand in the way; a malformed answer always does.
     """
     lines = []
@@ -34,20 +37,22 @@ def obstacles(nodes, silent, codes):
     return "Nothing was changed anywhere, because: " + " ".join(printable(line.strip(), 4000) for line in lines)
 
 
-def summarise(name, document, done, began=None, check=False):
-    """Give the run-level artifact of a job that came to its end.
+def summarise(
+    name: str, document: cluster_report.Report, done: Mapping[str, Results], began: Optional[float] = None, check: bool = False
+) -> Dict[str, Any]:
+    """Return the run-level artifact of a job that has finished.
 
     document: the report. done: {host: [result mappings of the modules that worked on it]}. began: epoch seconds or None.
-    check: nothing was done, and the counts say what would be. Gives {"job", "check", "state", "status", "phase", "nodes",
+    check: nothing was done, and the counts are those of a real run. Return {"job", "check", "state", "status", "phase", "nodes",
     "unreachable", "certificates", "findings", "renewed", "requested", "restarted", "reloaded", "restored", "seconds"}: flat
-    counts, no names of files, nothing secret. "requested": what waits for an authority elsewhere.
+    counts, no names of files, nothing secret. "requested": how many certificates wait for an external CA.
     """
     results = [result for host in done for result in done[host] if result]
     certificates = [row for node in document["nodes"].values() for row in node.get("certificates", [])]
     leaves = [leaf for result in results for leaf in result.get("leaves", [])]
     pods = [pod for result in results for pod in result.get("pods", [])]
 
-    def count(rows, *actions):
+    def count(rows: Iterable[Mapping[str, Any]], *actions: str) -> int:
         return sum(1 for row in rows if row.get("action") in actions)
 
     changed = any(result.get("changed") for result in results)
@@ -77,8 +82,8 @@ def summarise(name, document, done, began=None, check=False):
     }
 
 
-def _requested(results):
-    """How many certificates of one node are asked for and not there yet."""
+def _requested(results: Results) -> int:
+    """Return how many certificates of one node are requested and not there yet."""
     rows = [leaf for result in results if result for leaf in result.get("leaves", [])]
     return len(
         {row["name"] for row in rows if row.get("action") == "requested"}
@@ -86,8 +91,8 @@ def _requested(results):
     )
 
 
-def _reloaded(results):
-    """How many components of one node use a renewed certificate without having been restarted."""
+def _reloaded(results: Results) -> int:
+    """Return how many components of one node use a renewed certificate without having been restarted."""
     renewed = {
         leaf.get("consumer")
         for result in results
@@ -107,8 +112,8 @@ def _reloaded(results):
     )
 
 
-def sentence(artifact, written=()):
-    """Give the summary a person reads at the end of a job."""
+def sentence(artifact: Mapping[str, Any], written: Sequence[str] = ()) -> str:
+    """Return the summary at the end of a job. written: paths of the report's files."""
     parts = [
         "%s on %s"
         % (cluster_report.counted(artifact["certificates"], "certificate"), cluster_report.counted(artifact["nodes"], "node"))
@@ -138,8 +143,8 @@ def sentence(artifact, written=()):
     return text
 
 
-def below(document, days):
-    """Say which certificates have fewer days left than `days` (due_rows.find_due), as one message, or give "". 0 is never."""
+def below(document: cluster_report.Report, days: float) -> str:
+    """Return which certificates have fewer days left than `days` (due_rows.find_due), as one message, or "". 0: none."""
     due = [
         (left, host, row, word)
         for host in sorted(document["nodes"])
