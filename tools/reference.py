@@ -33,7 +33,7 @@ GENERATED = (
 
 
 def documentation(path: Path) -> dict:
-    """DOCUMENTATION, EXAMPLES (as text) and RETURN of a module, with the options of its documentation fragments."""
+    """Return DOCUMENTATION, EXAMPLES (as text) and RETURN of a module, with the options of its documentation fragments."""
     said = {
         node.targets[0].id: node.value.value
         for node in ast.parse(path.read_text()).body
@@ -66,7 +66,7 @@ def modules(folder: str = "plugins/modules") -> dict[str, dict]:
 
 
 def markdown(text: list[str] | str) -> str:
-    """Ansible's markup as Markdown, on one line, fit for a cell of a table."""
+    """Return Ansible's markup as Markdown on one line, for a cell of a table."""
     text = " ".join(str(part) for part in text) if isinstance(text, list) else str(text)
     text = re.sub(r"\bM\(kubepki\.lifecycle\.([a-z_]+)\)", r"[\1](#\1)", text)
     text = re.sub(r"\bP\(kubepki\.lifecycle\.([a-z_]+)#role\)", r"[\1](../../roles/\1/README.md)", text)
@@ -141,7 +141,7 @@ def roles_page() -> str:
 
 
 def _meaning(variable: PlaybookVariable, theirs: dict[str, str]) -> tuple[str, str]:
-    """The cells default and meaning; where playbooks differ, each says its own."""
+    """Return the cells default and meaning. Where playbooks differ, each has its own text in them."""
     defaults: dict[str, list[str]] = {}
     texts: dict[str, list[str]] = {}
     for names, _option, spec in variable.meanings:

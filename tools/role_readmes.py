@@ -14,7 +14,7 @@ ROLES = Path(__file__).resolve().parents[1] / "roles"
 
 
 def markdown(text: str) -> str:
-    """Ansible's C(...), O(...) and M(...) as Markdown code."""
+    """Return Ansible's C(...), O(...) and M(...) as Markdown code."""
     return re.sub(r"\b[COM]\(([^)]*)\)", r"`\1`", text)
 
 
@@ -23,7 +23,7 @@ def sentences(value: list[str] | str) -> str:
 
 
 def shown(option: dict) -> str:
-    """An option's default as a cell of a table."""
+    """Return an option's default as a cell of a table."""
     default = option.get("default", "")
     if isinstance(default, list):
         default = ", ".join(str(item) for item in default) or "(empty)"
@@ -38,7 +38,7 @@ def option_rows(options: dict[str, dict]) -> list[str]:
 
 
 def readme(role: Path) -> str:
-    """The README of one role."""
+    """Return the README of one role."""
     specs = yaml.safe_load((role / "meta/argument_specs.yml").read_text())["argument_specs"]
     lines = [f"# kubepki.lifecycle.{role.name}", "", sentences(specs["main"]["description"]), ""]
     shared = specs["main"].get("options", {})
@@ -61,12 +61,12 @@ def readme(role: Path) -> str:
 
 
 def pages() -> dict[Path, str]:
-    """Every role's README: its path and its text."""
+    """Return every role's README: its path and its text."""
     return {role / "README.md": readme(role) for role in sorted(ROLES.iterdir()) if (role / "meta/argument_specs.yml").exists()}
 
 
 def write(wanted: dict[Path, str], check: bool) -> int:
-    """Write the pages that are not as wanted; with `check`, only name them. Gives the exit code."""
+    """Write the pages that are not as wanted; with `check`, only name them. Return the exit code."""
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if check and stale:
         print("not what the specifications say (run `make docs`): " + ", ".join(str(path) for path in stale))

@@ -45,7 +45,7 @@ NOT_SOURCE = {
 }
 
 BOOTSTRAP = '''\
-"""Puts pip into an empty virtual environment from what Python itself carries (ansible-test downloads a script for this)."""
+"""Put pip into an empty virtual environment from what Python itself carries (ansible-test downloads a script for this)."""
 import os
 import subprocess
 import sys
@@ -58,7 +58,7 @@ sys.exit(subprocess.run([sys.executable, "-m", "pip", "install"] + wanted, check
 
 
 def source_files() -> list[Path]:
-    """The files of the checkout that belong to the project, relative to its root; without git, all but known rubbish."""
+    """Return the project's files, relative to its root: those that git knows, or all but NOT_SOURCE."""
     # The mirror lies inside of a checkout whose git ignores it: only a .git of the tree's own counts.
     if (ROOT / ".git").exists() and shutil.which("git"):
         listed = subprocess.run(
@@ -103,7 +103,7 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 
 def prepare_home() -> None:
-    """A home folder for ansible-test with a pip bootstrap script, and with the caller's pip settings.
+    """Make a home folder for ansible-test with a pip bootstrap script, and with the caller's pip settings.
 
     ansible-test downloads the script from a host of its own and drops every PIP_* variable on its way to pip: neither
     works behind a mirror or a proxy, where everything else of this project does.

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 
 def tally(folder: Path) -> dict[str, tuple[int, int, int]]:
-    """Per tier (the file's name): passed, failed and skipped tests."""
+    """Return for each tier (the file's name): passed, failed and skipped tests."""
     tiers = {}
     for path in sorted(folder.glob("*.xml")):
         total = failed = skipped = 0

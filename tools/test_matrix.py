@@ -62,7 +62,7 @@ ansible --version | head -1 && python3 -m pytest -q -p no:cacheprovider "$@"
 
 
 def run_debian(suite: str, tests: tuple[str, ...]) -> str:
-    """Run tests in a Debian of that name, and say in a word how that went."""
+    """Run tests in a Debian release of this name, and return the outcome in a word."""
     if os.geteuid():
         return "left out, only root makes a Debian"
     progress = Progress()
@@ -109,7 +109,7 @@ def run_debian(suite: str, tests: tuple[str, ...]) -> str:
 
 
 def run_row(python: str, library: str, tests: tuple[str, ...]) -> str:
-    """Run the tests of one row, and say in a word how that went."""
+    """Run the tests of one row, and return the outcome in a word."""
     found = shutil.which(python)
     if not found or subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode:
         return "left out, no %s on PATH" % python
@@ -133,7 +133,7 @@ def run_row(python: str, library: str, tests: tuple[str, ...]) -> str:
 
 
 def main() -> int:
-    """Run every row; 1 when one failed."""
+    """Run every row. Return 1 where one failed."""
     said = [(python, library, run_row(python, library, tests)) for python, library, tests in ROWS]
     said.append(("Debian", SUITE, run_debian(SUITE, LIBRARY + RUNS)))
     for python, library, word in said:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether what a node answered has the form that its module returns, so that one node's answer cannot break the whole job.
+"""Checks of the form of what a node returned, so that one node's answer cannot break the whole job.
 
 A node may be damaged or in other hands: a missing field, an unknown word or a text of megabytes is that host's fault, and is
 named as such. Shapes are plain Python values: a type, with Moment for a timestamp; None; a set of words; a tuple of alternatives;
