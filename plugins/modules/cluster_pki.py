@@ -165,7 +165,7 @@ from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import cni_kubeconfigs
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import ca_facts, stale_trust
 
@@ -185,7 +185,7 @@ def look(module: AnsibleModule) -> Dict[str, Any]:
 def main() -> None:
     """Run the module."""
     spec = runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir")
-    names = ["ca", "front-proxy-ca", "etcd-ca", "sa"]
+    names = list(catalogue.ROTATABLE)
     spec.update(
         nodes={"type": "list", "elements": "dict"},
         hosts={"type": "list", "elements": "str"},

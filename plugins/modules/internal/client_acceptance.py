@@ -75,7 +75,7 @@ from typing import Any, Dict
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import client_acceptance
 
 
@@ -90,7 +90,7 @@ def look(module: AnsibleModule) -> Dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    names, components = ["ca", "front-proxy-ca", "etcd-ca", "sa"], list(client_acceptance.COMPONENTS)
+    names, components = list(catalogue.ROTATABLE), list(client_acceptance.COMPONENTS)
     spec = runner.path_options("kubernetes_dir", "kubelet_dir", "state_dir")
     spec.update(
         names={"type": "list", "elements": "str", "choices": names, "default": list(names)},

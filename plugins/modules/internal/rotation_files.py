@@ -192,7 +192,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import atomic, node_lock, reading
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts, pki_tree
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import (
     ca_facts,
@@ -355,8 +355,8 @@ def main() -> None:
         names={
             "type": "list",
             "elements": "str",
-            "choices": ["ca", "front-proxy-ca", "etcd-ca", "sa"],
-            "default": ["ca", "front-proxy-ca", "etcd-ca", "sa"],
+            "choices": list(catalogue.ROTATABLE),
+            "default": list(catalogue.ROTATABLE),
         },
         material={"type": "dict", "no_log": True},
         known={"type": "dict", "default": {}},

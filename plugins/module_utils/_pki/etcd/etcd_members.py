@@ -1,8 +1,8 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""etcd's members: who they are, whether they are well, who leads, and handing the leadership over.
+"""etcd's members: their list, their health, the leader, and moving the leadership to another member.
 
-Asked through etcd's own JSON gateway (etcd: api/etcdserverpb/rpc.proto, google.api.http), with the standard library alone.
+Read through etcd's own JSON gateway (etcd: api/etcdserverpb/rpc.proto, google.api.http), with the standard library alone.
 """
 
 from __future__ import annotations
@@ -10,16 +10,26 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from typing import Any, Dict, List, Optional, Tuple
 
 from ..endpoint import health_checks, http_client, parallel
 from ..errors import PkiError
 
+Client = Tuple[str, str]  # paths of a client certificate and its key
 
-def members(url, ca_path=None, client=None, peer_url=None, peer_client=None, timeout=3.0):
-    """Give etcd's members as [{"id": str, "name": str, "client_urls": [...], "peer_urls": [...], "learner": bool}].
 
-    url: of a client endpoint. Asked through the JSON gateway (v3, v3beta before 3.4), and where that does not answer, of the
-    peer endpoint's /members, which needs no quorum. An empty name is a member that never started. Raises PkiError.
+def members(
+    url: str,
+    ca_path: Optional[str] = None,
+    client: Optional[Client] = None,
+    peer_url: Optional[str] = None,
+    peer_client: Optional[Client] = None,
+    timeout: float = 3.0,
+) -> List[Dict[str, Any]]:
+    """Return etcd's members as [{"id": str, "name": str, "client_urls": [...], "peer_urls": [...], "learner": bool}].
+
+    url: of a client endpoint, asked through the JSON gateway (v3, v3beta before 3.4). Where it does not respond, the peer
+    endpoint's /members is read, which needs no quorum. An empty name is a member that never started. Raises PkiError.
     """
     try:
         answer = _call(url, "cluster/member/list", {}, ca_path, client, timeout)
@@ -39,7 +49,7 @@ def members(url, ca_path=None, client=None, peer_url=None, peer_client=None, tim
     raise trouble
 
 
-def _member(entry, identity, learner):
+def _member(entry: Dict[str, Any], identity: Any, learner: str) -> Dict[str, Any]:
     return {
         "id": str(identity),
         "name": str(entry.get("name") or ""),
@@ -49,8 +59,8 @@ def _member(entry, identity, learner):
     }
 
 
-def health(url, ca_path=None, client=None, timeout=3.0):
-    """Ask one member for /health, which makes a linearizable read. Gives (healthy: bool, what was seen: str)."""
+def health(url: str, ca_path: Optional[str] = None, client: Optional[Client] = None, timeout: float = 3.0) -> Tuple[bool, str]:
+    """Return (whether a member is healthy, what was seen) from its /health, which makes a linearizable read."""
     try:
         answer = http_client.http_request(url.rstrip("/") + "/health", ca_path=ca_path, client=client, timeout=timeout)
     except PkiError as error:
@@ -62,23 +72,29 @@ def health(url, ca_path=None, client=None, timeout=3.0):
     return False, "HTTP %d %s" % (answer.status, str(answer.json().get("reason") or "")[:80])
 
 
-def leader(url, ca_path=None, client=None, timeout=3.0):
-    """Give the leader's member ID (decimal, as in members()) as one member knows it, or None. Never raises PkiError."""
+def leader(url: str, ca_path: Optional[str] = None, client: Optional[Client] = None, timeout: float = 3.0) -> Optional[str]:
+    """Return the leader's member ID (decimal, as in members()) as one member knows it, or None. Never raises PkiError."""
     return _status(url, ca_path, client, timeout)[1]
 
 
-def _status(url, ca_path, client, timeout):
-    """(its own ID, the leader's ID) as one member knows them; None for what it does not say."""
+def _status(url: str, ca_path: Optional[str], client: Optional[Client], timeout: float) -> Tuple[Optional[str], Optional[str]]:
+    """Return (its own ID, the leader's ID) as one member knows them; None for what it does not say."""
     with contextlib.suppress(PkiError):
         document = _call(url, "maintenance/status", {}, ca_path, client, timeout).json()
         header = document.get("header")
         own = header.get("member_id") if isinstance(header, dict) else None
-        return tuple(str(identity) if identity and str(identity) != "0" else None for identity in (own, document.get("leader")))
+        return _identity(own), _identity(document.get("leader"))
     return None, None
 
 
-def _call(url, name, body, ca_path, client, timeout):
-    """POST to the JSON gateway, under v3 or, before etcd 3.4, v3beta. Gives the last Answer."""
+def _identity(value: Any) -> Optional[str]:
+    return str(value) if value and str(value) != "0" else None
+
+
+def _call(
+    url: str, name: str, body: Dict[str, Any], ca_path: Optional[str], client: Optional[Client], timeout: float
+) -> http_client.Answer:
+    """POST to the JSON gateway, under v3 or, before etcd 3.4, v3beta. Return the last Answer."""
     for version in ("v3", "v3beta"):
         answer = http_client.http_request(
             "%s/%s/%s" % (url.rstrip("/"), version, name),
@@ -93,13 +109,13 @@ def _call(url, name, body, ca_path, client, timeout):
     return answer
 
 
-def hand_over(url, ca_path=None, client=None, timeout=5.0):
-    """Make another member the leader where the one at this client URL leads. Gives the new leader's name, or None.
+def hand_over(url: str, ca_path: Optional[str] = None, client: Optional[Client] = None, timeout: float = 5.0) -> Optional[str]:
+    """Make another member the leader where the one at this client URL is. Return the new leader's name, or None.
 
     Every change of leader fails the reads that are under way in it: an apiserver before 1.23 passes that on as "etcdserver:
-    leader changed" (kubernetes#105069). A member that is stopped hands over by itself, but to the one it has been connected to
-    for longest: in a roll, the one whose turn is next. So the leadership goes to the one that was started last, which has had
-    its turn. None: this one does not lead, nobody else answers, or it would not; stopping it is then what it always was.
+    leader changed" (kubernetes#105069). A member that is stopped hands over by itself, to the member it has been connected to
+    for longest. In a rolling restart that is the next one to be restarted, so the member that started last is chosen here.
+    None: this one is not the leader, no other member responds, or etcd refused. The member can be stopped all the same.
     """
     own, leading = _status(url, ca_path, client, timeout)
     if own is None or own != leading:
@@ -121,8 +137,8 @@ def hand_over(url, ca_path=None, client=None, timeout=5.0):
     return None
 
 
-def _started(url, ca_path, client, timeout):
-    """When a member's process was started (seconds since 1970), from the metrics every etcd serves beside its API."""
+def _started(url: str, ca_path: Optional[str], client: Optional[Client], timeout: float) -> float:
+    """Return when a member's process was started (seconds since 1970), from the metrics every etcd serves beside its API."""
     answer = http_client.http_request(url.rstrip("/") + "/metrics", ca_path=ca_path, client=client, timeout=timeout)
     match = re.search(rb"^process_start_time_seconds ([0-9.e+]+)", answer.body, re.MULTILINE)
     if not match:

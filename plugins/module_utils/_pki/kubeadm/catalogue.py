@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The catalogue: every certificate a kubeadm cluster has, who signs it, who uses it and who notices a new one.
+"""The catalogue: every certificate of a kubeadm cluster, its issuer, the component that uses it and how that reads a new one.
 
 Names, subjects and usages are kubeadm's (cmd/kubeadm/app/phases/certs/certlist.go, .../kubeconfig/kubeconfig.go); who
 reloads what was measured on 1.20.2 and 1.36.2. What a cluster really has is read from its files (pki_tree): the catalogue
@@ -10,13 +10,20 @@ names things, orders them, and says how to make what is missing.
 from __future__ import annotations
 
 import ipaddress
+from typing import Callable, Iterable, List, Optional, Sequence
 
 KUBERNETES_DIR = "/etc/kubernetes"
 
 KUBELET_DIR = "/var/lib/kubelet"
 
-# What can be rotated: the three authorities, and the key pair that service-account tokens are signed with.
-ROTATABLE = ("ca", "front-proxy-ca", "etcd-ca", "sa")
+# The CAs of a cluster.
+CA_NAMES = ("ca", "front-proxy-ca", "etcd-ca")
+
+# The key pair that signs service-account tokens.
+SERVICE_ACCOUNT = "sa"
+
+# What can be rotated, in the order in which it is shown.
+ROTATABLE = (*CA_NAMES, SERVICE_ACCOUNT)
 
 LEAVE_ETCD_OUT = (
     "Rotate it with the tool that set etcd up, which also gives the control-plane nodes their certificate for it; "
@@ -30,12 +37,12 @@ CLIENT = "client"  # by itself at a later handshake (client-go re-reads files wi
 
 RESTARTS = "restarts"  # only when it is restarted
 
-READ_ON_USE = "nobody"  # read afresh by whoever uses it (kubectl, probes)
+READ_ON_USE = "nobody"  # read again at each use (kubectl, probes)
 
 # Kinds, as in the report.
 CA, LEAF, KUBECONFIG, KUBELET = "ca", "leaf", "kubeconfig", "kubelet"
 
-# No part of the catalogue: what the user put beside it. It is reported, and nothing here ever writes it.
+# Not in the catalogue: a certificate that the user added. It is reported and never written.
 OTHER = "other"
 
 
@@ -45,54 +52,54 @@ class Entry:
     name: kubeadm's. kind: "ca", "leaf", "kubeconfig" or "kubelet". path: of the certificate or kubeconfig, below
     /etc/kubernetes (kubelet: below /var/lib/kubelet). key: path of the private key, or None when it is embedded.
     ca: name of the signer, None for a CA. common_name: with {node} for the node's name. organizations(minor): list for a
-    Kubernetes minor version (int). usages: ("server", "client"). consumer: the static pod (or "kubelet") that reads it, None
-    for nobody. takes_up: RELOADS, CLIENT, RESTARTS or NOBODY. flags: {component: (certificate flag, key flag)} by which
+    Kubernetes minor version (int). usages: ("server", "client"). consumer: the static pod (or "kubelet") that reads it, or
+    None. takes_up: RELOADS, CLIENT, RESTARTS or READ_ON_USE. flags: {component: (certificate flag, key flag)} by which
     manifests name it. endpoint: the port key of probe endpoints that serves it, or None.
-    optional: kubeadm does not make it on every node.
+    optional: kubeadm does not create it on every node.
     """
 
     def __init__(
         self,
-        name,
-        kind,
-        path,
-        key=None,
-        ca=None,
-        common_name=None,
-        organizations=None,
-        usages=(),
-        consumer=None,
-        takes_up=READ_ON_USE,
-        endpoint=None,
-        optional=False,
-    ):
+        name: str,
+        kind: str,
+        path: str,
+        key: Optional[str] = None,
+        ca: Optional[str] = None,
+        common_name: str = "",
+        organizations: Optional[Callable[[int], List[str]]] = None,
+        usages: Sequence[str] = (),
+        consumer: Optional[str] = None,
+        takes_up: str = READ_ON_USE,
+        endpoint: Optional[str] = None,
+        optional: bool = False,
+    ) -> None:
         self.name, self.kind, self.path, self.key, self.ca = name, kind, path, key, ca
         self.common_name = common_name
         self._organizations = organizations or (lambda minor: [])
         self.usages, self.consumer, self.takes_up, self.endpoint = usages, consumer, takes_up, endpoint
         self.optional = optional
 
-    def organizations(self, minor):
-        """Give the organisations kubeadm of Kubernetes 1.<minor> puts in the subject."""
+    def organizations(self, minor: int) -> List[str]:
+        """Return the organisations kubeadm of Kubernetes 1.<minor> puts in the subject."""
         return self._organizations(minor)
 
 
-def _masters(minor):
+def _masters(minor: int) -> List[str]:
     return ["system:masters"]
 
 
-def _admins(minor):
+def _admins(minor: int) -> List[str]:
     # kubeadm 1.29 moved admin.conf to a group that RBAC can take away (kubernetes#121305).
     return ["kubeadm:cluster-admins"] if minor >= 29 else ["system:masters"]
 
 
-def _kubelet_client(minor):
+def _kubelet_client(minor: int) -> List[str]:
     # kubeadm 1.29 to 1.36.0 gave cluster-admins; from 1.36.1 on RBAC needs no group.
     return [] if minor >= 37 else _admins(minor)
 
 
-def _etcd_client(minor):
-    # Until 1.24 kubeadm gave these system:masters, which etcd does not look at.
+def _etcd_client(minor: int) -> List[str]:
+    # Up to 1.24 kubeadm put system:masters in these, which etcd ignores.
     return ["system:masters"] if minor < 25 else []
 
 
@@ -244,8 +251,6 @@ CATALOGUE = (
 
 BY_NAME = {entry.name: entry for entry in CATALOGUE}
 
-CA_NAMES = tuple(entry.name for entry in CATALOGUE if entry.kind == CA)
-
 # What `renew_leaves` renews; the kubelet's certificates are the job of `reissue_kubelets`.
 RENEWABLE = tuple(entry.name for entry in CATALOGUE if entry.kind in (LEAF, KUBECONFIG))
 
@@ -287,38 +292,51 @@ def subject_names(name: str) -> set[str]:
     if entry is None or entry.kind == CA:
         return set()
     groups = {group for minor in range(100) for group in entry.organizations(minor)}
-    return groups | ({entry.common_name} if "{" not in entry.common_name else set())
+    return groups | ({entry.common_name} if entry.common_name and "{" not in entry.common_name else set())
 
 
-def apiserver_sans(node_name, advertise_address, service_ip, endpoint_host=None, dns_domain="cluster.local", extra=()):
-    """Give the SANs kubeadm puts in apiserver.crt (pkiutil: GetAPIServerAltNames), as "DNS:..." and "IP:...".
+def apiserver_sans(
+    node_name: str,
+    advertise_address: Optional[str],
+    service_ip: Optional[str],
+    endpoint_host: Optional[str] = None,
+    dns_domain: str = "cluster.local",
+    extra: Iterable[str] = (),
+) -> List[str]:
+    """Return the SANs kubeadm puts in apiserver.crt (pkiutil: GetAPIServerAltNames), as "DNS:..." and "IP:...".
 
     endpoint_host: host of controlPlaneEndpoint, name or address. extra: certSANs of the ClusterConfiguration.
     """
-    names = [node_name, "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + dns_domain]
+    names: List[Optional[str]] = [
+        node_name,
+        "kubernetes",
+        "kubernetes.default",
+        "kubernetes.default.svc",
+        "kubernetes.default.svc." + dns_domain,
+    ]
     return _sans(names + [service_ip, advertise_address] + ([endpoint_host] if endpoint_host else []) + list(extra))
 
 
-def etcd_sans(node_name, advertise_address, extra=()):
-    """Give the SANs kubeadm puts in etcd's server and peer certificates (pkiutil: getAltNames for etcd)."""
+def etcd_sans(node_name: str, advertise_address: Optional[str], extra: Iterable[str] = ()) -> List[str]:
+    """Return the SANs kubeadm puts in etcd's server and peer certificates (pkiutil: getAltNames for etcd)."""
     return _sans([node_name, "localhost", advertise_address, "127.0.0.1", "::1"] + list(extra))
 
 
-def node_sans(node_name, address):
-    """Give the SANs of a kubelet's serving certificate: what the API server and metrics collectors dial."""
+def node_sans(node_name: str, address: Optional[str]) -> List[str]:
+    """Return the SANs of a kubelet's serving certificate: what the API server and metrics collectors dial."""
     return _sans([node_name, address])
 
 
-def _sans(values):
-    found = []
-    for value in filter(None, values):  # what is not known is left out
+def _sans(values: Iterable[Optional[str]]) -> List[str]:
+    found: List[str] = []
+    for value in filter(None, values):
         text = ("IP:%s" if _is_address(value) else "DNS:%s") % value
         if text not in found:
             found.append(text)
     return sorted(found, key=lambda text: text.startswith("IP:"))
 
 
-def _is_address(value):
+def _is_address(value: str) -> bool:
     try:
         ipaddress.ip_address(value)
     except ValueError:

@@ -207,7 +207,7 @@ class Kubeconfig:
         return Kubeconfig(document.text, self.path, self.context)
 
     def with_client(self, certificate_pem, key_pem):
-        """Give a Kubeconfig with another embedded client certificate and key (PEM bytes); all else stays as it is."""
+        """Return a Kubeconfig with another embedded client certificate and key (PEM bytes); all else stays as it is."""
         user = ("users", self._user_index, "user")
         return self._edited(
             [
@@ -217,7 +217,7 @@ class Kubeconfig:
         )
 
     def with_client_file(self, path):
-        """Give a Kubeconfig whose client certificate and key lie in one file (str), as the kubelet's do; nothing embedded."""
+        """Return a Kubeconfig whose client certificate and key lie in one file (str), as the kubelet's do; nothing embedded."""
         user = ("users", self._user_index, "user")
         document = _editable(self._text, self.path)
         for key in ("client-certificate", "client-key"):
@@ -242,7 +242,7 @@ class Kubeconfig:
         return self._edited([(("clusters", index, "cluster", "certificate-authority-data"), encoded) for index in same])
 
     def with_server(self, server):
-        """Give a Kubeconfig that speaks to another server (URL)."""
+        """Return a Kubeconfig that speaks to another server (URL)."""
         return self._edited([(("clusters", self._cluster_index, "cluster", "server"), server)])
 
     def __bytes__(self):
@@ -268,12 +268,12 @@ class _Identity:
         return bool(self.cas or self.servers)
 
     def serves(self, server):
-        """Tell whether a URL is an endpoint of this cluster. A loopback address is one of every node, and proves nothing."""
+        """Return whether a URL is an endpoint of this cluster. A loopback address is one of every node, and proves nothing."""
         host = _host(server)
         return host is not None and host not in _EVERYWHERE and (_plain(server) in self.servers or host in self.hosts)
 
     def signed(self, pem):
-        """Tell whether one of the CAs signed the certificate in PEM bytes (or None)."""
+        """Return whether one of the CAs signed the certificate in PEM bytes (or None)."""
         from ..x509.x509_read import parse_certificate
 
         try:
@@ -335,7 +335,7 @@ def _editable(text, path):
 
 
 def build(server, ca_pem, user, certificate_pem, key_pem, cluster="kubernetes"):
-    """Give the text of a kubeconfig as kubeadm writes it (cmd/kubeadm/app/util/kubeconfig): everything embedded."""
+    """Return the text of a kubeconfig as kubeadm writes it (cmd/kubeadm/app/util/kubeconfig): everything embedded."""
     from ..fileio.yaml_edit import quote
 
     context = quote("%s@%s" % (user, cluster))

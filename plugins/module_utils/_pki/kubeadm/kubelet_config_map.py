@@ -12,7 +12,7 @@ _CONFIG_MAPS = "/api/v1/namespaces/kube-system/configmaps/"
 
 
 def switched_on(text, path):
-    """Give a KubeletConfiguration (bytes) with serverTLSBootstrap on, every other byte as it was. Raises PkiError."""
+    """Return a KubeletConfiguration (bytes) with serverTLSBootstrap on, every other byte as it was. Raises PkiError."""
     document = yaml_edit.YamlText(text, path)
     document.set((FIELD,), True)
     return bytes(document)
@@ -21,8 +21,8 @@ def switched_on(text, path):
 def publish(api, check=False):
     """Switch serverTLSBootstrap on in the ConfigMap that kubeadm gives to nodes that join or are upgraded.
 
-    api: a cluster_api.Api. kubelet-config, or before 1.24 kubelet-config-1.NN, the newest there is. Gives its name when it had to
-    change, else None. Raises PkiError.
+    api: of kube_api/api_client.py. The ConfigMap is kubelet-config, or before 1.24 the newest kubelet-config-1.NN. Return its
+    name when it had to change, else None. Raises PkiError.
     """
     names = {}
     for item in api.list(_CONFIG_MAPS[:-1]):

@@ -115,7 +115,7 @@ def _is_of(layout, command):
 
 
 def _unit_command(layout):
-    """Give the command line that the kubelet's systemd unit would start (for a kubelet that does not run)."""
+    """Return the command line that the kubelet's systemd unit would start (for a kubelet that does not run)."""
     texts = []
     for directory in _UNIT_DIRECTORIES:
         texts.append(layout.at(directory + "/kubelet.service"))

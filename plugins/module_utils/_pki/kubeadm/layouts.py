@@ -58,11 +58,11 @@ class Layout:
         self._node_name = None
 
     def at(self, path):
-        """Give a path of the node as a path of this process: the same, unless the node's root lies elsewhere."""
+        """Return a path of the node as a path of this process: the same, unless the node's root lies elsewhere."""
         return os.path.join(self.root, path.lstrip("/")) if self.root and not path.startswith(self.root) else path
 
     def place(self, path):
-        """Give where a file of the catalogue (profiles.Entry.path, .key) lies: below pki_dir what begins with pki/."""
+        """Return where a file of the catalogue (catalogue.Entry.path, .key) lies: below pki_dir what begins with pki/."""
         return os.path.join(self.kubernetes_dir, path) if path[:4] != "pki/" else os.path.join(self.pki_dir, path[4:])
 
     @property
@@ -106,11 +106,11 @@ class Reader:
         return value
 
     def kubeconfig(self, path):
-        """Give a Kubeconfig. Raises PkiError."""
+        """Return a Kubeconfig. Raises PkiError."""
         return self._once("kubeconfig", path, Kubeconfig)
 
     def certificates(self, path):
-        """Give [Certificate]. Raises PkiError."""
+        """Return [Certificate]. Raises PkiError."""
         from ..x509.x509_read import parse_certificates
 
         return self._once("certificates", path, parse_certificates)
@@ -122,13 +122,13 @@ class Reader:
         return self._once("key", path, private_key_digest, likely)
 
     def public_keys(self, path):
-        """Give [key_sha256]. Raises PkiError."""
+        """Return [key_sha256]. Raises PkiError."""
         from ..x509.x509_read import public_key_digests
 
         return self._once("public", path, public_key_digests)
 
     def mapping(self, path):
-        """Give a YAML mapping that only root can have written. Raises PkiError."""
+        """Return a YAML mapping that only root can have written. Raises PkiError."""
         return self._once("yaml", path, yaml_load.load_mapping, of_root=not self.root)
 
 
@@ -280,7 +280,7 @@ def separate_ca(layout, name):
 
 
 def _belongs(layout, entry, named):
-    """Tell whether a node of this role has this certificate (kubeadm certs check-expiration lists the same)."""
+    """Return whether a node of this role has this certificate (kubeadm certs check-expiration lists the same)."""
     if entry.kind == catalogue.KUBELET:
         return layout.role != NONE and os.path.lexists(layout.kubelet["kubeconfig_path"])
     if layout.role == CONTROL_PLANE:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Dict, Optional, Tuple
 
 from ..errors import PkiError
 from ..fileio import yaml_edit, yaml_load
@@ -13,8 +14,8 @@ from . import manifests
 ANNOTATION = "kubepki.io/restartedAt"
 
 
-def annotated(data, path, moment=None):
-    """Give a manifest's bytes with one annotation changed, so that the pod's UID changes; every other byte stays.
+def annotated(data: bytes, path: str, moment: Optional[str] = None) -> bytes:
+    """Return a manifest's bytes with one annotation changed, so that the pod's UID changes; every other byte stays.
 
     data: bytes. moment: str for the annotation, or None for now. Raises PkiError where the text cannot be edited safely.
     """
@@ -27,7 +28,7 @@ def annotated(data, path, moment=None):
     after = yaml_load.load(document.text, path)
     if document.get(("metadata", "annotations", ANNOTATION)) != moment:
         raise PkiError("cannot be annotated", path=path)
-    # Whatever the editor did, nothing but the annotation may differ: this file is the control plane.
+    # Nothing but the annotation may differ: this file is the control plane.
     for tree in (before, after):
         metadata = tree.get("metadata") or {}
         notes = metadata.get("annotations")
@@ -42,8 +43,8 @@ def annotated(data, path, moment=None):
     return bytes(document)
 
 
-def with_flags(data, path, component, flags):
-    """Give a manifest's bytes with flags of the component's command changed; every other byte stays.
+def with_flags(data: bytes, path: str, component: str, flags: Dict[str, Optional[str]]) -> bytes:
+    """Return a manifest's bytes with flags of the component's command changed; every other byte stays.
 
     flags: {"--flag": value, or None to take it away}. A flag that is not there is put behind the last word of the command.
     Raises PkiError where the text cannot be edited safely, or where the component would not see the change.
@@ -62,7 +63,7 @@ def with_flags(data, path, component, flags):
     return edited
 
 
-def _edited(data, path, component, flags):
+def _edited(data: bytes, path: str, component: str, flags: Dict[str, Optional[str]]) -> bytes:
     document = yaml_edit.YamlText(data, path)
     containers = document.get(("spec", "containers"))
     if not isinstance(containers, list) or not containers or not all(isinstance(item, dict) for item in containers):
@@ -89,8 +90,8 @@ def _edited(data, path, component, flags):
     return bytes(document)
 
 
-def annotated_or_same(data, path):
-    """Give (bytes, True) as annotated() does, or (the same bytes, False) where the text cannot be edited safely."""
+def annotated_or_same(data: bytes, path: str) -> Tuple[bytes, bool]:
+    """Return (bytes, True) as annotated() does, or (the same bytes, False) where the text cannot be edited safely."""
     try:
         return annotated(data, path), True
     except (PkiError, KeyError, TypeError, AttributeError):

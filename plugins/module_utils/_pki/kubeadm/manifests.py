@@ -82,7 +82,7 @@ class Manifest:
 
 
 def parse_manifest(data, path):
-    """Give a Manifest from a file's bytes. Raises PkiError when it is not YAML or no Pod."""
+    """Return a Manifest from a file's bytes. Raises PkiError when it is not YAML or no Pod."""
     document = yaml_load.load_mapping(data, path)
     containers = _list(_mapping(document.get("spec")).get("containers"))
     name = _mapping(document.get("metadata")).get("name")
@@ -131,14 +131,14 @@ def called(manifest, names):
 
 
 def effective(manifests):
-    """Give {component: Manifest} of those the kubelet acts on: of several for one pod the last by file name."""
+    """Return {component: Manifest} of those the kubelet acts on: of several for one pod the last by file name."""
     # Of two pods of one name the one in kube-system is the component.
     order = sorted(manifests, key=lambda item: (item.namespace == "kube-system", os.path.basename(item.path)))
     return {manifest.component: manifest for manifest in order}
 
 
 def readers(found, paths, proven=()):
-    """Give the components (a sorted list of str) that have read one of some paths when they were started.
+    """Return the components (a sorted list of str) that have read one of some paths when they were started.
 
     found: [Manifest]. paths: files that were replaced. proven: flags whose files do not count, because what is served from them
     can be looked at.
@@ -159,7 +159,7 @@ def readers(found, paths, proven=()):
 
 
 def parse_flags(command):
-    """Give {"--flag": [values]} of a command line (a list whose first item is the program, unless the image has its own).
+    """Return {"--flag": [values]} of a command line (a list whose first item is the program, unless the image has its own).
 
     Knows --flag=value, --flag value and --flag alone ("true"), one dash or two, and underscores for dashes, as
     Kubernetes (spf13/pflag with its word-separator rule) and etcd (Go's flag) do.

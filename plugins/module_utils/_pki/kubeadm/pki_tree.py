@@ -25,7 +25,7 @@ _LARGEST, _MOST_OTHERS = 1024 * 1024, 200
 class Item:
     """One certificate of the node.
 
-    name, kind: the catalogue's. entry: the profiles.Entry. path, key_path: as in Layout.paths. certificate: the
+    name, kind: the catalogue's. entry: the catalogue.Entry. path, key_path: as in Layout.paths. certificate: the
     certificates.Certificate or None: the first of the file, which is the leaf or the signer. bundle: [Certificate], the whole
     file. key_sha256: digest of the private key's public half, or None. kubeconfig: Kubeconfig or None. problem: PkiError or
     None; key_problem likewise.
@@ -64,12 +64,12 @@ class Tree:
         self._signers = {}
 
     def ca_bundle(self, name):
-        """Give the [Certificate] of a CA file ("ca", "front-proxy-ca", "etcd-ca"), empty where there is none."""
+        """Return the [Certificate] of a CA file ("ca", "front-proxy-ca", "etcd-ca"), empty where there is none."""
         item = self.items.get(name)
         return item.bundle if item else []
 
     def signer(self, item):
-        """Give the CA Certificate on this node that signed an Item's certificate: of several the one that lives longest."""
+        """Return the CA Certificate on this node that signed an Item's certificate: of several the one that lives longest."""
         if item.name not in self._signers:
             name = item.ca or ("ca" if item.kind == catalogue.KUBELET else None)
             signers = [ca for ca in self.ca_bundle(name) if item.certificate is not None and item.certificate.signed_by(ca)]
@@ -78,7 +78,7 @@ class Tree:
 
 
 def state_of(certificate, now, warn_days=30, critical_days=7):
-    """Give "ok", "warning", "critical" or "expired" for a Certificate at a moment (datetime in UTC).
+    """Return "ok", "warning", "critical" or "expired" for a Certificate at a moment (datetime in UTC).
 
     One that is not valid yet is critical: nothing accepts it.
     """
@@ -164,7 +164,7 @@ def _read_key(layout, item):
 
 
 def _others(layout):
-    """Give the paths of certificates that the catalogue does not know, sorted."""
+    """Return the paths of certificates that the catalogue does not know, sorted."""
     known = {_inode(path) for pair in layout.paths.values() for path in pair if path}
     found = set()
     for directory, _folders, names in os.walk(layout.pki_dir):

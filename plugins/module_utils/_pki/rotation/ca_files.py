@@ -43,7 +43,9 @@ def places(layout: Layout, name: str, where: str) -> tuple[str, str]:
     if where == CURRENT and name in layout.paths:
         path, key_path = layout.paths[name]
         return path, key_path or os.path.splitext(path)[0] + ".key"
-    path, key_path = ("pki/sa.pub", "pki/sa.key") if name == "sa" else (catalogue.BY_NAME[name].path, catalogue.BY_NAME[name].key)
+    path, key_path = (
+        ("pki/sa.pub", "pki/sa.key") if name == "sa" else (catalogue.BY_NAME[name].path, catalogue.BY_NAME[name].key or "")
+    )
     directory = os.path.join(layout.kubernetes_dir, where)
     return os.path.join(directory, path.split("/", 1)[1]), os.path.join(directory, key_path.split("/", 1)[1])
 
