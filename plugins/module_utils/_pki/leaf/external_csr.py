@@ -8,7 +8,7 @@ import os
 
 from ..errors import PkiError
 from ..fileio import atomic, reading
-from ..x509 import csr_read, name_constraints, private_keys, x509_read
+from ..x509 import ca_checks, csr_read, private_keys, x509_read
 
 _AGAIN = "Have the request in the bundle signed again, as it is, and put that certificate in its place."
 
@@ -140,7 +140,7 @@ def _signature(certificate, authority):
     wrong = []
     if algorithm is not None and algorithm.name in _WEAK:
         wrong.append("its signature is made with %s, which Kubernetes refuses" % algorithm.name.upper())
-    forbidden = name_constraints.forbidden_name(authority, certificate.sans)
+    forbidden = ca_checks.forbidden_name(authority, certificate.sans)
     if forbidden:
         wrong.append("the name constraints of its authority forbid %s" % forbidden)
     return wrong

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..errors import PkiError, short
 from ..kubeadm import catalogue
-from ..x509 import private_keys, x509_read, x509_sign
-from . import local_ca, standalone_ca
+from ..x509 import ca_checks, private_keys, x509_read, x509_sign
+from . import local_ca
 from .ca_files import NEXT, places
 from .declaration import SECRET, Declaration
 from .local_ca import LocalCa, SigningCa, local_cas
@@ -52,7 +52,7 @@ def take_new_ca(
             private_keys.parse_public_keys(certificate_pem or key.public_pem, path)[0], key, certificate_pem, key_pem
         )
     certificate = x509_read.parse_certificate(certificate_pem, path)
-    standalone_ca.check_ca(certificate, key, sans, path)
+    ca_checks.check_ca(certificate, key, sans, path)
     return SigningCa(certificate, key, certificate_pem, key_pem)
 
 

@@ -1,59 +1,21 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A CA outside a cluster: made, renewed with the same key, or signed by another CA; and checks of a CA before it signs."""
+"""A CA outside a cluster: made, renewed with the same key, or signed by another CA."""
 
 from __future__ import annotations
 
 import os
-from typing import Dict, Iterable, Optional, Sequence, Tuple
+from typing import Dict, Optional, Sequence, Tuple
 
 from ..errors import PkiError
 from ..fileio import atomic, backup_set, reading, transactions
-from ..x509 import name_constraints, private_keys, x509_read, x509_sign
+from ..x509 import ca_checks, private_keys, x509_read, x509_sign
 from ..x509.private_keys import PrivateKey
 from ..x509.x509_read import Certificate
 
 JOB = "own-ca"
 
 _PUBLIC, _SECRET = 0o644, 0o600
-
-
-def check_ca(
-    certificate: Certificate,
-    key: PrivateKey,
-    sans: Iterable[str] = (),
-    path: Optional[str] = None,
-    signs_cas: bool = False,
-) -> None:
-    """Raise PkiError unless a CA with its key can sign what it has to.
-
-    sans: names of the leaves. signs_cas: whether it has to sign other CAs, which a path length of 0 forbids (RFC 5280 4.2.1.9).
-    """
-    x509_sign.check_signer(certificate, key)
-    moment = x509_read.now()
-    if certificate.not_after <= moment:
-        raise PkiError(
-            "the CA expired on %s" % x509_read.timestamp(certificate.not_after), path=path, fix="Provide one that is valid."
-        )
-    if certificate.not_before > moment:
-        raise PkiError(
-            "the CA is not valid before %s" % x509_read.timestamp(certificate.not_before),
-            path=path,
-            fix="Wait, correct the node's clock, or provide another.",
-        )
-    if signs_cas and certificate.path_length == 0:
-        raise PkiError(
-            "the CA's path length of 0 forbids it to sign another CA",
-            path=path,
-            fix="Provide one without a path length, or of at least 1.",
-        )
-    conflict = name_constraints.forbidden_name(certificate, sans)
-    if conflict:
-        raise PkiError(
-            "the CA's name constraints forbid %s, which it has to sign" % conflict,
-            path=path,
-            fix="Provide a CA without that constraint.",
-        )
 
 
 class StandaloneCa:
@@ -68,7 +30,7 @@ class StandaloneCa:
         if parent_path and parent_key_path:
             self.parent = x509_read.parse_certificate(reading.read(parent_path), parent_path)
             self.parent_key = private_keys.parse_private_key(reading.read(parent_key_path), parent_key_path)
-            check_ca(self.parent, self.parent_key, path=parent_path, signs_cas=True)
+            ca_checks.check_ca(self.parent, self.parent_key, path=parent_path, signs_cas=True)
         data, key_data = reading.read_if_exists(path), reading.read_if_exists(key_path)
         self.certificate: Optional[Certificate] = x509_read.parse_certificate(data, path) if data is not None else None
         self.key: Optional[PrivateKey] = private_keys.parse_private_key(key_data, key_path) if key_data is not None else None

@@ -43,10 +43,9 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation im
     obstacles,
     probe_client,
     stale_trust,
-    standalone_ca,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import pod_restart
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_checks, private_keys, x509_read, x509_sign
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import (
     rotation_explain,
     rotation_plan,
@@ -738,9 +737,9 @@ def test_an_authority_brought_by_the_user_is_taken_or_refused(host, tmp_path):
         with pytest.raises(PkiError, match=words):
             new_ca.take_new_ca("ca", made, ca_key.pem, new_ca.leaf_names(host.tree(), "ca"))
     short = x509_read.parse_certificate(_openssl_ca(tmp_path, ca_key, "basicConstraints=critical,CA:TRUE,pathlen:0"))
-    standalone_ca.check_ca(short, ca_key)
+    ca_checks.check_ca(short, ca_key)
     with pytest.raises(PkiError, match="path length"):
-        standalone_ca.check_ca(short, ca_key, signs_cas=True)
+        ca_checks.check_ca(short, ca_key, signs_cas=True)
 
 
 def _openssl_ca(folder: Path, ca_key, *extensions: str) -> bytes:
