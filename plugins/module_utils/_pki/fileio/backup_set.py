@@ -27,8 +27,7 @@ def create_backup(paths: Iterable[str], job: str, backup_dir: str = atomic.BACKU
     """Copy files into a new backup set. Return the set's directory.
 
     paths: files and symbolic links; a missing one is recorded as absent, and a restore removes it. job: part of the set's name.
-    keep: how many sets of this job stay, the newest; the new one always stays. Sets of other jobs stay, because a rotation makes
-    many sets and must not remove the one that the operator made before it.
+    keep: how many sets of this job stay, the newest. Sets of other jobs stay: a rotation must not remove the operator's own.
     The set appears under its name when it is complete and durable. Directories are 0700, files 0600. manifest.json holds the
     host, and path, type, mode, owner and SHA-256 of each file. Raise PkiError (no space, read-only, ...) with no set made.
     """

@@ -12,7 +12,7 @@ from typing import Any, Mapping, Sequence
 from ..errors import PkiError
 from . import atomic, guarded_files, reading
 
-# A change of a path: {"path", "data", "mode", "owner"} for a file, {"path", "target"} for a link, or {"path", "remove"}.
+# A change of a path: {"path", "data", "mode", "owner"}, {"path", "target"} for a link, or {"path", "remove"}.
 Change = Mapping[str, Any]
 
 # Its record in the journal, without key material: {"path", "old", "new"} and "remove", or "staged" and for a link "target".

@@ -18,9 +18,8 @@ from .reading import explain
 def require_trusted(path: str, users: Collection[int] | None = None, fix: str | None = None) -> None:
     """Raise PkiError, which names the file or directory, unless only root and `users` can change what a path leads to.
 
-    users: user ids; None for that of this process. fix: for the message. Checks every directory and link from / on, the targets
-    of links, and the file itself. In a sticky directory (/tmp), other users cannot replace files of root and `users`. A path that
-    does not exist is checked as far as it exists; other users must not be able to create it.
+    users: user ids; None for that of this process. Checks every directory and link from / on, and the targets of links. Sticky
+    directories (/tmp) are allowed on the way. Other users must not be able to create a path that does not exist.
     """
     allowed = {0}.union([os.geteuid()] if users is None else users)
     todo, here, links = guarded_paths.path_parts(os.path.join(os.getcwd(), path)), "/", 0

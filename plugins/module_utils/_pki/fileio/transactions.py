@@ -18,9 +18,8 @@ from . import atomic, file_changes, guarded_paths, journals
 class Transaction:
     """Several files that change together: after a crash, transaction_recovery.recover() makes all of them new or leaves all old.
 
-    commit() writes the new contents beside their targets and makes them durable, records "commit" in the journal, and renames.
-    A certificate and its key differ only between two renames. The journal has a digest of the old and the new content of every
-    path, so that a recovery never overwrites what was written after the crash.
+    commit() writes the new contents beside their targets, records "commit" in the journal, and renames. The journal has digests
+    of the old and new contents, so that a recovery never overwrites what was written after the crash.
     """
 
     def __init__(self, name: str, state_dir: str = atomic.STATE_DIR) -> None:

@@ -2,9 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Change single values of a YAML document in place. Every other byte stays: comments, order, quoting.
 
-Manifests, kubeconfigs and kubelet configurations belong to the user and to kubeadm. Hand-written, because PyYAML drops comments
-and quoting when it writes, and the library that keeps them (ruamel.yaml) is not on nodes. PyYAML reports the positions of the
-values; after each edit the document is parsed again, and must have changed in that value only.
+Hand-written, because PyYAML drops comments when it writes, and ruamel.yaml, which keeps them, is not on nodes. PyYAML reports the
+positions; after each edit the document is parsed again, and only that value may have changed.
 """
 
 from __future__ import annotations

@@ -206,8 +206,7 @@ def renew_ca(
 ) -> Certificate:
     """Return a CA certificate with the same key, subject and extensions, valid for `days` from start, or from now.
 
-    parent, parent_key: the issuer; without them it is self-signed. Certificates that the old one signed are valid below the new
-    one, because subject, key and key identifier are the same. Path length and name constraints stay.
+    parent, parent_key: as in build_ca(). What the old one signed is valid below the new one.
     """
     check_signer(certificate, key)
     return _sign_ca(certificate.raw.subject, _extensions_of(certificate), key, days, parent, parent_key, start)
