@@ -213,7 +213,9 @@ def requested(module: AnsibleModule) -> Dict[str, Any]:
         result.update(changed=result["action"] != kubelet_files.KEEP, name="", answer={})
         if result["action"] == kubelet_files.REISSUE:
             if not module.check_mode:
-                asked = serving_certificate.ask(layout, api, sans, options["days"], options["key_type"], options["state_dir"])
+                asked = serving_certificate.request_certificate(
+                    layout, api, sans, options["days"], options["key_type"], options["state_dir"]
+                )
                 result["name"] = asked["name"]
                 result["answer"] = {"host": options["host"] or layout.node_name, "node": layout.node_name, "key": asked["key"]}
             after = {"subject": "CN=system:node:%s,O=system:nodes" % layout.node_name, "reasons": result["reasons"]}
@@ -233,7 +235,9 @@ def installed(module: AnsibleModule) -> Dict[str, Any]:
         api = serving_certificate.connect(layout)
         sans = serving_certificate.own_sans(layout, api)
         if options["name"]:
-            certificate, key = serving_certificate.take(layout, api, options["name"], sans, options["timeout"], state_dir)
+            certificate, key = serving_certificate.wait_for_certificate(
+                layout, api, options["name"], sans, options["timeout"], state_dir
+            )
         installation = serving_certificate.ServingInstallation(layout, certificate, key)
         due = bool(installation.changes) or journals.Journal(journals.KUBELET_RESTART, state_dir).load() is not None
         result = {
@@ -251,7 +255,9 @@ def installed(module: AnsibleModule) -> Dict[str, Any]:
         result["proof"] = kubelet_service.restart(layout, options["timeout"], True, state_dir)
         current = serving_certificate.installed_certificate(layout)
         if current is not None:
-            result["proof"]["served_seconds"] = serving_certificate.prove(_layout(options), current, sans, options["timeout"])
+            result["proof"]["served_seconds"] = serving_certificate.wait_until_serving(
+                _layout(options), current, sans, options["timeout"]
+            )
         for path in kubelet_files.expired_files(serving_certificate.current_path(layout), options["keep_files"]):
             atomic.remove(path)
     return result

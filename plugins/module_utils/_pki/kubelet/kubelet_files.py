@@ -3,7 +3,7 @@
 """Where a kubelet keeps its certificates, when one of them is due, and putting another in its place.
 
 A certificate and its key lie in one dated file behind a link, kubelet-client-current.pem or kubelet-server-current.pem (client-go
-util/certificate/certificate_store.go; issue 4). The kubelet takes a replaced file up when it is restarted, and not before.
+util/certificate/certificate_store.go; issue 4). The kubelet reads a replaced file only when it is restarted.
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import contextlib
 import os
 import re
 import time
+from typing import Any, Dict, List, Optional, Sequence
 
 from ..errors import PkiError
 from ..fileio import atomic, backup_set, journals, reading, transactions
 from ..kubeadm import kubeconfig
-from ..x509.x509_read import now, parse_certificates, timestamp
+from ..kubeadm.layouts import Layout
+from ..x509.x509_read import Certificate, now, parse_certificates, timestamp
 
 NODE_PREFIX = "system:node:"
 
@@ -41,14 +43,14 @@ _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-
 _DAY = 86400.0
 
 
-def read_config(layout):
-    """Give this node's kubelet.conf as a Kubeconfig. Raises PkiError when it is missing or damaged."""
+def read_config(layout: Layout) -> kubeconfig.Kubeconfig:
+    """Return this node's kubelet.conf as a Kubeconfig. Raises PkiError when it is missing or damaged."""
     path = layout.kubelet["kubeconfig_path"]
     return kubeconfig.Kubeconfig(reading.read(path), path)
 
 
-def check_node_name(name):
-    """Give the name when a Node can have it. Raises PkiError otherwise."""
+def check_node_name(name: Optional[str]) -> str:
+    """Return the name when a Node can have it. Raises PkiError otherwise."""
     if not name or len(name) > 253 or not _NODE_NAME.fullmatch(name):
         raise PkiError(
             "%r cannot be the name of a Node" % (name,), fix="Set the kubelet's --hostname-override, or the host's name."
@@ -56,18 +58,18 @@ def check_node_name(name):
     return name
 
 
-def made_out_to(certificate, name):
-    """Tell whether a certificate is that of a node, by its subject. name: of the Node."""
+def made_out_to(certificate: Certificate, name: str) -> bool:
+    """Return whether a certificate is that of a node, by its subject. name: of the Node."""
     return certificate.common_name == NODE_PREFIX + name and certificate.organizations == [NODES_GROUP]
 
 
-def ca_file(layout):
-    """Give the path of the CA file that this node has for clients: on a control-plane node the cluster's (str)."""
+def ca_file(layout: Layout) -> str:
+    """Return the path of the CA file that this node has for clients: on a control-plane node the cluster's (str)."""
     return layout.kubelet["ca_file"] or os.path.join(layout.pki_dir, "ca.crt")
 
 
-def trusted(layout):
-    """Give the [Certificate] of the CA file that this node has for clients (pki/ca.crt), empty where it is unreadable."""
+def trusted(layout: Layout) -> List[Certificate]:
+    """Return the [Certificate] of the CA file that this node has for clients (pki/ca.crt), empty where it is unreadable."""
     path = ca_file(layout)
     try:
         return parse_certificates(reading.read(path), path)
@@ -75,8 +77,8 @@ def trusted(layout):
         return []
 
 
-def wrong_dates(certificate, below_days):
-    """Say why a certificate is due by its dates (str), or give None. below_days: fewer days left are too few,
+def wrong_dates(certificate: Certificate, below_days: float) -> Optional[str]:
+    """Return why a certificate is due by its dates (str), or give None. below_days: fewer days left are too few,
     for a short-lived certificate fewer than a third of its life.
     """
     left = (certificate.not_after - now()).total_seconds() / _DAY
@@ -90,7 +92,7 @@ def wrong_dates(certificate, below_days):
     return "%.1f days of its %.0f are left" % (left, lifetime) if left < min(below_days, lifetime / 3) else None
 
 
-def check_clock(certificate):
+def check_clock(certificate: Certificate) -> None:
     """Raise PkiError unless a certificate is valid by this node's clock."""
     moment = now()
     if not certificate.not_before <= moment < certificate.not_after:
@@ -102,8 +104,8 @@ def check_clock(certificate):
         )
 
 
-def pair_changes(current, data):
-    """Give the changes that put a new dated file (mode 0600) behind a link kubelet-<what>-current.pem, as the kubelet does it.
+def pair_changes(current: str, data: bytes) -> List[Dict[str, Any]]:
+    """Return the changes that put a new dated file (mode 0600) behind a link kubelet-<what>-current.pem, as the kubelet does it.
 
     current: path of the link. data: certificate and key in PEM (bytes).
     """
@@ -116,10 +118,16 @@ def pair_changes(current, data):
         moment += 1
 
 
-def carry_out(changes, current, state_dir=atomic.STATE_DIR, backup_dir=atomic.BACKUP_DIR, backup_keep=5):
+def carry_out(
+    changes: Sequence[Dict[str, Any]],
+    current: str,
+    state_dir: str = atomic.STATE_DIR,
+    backup_dir: str = atomic.BACKUP_DIR,
+    backup_keep: int = 5,
+) -> str:
     """Back up what changes, then change it in one transaction, and note that the kubelet has to be restarted.
 
-    changes: [{"path", "data", "mode"} or {"path", "target"}]. current: the link whose file is backed up, too. Gives the backup
+    changes: [{"path", "data", "mode"} or {"path", "target"}]. current: the link whose file is backed up, too. Returns the backup
     set's directory. Raises PkiError with nothing changed.
     """
     paths = [change["path"] for change in changes]
@@ -145,8 +153,8 @@ def carry_out(changes, current, state_dir=atomic.STATE_DIR, backup_dir=atomic.BA
     return backup
 
 
-def expired_files(current, keep):
-    """Give the dated files beyond the newest `keep` that a link (kubelet-<what>-current.pem) does not lead to, oldest first."""
+def expired_files(current: str, keep: int) -> List[str]:
+    """Return the dated files beyond the newest `keep` that a link (kubelet-<what>-current.pem) does not lead to, oldest first."""
     directory, link = os.path.split(current)
     used = os.path.realpath(current)
     dated = re.compile(_DATED % re.escape(link.replace("-current.pem", "")))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
+from typing import Any, Dict, Optional
 
 from ..endpoint import http_client
 from ..errors import PkiError
@@ -14,6 +15,7 @@ from ..fileio import atomic, journals
 from ..host import processes, systemd
 from ..kube_api import kubelet_client
 from ..kubeadm import kubelet_settings
+from ..kubeadm.layouts import Layout
 from . import kubelet_files
 
 
@@ -22,8 +24,8 @@ class Service:
 
     UNIT = systemd.KUBELET_UNIT
 
-    def state(self):
-        """Give {"load", "active", "sub", "pid" (int), "result"} as systemd sees the unit. Raises PkiError."""
+    def state(self) -> Dict[str, Any]:
+        """Return {"load", "active", "sub", "pid" (int), "result"} as systemd sees the unit. Raises PkiError."""
         found = systemd.show_unit(self.UNIT)
         return {
             "load": found["LoadState"],
@@ -33,7 +35,7 @@ class Service:
             "pid": int(found["MainPID"]) if found["MainPID"].isdigit() else 0,
         }
 
-    def restart(self, timeout):
+    def restart(self, timeout: float) -> None:
         """Restart the unit, or start it. timeout: seconds for the old process to end. Raises PkiError."""
         done = systemd.run_command(["systemctl", "restart", self.UNIT], timeout)
         if done.returncode:
@@ -42,7 +44,7 @@ class Service:
                 fix="See `systemctl status kubelet` and `journalctl -u kubelet`.",
             )
 
-    def stop(self, timeout):
+    def stop(self, timeout: float) -> None:
         """Stop the unit. timeout: seconds for its process to end. Raises PkiError."""
         done = systemd.run_command(["systemctl", "stop", self.UNIT], timeout)
         if done.returncode:
@@ -52,12 +54,12 @@ class Service:
             )
 
     @staticmethod
-    def started(pid):
-        """Give when a process began, in seconds since the machine's (proc(5): stat, field 22), or None when it is gone."""
+    def started(pid: int) -> Optional[float]:
+        """Return when a process began, in seconds since the machine's (proc(5): stat, field 22), or None when it is gone."""
         return processes.own().started(pid)
 
-    def complaint(self):
-        """Give the last error line of the kubelet's journal, or ""."""
+    def complaint(self) -> str:
+        """Return the last error line of the kubelet's journal, or ""."""
         with contextlib.suppress(PkiError):
             done = systemd.run_command(["journalctl", "--unit", self.UNIT, "--lines", "200", "--output", "cat", "--no-pager"], 10)
             for line in reversed(done.stdout.decode("utf-8", "replace").splitlines()):
@@ -66,8 +68,14 @@ class Service:
         return ""
 
 
-def restart(layout, timeout=120.0, ready=True, state_dir=atomic.STATE_DIR, service=None):
-    """Restart the kubelet and prove that the new one works. Gives a mapping of what was seen; see Proof.
+def restart(
+    layout: Layout,
+    timeout: float = 120.0,
+    ready: bool = True,
+    state_dir: str = atomic.STATE_DIR,
+    service: Optional[Service] = None,
+) -> Dict[str, Any]:
+    """Restart the kubelet and prove that the new one works. Returns a mapping of what was seen; see Proof.
 
     timeout: seconds until the proof. ready: the Node has to be Ready again, as the API says it; False asks for the process and
     its health alone (the API is down). Raises PkiError when the proof does not come; the note of a due restart stays then.
@@ -93,15 +101,15 @@ class Proof:
     with the kubelet's own credential, a lease renewed and a Ready condition reported after the restart.
     """
 
-    def __init__(self, layout, service, api, old_pid):
+    def __init__(self, layout: Layout, service: Service, api: Optional[kubelet_client.KubeletApi], old_pid: int) -> None:
         self.layout, self.service, self.api, self.old_pid = layout, service, api, old_pid
         self.began = time.monotonic()
         self.since_boot = time.clock_gettime(time.CLOCK_BOOTTIME)
         self.since = time.time()
-        self.seen = {}
+        self.seen: Dict[str, Any] = {}
 
-    def wait(self, deadline, interval=0.1):
-        """Poll until all is seen, for at most deadline seconds. Gives what was seen. Raises PkiError: what is missing."""
+    def wait(self, deadline: float, interval: float = 0.1) -> Dict[str, Any]:
+        """Poll until all is seen, for at most deadline seconds. Returns what was seen. Raises PkiError: what is missing."""
         while True:
             missing = self._look()
             passed = time.monotonic() - self.began
@@ -112,15 +120,15 @@ class Proof:
                 raise PkiError(
                     "the kubelet of %s was restarted, and after %d s %s%s"
                     % (self.layout.node_name, deadline, missing, "; its journal says: " + complaint if complaint else ""),
-                    fix="See `journalctl -u kubelet`; run again when it is mended: the restart is still noted as due.",
+                    fix="See `journalctl -u kubelet`; correct the cause and run again: the restart is still noted as due.",
                 )
             time.sleep(min(interval, max(0.0, deadline - passed)))
             interval = min(interval * 1.3, 0.5)
 
-    def _look(self):
+    def _look(self) -> Optional[str]:
         return self._process() or self._healthz() or (self._node() if self.api else None)
 
-    def _process(self):
+    def _process(self) -> Optional[str]:
         state = self.service.state()
         pid = state["pid"]
         started = self.service.started(pid) if pid else None
@@ -131,7 +139,7 @@ class Proof:
         self.seen["pid"] = pid
         return None
 
-    def _healthz(self):
+    def _healthz(self) -> Optional[str]:
         url = kubelet_settings.healthz_url(self.layout)
         if url is None:
             return None
@@ -144,7 +152,7 @@ class Proof:
         self.seen["healthz"] = body.decode("utf-8", "replace").strip()[:40]
         return None
 
-    def _node(self):
+    def _node(self) -> Optional[str]:
         trouble, seen = kubelet_client.node_state(self.api, self.layout.node_name, self.since, self.since)
         self.seen.update(seen)
         return trouble

@@ -9,23 +9,27 @@ and the Node object share decides, or the key of the certificate that the node h
 
 from __future__ import annotations
 
+from typing import Any, Collection, Dict, List, Mapping, Optional, Sequence
+
 from ..errors import PkiError, printable
-from ..kube_api import node_identity
+from ..kube_api import kubelet_client, node_identity
 from ..x509 import csr_read, private_keys, x509_read, x509_sign
+from ..x509.csr_read import Request
+from ..x509.x509_read import Certificate
 from . import kubelet_files
 
 _FIX = "Correct the inventory or the kubelet's --hostname-override; or look for what runs on that host."
 
 
-def inventory_of(addresses: dict, control_planes=()) -> list:
-    """Return the inventory as requests.Nodes takes it. addresses: {host: ansible_host or ""}."""
+def inventory_of(addresses: Dict[str, str], control_planes: Collection[str] = ()) -> List[Dict[str, Any]]:
+    """Return the inventory as node_identity.Nodes takes it. addresses: {host: ansible_host or ""}."""
     return [
         {"name": host, "addresses": [address] if address else [], "control_plane": host in control_planes}
         for host, address in sorted(addresses.items())
     ]
 
 
-def contradictions(claims: dict, inventory) -> dict:
+def contradictions(claims: Dict[str, str], inventory: Collection[str]) -> Dict[str, str]:
     """Return {host: why what it says cannot be right (str)} for those of claims that contradict the inventory or one another.
 
     claims: {host: the name of the Node that it says it is} of all hosts that answered. inventory: the names of all hosts of the
@@ -48,10 +52,10 @@ def contradictions(claims: dict, inventory) -> dict:
     return found
 
 
-def vouch(request_pem: str, credential) -> dict:
+def vouch(request_pem: str, credential: Optional[kubelet_client.Credential]) -> Dict[str, str]:
     """Return what proves that the holder of a credential made a request: {"previous", "voucher"} as PEM, or {} without one.
 
-    credential: kubelet_api.Credential of the certificate in use, expired or not, or None. The voucher is a request for the digest
+    credential: Credential of the certificate in use, expired or not, or None. The voucher is a request for the digest
     of the new key, signed with the previous key.
     """
     if credential is None or credential.problem or credential.certificate is None:
@@ -65,11 +69,11 @@ def vouch(request_pem: str, credential) -> dict:
     return {"previous": credential.certificate.pem.decode("ascii"), "voucher": voucher.pem.decode("ascii")}
 
 
-def is_vouched(entry: dict, request, cas) -> bool:
+def is_vouched(entry: Mapping[str, str], request: Request, cas: Sequence[Certificate]) -> bool:
     """Return whether the key of a Node's previous certificate vouches for a request.
 
-    entry: {"node", "previous", "voucher"}. request: the x509.Request. cas: [Certificate] of which one has to have signed the
-    previous certificate. Its dates do not matter: who has the key was that Node.
+    entry: {"node", "previous", "voucher"}. request: the Request. cas: [Certificate] of which one has to have signed the
+    previous certificate. Its dates do not matter: the key alone proves the Node.
     """
     if not entry.get("previous") or not entry.get("voucher"):
         return False
@@ -86,10 +90,10 @@ def is_vouched(entry: dict, request, cas) -> bool:
     )
 
 
-def require_bound(entry: dict, request, nodes, cas) -> None:
+def require_bound(entry: Mapping[str, str], request: Request, nodes: node_identity.Nodes, cas: Sequence[Certificate]) -> None:
     """Raise PkiError unless it is proven that the host of an entry is the Node it says it is.
 
-    entry: {"host", "node", "previous", "voucher"}. nodes: requests.Nodes, with the inventory. cas: as in is_vouched().
+    entry: {"host", "node", "previous", "voucher"}. nodes: node_identity.Nodes, with the inventory. cas: as in is_vouched().
     """
     host, node = entry["host"], entry["node"]
     owner = nodes.hosts.get(node, {}).get("name")

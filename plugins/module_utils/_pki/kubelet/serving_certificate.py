@@ -3,8 +3,8 @@
 """The kubelet's serving certificate, signed by the cluster: judged, asked for, installed, proven.
 
 A kubelet that asks for one by itself makes the key in memory, and writes it only with the certificate (client-go
-util/certificate/certificate_manager.go: generateCSR, rotateCerts). While its request is pending nobody can see whether the key
-in it is that node's. So here the node makes the key first, tells its digest over SSH, and asks with its own credential; the
+util/certificate/certificate_manager.go: generateCSR, rotateCerts). While its request is pending, nothing shows whether the key
+in it is that node's. So here the node makes the key first, reports its digest over SSH, and asks with its own credential; the
 certificate is put where the kubelet keeps its own, and a kubelet that finds one for all its addresses asks for no other.
 """
 
@@ -12,13 +12,17 @@ from __future__ import annotations
 
 import os
 import time
+from typing import Any, Collection, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ..endpoint import discovery, health_checks, tls
 from ..errors import PkiError
 from ..fileio import atomic, journals, reading
 from ..kube_api import kubelet_client
 from ..kubeadm import kubelet_config_map
+from ..kubeadm.layouts import Layout
 from ..x509 import general_names, private_keys, x509_read, x509_sign
+from ..x509.private_keys import PrivateKey
+from ..x509.x509_read import Certificate
 from . import kubelet_files
 
 LEAVE, RENEW, BOOTSTRAP = "leave", "renew", "bootstrap"
@@ -29,24 +33,25 @@ _CURRENT = "kubelet-server-current.pem"
 _NAMES, _ADDRESSES = ("Hostname", "InternalDNS", "ExternalDNS"), ("Hostname", "InternalIP", "ExternalIP")
 
 
-def current_path(layout):
-    """Give the path of the link behind which a kubelet keeps a serving certificate that the cluster signed (str)."""
+def current_path(layout: Layout) -> str:
+    """Return the path of the link behind which a kubelet keeps a serving certificate that the cluster signed (str)."""
     return os.path.join(layout.kubelet["cert_dir"], _CURRENT)
 
 
-def staged_key_path(state_dir=atomic.STATE_DIR):
-    """Give where the key of a request waits for its certificate (0600, in a directory with 0700)."""
+def staged_key_path(state_dir: str = atomic.STATE_DIR) -> str:
+    """Return where the key of a request waits for its certificate (0600, in a directory with 0700)."""
     return os.path.join(state_dir, "kubelet", "serving.key")
 
 
-def connect(layout, timeout=10):
-    """Give a kubelet_api.Api with the kubelet's own credential; only the API server itself will do. Raises PkiError."""
+def connect(layout: Layout, timeout: float = 10) -> kubelet_client.KubeletApi:
+    """Return a KubeletApi with the kubelet's own credential; only the API server itself will do. Raises PkiError."""
     return kubelet_client.KubeletApi.of(kubelet_files.read_config(layout), timeout, strict=True)
 
 
-def node_sans(item):
-    """Give the SANs a kubelet asks for: of its Node object (dict) each address, as ["DNS:...", "IP:..."], names first."""
-    dns, ips = set(), set()
+def node_sans(item: Dict[str, Any]) -> List[str]:
+    """Return the SANs a kubelet asks for: of its Node object (dict) each address, as ["DNS:...", "IP:..."], names first."""
+    dns: Set[str] = set()
+    ips: Set[str] = set()
     for entry in (item.get("status") or {}).get("addresses") or []:
         kind, value = entry.get("type"), entry.get("address")
         if value and general_names.address(value):
@@ -56,8 +61,8 @@ def node_sans(item):
     return sorted(dns) + sorted(ips)
 
 
-def own_sans(layout, api):
-    """Give node_sans() of this node's own Node object. Raises PkiError when there is none, or nobody could be asked."""
+def own_sans(layout: Layout, api: kubelet_client.KubeletApi) -> List[str]:
+    """Return node_sans() of this node's own Node object. Raises PkiError when there is none, or the API is unreachable."""
     answer = api.node(kubelet_files.check_node_name(layout.node_name))
     if answer.status == 404:
         raise PkiError(
@@ -75,8 +80,8 @@ def own_sans(layout, api):
     return node_sans(answer.json())
 
 
-def installed_certificate(layout):
-    """Give the x509.Certificate behind the link, or None when there is none that can be read."""
+def installed_certificate(layout: Layout) -> Optional[Certificate]:
+    """Return the Certificate behind the link, or None when there is none that can be read."""
     path = current_path(layout)
     try:
         return x509_read.parse_certificate(reading.read(path), path)
@@ -84,20 +89,27 @@ def installed_certificate(layout):
         return None
 
 
-def own_certificate(layout):
-    """Give the path of a serving certificate that the user gave the kubelet (tlsCertFile), or None."""
+def own_certificate(layout: Layout) -> Optional[str]:
+    """Return the path of a serving certificate that the user gave the kubelet (tlsCertFile), or None."""
     named = layout.kubelet["flags"].get("--tls-cert-file") or layout.kubelet["config"].get("tlsCertFile")
     return named if isinstance(named, str) and named else None
 
 
-def examine(layout, mode, sans, below_days=90.0, force=False, state_dir=atomic.STATE_DIR):
-    """Judge this node's serving certificate. Gives {"node", "action", "reasons", "before"}, as kubelet_credential.examine().
+def examine(
+    layout: Layout,
+    mode: str,
+    sans: Optional[Collection[str]],
+    below_days: float = 90.0,
+    force: bool = False,
+    state_dir: str = atomic.STATE_DIR,
+) -> Dict[str, Any]:
+    """Judge this node's serving certificate. Returns {"node", "action", "reasons", "before"}, as client_certificate.examine().
 
     mode: "renew" concerns nodes whose kubelets have serverTLSBootstrap on, "bootstrap" all of them. sans: what the certificate
     has to name (node_sans()), or None where that is not known. A certificate that the user gave the kubelet (tlsCertFile) is left
     alone, and reasons says so.
     """
-    verdict = {"node": layout.node_name, "action": kubelet_files.KEEP, "reasons": [], "before": None}
+    verdict: Dict[str, Any] = {"node": layout.node_name, "action": kubelet_files.KEEP, "reasons": [], "before": None}
     if own_certificate(layout):
         verdict["reasons"] = ["its serving certificate is the user's own (%s)" % own_certificate(layout)]
         return verdict
@@ -124,8 +136,8 @@ def examine(layout, mode, sans, below_days=90.0, force=False, state_dir=atomic.S
     return verdict
 
 
-def _judge(layout, sans, below_days):
-    """Give (Certificate or None, why another one is due or None)."""
+def _judge(layout: Layout, sans: Optional[Collection[str]], below_days: float) -> Tuple[Optional[Certificate], Optional[str]]:
+    """Return (Certificate or None, why another one is due or None)."""
     path = current_path(layout)
     if not os.path.lexists(path):
         return None, "there is no serving certificate that the cluster signed"
@@ -142,23 +154,33 @@ def _judge(layout, sans, below_days):
     lacking = [text for text in sans or () if text.lower() not in named]
     if lacking:
         return certificate, "it does not name %s" % ", ".join(lacking)
-    authorities = kubelet_files.trusted(layout)
-    if authorities and not certificate.signed_by(authorities[0]):
-        others = any(certificate.signed_by(ca) for ca in authorities)
-        return certificate, "an authority on its way out has signed it" if others else "no CA of this node's ca.crt has signed it"
+    cas = kubelet_files.trusted(layout)
+    if cas and not certificate.signed_by(cas[0]):
+        others = any(certificate.signed_by(ca) for ca in cas)
+        return (
+            certificate,
+            "a CA that is about to be removed has signed it" if others else "no CA of this node's ca.crt has signed it",
+        )
     return certificate, kubelet_files.wrong_dates(certificate, below_days)
 
 
-def _folded(sans):
+def _folded(sans: Iterable[str]) -> Set[str]:
     return {text.lower() for text in sans}
 
 
-def ask(layout, api, sans, days, key_type=None, state_dir=atomic.STATE_DIR):
-    """Make a key on this node and ask the cluster for a serving certificate with it. Gives {"name", "key"}.
+def request_certificate(
+    layout: Layout,
+    api: kubelet_client.KubeletApi,
+    sans: Sequence[str],
+    days: float,
+    key_type: Optional[str] = None,
+    state_dir: str = atomic.STATE_DIR,
+) -> Dict[str, str]:
+    """Make a key on this node and ask the cluster for a serving certificate with it. Returns {"name", "key"}.
 
     api: connect(). sans: what it shall name. days: the validity that is asked for (from 1.22 on). key_type: one of
-    x509.KEY_TYPES, or None for what a kubelet makes. The key is staged 0600 and stays here; "key" is its public half's digest,
-    "name" that of the CertificateSigningRequest. Raises PkiError.
+    private_keys.KEY_TYPES, or None for what a kubelet makes. The key is staged 0600 and stays here; "key" is the
+    digest of its public half, "name" that of the CertificateSigningRequest. Raises PkiError.
     """
     node = kubelet_files.check_node_name(layout.node_name)
     if not sans:
@@ -186,13 +208,14 @@ def ask(layout, api, sans, days, key_type=None, state_dir=atomic.STATE_DIR):
 class ServingInstallation:
     """What an installation on this node would change: the pair, its link, and serverTLSBootstrap in the kubelet's configuration.
 
-    changes: as in kubelet_credential.Installation. certificate: the new Certificate, or None.
+    changes: as in ClientInstallation. certificate: the new Certificate, or None.
     """
 
-    def __init__(self, layout, certificate=None, key=None):
+    def __init__(self, layout: Layout, certificate: Optional[Certificate] = None, key: Optional[PrivateKey] = None) -> None:
         """Plan. certificate, key: the new Certificate and its PrivateKey, or None to leave the pair alone. Raises PkiError."""
-        self.layout, self.certificate, self.changes = layout, certificate, []
-        if certificate is not None:
+        self.layout, self.certificate = layout, certificate
+        self.changes: List[Dict[str, Any]] = []
+        if certificate is not None and key is not None:
             self.changes += kubelet_files.pair_changes(current_path(layout), certificate.pem + key.pem)
             if not layout.kubelet["server_bootstrap"]:
                 path = layout.kubelet["config_path"]
@@ -200,12 +223,14 @@ class ServingInstallation:
                     {"path": path, "data": kubelet_config_map.switched_on(reading.read(path), path), "mode": None}
                 )
 
-    def paths(self):
-        """Give the paths that change."""
+    def paths(self) -> List[str]:
+        """Return the paths that change."""
         return [change["path"] for change in self.changes]
 
-    def apply(self, state_dir=atomic.STATE_DIR, backup_dir=atomic.BACKUP_DIR, backup_keep=5):
-        """Back up what changes, then change it in one transaction; as kubelet_credential.Installation.apply()."""
+    def apply(
+        self, state_dir: str = atomic.STATE_DIR, backup_dir: str = atomic.BACKUP_DIR, backup_keep: int = 5
+    ) -> Optional[str]:
+        """Back up what changes, then change it in one transaction; as ClientInstallation.apply()."""
         if not self.changes:
             return None
         backup = kubelet_files.carry_out(self.changes, current_path(self.layout), state_dir, backup_dir, backup_keep)
@@ -213,7 +238,14 @@ class ServingInstallation:
         return backup
 
 
-def take(layout, api, name, sans, timeout=60.0, state_dir=atomic.STATE_DIR):
+def wait_for_certificate(
+    layout: Layout,
+    api: kubelet_client.KubeletApi,
+    name: str,
+    sans: Collection[str],
+    timeout: float = 60.0,
+    state_dir: str = atomic.STATE_DIR,
+) -> Tuple[Certificate, PrivateKey]:
     """Wait for what was asked for, and give (Certificate, PrivateKey) when it is what this node may install.
 
     name: of the CertificateSigningRequest. sans: what it has to name. Raises PkiError: denied, not signed, another key,
@@ -243,8 +275,8 @@ def take(layout, api, name, sans, timeout=60.0, state_dir=atomic.STATE_DIR):
             fix="Find out who signs for %s." % kubelet_client.SERVING,
         )
     kubelet_files.check_clock(certificate)
-    authorities = kubelet_files.trusted(layout)
-    if not any(certificate.signed_by(ca) for ca in authorities):
+    cas = kubelet_files.trusted(layout)
+    if not any(certificate.signed_by(ca) for ca in cas):
         raise PkiError(
             "is not signed by the cluster's CA (ca.crt of this node)",
             path=certificate.path,
@@ -253,8 +285,8 @@ def take(layout, api, name, sans, timeout=60.0, state_dir=atomic.STATE_DIR):
     return certificate, key
 
 
-def prove(layout, certificate, sans, timeout=60.0):
-    """Wait until the kubelet serves a certificate, and see that it holds for each of its IP addresses. Gives seconds.
+def wait_until_serving(layout: Layout, certificate: Certificate, sans: Sequence[str], timeout: float = 60.0) -> float:
+    """Wait until the kubelet serves a certificate, and see that it holds for each of its IP addresses. Returns seconds.
 
     layout: found again after the change. Raises PkiError: what is served, or for which address it does not verify.
     """
@@ -281,8 +313,8 @@ def prove(layout, certificate, sans, timeout=60.0):
     return round(time.monotonic() - began, 3)
 
 
-def _is_here(address):
-    """Tell whether an address is one of this machine's: a node's external address may be a router's."""
+def _is_here(address: str) -> bool:
+    """Return whether an address is one of this machine's: a node's external address may be a router's."""
     import socket  # used once in a run
 
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

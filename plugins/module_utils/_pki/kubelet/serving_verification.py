@@ -5,11 +5,16 @@
 from __future__ import annotations
 
 import time
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 from ..endpoint import parallel, tls
 from ..errors import PkiError, printable
 from ..kube_api import api_client
 from ..kubeadm import addresses
+from ..kubeadm.layouts import Layout
+
+# A Node as the API returns it.
+NodeObject = Dict[str, Any]
 
 FLAG = "kubelet-certificate-authority"
 
@@ -28,7 +33,7 @@ class KubeletVerification:
     of this very API server.
     """
 
-    def __init__(self, layout):
+    def __init__(self, layout: Layout) -> None:
         """layout: layouts.Layout. Raises PkiError when no API server of kubeadm's kind is on this node."""
         flags = layout.flags.get(_APISERVER)
         if flags is None or not layout.advertise_address:
@@ -43,14 +48,14 @@ class KubeletVerification:
         port = flags.get("--secure-port", "6443")
         self.server = "https://" + addresses.join_host_port(layout.advertise_address, int(port) if port.isdigit() else 6443)
 
-    def edits(self, wanted):
-        """Give the change of the manifest, as static_pods takes it, that sets the flag or takes it away; {} for none."""
+    def edits(self, wanted: bool) -> Dict[str, Dict[str, Optional[str]]]:
+        """Return the change of the manifest, as restart_pods() takes it, that sets the flag or takes it away; {} for none."""
         if bool(self.named) == wanted:
             return {}
         return {_APISERVER: {"--" + FLAG: self.path if wanted else None}}
 
 
-def require_verified(items, types, ca_pem, timeout=10.0):
+def require_verified(items: Sequence[NodeObject], types: Optional[str], ca_pem: bytes, timeout: float = 10.0) -> None:
     """Raise one PkiError that names the Nodes of unverified(), if there are any."""
     _require(
         unverified(items, types, ca_pem, timeout),
@@ -60,10 +65,10 @@ def require_verified(items, types, ca_pem, timeout=10.0):
     )
 
 
-def wait_reached(api, items, deadline):
-    """Wait until reached() names nobody, for at most deadline seconds. Raises one PkiError that names the Nodes that are left.
+def wait_reached(api: api_client.Api, items: Sequence[NodeObject], deadline: float) -> None:
+    """Wait until reached() names no Node, for at most deadline seconds. Raises one PkiError that names the Nodes that are left.
 
-    An API server that has just begun, or a pod that restarts with it, may need a moment.
+    An API server that has just started, or a pod that restarts with it, may need a moment.
     """
     end, left = time.monotonic() + deadline, items
     while True:
@@ -81,7 +86,7 @@ def wait_reached(api, items, deadline):
     )
 
 
-def _require(found, count, what, fix, path=None):
+def _require(found: Dict[str, str], count: int, what: str, fix: str, path: Optional[str] = None) -> None:
     if found:
         shown = "; ".join("%s (%s)" % item for item in sorted(found.items())[:5])
         raise PkiError(
@@ -92,8 +97,8 @@ def _require(found, count, what, fix, path=None):
         )
 
 
-def dialled(item, types):
-    """Give (address, port) at which an API server reaches a Node's kubelet, or None when it has none of these types.
+def dialled(item: NodeObject, types: Optional[str]) -> Optional[Tuple[str, int]]:
+    """Return (address, port) at which an API server reaches a Node's kubelet, or None when it has none of these types.
 
     item: Node object. types: --kubelet-preferred-address-types, or None for its default (pkg/util/node: GetPreferredNodeAddress).
     """
@@ -106,12 +111,13 @@ def dialled(item, types):
     return None
 
 
-def unverified(items, types, ca_pem, timeout=5.0):
-    """Give {node name: why} of the Nodes whose kubelets an API server would refuse that verifies them with a CA bundle.
+def unverified(items: Sequence[NodeObject], types: Optional[str], ca_pem: bytes, timeout: float = 5.0) -> Dict[str, str]:
+    """Return {node name: why} of the Nodes whose kubelets an API server would refuse that verifies them with a CA bundle.
 
     items: Node objects. types: as in dialled(). ca_pem: PEM bytes. Asks some dozens at the same time.
     """
-    found, calls = {}, {}
+    found: Dict[str, str] = {}
+    calls: Dict[str, Tuple[str, int]] = {}
     for item in items:
         name, place = item["metadata"]["name"], dialled(item, types)
         if place is None:
@@ -128,16 +134,17 @@ def unverified(items, types, ca_pem, timeout=5.0):
     return found
 
 
-def _verification(place, ca_pem, timeout):
+def _verification(place: Tuple[str, int], ca_pem: bytes, timeout: float) -> Callable[[], None]:
     return lambda: tls.verify(place[0], place[1], ca_pem, timeout)
 
 
-def reached(api, items):
-    """Have the API server speak to each Node's kubelet, as `kubectl logs` does. Gives {node name: why not} of those it cannot.
+def reached(api: api_client.Api, items: Sequence[NodeObject]) -> Dict[str, str]:
+    """Have the API server speak to each Node's kubelet, as `kubectl logs` does. Returns {node name: why not} of those it cannot.
 
     items: Node objects. Where a pod runs on the node, its log is read; else the kubelet's healthz through the API server.
     """
-    pods, found = {}, {}
+    pods: Dict[str, Dict[str, Any]] = {}
+    found: Dict[str, str] = {}
     for pod in api.list("/api/v1/pods"):
         status, spec = pod.get("status") or {}, pod.get("spec") or {}
         running = [state for state in status.get("containerStatuses") or [] if "running" in (state.get("state") or {})]

@@ -4,16 +4,19 @@
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
+from typing import Any, Dict, Iterable, List, Optional, Set, Tuple
 
 from ..errors import PkiError
-from ..kubeadm import addresses, catalogue
+from ..kubeadm import addresses, catalogue, pki_tree
+from ..kubeadm.layouts import Layout
 from ..x509 import x509_sign
 from . import issuing_ca, model
 
 
-def missing_here(tree, names):
-    """Give those of some names of leaves that do not belong to a node of this role, sorted: no etcd-server without an etcd."""
+def missing_here(tree: pki_tree.Tree, names: Iterable[str]) -> List[str]:
+    """Return those of some names of leaves that do not belong to a node of this role, sorted: no etcd-server without an etcd."""
     asked = {name.strip() for name in names}
     return sorted(
         entry.name
@@ -22,8 +25,8 @@ def missing_here(tree, names):
     )
 
 
-def catalogue_leaves(tree, names, settings):
-    """Give the Leaf of every name, in the catalogue's order. names: of the catalogue, or "all".
+def catalogue_leaves(tree: pki_tree.Tree, names: Iterable[str], settings: model.Settings) -> List[model.Leaf]:
+    """Return the Leaf of every name, in the catalogue's order. names: of the catalogue, or "all".
 
     Raises PkiError that lists the valid names for one that is not known or not on a node of this role.
     """
@@ -49,7 +52,7 @@ def catalogue_leaves(tree, names, settings):
         )
     if "all" in wanted:
         wanted.update(catalogue.RENEWABLE)
-    signers = {}
+    signers: Dict[str, issuing_ca.IssuingCa] = {}
     found = []
     holders = _holders(tree)
     for entry in catalogue.CATALOGUE:
@@ -63,8 +66,8 @@ def catalogue_leaves(tree, names, settings):
     return found
 
 
-def _holders(tree):
-    """Give [(what, {real paths of its files})] of everything that has a certificate or a key on this node."""
+def _holders(tree: pki_tree.Tree) -> List[Tuple[str, Set[str]]]:
+    """Return [(what, {real paths of its files})] of everything that has a certificate or a key on this node."""
     layout = tree.layout
     found = [("the service accounts' key", model.real_paths([layout.sa_key] + layout.sa_pub))]
     for item in tree.items.values():
@@ -75,7 +78,7 @@ def _holders(tree):
     return found
 
 
-def _signer(tree, name, now):
+def _signer(tree: pki_tree.Tree, name: str, now: datetime.datetime) -> issuing_ca.IssuingCa:
     if name in tree.items:
         return issuing_ca.IssuingCa.of_item(tree.items[name], now)
     return issuing_ca.IssuingCa(
@@ -86,7 +89,7 @@ def _signer(tree, name, now):
     )
 
 
-def _catalogue_leaf(tree, item, signer, named):
+def _catalogue_leaf(tree: pki_tree.Tree, item: pki_tree.Item, signer: issuing_ca.IssuingCa, named: bool) -> model.Leaf:
     entry = item.entry
     form = (
         model.KUBECONFIG
@@ -122,8 +125,8 @@ def _catalogue_leaf(tree, item, signer, named):
     return leaf
 
 
-def _server(layout, entry):
-    """The URL kubeadm gives a kubeconfig: kube-controller-manager and kube-scheduler speak to their own node's apiserver."""
+def _server(layout: Layout, entry: catalogue.Entry) -> Optional[str]:
+    """Return the URL that kubeadm gives a kubeconfig: kube-controller-manager and kube-scheduler use their own node's."""
     if entry.consumer in ("kube-controller-manager", "kube-scheduler") and layout.advertise_address:
         address = layout.advertise_address
         port = layout.flags.get("kube-apiserver", {}).get("--secure-port", "6443")
@@ -131,8 +134,8 @@ def _server(layout, entry):
     return "https://%s" % layout.control_plane_endpoint if layout.control_plane_endpoint else None
 
 
-def _from_catalogue(layout, entry):
-    """Give (Profile, what was assumed) for a certificate that is not there."""
+def _from_catalogue(layout: Layout, entry: catalogue.Entry) -> Tuple[x509_sign.Profile, Optional[str]]:
+    """Return (Profile, what was assumed) for a certificate that is not there."""
     assumed = []
     minor = layout.minor
     if minor is None:
@@ -163,8 +166,8 @@ def _from_catalogue(layout, entry):
     return profile, "assumed: " + ", ".join(assumed) if assumed else None
 
 
-def _first_address(ranges):
-    """The address of the service "kubernetes": the first of the (first) service range."""
+def _first_address(ranges: Any) -> Optional[str]:
+    """Return the address of the service "kubernetes": the first of the (first) service range."""
     try:
         return str(ipaddress.ip_network(ranges.split(",")[0].strip(), strict=False)[1])
     except (AttributeError, ValueError, IndexError):

@@ -8,16 +8,18 @@ import collections
 import datetime
 import os
 import threading
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
 from ..errors import PkiError
 from ..fileio import reading
 from ..kubeadm import kubeconfig
 from ..x509 import private_keys, x509_read, x509_sign
+from ..x509.private_keys import PrivateKey
 from . import external_csr, model, policy
 
 
-def plan(leaves, settings):
-    """Decide on every Leaf. Gives [Decision]; nothing is raised here, see obstacle()."""
+def plan(leaves: Iterable[model.Leaf], settings: model.Settings) -> List[model.LeafDecision]:
+    """Decide on every Leaf. Returns [Decision]; nothing is raised here, see obstacle()."""
     decisions = []
     for leaf in leaves:
         if leaf.other_login and not leaf.named:
@@ -32,7 +34,7 @@ def plan(leaves, settings):
     return decisions
 
 
-def _writable(decision):
+def _writable(decision: model.LeafDecision) -> model.LeafDecision:
     """Return the Decision, or a refusal where it would write a credential into the kubeconfig of another cluster."""
     config = decision.leaf.kubeconfig
     if config is not None and decision.leaf.of_cluster and decision.action != model.KEEP:
@@ -43,7 +45,7 @@ def _writable(decision):
     return decision
 
 
-def _refused(leaf, why):
+def _refused(leaf: Any, why: str) -> model.LeafDecision:
     if why == "unreadable" and isinstance(leaf.problem, kubeconfig.OtherClusterError):
         return model.LeafDecision(leaf, model.REFUSE, leaf.problem.message, error=leaf.problem)
     if why == "unreadable":
@@ -76,12 +78,12 @@ def _refused(leaf, why):
     return model.LeafDecision(leaf, model.REFUSE, leaf.signer.problem.message, error=leaf.signer.problem)
 
 
-def obstacle(decisions):
-    """Give the one PkiError that ends a run before anything changes, or None. One error covers all leaves it concerns."""
+def obstacle(decisions: Iterable[model.LeafDecision]) -> Optional[PkiError]:
+    """Return the one PkiError that ends a run before anything changes, or None. One error covers all leaves it concerns."""
     refused = [decision for decision in decisions if decision.error is not None]
     if not refused:
         return None
-    first = refused[0].error
+    first: Any = refused[0].error
     same = [decision.leaf.name for decision in refused if str(decision.error) == str(first)]
     others = [decision.leaf.name for decision in refused if decision.leaf.name not in same]
     message = "%s; so %s cannot be renewed" % (first.message, _listed(same))
@@ -90,15 +92,16 @@ def obstacle(decisions):
     return PkiError(message + ". Nothing was changed", path=first.path, fix=first.fix)
 
 
-def _listed(names):
+def _listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else "%s and %s" % (", ".join(names[:-1]), names[-1])
 
 
-def warnings(decisions, settings):
-    """Give what a person should know about a plan: [str]."""
+def warnings(decisions: Sequence[model.LeafDecision], settings: model.Settings) -> List[str]:
+    """Return the warnings about a plan."""
     found = [decision.warning for decision in decisions if decision.warning]
     made = [decision for decision in decisions if decision.action in (model.RENEW, model.CREATE)]
-    outliving, short = {}, []
+    outliving: Dict[Tuple[str, datetime.datetime], List[str]] = {}
+    short: List[str] = []
     for decision in made:
         ca, certificate = decision.leaf.signer.certificate, decision.certificate
         if decision.leaf.days is None and certificate.not_after - ca.not_after > datetime.timedelta(minutes=1):
@@ -126,7 +129,7 @@ def warnings(decisions, settings):
     return found
 
 
-def issue(decisions, settings, rehearse=False):
+def issue(decisions: Iterable[model.LeafDecision], settings: model.Settings, rehearse: bool = False) -> None:
     """Make the keys and certificates of all that is due, in memory, and check each as a client would.
 
     rehearse: for check mode: throw-away keys that are quick to make stand for all new ones, so that all but the keys is real.
@@ -147,8 +150,8 @@ def issue(decisions, settings, rehearse=False):
         _sign(decision, settings)
 
 
-def accept_signed(decisions, settings):
-    """Take what authorities elsewhere signed, after checking all of it. Gives the Decisions that still wait for theirs.
+def accept_signed(decisions: Sequence[model.LeafDecision], settings: model.Settings) -> List[model.LeafDecision]:
+    """Take what CAs elsewhere signed, after checking all of it. Returns the Decisions that still wait for theirs.
 
     The certificates of a node come in together: while any is awaited, the rest of what is due is on HOLD (always, where only
     requests are wanted). Raises PkiError that
@@ -188,7 +191,7 @@ def accept_signed(decisions, settings):
     return awaited
 
 
-def _take(decision, settings):
+def _take(decision: model.LeafDecision, settings: model.Settings) -> None:
     leaf, name = decision.leaf, decision.leaf.name
     staged = settings.waiting.staged(name)
     if staged is None or not staged.fits(_profile(decision), _wanted_type(decision, settings)):
@@ -199,10 +202,10 @@ def _take(decision, settings):
     decision.staged, decision.action = staged, model.CREATE if leaf.missing else model.RENEW
 
 
-def request(awaited, settings, check=False):
+def request(awaited: Iterable[model.LeafDecision], settings: model.Settings, check: bool = False) -> bool:
     """Make keys and requests for Decisions that an authority elsewhere has to sign, where none wait that fit.
 
-    Sets staged of each Decision; with check nothing is made, and it is None for those that would be. Gives whether any were.
+    Sets staged of each Decision; with check nothing is made, and it is None for those that would be. Returns whether any were.
     """
     new, profiles_of = [], {}
     for decision in awaited:
@@ -221,12 +224,12 @@ def request(awaited, settings, check=False):
     return bool(new)
 
 
-def _wanted_type(decision, settings):
+def _wanted_type(decision: model.LeafDecision, settings: model.Settings) -> Optional[str]:
     return key_type(decision.leaf, settings) if _wants_new_key(decision, settings) else None
 
 
-def bundle(awaited, settings):
-    """Give what a signer has to know of each awaited Decision whose request is made: plain data, all of it public."""
+def bundle(awaited: Iterable[model.LeafDecision], settings: model.Settings) -> List[Dict[str, Any]]:
+    """Return what a signer has to know of each awaited Decision whose request is made: plain data, all of it public."""
     found = []
     for decision in awaited:
         if decision.staged is not None:
@@ -248,8 +251,8 @@ def bundle(awaited, settings):
     return found
 
 
-def tidy(decisions, settings):
-    """Remove the requests that nobody waits for any more: what was written, or was before a run ended too early."""
+def tidy(decisions: Iterable[model.LeafDecision], settings: model.Settings) -> None:
+    """Remove the requests that are no longer needed: their certificates were written, in this run or in an interrupted one."""
     for decision in decisions:
         staged = settings.waiting.staged(decision.leaf.name)
         if decision.action in (model.RENEW, model.CREATE) or (
@@ -260,7 +263,7 @@ def tidy(decisions, settings):
             settings.waiting.drop(decision.leaf.name)
 
 
-def _wants_new_key(decision, settings):
+def _wants_new_key(decision: model.LeafDecision, settings: model.Settings) -> bool:
     leaf = decision.leaf
     if leaf.request is not None:
         return False
@@ -276,7 +279,7 @@ def _wants_new_key(decision, settings):
     return False
 
 
-def _old_key(decision):
+def _old_key(decision: model.LeafDecision) -> Any:
     leaf = decision.leaf
     if leaf.request is not None:
         return None
@@ -285,19 +288,22 @@ def _old_key(decision):
     return private_keys.parse_private_key(reading.read(leaf.key_path), leaf.key_path)
 
 
-def key_type(leaf, settings):
+def key_type(leaf: Any, settings: model.Settings) -> str:
+    """Return the type of a new key for a leaf: what is asked for, else the nearest to that of its certificate."""
     wanted = leaf.key_type or settings.key_type
     if wanted:
         return wanted
-    return private_keys.nearest_key_type(leaf.certificate.key_type if leaf.certificate is not None else None)
+    present: Any = leaf.certificate.key_type if leaf.certificate is not None else None
+    return private_keys.nearest_key_type(present)
 
 
-def _generate(key_types):
+def _generate(key_types: Sequence[str]) -> List[PrivateKey]:
     """Make keys on all processors at a time: OpenSSL works without the interpreter's lock, and RSA takes a tenth second each."""
-    keys, errors = [None] * len(key_types), []
+    keys: List[Any] = [None] * len(key_types)
+    errors: List[Exception] = []
     jobs = collections.deque(enumerate(key_types))
 
-    def work():
+    def work() -> None:
         while jobs:
             try:
                 index, key_type = jobs.popleft()
@@ -319,7 +325,7 @@ def _generate(key_types):
     return keys
 
 
-def _profile(decision):
+def _profile(decision: model.LeafDecision) -> x509_sign.Profile:
     """The names and usages of the new certificate; what was assumed joins the Decision's reason, once."""
     leaf = decision.leaf
     if leaf.certificate is not None and leaf.unfit is None and leaf.request is None:
@@ -330,7 +336,7 @@ def _profile(decision):
     return profile
 
 
-def _sign(decision, settings):
+def _sign(decision: model.LeafDecision, settings: model.Settings) -> None:
     leaf = decision.leaf
     profile = _profile(decision)
     days = settings.leaf_days if leaf.days is None else leaf.days

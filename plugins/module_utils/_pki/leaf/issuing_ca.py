@@ -4,9 +4,15 @@
 
 from __future__ import annotations
 
+import datetime
+from typing import Any, Iterable, Optional
+
 from ..errors import PkiError
 from ..fileio import reading
+from ..kubeadm.pki_tree import Item
 from ..x509 import private_keys, x509_read
+from ..x509.private_keys import PrivateKey
+from ..x509.x509_read import Certificate
 
 
 class IssuingCa:
@@ -17,14 +23,21 @@ class IssuingCa:
 
     elsewhere = False
 
-    def __init__(self, name, certificate, key_path, bundle=(), problem=None):
+    def __init__(
+        self,
+        name: str,
+        certificate: Optional[Certificate],
+        key_path: Optional[str],
+        bundle: Iterable[Certificate] = (),
+        problem: Optional[PkiError] = None,
+    ) -> None:
         self.name, self.certificate, self.key_path = name, certificate, key_path
         self.bundle, self.problem = list(bundle), problem
-        self._key = None
+        self._key: Optional[PrivateKey] = None
 
     @classmethod
-    def of_item(cls, item, now):
-        """Take a CA's Item of a Tree."""
+    def of_item(cls, item: Item, now: datetime.datetime) -> IssuingCa:
+        """Return the IssuingCa of a CA's Item of a Tree."""
         problem = item.problem
         if problem is not None and item.missing:
             problem = PkiError(
@@ -42,7 +55,7 @@ class IssuingCa:
         return signer
 
     @classmethod
-    def _of_elsewhere(cls, item, now):
+    def _of_elsewhere(cls, item: Item, now: datetime.datetime) -> IssuingCa:
         signer = cls(item.name, item.certificate, item.key_path, item.bundle)
         signer.problem = signer._unusable(now)
         if signer.problem is None:
@@ -57,8 +70,8 @@ class IssuingCa:
         return signer
 
     @classmethod
-    def of_files(cls, path, key_path, now):
-        """Take a CA's certificate (or bundle, whose first signs) and key from files."""
+    def of_files(cls, path: str, key_path: str, now: datetime.datetime) -> IssuingCa:
+        """Return the IssuingCa of two files: a certificate (or bundle, whose first signs) and its key."""
         bundle, problem = [], None
         try:
             bundle = x509_read.parse_certificates(reading.read(path), path)
@@ -70,8 +83,8 @@ class IssuingCa:
             signer.problem = signer._trouble(digest, now)
         return signer
 
-    def _trouble(self, key_sha256, now):
-        ca = self.certificate
+    def _trouble(self, key_sha256: Optional[str], now: datetime.datetime) -> Optional[PkiError]:
+        ca: Any = self.certificate
         if key_sha256 != ca.key_sha256:
             return PkiError(
                 "the key %s is not the key of this CA certificate" % self.key_path,
@@ -80,8 +93,8 @@ class IssuingCa:
             )
         return self._unusable(now)
 
-    def _unusable(self, now):
-        ca = self.certificate
+    def _unusable(self, now: datetime.datetime) -> Optional[PkiError]:
+        ca: Any = self.certificate
         if not ca.is_ca:
             return PkiError("%s is not a certificate authority" % ca.subject, path=ca.path, fix="Name a CA certificate.")
         if ca.not_after <= now:
@@ -99,8 +112,8 @@ class IssuingCa:
             )
         return None
 
-    def key(self):
-        """Give the CA's PrivateKey, read once."""
+    def key(self) -> PrivateKey:
+        """Return the CA's PrivateKey, read once."""
         if self._key is None:
             self._key = private_keys.parse_private_key(reading.read(self.key_path), self.key_path)
         return self._key

@@ -8,25 +8,30 @@ import contextlib
 import grp
 import ipaddress
 import pwd
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple, Union
 
 from ..errors import PkiError
 from ..fileio import guarded_files, reading
 from ..kubeadm.kubeconfig import Kubeconfig
 from ..x509 import csr_read, private_keys, x509_read, x509_sign
 from .issuing_ca import IssuingCa
-from .model import COMBINED, KUBECONFIG, PAIR, Leaf
+from .model import COMBINED, KUBECONFIG, PAIR, Leaf, Settings
+
+# What a user asks for; see leaves().
+Spec = Mapping[str, Any]
 
 _SAN_KINDS = ("DNS:", "IP:", "URI:", "email:")
 
 
-def leaves(specs, settings):
-    """Give the Leaf of each specification, with what is on disk in it.
+def leaves(specs: Iterable[Spec], settings: Settings) -> List[Leaf]:
+    """Return the Leaf of each specification, with what is on disk in it.
 
     specs: mappings with name, path and key_path (or kubeconfig, or combined), ca_path, ca_key_path, common_name,
     organizations, sans, usages, days, key_type, request, request_takes, server, cluster, owner, group, mode; absent ones are
-    None. settings: leaves.Settings. Raises PkiError that names the specification.
+    None. settings: of the run. Raises PkiError that names the specification.
     """
-    signers, found = {}, []
+    signers: Dict[Tuple[str, str], IssuingCa] = {}
+    found: List[Leaf] = []
     for spec in specs:
         pair = (spec["ca_path"], spec["ca_key_path"])
         if pair not in signers:
@@ -42,8 +47,8 @@ def leaves(specs, settings):
     return found
 
 
-def san(text):
-    """Give a SAN as "KIND:value"; a bare name or address gets its kind."""
+def san(text: str) -> str:
+    """Return a SAN as "KIND:value"; a bare name or address gets its kind."""
     try:
         return "IP:%s" % ipaddress.ip_address(text)
     except ValueError:
@@ -51,7 +56,7 @@ def san(text):
         return found + text[len(found) :] if found else "DNS:" + text
 
 
-def _leaf(spec, signer, settings):
+def _leaf(spec: Spec, signer: IssuingCa, settings: Settings) -> Leaf:
     leaf = _shape(spec, signer)
     request = _request(spec)
     if request is not None and leaf.form != PAIR:
@@ -72,7 +77,7 @@ def _leaf(spec, signer, settings):
     profile = _profile(spec, request)
     leaf.profile = lambda: (profile, None)
     _read(leaf)
-    # What cannot be read may be something the user still needs; the backup alone is no leave to replace it.
+    # An unreadable file may be one that the user still needs: without force it is not replaced.
     leaf.remake = settings.force
     if leaf.certificate is not None:
         leaf.unfit = _unfit(leaf, profile)
@@ -81,7 +86,7 @@ def _leaf(spec, signer, settings):
     return leaf
 
 
-def _shape(spec, signer):
+def _shape(spec: Spec, signer: IssuingCa) -> Leaf:
     given = [
         (form, spec[option])
         for form, option in ((PAIR, "path"), (KUBECONFIG, "kubeconfig"), (COMBINED, "combined"))
@@ -97,7 +102,7 @@ def _shape(spec, signer):
     return Leaf(spec["name"], form, path, signer)
 
 
-def _request(spec):
+def _request(spec: Spec) -> Optional[csr_read.Request]:
     source = spec.get("request")
     if not source:
         return None
@@ -107,7 +112,7 @@ def _request(spec):
     return request
 
 
-def _profile(spec, request):
+def _profile(spec: Spec, request: Optional[csr_read.Request]) -> x509_sign.Profile:
     takes = spec.get("request_takes") or ("subject", "sans")
     names = [san(text) for text in spec.get("sans") or []]
     if request is None:
@@ -127,7 +132,7 @@ def _profile(spec, request):
     return x509_sign.Profile(common_name, organizations, names, usages)
 
 
-def _read(leaf):
+def _read(leaf: Leaf) -> None:
     """Fill in what is on disk."""
     try:
         if leaf.form == KUBECONFIG:
@@ -150,7 +155,7 @@ def _read(leaf):
         leaf.problem = error
 
 
-def _read_kubeconfig(leaf, data):
+def _read_kubeconfig(leaf: Leaf, data: bytes) -> None:
     leaf.kubeconfig = config = Kubeconfig(data, leaf.path)
     if config.certificate_file and not config.certificate_data:
         raise PkiError("names files for its client certificate", path=leaf.path, fix="List the files as path and key_path.")
@@ -162,7 +167,7 @@ def _read_kubeconfig(leaf, data):
     leaf.key_missing = not config.key_data
 
 
-def _unfit(leaf, profile):
+def _unfit(leaf: Leaf, profile: x509_sign.Profile) -> Optional[str]:
     different = profile.differences(leaf.certificate)
     if leaf.key_type and leaf.certificate.key_type != leaf.key_type:
         different.append("key type")
@@ -175,7 +180,7 @@ def _unfit(leaf, profile):
     return None
 
 
-def _mode(value):
+def _mode(value: Union[str, int, None]) -> Optional[int]:
     if value is None:
         return None
     try:
@@ -187,7 +192,7 @@ def _mode(value):
     return mode
 
 
-def _owner(spec):
+def _owner(spec: Spec) -> Optional[Tuple[int, int]]:
     if spec.get("owner") is None and spec.get("group") is None:
         return None
     return _id(spec.get("owner"), lambda name: pwd.getpwnam(name).pw_uid, "user"), _id(
@@ -195,7 +200,7 @@ def _owner(spec):
     )
 
 
-def _id(value, find, kind):
+def _id(value: Optional[str], find: Callable[[str], int], kind: str) -> int:
     if value is None:
         return -1  # chown(2): leave it
     with contextlib.suppress(KeyError):

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import collections
+import datetime
 import os
+from typing import Any, Iterable, List, Optional, Set, Tuple
 
 from ..errors import PkiError
 from ..kubeadm import catalogue, kubeconfig
@@ -14,7 +16,7 @@ from . import external_csr
 
 KEEP, RENEW, CREATE, REFUSE = "keep", "renew", "create", "refuse"
 
-# REQUEST: an authority elsewhere has to sign it. HOLD: it could be signed here, and waits for those that cannot.
+# REQUEST: a CA elsewhere has to sign it. HOLD: it could be signed here, and waits for those that cannot.
 REQUEST, HOLD = "request", "hold"
 
 # What the rows of a result say of them.
@@ -39,14 +41,23 @@ State = collections.namedtuple(
 class Settings:
     """What a run is asked for.
 
-    below_days, leaf_days: float. force, new_key: bool. key_type: one of x509.KEY_TYPES, or None to keep what is there.
-    embed_ca: bool, whether renewed kubeconfigs also get the CA bundle on disk. now: datetime in UTC. waiting: external.Waiting.
+    below_days, leaf_days: float. force, new_key: bool. key_type: one of private_keys.KEY_TYPES, or None to keep what is there.
+    embed_ca: bool, whether renewed kubeconfigs also get the CA bundle on disk. now: datetime in UTC.
+    waiting: the requests that wait on this node.
     Raises PkiError for what cannot be.
     """
 
     def __init__(
-        self, below_days=90.0, leaf_days=365.0, force=False, new_key=True, key_type=None, embed_ca=False, now=None, waiting=None
-    ):
+        self,
+        below_days: float = 90.0,
+        leaf_days: float = 365.0,
+        force: bool = False,
+        new_key: bool = True,
+        key_type: Optional[str] = None,
+        embed_ca: bool = False,
+        now: Optional[datetime.datetime] = None,
+        waiting: Optional[external_csr.Waiting] = None,
+    ) -> None:
         if key_type and key_type not in private_keys.KEY_TYPES:
             raise PkiError("the key type %s is not one of %s" % (key_type, ", ".join(private_keys.KEY_TYPES)))
         x509_sign.validity(leaf_days)
@@ -61,43 +72,56 @@ class Leaf:
 
     name; form: "pair", "kubeconfig" or "combined". path: certificate, kubeconfig or combined file. certificate_path,
     key_path: where the two PEMs go (for a kubeconfig with embedded data, None). certificate, bundle, key_sha256,
-    kubeconfig: what is there. problem: PkiError or None. signer: Signer. profile: function that gives (Profile, what was
+    kubeconfig: what is there. problem: PkiError or None. signer: IssuingCa. profile: function that gives (Profile, what was
     assumed as str or None) where there is nothing to take it from. days: float or None for the run's.
     consumer, takes_up: the catalogue's. of_cluster: it is of the catalogue, so its kubeconfig has to be of this node's cluster.
     unfit, request, server, mode, owner, key_type: of explicit ones. below_days: or None.
     neighbours: [(what, {real paths of its files})] of everything else on the node.
     """
 
-    def __init__(self, name, form, path, signer, certificate_path=None, key_path=None):
+    def __init__(
+        self, name: str, form: str, path: str, signer: Any, certificate_path: Optional[str] = None, key_path: Optional[str] = None
+    ) -> None:
         self.name, self.form, self.path, self.signer = name, form, path, signer
-        self.certificate_path, self.key_path = certificate_path, key_path
-        self.certificate, self.bundle, self.key_sha256, self.kubeconfig = None, [], None, None
-        self.problem = None
+        self.certificate_path: Any = certificate_path
+        self.key_path: Any = key_path
+        self.certificate: Any = None
+        self.bundle: List[Any] = []
+        self.key_sha256: Optional[str] = None
+        self.kubeconfig: Any = None
+        self.problem: Optional[PkiError] = None
         self.missing = self.key_missing = False
         self.named = self.remake = True
         self.optional = self.outside = False
-        self.profile = None
-        self.days = self.below_days = self.unfit = self.request = self.server = None
-        self.mode = self.owner = self.key_type = None
-        self.consumer, self.takes_up = None, catalogue.READ_ON_USE
+        self.profile: Any = None
+        self.days: Optional[float] = None
+        self.below_days: Optional[float] = None
+        self.unfit: Optional[str] = None
+        self.request: Any = None
+        self.server: Optional[str] = None
+        self.mode: Optional[int] = None
+        self.owner: Optional[Tuple[int, int]] = None
+        self.key_type: Optional[str] = None
+        self.consumer: Optional[str] = None
+        self.takes_up = catalogue.READ_ON_USE
         self.external = self.pending = self.other_login = False
         self.of_cluster = False
-        self.neighbours = []
+        self.neighbours: List[Tuple[str, Set[str]]] = []
 
-    def files(self):
-        """Give the real paths of all that it consists of, as a set."""
+    def files(self) -> Set[str]:
+        """Return the real paths of all that it consists of, as a set."""
         return real_paths((self.path, self.certificate_path, self.key_path))
 
-    def is_renamed(self):
-        """Tell whether a CA of the file has the key that signed the certificate, and none has its issuer as subject."""
+    def is_renamed(self) -> bool:
+        """Return whether a CA of the file has the key that signed the certificate, and none has its issuer as subject."""
         return (
             self.certificate is not None
             and not any(self.certificate.signed_by(ca) for ca in self.signer.bundle)
             and any(self.certificate.verified_by_key(ca) for ca in self.signer.bundle)
         )
 
-    def state(self, now):
-        """Give the State that the decision is made on."""
+    def state(self, now: datetime.datetime) -> State:
+        """Return the State that the decision is made on."""
         certificate = self.certificate
         known = certificate is not None and any(certificate.signed_by(ca) for ca in self.signer.bundle)
         signed = known and certificate.signed_by(self.signer.certificate)
@@ -141,12 +165,16 @@ class Leaf:
 class LeafDecision:
     """What shall happen to a Leaf: action, reason (str); error (PkiError) for a REFUSE that has to end the run."""
 
-    def __init__(self, leaf, action, reason, error=None, warning=None):
+    def __init__(
+        self, leaf: Leaf, action: str, reason: str, error: Optional[PkiError] = None, warning: Optional[str] = None
+    ) -> None:
         self.leaf, self.action, self.reason, self.error, self.warning = leaf, action, reason, error, warning
-        self.certificate = self.key = None  # the new ones
+        self.certificate: Any = None  # the new one
+        self.key: Any = None  # the new one
         self.new_key = False
-        self.staged = None  # the external.Staged of a REQUEST
+        self.staged: Optional[external_csr.Staged] = None  # of a REQUEST
 
 
-def real_paths(paths):
+def real_paths(paths: Iterable[Optional[str]]) -> Set[str]:
+    """Return the real paths of some paths; None and "" are left out."""
     return {os.path.realpath(path) for path in paths if path}

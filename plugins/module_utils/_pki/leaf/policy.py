@@ -5,20 +5,20 @@
 from __future__ import annotations
 
 import datetime
+from typing import Optional, Tuple
 
 from . import model
 
-# A client that has read its files before this much time before their end may meet it with the old ones (client-go
-# re-reads them every five minutes).
+# A client may still use a certificate that expires within this time: client-go re-reads its files every five minutes.
 LATE = datetime.timedelta(minutes=10)
 
 
-def decide(state, below_days=0, force=False):
-    """Give (action, reason) for one leaf: the whole policy, without looking at anything but a State.
+def decide(state: model.State, below_days: float = 0, force: bool = False) -> Tuple[str, str]:
+    """Return (action, reason) for one leaf: the whole policy, from a State alone.
 
     below_days: a certificate with fewer days left is due (float). force: all are due.
-    KEEP and REFUSE change nothing; REFUSE means that it is due and cannot or must not be made here; REQUEST that somebody else
-    has to sign it.
+    KEEP and REFUSE change nothing; REFUSE means that it is due and cannot or must not be made here; REQUEST that a CA
+    elsewhere has to sign it.
     """
     if state.optional and state.missing and not (state.named and force):
         return model.KEEP, "kubeadm makes it on one node only, and it is not on this one"
@@ -29,7 +29,7 @@ def decide(state, below_days=0, force=False):
         return model.KEEP, "%d days left" % int(state.residual)
     if state.outside and not (state.named or state.external):
         return model.REFUSE, "outside"
-    # Of what waits, somebody has named it before.
+    # What has a pending request was named by the user before.
     if state.foreign and not (state.named or state.pending):
         return model.REFUSE, "foreign"
     if not state.signer:
@@ -37,7 +37,7 @@ def decide(state, below_days=0, force=False):
     return (model.CREATE if state.missing else model.RENEW), due
 
 
-def _due(state, below_days, force):
+def _due(state: model.State, below_days: float, force: bool) -> Optional[str]:
     if state.missing:
         return "there is none"
     if state.unreadable:

@@ -4,21 +4,25 @@
 
 from __future__ import annotations
 
+import datetime
+from typing import Any, Callable, Dict, Iterable, List, Set, Tuple
+
 from ..fileio import atomic, journals, node_lock, transaction_recovery
 from ..host import processes
 from ..kubeadm import catalogue
 from . import issue, model, policy, write
 
 
-def restarts(decisions, now):
-    """Give (restart, reload): the components that only a restart makes take up what changed, and those that do it themselves.
+def restarts(decisions: Iterable[model.LeafDecision], now: datetime.datetime) -> Tuple[List[str], List[str]]:
+    """Return (restart, reload): the components that need a restart for what changed, and those that reload it.
 
     The second are named whether anything changed or not: what they serve proves it at once, also after an interrupted run.
     A client of its own certificate (client-go, etcd's client) reads it afresh at a later handshake, which is soon enough
     unless the old one has ended or does so within ten minutes, or was not usable at all. A component that runs since before
     its kubeconfig was written is among the first, too: a run that was interrupted, or kubeadm, renewed that one.
     """
-    restart, reload = set(), set()
+    restart: Set[str] = set()
+    reload: Set[str] = set()
     for decision in decisions:
         leaf = decision.leaf
         if leaf.consumer is None:
@@ -42,8 +46,8 @@ def restarts(decisions, now):
     return sorted(restart), sorted(reload - restart)
 
 
-def rows(decisions, settings, rehearse=False):
-    """Give one row per leaf for the module's result, without any key material."""
+def rows(decisions: Iterable[model.LeafDecision], settings: model.Settings, rehearse: bool = False) -> List[Dict[str, Any]]:
+    """Return one row per leaf for the module's result, without any key material."""
     found = []
     for decision in decisions:
         leaf = decision.leaf
@@ -73,8 +77,8 @@ def rows(decisions, settings, rehearse=False):
     return found
 
 
-def diff(found):
-    """Give Ansible's diff for rows(): parsed certificates before and after, never key material."""
+def diff(found: Iterable[Dict[str, Any]]) -> List[Dict[str, Any]]:
+    """Return Ansible's diff for rows(): parsed certificates before and after, never key material."""
     return [
         {
             "before_header": "%s (%s)" % (row["path"], row["name"]),
@@ -87,10 +91,17 @@ def diff(found):
     ]
 
 
-def run(settings, find, check=False, state_dir=atomic.STATE_DIR, backup_dir=atomic.BACKUP_DIR, keep=5):
-    """Do the whole job: heal, read, decide, issue, write. Gives the module's result mapping.
+def run(
+    settings: model.Settings,
+    find: Callable[[], List[model.Leaf]],
+    check: bool = False,
+    state_dir: str = atomic.STATE_DIR,
+    backup_dir: str = atomic.BACKUP_DIR,
+    keep: int = 5,
+) -> Dict[str, Any]:
+    """Renew the leaves of a node: recover, read, decide, issue, write. Returns the module's result mapping.
 
-    find: function that reads the node and gives [Leaf]; called when what a killed run left is healed and the node is
+    find: function that reads the node and gives [Leaf]; called when a killed run is recovered and the node is
     locked. check: nothing is written, and the result is what a run would give but for serials and fingerprints.
     """
     if check:
@@ -110,7 +121,9 @@ def run(settings, find, check=False, state_dir=atomic.STATE_DIR, backup_dir=atom
     return result
 
 
-def _work(settings, find, check, state_dir, backup_dir, keep):
+def _work(
+    settings: model.Settings, find: Callable[[], List[model.Leaf]], check: bool, state_dir: str, backup_dir: str, keep: int
+) -> Dict[str, Any]:
     found = find()
     for leaf in found:
         leaf.external = leaf.signer.elsewhere and settings.waiting.asked
@@ -130,20 +143,20 @@ def _work(settings, find, check, state_dir, backup_dir, keep):
         issue.tidy(decisions, settings)
     adjusted = write.adjust([decision.leaf for decision in decisions], check)
     restart, reload = restarts(decisions, settings.now)
-    found = rows(decisions, settings, rehearse=check)
+    result = rows(decisions, settings, rehearse=check)
     return {
         "changed": bool(writes.files or adjusted or asked),
         "adjusted": adjusted,
-        "leaves": found,
+        "leaves": result,
         "restart": restart,
         "reload": reload,
         "backup": backup,
         "requests": issue.bundle(awaited, settings),
-        "diff": diff(found),
+        "diff": diff(result),
         "warnings": issue.warnings(decisions, settings),
     }
 
 
-def _pending(leaf, settings):
+def _pending(leaf: model.Leaf, settings: model.Settings) -> bool:
     staged = settings.waiting.staged(leaf.name)
     return staged is not None and staged.request.key_sha256 != leaf.key_sha256

@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime
 import errno
 import os
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Set, Tuple
 
 from ..errors import PkiError
 from ..fileio import atomic, backup_set, guarded_files, guarded_paths, reading, transactions
@@ -16,11 +17,17 @@ from . import model
 
 JOB = "leaves"
 
+# (uid, gid); -1 leaves it as it is.
+Owner = Tuple[int, int]
 
-def changes(decision, settings):
-    """Give the files a Decision writes: [(path, bytes, mode or None to keep it, owner or None)], and [(link, target)]."""
+# A file to write: path, content, mode or None to keep it, owner or None.
+Written = Tuple[str, bytes, Optional[int], Optional[Owner]]
+
+
+def changes(decision: model.LeafDecision, settings: model.Settings) -> Tuple[List[Written], List[Tuple[str, str]]]:
+    """Return the files a Decision writes: [(path, bytes, mode or None to keep it, owner or None)], and [(link, target)]."""
     leaf = decision.leaf
-    # What follows the certificate in its file (an intermediate, a cross-signed authority) goes with the CA that signed it.
+    # What follows the certificate in its file (an intermediate, a cross-signed CA) goes with the CA that signed it.
     follow = leaf.bundle[1:] if leaf.bundle and any(leaf.bundle[0].signed_by(ca) for ca in leaf.signer.bundle) else []
     chain = decision.certificate.pem + b"".join(extra.pem for extra in follow)
     key = decision.key.pem if decision.key is not None else None
@@ -46,7 +53,7 @@ def changes(decision, settings):
     return written, []
 
 
-def _owner(path):
+def _owner(path: str) -> Optional[Owner]:
     try:
         status = os.stat(path)
     except OSError:
@@ -54,7 +61,7 @@ def _owner(path):
     return status.st_uid, status.st_gid
 
 
-def _combined_target(leaf, now):
+def _combined_target(leaf: model.Leaf, now: datetime.datetime) -> Tuple[str, List[Tuple[str, str]]]:
     """The kubelet keeps a dated file behind a link (client-go certificate_store.go); any other combined file is itself."""
     path = leaf.certificate_path
     directory, name = os.path.split(path)
@@ -68,7 +75,7 @@ def _combined_target(leaf, now):
         moment += datetime.timedelta(seconds=1)
 
 
-def _need_server(leaf):
+def _need_server(leaf: model.Leaf) -> str:
     if leaf.server is None:
         raise PkiError(
             "there is none, and the address of the API server that it has to name is not known",
@@ -78,12 +85,12 @@ def _need_server(leaf):
     return leaf.server
 
 
-def _user(decision):
+def _user(decision: model.LeafDecision) -> str:
     # kubeadm names the user as the certificate does (cmd/kubeadm/app/phases/kubeconfig).
     return decision.certificate.common_name
 
 
-def _check_alone(decision, path, decisions):
+def _check_alone(decision: model.LeafDecision, path: str, decisions: Iterable[model.LeafDecision]) -> None:
     """Raise PkiError where what is written there belongs to another certificate, too, which keeps its other file."""
     real, own = os.path.realpath(path), decision.leaf.files()
     others = [(other.leaf.name, other.leaf.files()) for other in decisions if other is not decision]
@@ -101,8 +108,10 @@ def _check_alone(decision, path, decisions):
 class Writes:
     """All that a run writes: files {path: (bytes, mode or None, owner or None)}, by their real paths; links {link: target}."""
 
-    def __init__(self, decisions, settings):
-        self.files, self.links, self.named = {}, {}, set()
+    def __init__(self, decisions: Sequence[model.LeafDecision], settings: model.Settings) -> None:
+        self.files: Dict[str, Tuple[bytes, Optional[int], Optional[Owner]]] = {}
+        self.links: Dict[str, str] = {}
+        self.named: Set[str] = set()
         for decision in decisions:
             if decision.certificate is not None:
                 written, links = changes(decision, settings)
@@ -111,23 +120,23 @@ class Writes:
                     self._add(path, data, mode, owner)
                 self.links.update(links)
 
-    def _add(self, path, data, mode, owner):
+    def _add(self, path: str, data: bytes, mode: Optional[int], owner: Optional[Owner]) -> None:
         real = guarded_paths.resolve(path)
         if real in self.files and self.files[real][0] != data:
             raise PkiError("two certificates are to be written to this file", path=path, fix="Give each a file of its own.")
         if owner is not None and -1 in owner:
             present = _owner(real) or (os.geteuid(), os.getegid())
-            owner = tuple(old if new == -1 else new for new, old in zip(owner, present))
+            owner = (present[0] if owner[0] == -1 else owner[0], present[1] if owner[1] == -1 else owner[1])
         self.files[real] = (data, mode, owner)
         self.named.add(path)
 
-    def concerned(self):
-        """Give every path whose present content a backup has to hold: files, links, and what links lead to."""
+    def concerned(self) -> Set[str]:
+        """Return every path whose present content a backup has to hold: files, links, and what links lead to."""
         return set(self.files) | self.named | set(self.links) | {os.path.realpath(path) for path in self.links}
 
-    def check_room(self, state_dir, backup_dir):
+    def check_room(self, state_dir: str, backup_dir: str) -> None:
         """Raise PkiError unless there is space, and permission, for all of it. Writes nothing."""
-        needed = {}
+        needed: Dict[str, int] = {}
         for path, (data, _mode, _owner) in self.files.items():
             directory = os.path.dirname(path)
             if not os.path.isdir(directory):
@@ -136,7 +145,7 @@ class Writes:
         # The backup holds the old versions, about as large; the journal is small.
         needed[backup_dir] = needed.get(backup_dir, 0) + sum(needed.values()) + 16384
         needed[state_dir] = needed.get(state_dir, 0) + 16384
-        devices = {}
+        devices: Dict[int, List[Any]] = {}
         for directory, size in needed.items():
             existing = atomic.existing_directory(directory)
             _check_access(existing)
@@ -151,10 +160,10 @@ class Writes:
                 )
 
 
-def apply(writes, state_dir=atomic.STATE_DIR, backup_dir=atomic.BACKUP_DIR, keep=5):
+def apply(writes: Writes, state_dir: str = atomic.STATE_DIR, backup_dir: str = atomic.BACKUP_DIR, keep: int = 5) -> Optional[str]:
     """Write all that was issued: a backup set first, then one transaction, then read back and compared.
 
-    writes: a Writes. Gives the directory of the backup set, or None where there was nothing to do. Raises PkiError; the files
+    writes: a Writes. Returns the directory of the backup set, or None where there was nothing to do. Raises PkiError; the files
     are then as they were, but for a disk that fails in the middle of the renames, which the next run heals.
     """
     if not writes.files:
@@ -177,8 +186,8 @@ def apply(writes, state_dir=atomic.STATE_DIR, backup_dir=atomic.BACKUP_DIR, keep
     return backup
 
 
-def adjust(found, check):
-    """Give Leaves the owner and mode that was asked for. Gives the paths that had others; with check nothing changes."""
+def adjust(found: Iterable[model.Leaf], check: bool) -> List[str]:
+    """Return Leaves the owner and mode that was asked for. Returns the paths that had others; with check nothing changes."""
     changed = []
     for leaf in found:
         if leaf.mode is None and leaf.owner is None:
@@ -198,11 +207,11 @@ def adjust(found, check):
     return changed
 
 
-def _blocks(size):
+def _blocks(size: int) -> int:
     return -(-size // 4096) * 4096
 
 
-def _check_access(directory):
+def _check_access(directory: str) -> None:
     # Root is denied nothing by access(2) but what a read-only file system denies.
     if os.statvfs(directory).f_flag & os.ST_RDONLY:
         raise reading.explain(OSError(errno.EROFS, ""), directory)

@@ -83,7 +83,7 @@ def decide(api, *answers, **more):
 
 
 def asked(worker, api, **more):
-    found = serving_certificate.ask(worker.layout, api.node, SANS, 365, state_dir=worker.state, **more)
+    found = serving_certificate.request_certificate(worker.layout, api.node, SANS, 365, state_dir=worker.state, **more)
     return found["name"], {"host": "w1", "node": "w1", "key": found["key"]}
 
 
@@ -153,7 +153,7 @@ def test_while_an_authority_is_replaced_what_the_former_one_signed_is_due(worker
     worker.node.kubernetes("pki/ca.crt").write_bytes(CA.pem + successor.pem)
     assert examine(worker, "renew")["action"] == "keep"
     worker.node.kubernetes("pki/ca.crt").write_bytes(successor.pem + CA.pem)
-    assert examine(worker, "renew")["reasons"] == ["an authority on its way out has signed it"]
+    assert examine(worker, "renew")["reasons"] == ["a CA that is about to be removed has signed it"]
 
 
 def test_what_the_user_gave_the_kubelet_is_left_and_said(worker):
@@ -213,7 +213,7 @@ def test_a_request_is_made_signed_and_installed(worker, api):
     assert request.expiration_seconds == 365 * 86400
     decided = decide(api, answer)
     assert decided["counts"]["approved_now"] == 1 and decided["changed"]
-    certificate, key = serving_certificate.take(worker.layout, api.node, name, SANS, 5, worker.state)
+    certificate, key = serving_certificate.wait_for_certificate(worker.layout, api.node, name, SANS, 5, worker.state)
     installation = serving_certificate.ServingInstallation(worker.layout, certificate, key)
     backup = installation.apply(worker.state, str(worker.node.root / "backups"))
     link = worker.pki / "kubelet-server-current.pem"
@@ -243,7 +243,7 @@ def test_what_another_key_asks_for_is_denied_and_the_reason_is_in_the_request(wo
     denied = csr_object.decode(api.csr(stale))
     assert denied.state == "denied" and "not the one that waits on w1" in denied.message
     with pytest.raises(PkiError, match=r"Denied \(.*not the one that waits"):
-        serving_certificate.take(worker.layout, api.node, stale, SANS, 5, worker.state)
+        serving_certificate.wait_for_certificate(worker.layout, api.node, stale, SANS, 5, worker.state)
     assert csr_object.decode(api.csr(name)).state == "issued"
 
 
@@ -291,14 +291,14 @@ def test_what_is_not_for_this_node_is_not_installed(worker, api, spoil, text):
     decide(api, answer)
     spoil(worker, api)
     with pytest.raises(PkiError, match=text):
-        serving_certificate.take(worker.layout, api.node, name, SANS, 5, worker.state)
+        serving_certificate.wait_for_certificate(worker.layout, api.node, name, SANS, 5, worker.state)
 
 
 def test_fewer_names_than_asked_for_are_not_installed(worker, api):
     name, answer = asked(worker, api)
     decide(api, answer)
     with pytest.raises(PkiError, match="not what was asked for"):
-        serving_certificate.take(worker.layout, api.node, name, [*SANS, "DNS:more"], 5, worker.state)
+        serving_certificate.wait_for_certificate(worker.layout, api.node, name, [*SANS, "DNS:more"], 5, worker.state)
 
 
 def test_a_node_the_api_does_not_know_is_named(worker, api):
