@@ -31,7 +31,8 @@ class IssuingCa:
         bundle: Iterable[Certificate] = (),
         problem: Optional[PkiError] = None,
     ) -> None:
-        self.name, self.certificate, self.key_path = name, certificate, key_path
+        self.name, self.certificate = name, certificate
+        self.key_path: Any = key_path
         self.bundle, self.problem = list(bundle), problem
         self._key: Optional[PrivateKey] = None
 
