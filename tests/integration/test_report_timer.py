@@ -145,7 +145,7 @@ def test_what_the_service_is_told(host):
         ({"kubepki_timer_user": "nobody-of-this-name"}, "localhost has no user nobody-of-this-name"),
         ({"kubepki_timer_name": "../report"}, "Set kubepki_timer_name to letters"),
         ({"kubepki_timer_name": "report\n"}, "Set kubepki_timer_name to letters"),
-        ({"kubepki_timer_unit_dir": "/etc/systemd/system\n"}, "kubepki_timer_unit_dir is an absolute path"),
+        ({"kubepki_timer_unit_dir": "/etc/systemd/system\n"}, "kubepki_timer_unit_dir to an absolute path"),
         ({"kubepki_timer_inventory": "/etc/hosts\n"}, "Set kubepki_timer_inventory, and every other path, to an absolute path"),
         ({"kubepki_report_dir": "/var/lib/reports\n"}, "to an absolute path of letters"),
         ({"kubepki_timer_user": "root\n"}, "kubepki_timer_user to a user's name"),
