@@ -96,7 +96,7 @@ def set_levels(state: CaState, known: Known, subjects: Mapping[str, str]) -> Non
         _compare(state, facts, view, level)
     if state.without_former and not any(view["previous"] == state.old for _facts, view in ca_nodes):
         for node in state.without_former:
-            state.add(node, "stage", "the former authority %s is not kept for the way back" % short(state.old))
+            state.add(node, "stage", "the old one %s is not kept for a rollback" % short(state.old))
 
 
 def _check_ahead(state: CaState, node: str, level: int) -> None:
@@ -192,9 +192,9 @@ def _compare_ca_node(state: CaState, facts: Facts, view: View, level: int) -> No
     if level == 2 and state.new and view["previous"] != state.old:
         state.without_former.append(node)
     if level == 3 and view["previous"]:
-        state.add(node, "tidy", "the former authority is still kept for the way back")
+        state.add(node, "tidy", "the old one is still kept for a rollback")
     if level < 2 and view["previous"]:
-        state.add(node, "tidy", "a former authority is still kept for the way back")
+        state.add(node, "tidy", "an old one is still kept for a rollback")
     if view["split"] is not None:
         _compare_split(state, node, view, level)
     if view.get("lookup_off") and level not in (1, 2):

@@ -15,16 +15,13 @@ from .rotation_model import CaState
 def explain(state: CaState) -> List[str]:
     """Return the state of a CA as lines of text: the phase, which CA signs, and what each node still lacks."""
     words = {
-        rotation_model.STABLE: "one authority signs and is trusted: %s"
-        % short(state.new if 3 in state.levels.values() else state.old),
+        rotation_model.STABLE: "only %s signs and is trusted" % short(state.new if 3 in state.levels.values() else state.old),
         rotation_model.PREPARING: "%s signs; its successor %s is being made known" % (short(state.old), short(state.new)),
         rotation_model.PREPARED: "%s signs; its successor %s is trusted on every node" % (short(state.old), short(state.new)),
         rotation_model.SWITCHING: "signing goes over from %s to %s; every node trusts both"
         % (short(state.old), short(state.new)),
-        rotation_model.SWITCHED: "%s signs; the former authority %s is still trusted on every node"
-        % (short(state.new), short(state.old)),
-        rotation_model.COMPLETING: "%s is being dropped"
-        % (short(state.old) if state.new else "what is left of another authority"),
+        rotation_model.SWITCHED: "%s signs; the old one %s is still trusted on every node" % (short(state.new), short(state.old)),
+        rotation_model.COMPLETING: "%s is being dropped" % (short(state.old) if state.new else "what is left of another one"),
         rotation_model.EXTERNAL: "its key is not on the nodes, so it is rotated where the key is kept",
         rotation_model.IMPOSSIBLE: "the nodes contradict one another",
         rotation_model.ABSENT: "no control-plane node has it",

@@ -82,7 +82,7 @@ def refuse(states: Mapping[str, CaState], target: str, fresh: bool = False) -> N
             )
         elif goal == 0 and reached == 2 and state.without_former:
             raise PkiError(
-                "%s signs with its successor and does not have the former authority, so there is no way back for it"
+                "%s signs with the new one and does not have the old one, so it cannot be rolled back"
                 % " and ".join(sorted(state.without_former)),
                 path=name,
                 fix="Copy /etc/kubernetes/pki.previous to it from another control-plane node, or go on with "

@@ -837,7 +837,7 @@ def test_a_kubeconfig_that_kubeadm_renewed_is_found_out():
 def real(tmp_path, monkeypatch) -> Nodes:
     """cp1 and w1 with every fact that cluster_pki returns, none of them empty that may be filled."""
     monkeypatch.setattr(pending_restarts, "started", lambda component: -1)
-    monkeypatch.setattr(pending_restarts, "took", lambda record: {"prepare": 12.0})
+    monkeypatch.setattr(pending_restarts, "phase_durations", lambda record: {"prepare": 12.0})
     nodes = Nodes(tmp_path, planes=1, workers=1)
     for host in nodes.hosts:
         manifest = AGENT % host.file("pki/ca.crt").relative_to(host.root)
