@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Dict
+
 from ..errors import PkiError
 from ..fileio import reading
 from ..kube_api import (
@@ -21,8 +23,8 @@ from ..x509 import x509_read
 from . import one_csr
 
 
-def many_requests(params, check):
-    """List requests and decide the pending ones by name, label or policy: gives csr_review's result."""
+def many_requests(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
+    """List requests and decide the pending ones by name, label or policy. Return csr_review's result."""
     api = api_client.connect(params)
     action = params["action"]
     policy = _policy(params)
@@ -132,8 +134,10 @@ def _review(api, asks, done, moment):
     return result
 
 
-def serving_requests(api, params, check):
-    """Decide the pending requests for kubelets' serving certificates, with what the nodes said over SSH: as many_requests().
+def serving_requests(api: api_client.Api, params: Dict[str, Any], check: bool) -> Dict[str, Any]:
+    """Decide the pending requests for kubelets' serving certificates by what the nodes said over SSH.
+
+    Return the same as many_requests().
 
     params: "answers" ([{"host", "node", "key"}]), "days", and "hosts", "control_plane_hosts" as in csr_review. Raises PkiError
     when two hosts say that they are the same Node.

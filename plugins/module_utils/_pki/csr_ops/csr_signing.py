@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any, Dict
 
 from .. import errors
 from ..errors import PkiError
@@ -17,10 +18,10 @@ _EXTERNAL = {"kubepki.io/kind": "external-ca"}
 _SPELLED = {"client": "client auth", "server": "server auth"}  # what kubeadm's certificates are for; no other is asked for
 
 
-def sign_many(params, check):
-    """Have requests signed that were made elsewhere: gives csr_sign's result.
+def sign_many(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
+    """Have requests signed that were made elsewhere. Return csr_sign's result.
 
-    One call lists them all, however many there are; one each creates and approves those that need it.
+    One API call lists all of them; one call each creates or approves those that need it.
     """
     api = api_client.connect(params)
     wanted = [_wanted(entry, params["signer_name"]) for entry in params["requests"]]

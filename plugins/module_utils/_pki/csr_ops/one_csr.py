@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime
 import os
 import re
+from typing import Any, Dict
 
 from .. import errors
 from ..errors import PkiError
@@ -19,16 +20,18 @@ OWN_REASON = "KubepkiDecision"
 USER_LABEL = {"kubepki.io/kind": "user"}
 
 
-def days_between(number):
+def days_between(number: float | None) -> datetime.timedelta | None:
+    """Return a number of days as a timedelta, None for None."""
     return None if number is None else datetime.timedelta(days=number)
 
 
-def slug(text, longest=40):
+def slug(text: str, longest: int = 40) -> str:
+    """Return a text as a part of an object's name: lower-case letters, digits, dots and hyphens."""
     return re.sub(r"[^a-z0-9.-]+", "-", text.lower()).strip("-.")[:longest].rstrip("-.") or "user"
 
 
-def one_request(params, check):
-    """Bring one CertificateSigningRequest to a state, and what was issued to a file: gives cert_csr's result."""
+def one_request(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
+    """Bring one CertificateSigningRequest to a state and write what was issued. Return cert_csr's result."""
     api = api_client.connect(params)
     return _OneRequest(api, params, check).run()
 

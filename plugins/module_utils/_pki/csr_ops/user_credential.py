@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from typing import Any, Dict, Optional
 from urllib.parse import urlsplit
 
 from .. import errors
@@ -18,7 +19,7 @@ from ..x509 import csr_read, private_keys, x509_read, x509_sign
 from . import one_csr
 
 
-def user_access(params, check):
+def user_access(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
     """Issue a user's certificate and give or remove roles. Return user_access's result.
 
     Order: check names and groups, then that every role exists, then issue, and bind last. A run that is refused gives nothing
@@ -51,7 +52,7 @@ def user_access(params, check):
     return result
 
 
-def kubeconfig_name(user, server):
+def kubeconfig_name(user: str, server: str) -> str:
     """Return the default file name of a user's kubeconfig: user and API server, so that two clusters never share one.
 
     user: str. server: URL. Return str of letters, digits, dots, hyphens, underscores and one @, never a path and never hidden.
@@ -116,7 +117,7 @@ def _issue(api, params, check, result):
 
 
 def _check_accepted(api, certificate):
-    """Make sure that the API servers let in what was issued: their client CA bundle is in a ConfigMap of kube-system."""
+    """Raise PkiError unless the API servers accept what was issued: their client CA bundle is in a ConfigMap of kube-system."""
     item = api.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication") or {}
     bundle = (item.get("data") or {}).get("client-ca-file")
     if not bundle:
@@ -180,8 +181,8 @@ def _revoked(user, groups, foreign):
     return [errors.printable(line, 1000) for line in lines]
 
 
-def user_kubeconfig(params, check):
-    """A person's kubeconfig where it lives: its key and request, then the file itself: gives user_kubeconfig's result."""
+def user_kubeconfig(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
+    """Make a user's key and request, then the kubeconfig, or remove it. Return user_kubeconfig's result."""
     job = _UserKubeconfig(params, check)
     if params["state"] == "absent":
         return job.absent()
@@ -197,7 +198,7 @@ class _UserKubeconfig:
         self.bundle = x509_read.parse_certificates(params["ca"].encode("utf-8"), "the cluster's CA") if params["ca"] else []
 
     def _current(self):
-        """Give (Kubeconfig, x509.Certificate) of the file, or (None, None). Raises PkiError when it is somebody else's."""
+        """Return (Kubeconfig, Certificate) of the file, or (None, None). Raises PkiError when it is another user's."""
         data = guarded_files.read_own(self.path)
         if data is None:
             return None, None
@@ -242,11 +243,11 @@ class _UserKubeconfig:
             return "the groups differ"
         if x509_read.private_key_digest(config.key_data, self.path) != certificate.key_sha256:
             return "its key is not its certificate's"
-        return self._old_authority(certificate) or csr.due(
+        return self._old_ca_reason(certificate) or csr.due(
             certificate, one_csr.days_between(self.params["renew_below_days"]), x509_read.now()
         )
 
-    def _old_authority(self, certificate):
+    def _old_ca_reason(self, certificate):
         # The first certificate of the bundle signs; a later one, or one of the same name with another key, is on its way out.
         if not self.bundle or certificate.signed_by(self.bundle[0]):
             return None
@@ -259,16 +260,7 @@ class _UserKubeconfig:
     def requested(self):
         config, certificate = self._current()
         why = self._why(config, certificate)
-        result = {
-            "changed": False,
-            "path": self.path,
-            "needed": why is not None,
-            "why": why,
-            "request": None,
-            "warnings": [],
-            "proof": None,
-            "certificate_info": certificate.describe() if certificate else None,
-        }
+        result = self._answer(False, certificate, needed=why is not None, why=why)
         if why is None:
             return result
         profile = x509_sign.Profile(self.user, self.groups, (), ("client",))
@@ -276,7 +268,7 @@ class _UserKubeconfig:
         try:
             key = private_keys.parse_private_key(data, self.pending) if data else None
         except PkiError:
-            key = None  # a key nobody has a certificate for yet
+            key = None  # no certificate was issued for it yet
         if key is None:
             key = private_keys.generate_key(self.params["key_type"])
             if not self.check:
@@ -321,7 +313,7 @@ class _UserKubeconfig:
             raise PkiError(
                 "the %s of the cluster is needed for a new kubeconfig" % name,
                 path=self.path,
-                fix="Pass what user_access gave (%s)." % name,
+                fix="Pass what user_access returned (%s)." % name,
             )
         return self.params[name]
 
@@ -353,17 +345,8 @@ class _UserKubeconfig:
         return certificate, key
 
     def _result(self, changed, before, certificate):
-        result = {
-            "changed": changed,
-            "path": self.path,
-            "needed": False,
-            "why": None,
-            "request": None,
-            "warnings": [],
-            "proof": None,
-            "certificate_info": certificate.describe() if certificate else None,
-            "diff": {"before": before.describe() if before else {}, "after": certificate.describe() if certificate else {}},
-        }
+        diff = {"before": before.describe() if before else {}, "after": certificate.describe() if certificate else {}}
+        result = self._answer(changed, certificate, diff=diff)
         if self.check or self.params["prove"] == "no" or certificate is None:
             return result
         api = api_client.from_kubeconfig(self.path, timeout=self.params["api_timeout"])
@@ -383,8 +366,12 @@ class _UserKubeconfig:
         if not self.check:
             atomic.remove(self.pending)
             atomic.remove(self.path)
-        return {
-            "changed": config is not None,
+        return self._answer(config is not None, certificate, groups=list(certificate.organizations) if certificate else [])
+
+    def _answer(self, changed: bool, certificate: Optional[x509_read.Certificate], **more: Any) -> Dict[str, Any]:
+        """Return user_kubeconfig's result with the given fields set."""
+        answer = {
+            "changed": changed,
             "path": self.path,
             "needed": False,
             "why": None,
@@ -392,5 +379,5 @@ class _UserKubeconfig:
             "warnings": [],
             "proof": None,
             "certificate_info": certificate.describe() if certificate else None,
-            "groups": list(certificate.organizations) if certificate else [],
         }
+        return dict(answer, **more)

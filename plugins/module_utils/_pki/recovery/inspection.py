@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One node of a dead cluster: what it is like, beside the report on its certificates."""
+"""The state of one node of a failed cluster, beside the report on its certificates."""
 
 from __future__ import annotations
 
 import glob
 import os
+from typing import Any, Dict, List, Mapping, Optional
 
 from ..endpoint import health_checks, parallel, pod_endpoints
 from ..errors import PkiError
@@ -16,8 +17,8 @@ from ..x509.x509_read import now, timestamp
 from . import recovery_journal
 
 
-def look(layout, below_days=90.0, state_dir=atomic.STATE_DIR):
-    """Give what the diagnosis (recovery.decide) needs to know of this node beside its report. Changes nothing.
+def look(layout: layouts.Layout, below_days: float = 90.0, state_dir: str = atomic.STATE_DIR) -> Dict[str, Any]:
+    """Return what the recovery plan needs to know of this node beside its report. Changes nothing.
 
     {"authorities": {name: {"key", "not_after", "has_key", "self_signed", "issuer", "path", "certificate": PEM}} of the CAs on the
     node, "etcd": {"data": bool, "path"} or None where no member belongs here, "health": {static pod: {"healthy", "seen"}},
@@ -37,16 +38,16 @@ def look(layout, below_days=90.0, state_dir=atomic.STATE_DIR):
     }
 
 
-def can_rehearse(layout, found):
-    """Tell whether the renewal of the node's leaves can be rehearsed. found: what look() gave.
+def can_rehearse(layout: layouts.Layout, found: Mapping[str, Any]) -> bool:
+    """Return whether the renewal of the node's leaves can be rehearsed. found: what look() returned.
 
-    Below a CA that has expired nothing can be: it is renewed first.
+    Not below an expired CA: that is renewed first.
     """
     alive = all(held["not_after"] > timestamp(now()) for held in found["authorities"].values())
     return layout.role in (layouts.CONTROL_PLANE, layouts.ETCD) and alive and not found["problems"]
 
 
-def _cas(layout):
+def _cas(layout: layouts.Layout) -> Dict[str, Dict[str, Any]]:
     found = {}
     for name in catalogue.CA_NAMES:
         path, key_path = layout.paths.get(name) or (None, None)
@@ -67,25 +68,25 @@ def _cas(layout):
     return found
 
 
-def _key(layout, path):
+def _key(layout: layouts.Layout, path: Optional[str]) -> Optional[str]:
     try:
         return layout.reader.private_key(path) if path else None
     except PkiError:
         return None
 
 
-def _etcd(layout):
+def _etcd(layout: layouts.Layout) -> Optional[Dict[str, Any]]:
     if "etcd" not in layout.parsed:
         return None
     path = layout.at(layout.flags["etcd"].get("--data-dir") or "/var/lib/etcd")
-    # etcd writes both from its first second on (server/storage/wal, mvcc/backend).
+    # etcd writes both as soon as it starts (server/storage/wal, mvcc/backend).
     data = bool(glob.glob(os.path.join(path, "member", "wal", "*.wal"))) and os.path.exists(
         os.path.join(path, "member", "snap", "db")
     )
     return {"data": data, "path": path}
 
 
-def _health(layout):
+def _health(layout: layouts.Layout) -> Dict[str, Dict[str, Any]]:
     endpoints = pod_endpoints.node_endpoints(list(layout.parsed.values()), layout.kubernetes_dir)
     asked = {}
     for name in layout.parsed:
@@ -101,10 +102,10 @@ def _health(layout):
     return found
 
 
-def _kubelet(layout, below_days, state_dir):
+def _kubelet(layout: layouts.Layout, below_days: float, state_dir: str) -> Optional[Dict[str, Any]]:
     if layout.role not in (layouts.CONTROL_PLANE, layouts.WORKER):
         return None
-    found = {"action": None, "reasons": [], "unit": "unknown", "error": None}
+    found: Dict[str, Any] = {"action": None, "reasons": [], "unit": "unknown", "error": None}
     try:
         examined = client_certificate.examine(layout, below_days, state_dir=state_dir)
         found.update(action=examined["action"], reasons=examined["reasons"])
@@ -114,7 +115,7 @@ def _kubelet(layout, below_days, state_dir):
     return found
 
 
-def _problems(layout, state_dir):
+def _problems(layout: layouts.Layout, state_dir: str) -> List[str]:
     found = []
     places = [state_dir, layout.kubernetes_dir, layout.kubelet["cert_dir"]]
     if layout.role != layouts.WORKER:
@@ -126,7 +127,7 @@ def _problems(layout, state_dir):
         elif status.f_bavail * status.f_frsize < 1 << 20:
             found.append("%s: less than 1 MiB is free. Free some space." % directory)
     if layout.role == layouts.NONE:
-        found.append("%s: this is no node of a kubeadm cluster. Take the host out of the inventory." % layout.kubernetes_dir)
+        found.append("%s: this is no node of a kubeadm cluster. Remove the host from the inventory." % layout.kubernetes_dir)
     for problem in layout.problems:
         if layout.role != layouts.WORKER:
             found.append(str(problem))

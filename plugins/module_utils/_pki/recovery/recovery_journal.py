@@ -1,23 +1,25 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a recovery has begun on a node and has still to start again, so that a run that is killed is continued by the next."""
+"""What a recovery has still to start again on a node, recorded so that the next run continues a killed one."""
 
 from __future__ import annotations
+
+from typing import Any, Dict, Iterable, Optional
 
 from ..fileio import atomic, journals
 
 _NAME = "recovery"
 
 
-def load(state_dir=atomic.STATE_DIR):
-    """Give {"restart": [static pods to start again], "trust": whether CAs were renewed}, or None where nothing was begun."""
+def load(state_dir: str = atomic.STATE_DIR) -> Optional[Dict[str, Any]]:
+    """Return {"restart": [static pods to start again], "trust": whether CAs were renewed}, or None without a recovery."""
     return journals.Journal(_NAME, state_dir).load()
 
 
-def begin(components, trust=False, state_dir=atomic.STATE_DIR):
-    """Note durably what has to be started again, before any file changes.
+def begin(components: Iterable[str], trust: bool = False, state_dir: str = atomic.STATE_DIR) -> None:
+    """Record durably what has to be started again, before any file changes.
 
-    components: [static pods], beside those that are noted already. trust: whether CAs are renewed, which the API's objects
+    components: static pods, beside those that are recorded already. trust: whether CAs are renewed, so that the API's objects
     have to follow in the end.
     """
     before = load(state_dir) or {}
@@ -26,15 +28,15 @@ def begin(components, trust=False, state_dir=atomic.STATE_DIR):
         journals.Journal(_NAME, state_dir).save(record)
 
 
-def started(state_dir=atomic.STATE_DIR):
-    """Note that all of them have been started again: whatever is not well from here on shows itself."""
+def started(state_dir: str = atomic.STATE_DIR) -> None:
+    """Record that all of them have been started again: from here on, health checks show what fails."""
     record = load(state_dir)
     if record is not None:
         journals.Journal(_NAME, state_dir).save(dict(record, restart=[]))
 
 
-def finish(state_dir=atomic.STATE_DIR):
-    """Forget what begin() noted: it is done. Gives whether there was anything."""
+def finish(state_dir: str = atomic.STATE_DIR) -> bool:
+    """Delete what begin() recorded. Return whether there was anything."""
     there = load(state_dir) is not None
     journals.Journal(_NAME, state_dir).clear()
     return there
