@@ -142,7 +142,8 @@ def serving_requests(api: api_client.Api, params: Dict[str, Any], check: bool) -
     params: "answers" ([{"host", "node", "key"}]), "days", and "hosts", "control_plane_hosts" as in csr_review. Raises PkiError
     when two hosts say that they are the same Node.
     """
-    keys, owners = {}, {}
+    keys: Dict[str, Any] = {}
+    owners: Dict[str, str] = {}
     for answer in params["answers"]:
         other = owners.setdefault(answer["node"], answer["host"])
         if other != answer["host"]:
