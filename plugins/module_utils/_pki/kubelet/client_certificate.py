@@ -61,10 +61,8 @@ def examine(
 ) -> Dict[str, Any]:
     """Judge this node's credential. Return {"node", "action", "reasons", "before"}.
 
-    below_days: as in kubelet_files.wrong_dates(). force: reissue in any case. find_refusal: returns why the API server does not
-    accept a pair, or None; see refusal(). action: "keep"; "reissue"; or "restart", when a killed run has installed a credential
-    and not restarted the kubelet. reasons: [str]. before: what a diff shows of the certificate, or None. Raises PkiError when the
-    node has no kubelet that kubeadm set up.
+    below_days: as in kubelet_files.wrong_dates(). force: reissue anyway. find_refusal: see refusal(). action: "keep", "reissue",
+    or "restart" after a killed run. reasons: [str]. before: the certificate for a diff, or None. Raises PkiError: no kubelet.
     """
     if layout.role == "none":
         raise PkiError(

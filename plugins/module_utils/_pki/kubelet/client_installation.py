@@ -38,8 +38,8 @@ class ClientInstallation:
         """Plan. certificate, key: the new pair, or None to leave the credential alone.
 
         ca_bundle: PEM that kubelet.conf, bootstrap-kubelet.conf and, on a worker, the CA file for clients shall trust, or None to
-        leave them alone. server, spare_ca: URL and PEM for a kubelet.conf that has to be made from nothing; spare_ca also where
-        kubelet.conf or bootstrap-kubelet.conf names only obsolete CAs. Raises PkiError.
+        leave them alone. server, spare_ca: URL and PEM for a kubelet.conf to be made; spare_ca also replaces obsolete CAs.
+        Raises PkiError.
         """
         self.layout, self.certificate = layout, certificate
         self.changes: List[Dict[str, Any]] = []
@@ -112,8 +112,7 @@ class ClientInstallation:
 def check_accepted(installation: ClientInstallation, timeout: float = 5.0) -> Optional[str]:
     """Ask the API server for this node's own Node, with the credential and trust that are about to be installed.
 
-    Returns the user name that it sees, or None where it cannot say (before 1.28). Raises PkiError when it refuses or is
-    unreachable; kubelet_client.untrusted() tells whether its certificate is not signed by the CA. timeout: seconds.
+    Returns the user name that it sees, or None (before 1.28). Raises PkiError when it refuses or is unreachable.
     """
     config = installation.config
     if not config.server:

@@ -1,9 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Request a client certificate for this node's kubelet, and check what was issued.
-
-The key never leaves the node: it is staged until its certificate is installed.
-"""
+"""Request a client certificate for this node's kubelet, and check what was issued."""
 
 from __future__ import annotations
 
@@ -52,9 +49,8 @@ def make_request(layout: Layout, key_type: Optional[str] = None, state_dir: str 
 def request_certificate(layout: Layout, request: str, days: float, timeout: float = 60.0) -> str:
     """Let the cluster sign a request through the Certificates API, as the kubelet does when it rotates. Return PEM.
 
-    The credential in use must still be valid: with it the node asks for itself, which kubeadm's clusters approve (ClusterRole
-    system:certificates.k8s.io:certificatesigningrequests:selfnodeclient). request: PEM. days: validity that is asked for (from
-    1.22 on; the cluster may give less). timeout: seconds. Raises PkiError: denied, not approved, not signed.
+    It asks with the credential in use, which must be valid; kubeadm's clusters approve that (ClusterRole ...:selfnodeclient).
+    request: PEM. days: asked for from 1.22 on. timeout: seconds. Raises PkiError: denied, not approved, not signed.
     """
     api = kubelet_client.KubeletApi.of(kubelet_files.read_config(layout))
     name = kubelet_client.request_certificate(

@@ -28,10 +28,9 @@ def sign_requests(
 ) -> Dict[str, str]:
     """Sign a list of requests with the cluster's CA. Return {host: certificate as PEM}.
 
-    requests: [{"host": inventory name, "node": name that it says it has, "request": PEM}] with what node_binding.vouch()
-    returned. days: validity, cut to the CA's own. node_names: of the Nodes in the API, or None when the API was not asked.
-    require_bound: raises PkiError unless the host is that Node (see node_binding.require_bound()); None where the caller has
-    checked that. Every request is checked before the first is signed: raises one PkiError that names the host at fault.
+    requests: [{"host": inventory name, "node", "request": PEM}] with what node_binding.vouch() returned. days: cut to the CA's.
+    node_names: of the API's Nodes, or None. require_bound: see node_binding.require_bound(); None where the caller has checked.
+    Raises one PkiError that names the host at fault, before the first is signed.
     """
     left = _remaining_days(ca, ca_key)
     parsed: List[Tuple[str, Request]] = []

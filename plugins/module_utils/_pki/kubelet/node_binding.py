@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which host may be which Node: a node speaks only for itself.
 
-What a node says about its name is checked against the host that it came from, the inventory, all other answers, and the API
-where it is up. Names may differ (--hostname-override, a full domain name in the inventory): then an address that the inventory
+What a node says about its name is checked against its host, the inventory, all other answers and the API.
+Names may differ (--hostname-override, a full domain name in the inventory): then an address that the inventory
 and the Node object share decides, or the key of the certificate that the node had before.
 """
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from typing import Any, Callable, Collection, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from ..endpoint import health_checks, http_client, parallel
 from ..errors import PkiError
@@ -22,7 +23,9 @@ _FIX = "Bring it back before a node is touched; `journalctl -u kubelet` and /var
 _FIX_EXPIRED = "Something has expired. The playbook recover renews it, and does not need a healthy control plane."
 
 
-def look(layout, addresses=(), skip=(), timeout=3.0):
+def look(
+    layout: layouts.Layout, addresses: Sequence[str] = (), skip: Collection[str] = (), timeout: float = 3.0
+) -> Dict[str, Any]:
     """Look once at the control plane from one of its nodes (or from a node of an external etcd).
 
     layout: layouts.Layout. addresses: of the apiservers; none means the hosts of etcd's members, or where etcd is external those
@@ -35,12 +38,13 @@ def look(layout, addresses=(), skip=(), timeout=3.0):
     return _look(layout, addresses, skip, timeout)[0]
 
 
-def _look(layout, addresses, skip, timeout):
+def _look(layout: layouts.Layout, addresses: Sequence[str], skip: Collection[str], timeout: float) -> Tuple[Dict[str, Any], Any]:
     """(what look() gives, why only this node's own apiserver was asked, or None)."""
-    result = {"apiservers": [], "etcd": None, "problems": []}
+    result: Dict[str, Any] = {"apiservers": [], "etcd": None, "problems": []}
     members, trouble = _members(layout, result["problems"], timeout), None
     if layout.role == layouts.CONTROL_PLANE:
-        hosts, own = list(addresses), layout.advertise_address or "127.0.0.1"
+        hosts: List[Any] = list(addresses)
+        own = layout.advertise_address or "127.0.0.1"
         if not hosts and "etcd" in layout.parsed:
             hosts = sorted({split_host_port(url)[0] for item in members for url in item["client_urls"][:1]})
         elif not hosts:
@@ -52,8 +56,16 @@ def _look(layout, addresses, skip, timeout):
     return result, trouble
 
 
-def wait(layout, seconds, expect=0, addresses=(), skip=(), timeout=3.0, known=0):
-    """Look until all is well, for at most `seconds`. Gives the last look, with "waited" (seconds).
+def wait(
+    layout: layouts.Layout,
+    seconds: float,
+    expect: int = 0,
+    addresses: Sequence[str] = (),
+    skip: Collection[str] = (),
+    timeout: float = 3.0,
+    known: int = 0,
+) -> Dict[str, Any]:
+    """Look until all is well, for at most `seconds`. Returns the last result, with "waited" (seconds).
 
     expect: how many apiservers and members of a stacked etcd there have to be; 0 does not count. known: how many hosts of the
     inventory can be members of a stacked etcd, 0 for not asking; with more members than that there is nothing to wait for. An
@@ -70,7 +82,7 @@ def wait(layout, seconds, expect=0, addresses=(), skip=(), timeout=3.0, known=0)
         time.sleep(0.3)
 
 
-def require(result):
+def require(result: Dict[str, Any]) -> None:
     """Raise PkiError that names every problem of a look, unless there is none."""
     if not result["healthy"]:
         problems = "; ".join(result["problems"])
@@ -80,7 +92,7 @@ def require(result):
         )
 
 
-def _count(layout, result, expect, trouble, whole):
+def _count(layout: layouts.Layout, result: Dict[str, Any], expect: int, trouble: Optional[str], whole: bool) -> None:
     if expect <= 0:
         return
     known = [item["address"] for item in result["apiservers"]]
@@ -107,7 +119,7 @@ def _count(layout, result, expect, trouble, whole):
     result["healthy"] = not result["problems"]
 
 
-def _unknown_members(result, known):
+def _unknown_members(result: Dict[str, Any], known: int) -> bool:
     """Whether etcd has more members than the inventory knows, as in a slice of a job; then that is a problem."""
     members = [item["name"] or item["url"] for item in (result["etcd"] or {}).get("members", [])]
     if not 0 < known < len(members):
@@ -120,11 +132,11 @@ def _unknown_members(result, known):
     return True
 
 
-def _skipped(member, skip):
+def _skipped(member: Dict[str, Any], skip: Collection[str]) -> bool:
     return any(split_host_port(url)[0] in skip for url in member["client_urls"])
 
 
-def _clients(layout, *names):
+def _clients(layout: layouts.Layout, *names: str) -> Any:
     """Those of the named certificates that this node has with their keys: [(certificate path, key path)]."""
     pairs = [layout.paths.get(name) or (None, None) for name in names]
     return [
@@ -134,19 +146,19 @@ def _clients(layout, *names):
     ]
 
 
-def _etcd_clients(layout):
+def _etcd_clients(layout: layouts.Layout) -> Any:
     # What is to be renewed must not be what closes the way to its renewal.
     return _clients(layout, "etcd-healthcheck-client", "apiserver-etcd-client", "etcd-server")
 
 
-def _apiserver_clients(layout):
+def _apiserver_clients(layout: layouts.Layout) -> Iterator[Any]:
     """As whom an apiserver can be asked, one after the other: its own client, then admin.conf."""
     yield from _clients(layout, "apiserver-kubelet-client")
     yield from filter(None, (_admin(layout),))
 
 
 @contextlib.contextmanager
-def _accepted_client():
+def _accepted_client() -> Iterator[None]:
     """Pass over a client that is refused; whatever else there is stays an error."""
     try:
         yield
@@ -155,12 +167,12 @@ def _accepted_client():
             raise
 
 
-def _ca(layout, name):
+def _ca(layout: layouts.Layout, name: str) -> Optional[str]:
     path = (layout.paths.get(name) or (None,))[0]
     return path if path and os.path.exists(path) else None
 
 
-def _advertised(layout, own, timeout):
+def _advertised(layout: layouts.Layout, own: str, timeout: float) -> Tuple[List[str], Optional[str]]:
     """(addresses of all apiservers as they registered themselves, this node's own among them; why they are not known, or None).
 
     Each keeps its own there while it serves (Kubernetes: pkg/controlplane/reconcilers/lease.go) and takes it out when it ends;
@@ -183,7 +195,7 @@ def _advertised(layout, own, timeout):
         return [own], error.message
 
 
-def _members(layout, problems, timeout):
+def _members(layout: layouts.Layout, problems: List[str], timeout: float) -> List[Dict[str, Any]]:
     urls, own = _etcd_urls(layout)
     if not urls:
         return []
@@ -209,7 +221,7 @@ def _members(layout, problems, timeout):
     return []
 
 
-def _etcd_urls(layout):
+def _etcd_urls(layout: layouts.Layout) -> Tuple[List[str], bool]:
     """(client URLs of etcd to ask, whether that etcd runs on this node)."""
     own = layout.flags.get("etcd", {}).get("--listen-client-urls") or layout.flags.get("etcd", {}).get("--advertise-client-urls")
     if own:
@@ -219,17 +231,17 @@ def _etcd_urls(layout):
     ).get("--etcd-servers") else [], False
 
 
-def _port(layout):
+def _port(layout: layouts.Layout) -> int:
     port = layout.flags.get("kube-apiserver", {}).get("--secure-port", "")
     return int(port) if port.isdigit() else 6443
 
 
-def _apiservers(layout, hosts, result, timeout):
+def _apiservers(layout: layouts.Layout, hosts: Sequence[str], result: Dict[str, Any], timeout: float) -> None:
     port = _port(layout)
     ca = _ca(layout, "ca")
 
-    def call(host):
-        def ask():
+    def call(host: str) -> Callable[[], http_client.Answer]:
+        def ask() -> http_client.Answer:
             answer = None
             for client in _apiserver_clients(layout):
                 with _accepted_client():
@@ -257,7 +269,7 @@ def _apiservers(layout, hosts, result, timeout):
             result["problems"].append("the apiserver at %s is not ready: %s" % (join_host_port(host, port), seen))
 
 
-def _ready(host, port, ca, client, timeout):
+def _ready(host: str, port: int, ca: Optional[str], client: Any, timeout: float) -> http_client.Answer:
     """Ask one apiserver for /readyz: its Answer. Raises PkiError as http_request().
 
     Where the client certificate is refused, it is asked again without: readiness is public in a default cluster
@@ -273,7 +285,7 @@ def _ready(host, port, ca, client, timeout):
     return answer
 
 
-def _admin(layout):
+def _admin(layout: layouts.Layout) -> Optional[Tuple[bytes, bytes]]:
     """The client pair of admin.conf as PEM bytes, or None where there is none to be used."""
     path = os.path.join(layout.kubernetes_dir, "admin.conf")
     try:
@@ -283,7 +295,7 @@ def _admin(layout):
     return (found.certificate_data, found.key_data) if found.certificate_data and found.key_data else None
 
 
-def _etcd(layout, members, total, result, timeout):
+def _etcd(layout: layouts.Layout, members: Sequence[Dict[str, Any]], total: int, result: Dict[str, Any], timeout: float) -> None:
     client, ca = _etcd_clients(layout), _ca(layout, "etcd-ca")
     urls = {item["id"]: item["client_urls"][0] for item in members if item["client_urls"]}
     seen = parallel.run_parallel(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from typing import Any
 
 from ..errors import PkiError, combine_errors
 from ..fileio import atomic, journals, reading
@@ -133,16 +134,16 @@ def recover(state_dir: str = atomic.STATE_DIR) -> list[dict]:
     return results
 
 
-def _remove_copies(state_dir):
+def _remove_copies(state_dir: str) -> None:
     # Only after the journal is gone: no journal needs the copies any more.
     shutil.rmtree(os.path.join(state_dir, PARKED), ignore_errors=True)
 
 
-def _sound(entry):
+def _sound(entry: Any) -> bool:
     return isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in _RECORDED.items())
 
 
-def _recover_one(entry, journal, state_dir):
+def _recover_one(entry: Any, journal: journals.Journal, state_dir: str) -> dict[str, str]:
     """Put one manifest back where it is out. Return the result of recover() for it. Raises PkiError."""
     if not _sound(entry):
         raise PkiError(
@@ -159,7 +160,7 @@ def _recover_one(entry, journal, state_dir):
     return {"name": entry["name"], "path": path, "action": action}
 
 
-def _bring_back(entry, journal):
+def _bring_back(entry: dict[str, Any], journal: journals.Journal) -> None:
     """Put a manifest that is out into its place, with another annotation where the disk has space for it. Raises PkiError."""
     path, token = entry["path"], entry["token"]
     data = None
