@@ -122,8 +122,7 @@ def _reopen_root(descriptor: int) -> int:
 def open_directory(directory: str) -> Iterator[tuple[int, str]]:
     """Open a directory for calls relative to its descriptor (dir_fd). Yield (descriptor, real path).
 
-    The descriptor stays this directory when its path is renamed or replaced meanwhile. Links on the way are followed where
-    _link_target() trusts them. Raise PkiError for others, or OSError.
+    The descriptor stays this directory when its path is renamed or replaced meanwhile. Raises as walk().
     """
     descriptor, here, missing = walk(directory)
     try:

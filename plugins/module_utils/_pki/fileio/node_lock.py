@@ -21,9 +21,8 @@ def lock(
 ) -> Iterator[None]:
     """Hold the node's lock. The kernel releases it when the process ends.
 
-    state_dir: directory of the lock file, created 0700. seconds: how long to wait for another run. what: name of that run in the
-    message. check: take no lock and create nothing. Raise PkiError on timeout, and for a directory that other users can change,
-    because its journals decide what is done to the node.
+    state_dir: directory of the lock file, created 0700. seconds: how long to wait. what: the other run, for the message. check:
+    take no lock and create nothing. Raise PkiError on timeout, and for a directory that other users can change.
     """
     if check:
         yield

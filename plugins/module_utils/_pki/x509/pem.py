@@ -2,9 +2,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Find the PEM blocks of a file as Go does (RFC 7468, Go's encoding/pem), and the cause when Go finds none.
 
-Kubernetes and etcd read PEM with Go. Other readers, `cryptography` among them, accept files in which Go finds no block: text
-before BEGIN on its line, an indented block, a byte order mark, line ends of CR alone. No Python library reports the difference,
-so this file does. It decodes only base64.
+Hand-written, because `cryptography` reads files in which Go finds no block (see _cause), and no library reports the difference.
 """
 
 from __future__ import annotations

@@ -182,8 +182,8 @@ def build_ca(
 ) -> Certificate:
     """Return a new CA certificate in kubeadm's profile: critical CA:TRUE without path length, SAN DNS:CN.
 
-    A common name that is not a host name (Corporate Root CA) gets no SAN. key: of the new CA. days: validity from start, or from
-    now. parent, parent_key: the issuer; without them it is self-signed. Raise PkiError where the parent may not sign.
+    A common name that is not a host name gets no SAN. parent, parent_key: the issuer; without them it is self-signed. Raise
+    PkiError where the parent may not sign.
     """
     subject = general_names.subject_name(common_name, organizations)
     extensions: list[tuple[Any, bool]] = [
