@@ -149,14 +149,6 @@ EXAMPLES = r"""
     host: "{{ inventory_hostname }}"
   register: requested
 
-- name: Gather the requests of all nodes, each under the host that it came from
-  kubepki.lifecycle.internal.kubelet_summary:
-    step: requests
-    hosts: "{{ ansible_play_hosts }}"
-    requests: requested
-  run_once: true
-  register: gathered
-
 - name: Sign the requests of all nodes
   kubepki.lifecycle.internal.kubelet_credential:
     state: signed
@@ -165,12 +157,6 @@ EXAMPLES = r"""
   delegate_to: "{{ groups['kube_control_plane'][0] }}"
   run_once: true
   register: signed
-
-- name: Install it, and prove the kubelet
-  kubepki.lifecycle.internal.kubelet_credential:
-    state: installed
-    certificate: "{{ signed.certificates[inventory_hostname] }}"
-  when: inventory_hostname in signed.certificates
 """
 
 RETURN = r"""
