@@ -238,7 +238,7 @@ seconds:
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import one_csr
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys
 
@@ -267,7 +267,7 @@ def main() -> None:
         allow_dangerous={"type": "list", "elements": "str", "default": []},
         reason={"type": "str"},
         comment={"type": "str"},
-        **api_client.connection_options(env_fallback),
+        **api_connection.connection_options(env_fallback),
     )
     module = AnsibleModule(
         argument_spec=options, supports_check_mode=True, mutually_exclusive=[("request", "request_path", "privatekey_path")]

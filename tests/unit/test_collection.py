@@ -54,7 +54,7 @@ PACKAGES = [
 OWNERS = {
     "cryptography": ("x509/",),
     "yaml": ("fileio/yaml_load.py", "fileio/yaml_edit.py"),
-    "kubernetes": ("kube_api/api_client.py",),
+    "kubernetes": ("kube_api/api_connection.py",),
 }
 
 

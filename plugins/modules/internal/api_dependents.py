@@ -78,7 +78,7 @@ from typing import Any, Dict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import reading
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, trust_audit
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection, trust_audit
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read
 
@@ -87,7 +87,7 @@ def look(module: AnsibleModule) -> Dict[str, Any]:
     """Ask the API. Raises PkiError."""
     options = module.params
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-    api = api_client.from_kubeconfig(layout.paths["admin.conf"][0])
+    api = api_connection.from_kubeconfig(layout.paths["admin.conf"][0])
     if options["nodes"] is not None:
         trust_audit.check_nodes(api, options["nodes"])
         return {"changed": False, "dependents": []}

@@ -105,7 +105,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import reading
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import (
-    api_client,
+    api_connection,
     kubeadm_config,
     trust_objects,
     workloads,
@@ -119,7 +119,7 @@ def bring(module: AnsibleModule) -> Dict[str, Any]:
     """Bring the trust objects up to date and return the module's result. Raise PkiError."""
     options, check = module.params, module.check_mode
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
-    api = api_client.from_kubeconfig(layout.paths["admin.conf"][0])
+    api = api_connection.from_kubeconfig(layout.paths["admin.conf"][0])
     bundle = reading.read(layout.paths["ca"][0])
     header = reading.read(layout.paths["front-proxy-ca"][0])
     changes = []

@@ -170,7 +170,7 @@ seconds:
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import csr_review
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
 
 
@@ -186,7 +186,7 @@ def main() -> None:
         control_plane_hosts={"type": "list", "elements": "str", "default": []},
         reason={"type": "str"},
         comment={"type": "str"},
-        **api_client.connection_options(env_fallback),
+        **api_connection.connection_options(env_fallback),
     )
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     run(module, lambda active: csr_review.many_requests(active.params, active.check_mode))

@@ -134,7 +134,7 @@ seconds:
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import csr_signing
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
 
 
@@ -151,7 +151,7 @@ def main() -> None:
         signer_name={"type": "str", "required": True},
         approve={"type": "bool", "default": True},
         wait_timeout={"type": "float", "default": 300},
-        **api_client.connection_options(env_fallback),
+        **api_connection.connection_options(env_fallback),
     )
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     run(module, lambda active: csr_signing.sign_many(active.params, active.check_mode))

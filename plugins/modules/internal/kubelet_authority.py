@@ -96,7 +96,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import reading
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, kubeadm_config
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection, kubeadm_config
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import serving_verification
 
@@ -107,7 +107,7 @@ def work(module: AnsibleModule) -> Dict[str, Any]:
     layout = layouts.find_layout(options["kubernetes_dir"], options["kubelet_dir"])
     wanted = options["value"] == "set"
     authority = serving_verification.KubeletVerification(layout)
-    api = api_client.from_kubeconfig(layout.paths["admin.conf"][0], server=authority.server)
+    api = api_connection.from_kubeconfig(layout.paths["admin.conf"][0], server=authority.server)
     if options["step"] == "record":
         changed = kubeadm_config.publish_kubeadm_config(
             api, "apiServer", serving_verification.FLAG, authority.path if wanted else None, module.check_mode

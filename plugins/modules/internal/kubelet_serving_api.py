@@ -136,18 +136,20 @@ from typing import Any, Dict
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki import runner
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import csr_review
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubelet_config_map
 
 
 def decided(module: AnsibleModule) -> Dict[str, Any]:
     """Decide all pending requests."""
-    return csr_review.serving_requests(api_client.from_kubeconfig(module.params["kubeconfig"]), module.params, module.check_mode)
+    return csr_review.serving_requests(
+        api_connection.from_kubeconfig(module.params["kubeconfig"]), module.params, module.check_mode
+    )
 
 
 def published(module: AnsibleModule) -> Dict[str, Any]:
     """Switch serverTLSBootstrap on for nodes that join or are upgraded."""
-    name = kubelet_config_map.publish(api_client.from_kubeconfig(module.params["kubeconfig"]), module.check_mode)
+    name = kubelet_config_map.publish(api_connection.from_kubeconfig(module.params["kubeconfig"]), module.check_mode)
     return {"changed": name is not None, "config_map": name or ""}
 
 

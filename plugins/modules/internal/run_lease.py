@@ -99,7 +99,7 @@ seconds:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError, printable
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, run_lease
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection, run_lease
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
 
 
@@ -109,7 +109,7 @@ def keep(module: AnsibleModule) -> dict:
     warnings: list[str] = []
     result = {"changed": False, "held": False, "taken_from": "", "warnings": warnings}
     try:
-        api = api_client.from_kubeconfig(options["kubeconfig"], timeout=options["api_timeout"])
+        api = api_connection.from_kubeconfig(options["kubeconfig"], timeout=options["api_timeout"])
         lease = run_lease.RunLease(api, options["holder"], options["job"])
         if options["state"] == "held":
             result["taken_from"] = lease.take(options["take_over"], options["instead_of"], module.check_mode)
@@ -147,7 +147,7 @@ def main() -> None:
             "take_over": {"type": "bool", "default": False},
             "holder": {"type": "str"},
             "instead_of": {"type": "str", "default": ""},
-            "kubeconfig": {"type": "path", "default": api_client.ADMIN_CONF},
+            "kubeconfig": {"type": "path", "default": api_connection.ADMIN_CONF},
             "api_timeout": {"type": "int", "default": 10},
         },
         supports_check_mode=True,

@@ -147,7 +147,7 @@ seconds:
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import user_credential
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.runner import run
 
 
@@ -164,7 +164,7 @@ def main() -> None:
         namespace={"type": "str"},
         server={"type": "str"},
         wait_timeout={"type": "int", "default": 60},
-        **api_client.connection_options(env_fallback),
+        **api_connection.connection_options(env_fallback),
     )
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     run(module, lambda active: user_credential.user_access(active.params, active.check_mode))

@@ -10,6 +10,7 @@ from ..errors import PkiError
 from ..fileio import reading
 from ..kube_api import (
     api_client,
+    api_connection,
     csr,
     csr_dangers,
     csr_decision,
@@ -25,7 +26,7 @@ from . import one_csr
 
 def many_requests(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
     """List requests and decide the pending ones by name, label or policy. Return csr_review's result."""
-    api = api_client.connect(params)
+    api = api_connection.connect(params)
     action = params["action"]
     policy = _policy(params)
     if action == csr_object.APPROVE and policy is None and not any(params["names"] or []):

@@ -9,7 +9,7 @@ from typing import Any, Dict
 
 from .. import errors
 from ..errors import PkiError
-from ..kube_api import api_client, csr, csr_dangers, csr_object
+from ..kube_api import api_client, api_connection, csr, csr_dangers, csr_object
 from ..kubeadm import catalogue
 from . import one_csr
 
@@ -23,7 +23,7 @@ def sign_many(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
 
     One API call lists all of them; one call each creates or approves those that need it.
     """
-    api = api_client.connect(params)
+    api = api_connection.connect(params)
     wanted = [_wanted(entry, params["signer_name"]) for entry in params["requests"]]
     there = {ask.name: ask for ask in csr.every(api, _selector())} if wanted else {}
     made, approved, wrong = [], [], []

@@ -12,7 +12,7 @@ from typing import Any, Dict
 from .. import errors
 from ..errors import PkiError
 from ..fileio import atomic, guarded_files, reading
-from ..kube_api import api_client, csr, csr_dangers, csr_decision, csr_object
+from ..kube_api import api_connection, csr, csr_dangers, csr_decision, csr_object
 from ..x509 import csr_read, private_keys, x509_read, x509_sign
 
 OWN_REASON = "KubepkiDecision"
@@ -32,7 +32,7 @@ def slug(text: str, longest: int = 40) -> str:
 
 def one_request(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
     """Bring one CertificateSigningRequest to a state and write what was issued. Return cert_csr's result."""
-    api = api_client.connect(params)
+    api = api_connection.connect(params)
     return _OneRequest(api, params, check).run()
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from .. import errors
 from ..errors import PkiError
 from ..fileio import atomic, guarded_files
-from ..kube_api import api_client, csr, csr_dangers, csr_object, rbac
+from ..kube_api import api_client, api_connection, csr, csr_dangers, csr_object, rbac
 from ..kubeadm import kubeconfig
 from ..x509 import csr_read, private_keys, x509_read, x509_sign
 from . import one_csr
@@ -25,7 +25,7 @@ def user_access(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
     Order: check names and groups, then that every role exists, then issue, and bind last. A run that is refused gives nothing
     away.
     """
-    api = api_client.connect(params)
+    api = api_connection.connect(params)
     server = params["server"] or api.server
     result = {
         "changed": False,
@@ -349,7 +349,7 @@ class _UserKubeconfig:
         result = self._answer(changed, certificate, diff=diff)
         if self.check or self.params["prove"] == "no" or certificate is None:
             return result
-        api = api_client.from_kubeconfig(self.path, timeout=self.params["api_timeout"])
+        api = api_connection.from_kubeconfig(self.path, timeout=self.params["api_timeout"])
         try:
             result["proof"] = rbac.prove(api, self.user, self.groups)
         except api_client.ApiError:

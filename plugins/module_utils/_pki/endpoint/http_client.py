@@ -70,7 +70,7 @@ def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client
             target = (parts.path or "/") + ("?" + parts.query if parts.query else "")
             sent = dict(headers or {}, **{"User-Agent": "kubepki"})
             if body is not None:
-                sent["Content-Type"] = "application/json"
+                sent.setdefault("Content-Type", "application/json")
             connection.request(method, target, body, sent)
             response = connection.getresponse()
             return response, response.read(_LONGEST_BODY), expired

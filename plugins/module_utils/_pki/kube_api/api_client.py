@@ -1,74 +1,33 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Kubernetes API, for objects as plain mappings: through the `kubernetes` library, or with the standard library alone.
+"""The client of the Kubernetes API: objects as plain mappings, page by page, changed without losing updates.
 
-Two clients, one face. A controller or an execution environment that reaches the API has the library, with all its ways to
-log in. A control-plane node, which Ansible reaches by SSH, has no library, and needs none: admin.conf lies on it, and stays
-there. The only file that imports `kubernetes`, and only when it is used.
+The `kubernetes` library is not on nodes, so the client needs nothing but the standard library. api_connection.py has the
+transports of a controller or an administrator.
 """
 
 from __future__ import annotations
 
 import base64
-import http.client
 import json
-import os
 import re
-import socket
-import ssl
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import quote as url_quote
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-from ..endpoint.parallel import WHOLE, call_within
+from ..endpoint import http_client
 from ..errors import PkiError
-from ..fileio import memfd, reading
-from ..kubeadm.kubeconfig import ADMIN_NAMES, Kubeconfig
 
-AUTO, LIBRARY, BUILT_IN = "auto", "kubernetes", "builtin"
-
-ADMIN_CONF = "/etc/kubernetes/admin.conf"
-
-# Option: (the environment variable that stands in for it, as with kubernetes.core; its type)
-_OPTIONS = {
-    "kubeconfig": ("K8S_AUTH_KUBECONFIG", "path"),
-    "context": ("K8S_AUTH_CONTEXT", "str"),
-    "host": ("K8S_AUTH_HOST", "str"),
-    "api_key": ("K8S_AUTH_API_KEY", "str"),
-    "ca_cert": ("K8S_AUTH_SSL_CA_CERT", "path"),
-    "client_cert": ("K8S_AUTH_CERT_FILE", "path"),
-    "client_key": ("K8S_AUTH_KEY_FILE", "path"),
-    "validate_certs": ("K8S_AUTH_VERIFY_SSL", "bool"),
-}
-
-_SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-
-# openssl/x509_vfy.h. Go, and so every other client of Kubernetes, accepts a chain that ends at a trusted certificate which is
-# not self-signed; while two authorities are trusted (a rotation) that happens.
-_PARTIAL_CHAIN = 0x80000
-
-_LONGEST_BODY = 256 * 1024 * 1024
-
-_PAGE = 500
+_PAGE = 500  # objects
 
 _CONFLICTS = 5  # how often an object is read and changed again that other clients write, too
 
 
-def connection_options(env_fallback):
-    """Give the argument spec of a connection, as users of kubernetes.core know it. env_fallback: Ansible's function."""
-    options = {name: {"type": kind, "fallback": (env_fallback, [variable])} for name, (variable, kind) in _OPTIONS.items()}
-    options["api_key"]["no_log"] = True
-    options["client_key"]["no_log"] = False
-    options["client"] = {"type": "str", "choices": [AUTO, LIBRARY, BUILT_IN], "default": AUTO}
-    options["api_timeout"] = {"type": "int", "default": 30}
-    return options
-
-
 class ApiError(PkiError):
-    """The API refused something. status: the HTTP status (int). reason: the API's own word for it ("NotFound"), or ""."""
+    """The API refused a request. status: the HTTP status. reason: the API's own word for it ("NotFound"), or ""."""
 
-    def __init__(self, message, path, fix, status, reason):
+    def __init__(self, message: str, path: str, fix: Optional[str], status: int, reason: str) -> None:
         super().__init__(message, path=path, fix=fix)
         self.status, self.reason = status, reason
 
@@ -76,20 +35,22 @@ class ApiError(PkiError):
 class Api:
     """A connection to one API server. server: URL. ca_pem: PEM bytes that it is verified with, or None for the system's."""
 
-    def __init__(self, server, ca_pem, timeout):
+    def __init__(self, server: str, ca_pem: Optional[bytes], timeout: float) -> None:
         self.server, self.ca_pem, self.timeout = server.rstrip("/"), ca_pem, timeout
-        self._minor = None
-        self._csr_version = None
+        self._minor: Optional[int] = None
+        self._csr_version: Optional[str] = None
         self.calls = 0
 
-    def _send(self, method, target, headers, body):
-        """Send one request: gives (status, body bytes). target: path with query. Raises PkiError when nobody answers."""
+    def _send(self, method: str, target: str, headers: Dict[str, str], body: Optional[bytes]) -> Tuple[int, bytes]:
+        """Send one request. Return (status, body). target: path with query. Raise PkiError when the server does not respond."""
         raise NotImplementedError
 
-    def call(self, method, path, body=None, query=None):
-        """Give the mapping the API answers with. body: a mapping, or None; query: {name: value}.
+    def call(
+        self, method: str, path: str, body: Optional[Mapping[str, Any]] = None, query: Optional[Mapping[str, str]] = None
+    ) -> Dict[str, Any]:
+        """Send a request and return the mapping that the API answers with. query: {name: value}.
 
-        Raises ApiError when the API refuses, PkiError when it cannot be reached within the timeout.
+        Raise ApiError when the API refuses, PkiError when it cannot be reached within the timeout.
         """
         target = path + ("?" + urlencode(query) if query else "")
         headers = {"Accept": "application/json", "User-Agent": "kubepki.lifecycle"}
@@ -114,13 +75,13 @@ class Api:
             )
         return document
 
-    def raw(self, path):
-        """GET what is no object, such as a log: gives (status, body bytes). Raises PkiError when nobody answers."""
+    def raw(self, path: str) -> Tuple[int, bytes]:
+        """GET what is no object, such as a log. Return (status, body). Raise PkiError when the server does not respond."""
         self.calls += 1
         return self._send("GET", path, {"Accept": "*/*", "User-Agent": "kubepki.lifecycle"}, None)
 
-    def get(self, path):
-        """Give an object, or None where there is none."""
+    def get(self, path: str) -> Optional[Dict[str, Any]]:
+        """Return an object, or None where there is none. Raise PkiError."""
         try:
             return self.call("GET", path)
         except ApiError as error:
@@ -142,7 +103,7 @@ class Api:
         for _attempt in range(_CONFLICTS):
             found = self.get(path) if found is None else found
             patch = change(found) if found is not None else None
-            if patch is None:
+            if found is None or patch is None:
                 return False
             if check:
                 return True
@@ -162,30 +123,48 @@ class Api:
             fix="Find the client that writes it, stop it, and run again.",
         )
 
-    def list(self, path, selector=None):
-        """Give every item of a list, page by page (a few hundred objects a call). selector: a label selector, or None."""
-        items, query = [], {"limit": str(_PAGE)}
+    def pages(self, path: str, selector: Optional[str] = None, limit: int = _PAGE) -> Iterator[List[Dict[str, Any]]]:
+        """Yield the items of a list, page by page. selector: a label selector. limit: the most objects of a page."""
+        query = {"limit": str(limit)}
         if selector:
             query["labelSelector"] = selector
         while True:
             page = self.call("GET", path, query=query)
-            items += [entry for entry in page.get("items") or [] if isinstance(entry, dict)]
+            yield [entry for entry in page.get("items") or [] if isinstance(entry, dict)]
             token = (page.get("metadata") or {}).get("continue")
             if not token:
-                return items
+                return
             query["continue"] = token
 
+    def list(self, path: str, selector: Optional[str] = None) -> List[Dict[str, Any]]:
+        """Return all items of a list. selector: a label selector, or None. Raise PkiError."""
+        return [item for page in self.pages(path, selector) for item in page]
+
+    def whoami(self) -> Optional[Dict[str, Any]]:
+        """Return the userInfo that the API server sees ({"username", "groups"}), or None before Kubernetes 1.28.
+
+        Raise PkiError. A server that does not know SelfSubjectReview says 403 to a client that may not look for it, else 404.
+        """
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        try:
+            answer = self.call("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
+        except ApiError as error:
+            if error.status in (403, 404):
+                return None
+            raise
+        return (answer.get("status") or {}).get("userInfo") or {}
+
     @property
-    def minor(self):
-        """Kubernetes 1.<minor> of the server, as int."""
+    def minor(self) -> int:
+        """Return <minor> of the server's Kubernetes 1.<minor>."""
         if self._minor is None:
             match = re.match(r"\d+", str(self.call("GET", "/version").get("minor", "")))
             self._minor = int(match.group(0)) if match else 0
         return self._minor
 
     @property
-    def csr_version(self):
-        """The version of the Certificates API: "v1" where the server has it (1.19 and later), else "v1beta1"."""
+    def csr_version(self) -> str:
+        """Return the version of the Certificates API: "v1" where the server has it (1.19 and later), else "v1beta1"."""
         if self._csr_version is None:
             group = self.get("/apis/certificates.k8s.io") or {}
             versions = [entry.get("version") for entry in group.get("versions") or []]
@@ -199,21 +178,21 @@ class Api:
         return self._csr_version
 
     @property
-    def csr_path(self):
-        """The path of CertificateSigningRequests."""
+    def csr_path(self) -> str:
+        """Return the path of CertificateSigningRequests."""
         return "/apis/certificates.k8s.io/%s/certificatesigningrequests" % self.csr_version
 
 
-def segment(name):
-    """Give a name as one segment of a URL's path."""
+def segment(name: str) -> str:
+    """Return a name as one segment of a URL's path."""
     return url_quote(name, safe="")
 
 
-def _refusal(server, method, path, status, document):
-    reason = document.get("reason") if isinstance(document.get("reason"), str) else ""
-    said = document.get("message") if isinstance(document.get("message"), str) else ""
+def _refusal(server: str, method: str, path: str, status: int, document: Dict[str, Any]) -> ApiError:
+    reason, said = (text if isinstance(text, str) else "" for text in (document.get("reason"), document.get("message")))
     if status == 401:
-        message, fix = "does not accept these credentials (401)", "Use a kubeconfig or token that is valid for this cluster."
+        message = "does not accept these credentials (401)"
+        fix: Optional[str] = "Use a kubeconfig or token that is valid for this cluster."
     elif status == 403:
         message, fix = "does not allow it (403): %s" % said, "Use an identity that RBAC allows to do this."
     else:
@@ -221,323 +200,48 @@ def _refusal(server, method, path, status, document):
     return ApiError(message.rstrip(". :"), server, fix, status, reason)
 
 
-class BuiltIn(Api):
-    """A client of the standard library: certificate or token; one connection, kept alive."""
+class NodeApi(Api):
+    """A client for nodes: a new connection for each request, so that each one proves what the server presents now.
 
-    def __init__(self, server, ca_pem=None, timeout=30, client=None, token=None, verify=True, server_name=None):
-        """Take a URL, a CA bundle (PEM bytes), seconds, client: (certificate PEM, key PEM) or None, token: str or None."""
-        super().__init__(server, ca_pem, timeout)
-        parts = urlsplit(self.server)
-        if parts.scheme not in ("https", "http") or not parts.hostname:
-            raise PkiError("is not the URL of an API server", path=server, fix="Write it as https://host:port.")
-        self._token, self._connection, self._server_name = token, None, server_name
-        self._prefix = parts.path.rstrip("/")
-        self._host, self._port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-        self._context = _context(ca_pem, client, verify, self.server) if parts.scheme == "https" else None
-
-    def _connect(self):
-        if self._context is None:
-            connection = http.client.HTTPConnection(self._host, self._port, timeout=self.timeout)
-        elif self._server_name:
-            connection = _Named(self._host, self._port, timeout=self.timeout, context=self._context)
-            connection.server_name = self._server_name
-        else:
-            connection = http.client.HTTPSConnection(self._host, self._port, timeout=self.timeout, context=self._context)
-        connection.connect()
-        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return connection
-
-    def _send(self, method, target, headers, body):
-        if self._token:
-            headers["Authorization"] = "Bearer " + self._token
-        deadline = time.monotonic() + self.timeout
-        while True:
-            kept, self._connection = self._connection, None
-            try:
-                self._connection, status, answer = call_within(
-                    WHOLE * self.timeout, lambda kept=kept: self._exchange(kept, method, target, headers, body)
-                )
-                return status, answer
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                # The server may close a connection that was kept; it has not seen the request then, nor answered it.
-                if kept and isinstance(error, (ConnectionError, http.client.BadStatusLine)) and time.monotonic() < deadline:
-                    continue
-                raise _unreachable(self.server, error, self.timeout) from None
-
-    def _exchange(self, kept, method, target, headers, body):
-        """Return (connection, HTTP status, body bytes) of one request over a kept connection, or a new one."""
-        connection = kept or self._connect()
-        try:
-            connection.request(method, self._prefix + target, body, headers)
-            response = connection.getresponse()
-            return connection, response.status, response.read(_LONGEST_BODY)
-        except BaseException:
-            connection.close()
-            raise
-
-    def close(self):
-        """Close the connection, if there is one."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-class _Named(http.client.HTTPSConnection):
-    """Verifies the server under another name than the one it is reached by (tls-server-name of a kubeconfig)."""
-
-    server_name = None
-
-    def connect(self):
-        http.client.HTTPConnection.connect(self)
-        self.sock = self._context.wrap_socket(self.sock, server_hostname=self.server_name)
-
-
-def _context(ca_pem, client, verify, server):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        if not verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        elif ca_pem:
-            context.verify_flags |= _PARTIAL_CHAIN
-            context.load_verify_locations(cadata=ca_pem.decode("ascii"))
-        else:
-            context.load_default_certs()
-        if client:
-            with memfd.path_of(client[0].rstrip() + b"\n" + client[1]) as path:
-                context.load_cert_chain(path)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise PkiError(
-            "the CA bundle or the client certificate for it cannot be used (%s)"
-            % (getattr(error, "reason", None) or type(error).__name__),
-            path=server,
-            fix="Correct the kubeconfig.",
-        ) from None
-    return context
-
-
-def _unreachable(server, error, timeout):
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return PkiError(
-            "its certificate is not accepted (%s)" % error.verify_message,
-            path=server,
-            fix="Use the CA bundle of this cluster; an expired certificate has to be renewed on the control plane.",
-        )
-    if isinstance(error, ssl.SSLError):
-        said = (error.reason or "TLS error").replace("_", " ").lower()
-        return PkiError("the TLS connection fails (%s)" % said, path=server, fix="Check the address and the client certificate.")
-    if isinstance(error, socket.timeout) or "timed out" in str(error):
-        said = "no answer within %g seconds" % timeout
-    elif isinstance(error, socket.gaierror):
-        said = "the name cannot be resolved"
-    else:
-        said = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0][:160]
-    return PkiError(
-        "the API server cannot be reached (%s)" % said,
-        path=server,
-        fix="Check that it runs and that this machine reaches it, then run again: this request changed nothing.",
-    )
-
-
-def from_kubeconfig(path, context=None, timeout=30, validate_certs=None, server=None):
-    """Give a BuiltIn connection as a kubeconfig describes it. server: URL of one API server to ask instead of the one it names.
-
-    Understands embedded and named certificates, token, tokenFile, tls-server-name and insecure-skip-tls-verify. Raises PkiError
-    for what needs the library (exec, auth-provider, a proxy) and for a kubeconfig that cannot be used.
-    """
-    config = Kubeconfig(reading.read(path), path, context)
-    user, cluster = _entry(config, "users", "user", config.user), _entry(config, "clusters", "cluster", config.cluster)
-    for key, mapping in (("exec", user), ("auth-provider", user), ("username", user), ("proxy-url", cluster)):
-        if mapping.get(key):
-            raise PkiError(
-                "uses %s, which only the Python library kubernetes can do" % key,
-                path=path,
-                fix="Install it where this task runs (`pip install kubernetes`), or use another kubeconfig.",
-            )
-    if not config.server:
-        raise PkiError("names no server", path=path, fix="Correct it, or name another kubeconfig.")
-    certificate, key = config.certificate_data, config.key_data
-    if certificate is None and config.certificate_file:
-        certificate = reading.read(config.certificate_file)
-    if key is None and config.key_file:
-        key = reading.read(config.key_file)
-    token = user.get("token")
-    if not token and user.get("tokenFile"):
-        token = reading.read(os.path.join(os.path.dirname(path), user["tokenFile"])).decode("ascii", "replace").strip()
-    verify = not cluster.get("insecure-skip-tls-verify") if validate_certs is None else validate_certs
-    ca_pem = config.ca_data or (reading.read(config.ca_file) if config.ca_file else None)
-    return BuiltIn(
-        server or config.server,
-        ca_pem,
-        timeout,
-        (certificate, key) if certificate and key else None,
-        token,
-        verify,
-        cluster.get("tls-server-name"),
-    )
-
-
-def _entry(config, kind, inner, name):
-    for entry in config.data.get(kind) or []:
-        if isinstance(entry, dict) and entry.get("name") == name and isinstance(entry.get(inner), dict):
-            return entry[inner]
-    return {}
-
-
-class Library(Api):
-    """The `kubernetes` library's way to log in, and its connection pool; the objects stay plain mappings.
-
-    The generated classes of the library changed with version 36; what is used here is in all of them.
+    pair: (certificate PEM, key PEM) as bytes, or None. strict: as in http_client.http_request(): without it the server's name
+    and the dates of its certificate do not count.
     """
 
-    def __init__(self, configuration, timeout):
-        from kubernetes.client import rest
+    def __init__(
+        self,
+        server: Optional[str],
+        ca: Optional[bytes],
+        pair: Optional[Tuple[bytes, bytes]],
+        timeout: float = 5.0,
+        strict: bool = False,
+    ) -> None:
+        super().__init__(server or "", ca, timeout)
+        self.pair, self.strict = pair, strict
 
-        ca_pem = reading.read(configuration.ssl_ca_cert) if configuration.ssl_ca_cert else None
-        super().__init__(configuration.host, ca_pem, timeout)
-        self._configuration = configuration
-        self._pool = rest.RESTClientObject(configuration).pool_manager
-
-    def _send(self, method, target, headers, body):
-        import urllib3
-
-        for setting in self._configuration.auth_settings().values():
-            if setting.get("in") == "header" and setting.get("value"):
-                headers[setting["key"]] = setting["value"]
-        try:
-            response = call_within(
-                WHOLE * self.timeout,
-                lambda: self._pool.request(
-                    method,
-                    self.server + target,
-                    body=body,
-                    headers=headers,
-                    retries=False,
-                    timeout=urllib3.Timeout(total=self.timeout),
-                ),
-            )
-        except (urllib3.exceptions.HTTPError, socket.timeout) as error:
-            raise _unreachable(self.server, _innermost(error), self.timeout) from None
-        return response.status, response.data
-
-
-def _innermost(error):
-    """Give the OSError or ssl.SSLError that urllib3 wraps, or the error itself."""
-    for inner in (getattr(error, "reason", None), error.__cause__, error.__context__):
-        if isinstance(inner, Exception) and inner is not error:
-            return _innermost(inner)
-    return error
-
-
-def has_library():
-    """Tell whether the `kubernetes` library can be imported."""
-    try:
-        import kubernetes  # noqa: F401
-    except Exception:  # a half-installed library raises more than ImportError
-        return False
-    return True
-
-
-def _library(options):
-    from kubernetes import client, config
-
-    configuration = client.Configuration()
-    configuration.retries = False
-    context = _own_context(options)
-    try:
-        if options.get("host") and not options.get("kubeconfig"):
-            configuration.host = options["host"]
-        elif options.get("kubeconfig") or options.get("context") or not os.path.isdir(_SERVICE_ACCOUNT):
-            config.load_kube_config(options.get("kubeconfig"), context, configuration, persist_config=False)
-        else:
-            config.incluster_config.InClusterConfigLoader(
-                token_filename=os.path.join(_SERVICE_ACCOUNT, "token"),
-                cert_filename=os.path.join(_SERVICE_ACCOUNT, "ca.crt"),
-            ).load_and_set(configuration)
-    except Exception as error:  # ConfigException, and whatever YAML and files raise: the text never quotes keys' values
-        said = (
-            (str(error).splitlines() or [type(error).__name__])[0][:200]
-            if type(error).__name__ == "ConfigException"
-            else (type(error).__name__)
+    def _request(
+        self, method: str, target: str, body: Optional[bytes] = None, headers: Optional[Mapping[str, str]] = None
+    ) -> http_client.Answer:
+        return http_client.http_request(
+            self.server + target,
+            method,
+            body,
+            ca_pem=self.ca_pem,
+            client=self.pair,
+            timeout=self.timeout,
+            headers=headers,
+            strict=self.strict,
         )
-        raise PkiError(
-            "no connection can be made from it (%s)" % said,
-            path=options.get("kubeconfig") or "the kubeconfig",
-            fix="Name a kubeconfig, or host with api_key or client_cert; see docs/requests.md.",
-        ) from None
-    for option, attribute in (
-        ("host", "host"),
-        ("ca_cert", "ssl_ca_cert"),
-        ("client_cert", "cert_file"),
-        ("client_key", "key_file"),
-        ("validate_certs", "verify_ssl"),
-    ):
-        if options.get(option) is not None:
-            setattr(configuration, attribute, options[option])
-    if options.get("api_key"):
-        configuration.refresh_api_key_hook = None
-        # Older versions of the library look for it under the second name.
-        configuration.api_key = dict.fromkeys(("BearerToken", "authorization"), "Bearer " + options["api_key"])
-    return Library(configuration, options["api_timeout"])
+
+    def _send(self, method: str, target: str, headers: Dict[str, str], body: Optional[bytes]) -> Tuple[int, bytes]:
+        answer = self._request(method, target, body, headers)
+        return answer.status, answer.body
+
+    def answer(self, path: str, document: Optional[Dict[str, Any]] = None) -> http_client.Answer:
+        """GET a path, or POST a document to it. Return the Answer, whatever its status. Raise PkiError without an answer."""
+        body = json.dumps(document).encode("utf-8") if document is not None else None
+        return self._request("POST" if body else "GET", path, body)
 
 
-def _own_context(options):
-    """Return the name of the context to use, None for the current one. In a node's own files it is that of its cluster."""
-    path = options.get("kubeconfig")
-    if options.get("context") or not path or os.path.basename(path) not in ADMIN_NAMES:
-        return options.get("context")
-    return Kubeconfig(reading.read(path), path).context
-
-
-def _built_in(options):
-    timeout, validate = options["api_timeout"], options.get("validate_certs")
-    if options.get("host") and not options.get("kubeconfig"):
-        pair = None
-        if options.get("client_cert"):
-            pair = (reading.read(options["client_cert"]), reading.read(options.get("client_key") or options["client_cert"]))
-        ca_pem = reading.read(options["ca_cert"]) if options.get("ca_cert") else None
-        return BuiltIn(options["host"], ca_pem, timeout, pair, options.get("api_key"), validate is not False)
-    path = options.get("kubeconfig") or _default_kubeconfig()
-    if path:
-        return from_kubeconfig(path, options.get("context"), timeout, validate)
-    if os.path.isdir(_SERVICE_ACCOUNT):
-        host = os.environ.get("KUBERNETES_SERVICE_HOST", "kubernetes.default")
-        port = os.environ.get("KUBERNETES_SERVICE_PORT", "443")
-        token = reading.read(os.path.join(_SERVICE_ACCOUNT, "token")).decode("ascii", "replace").strip()
-        server = "https://%s:%s" % ("[%s]" % host if ":" in host else host, port)
-        return BuiltIn(server, reading.read(os.path.join(_SERVICE_ACCOUNT, "ca.crt")), timeout, None, token)
-    raise PkiError(
-        "nothing says how to reach the API",
-        fix="Name a kubeconfig, or host with api_key or client_cert, or set "
-        "K8S_AUTH_* in the environment; on a control-plane node run as root, who can read %s." % ADMIN_CONF,
-    )
-
-
-def _default_kubeconfig():
-    places = [entry for entry in os.environ.get("KUBECONFIG", "").split(os.pathsep) if entry]
-    for path in places[:1] + [os.path.expanduser("~/.kube/config"), ADMIN_CONF]:
-        if os.access(path, os.R_OK):
-            return path
-    return None
-
-
-def connect(options):
-    """Give an Api for a module's options (see connection_options). No request is sent yet.
-
-    client "auto" takes the `kubernetes` library where it is installed, and the standard library otherwise.
-    """
-    if options["client"] == BUILT_IN:
-        return _built_in(options)
-    if has_library():
-        return _library(options)
-    if options["client"] == LIBRARY:
-        raise PkiError(
-            "the Python library kubernetes is missing where this task runs",
-            fix="Install it (`pip install kubernetes`), or run the task on a control-plane node with client: builtin.",
-        )
-    return _built_in(options)
-
-
-def encode(data):
-    """Give bytes as the API carries them."""
+def encode(data: bytes) -> str:
+    """Return bytes as the API carries them: base64."""
     return base64.b64encode(data).decode("ascii")

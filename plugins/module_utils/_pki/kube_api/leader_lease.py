@@ -8,16 +8,16 @@ it takes one without a holder at its next try, every 2 s (client-go tools/leader
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
 import time
+from typing import Any, Dict, Mapping, Optional
 
-from ..endpoint import http_client
 from ..errors import PkiError
 from ..fileio import reading
 from ..kubeadm.kubeconfig import Kubeconfig
+from .api_client import NodeApi
 
 COMPONENTS = ("kube-controller-manager", "kube-scheduler")
 
@@ -33,39 +33,39 @@ class Lease:
     which the component begins its identity (os.Hostname(), an underscore, a UUID); the node's own by default.
     """
 
-    def __init__(self, component, flags, kubernetes_dir, hostname=None):
+    def __init__(self, component: str, flags: Mapping[str, Any], kubernetes_dir: str, hostname: Optional[str] = None) -> None:
         self._path = _PATH % (
             flags.get("--leader-elect-resource-namespace") or "kube-system",
             flags.get("--leader-elect-resource-name") or component,
         )
         self._config = os.path.join(kubernetes_dir, "admin.conf")
         self._own = re.compile(re.escape(hostname or socket.gethostname()) + r"_[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-        self.holder = None
+        self.holder: Optional[str] = None
 
-    def look(self):
-        """Note who holds it, where that is this node's instance. To be called while that runs. Gives whether it is."""
+    def look(self) -> bool:
+        """Return whether this node's instance holds the lease, and keep its identity. To call while the instance runs."""
         try:
-            identity = self._ask()["spec"]["holderIdentity"]
+            identity = self._call("GET")["spec"]["holderIdentity"]
             self.holder = identity if self._own.fullmatch(identity) else None
         except (PkiError, KeyError, TypeError):
             self.holder = None
         return self.holder is not None
 
-    def give_up(self, seconds):
-        """Take the holder that look() saw out of it, and nobody else. To be called when that instance has ended.
+    def give_up(self, seconds: float) -> bool:
+        """Remove the holder that look() saw, and no other one. To call when that instance has stopped.
 
-        seconds: for how long the API may be away. Gives whether the lease is without a holder now.
+        seconds: how long the API may be unreachable. Return whether the lease has no holder now.
         """
         deadline = time.monotonic() + seconds
         while self.holder is not None:
             try:
-                found = self._ask()
+                found = self._call("GET")
                 if found["spec"].get("holderIdentity") != self.holder:
                     return False
                 found["spec"]["holderIdentity"] = ""
                 # With its resourceVersion: refused when anybody has written it since.
-                if self._call("PUT", found).status == 200:
-                    return True
+                self._call("PUT", found)
+                return True
             except (PkiError, KeyError, TypeError, AttributeError):
                 pass
             if time.monotonic() > deadline:
@@ -73,20 +73,10 @@ class Lease:
             time.sleep(_AGAIN)
         return False
 
-    def _ask(self):
-        answer = self._call("GET")
-        return answer.json() if answer.status == 200 else {}
-
-    def _call(self, method, document=None):
-        # Read each time: a job may just have renewed it.
+    def _call(self, method: str, document: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        # Read each time: another process may just have renewed it.
         config = Kubeconfig(reading.read(self._config), self._config)
         if not (config.server and config.ca_data and config.certificate_data and config.key_data):
             raise PkiError("does not hold its CA and credential", path=self._config)
-        return http_client.http_request(
-            config.server.rstrip("/") + self._path,
-            method,
-            json.dumps(document).encode("utf-8") if document else None,
-            ca_pem=config.ca_data,
-            client=(config.certificate_data, config.key_data),
-            timeout=2.0,
-        )
+        api = NodeApi(config.server, config.ca_data, (config.certificate_data, config.key_data), timeout=2.0)
+        return api.call(method, self._path, document)

@@ -17,7 +17,13 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops imp
     user_credential,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, csr, csr_object, reserved_names
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import (
+    api_client,
+    api_connection,
+    csr,
+    csr_object,
+    reserved_names,
+)
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import csr_read, private_keys, x509_read, x509_sign
 from cryptography import x509 as library
@@ -440,7 +446,7 @@ def test_the_gate_stands_where_the_approval_is_written(api):
     """Whatever a caller forgets."""
     for request in (pem("root", ["system:masters"]), CA_REQUEST):
         put(api, "r", request)
-        client = api_client.BuiltIn(api.url, timeout=5)
+        client = api_connection.BuiltIn(api.url, timeout=5)
         with pytest.raises(PkiError):
             csr.decide(client, csr.find(client, "r"), "Approved", "r", "m")
         client.close()
@@ -704,7 +710,7 @@ def test_what_belongs_to_the_api_and_to_services_is_found(tmp_path):
     fake = FakeApi(tls=tmp_path)
     try:
         fake.write_admin_conf(tmp_path / "admin.conf")
-        client = api_client.from_kubeconfig(str(tmp_path / "admin.conf"))
+        client = api_connection.from_kubeconfig(str(tmp_path / "admin.conf"))
         config = (
             "networking: {serviceSubnet: '10.96.0.0/12,fd00::/112', dnsDomain: corp.internal}\n"
             "apiServer: {certSANs: [vip.example, 203.0.113.9]}\ncontrolPlaneEndpoint: '[2001:db8::1]:6443'\n"

@@ -23,7 +23,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint im
     tls_handshake,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
 
 from tests.unit.support.tlsservers import Authority, Server, free_port
@@ -454,5 +454,5 @@ def test_a_handshake_byte_by_byte_does_not_hold_a_client_either():
 def test_the_client_of_the_api_is_not_held_either(begin):
     server, started = Drip(begin), time.monotonic()
     with server.socket, pytest.raises(PkiError, match="no answer within"):
-        api_client.BuiltIn("http://127.0.0.1:%d" % server.port, timeout=0.3).call("GET", "/version")
+        api_connection.BuiltIn("http://127.0.0.1:%d" % server.port, timeout=0.3).call("GET", "/version")
     assert time.monotonic() - started < 2

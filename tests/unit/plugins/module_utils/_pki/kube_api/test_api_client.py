@@ -10,7 +10,7 @@ import time
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api.api_client import ApiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_sign
@@ -19,7 +19,7 @@ from tests.unit.support.fake_api import CA, CA_KEY, FakeApi
 
 KEY = private_keys.generate_key("ecdsa-p256")
 CLIENT = x509_sign.sign_leaf(x509_sign.Profile("alice", ["dev"]), KEY, CA, CA_KEY, 1)
-BOTH = pytest.mark.parametrize("client", [api_client.BUILT_IN, api_client.LIBRARY])
+BOTH = pytest.mark.parametrize("client", [api_connection.BUILT_IN, api_connection.LIBRARY])
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def secure(tmp_path):
 
 
 def connect(client, **options):
-    return api_client.connect(dict({"client": client, "api_timeout": 5}, **options))
+    return api_connection.connect(dict({"client": client, "api_timeout": 5}, **options))
 
 
 def write_kubeconfig(tmp_path, server, ca=CA.pem):
@@ -132,20 +132,20 @@ def test_something_else_that_speaks_http_is_not_taken_for_the_api():
     thread = threading.Thread(target=answer)
     thread.start()
     with pytest.raises(PkiError, match="not the Kubernetes API"):
-        api_client.BuiltIn("http://127.0.0.1:%d" % listener.getsockname()[1]).call("GET", "/version")
+        api_connection.BuiltIn("http://127.0.0.1:%d" % listener.getsockname()[1]).call("GET", "/version")
     thread.join()
     listener.close()
 
 
 def test_a_kept_connection_that_the_server_closed_is_opened_again(api):
-    connection = api_client.BuiltIn(api.url)
+    connection = api_connection.BuiltIn(api.url)
     assert connection.minor == 28
     connection._connection.sock.shutdown(socket.SHUT_RDWR)
     assert connection.call("GET", "/version")["major"] == "1"
 
 
 def test_one_connection_serves_many_calls(api):
-    connection = api_client.BuiltIn(api.url)
+    connection = api_connection.BuiltIn(api.url)
     connection.call("GET", "/version")
     first = connection._connection
     connection.call("GET", "/version")
@@ -154,10 +154,10 @@ def test_one_connection_serves_many_calls(api):
 
 def test_the_older_api_is_used_where_there_is_no_newer(api):
     api.versions = ("v1beta1",)
-    assert api_client.BuiltIn(api.url).csr_path.endswith("/v1beta1/certificatesigningrequests")
+    assert api_connection.BuiltIn(api.url).csr_path.endswith("/v1beta1/certificatesigningrequests")
     api.versions = ("v2",)
     with pytest.raises(PkiError, match="no Certificates API"):
-        _path = api_client.BuiltIn(api.url).csr_path
+        _path = api_connection.BuiltIn(api.url).csr_path
 
 
 @pytest.mark.parametrize(("entry", "words"), [({"exec": {"command": "x"}}, "uses exec"), ({"username": "x"}, "uses username")])
@@ -169,7 +169,7 @@ def test_what_only_the_library_can_do_is_said(entry, words, tmp_path):
     document["users"][0]["user"] = entry
     path.write_text(yaml.safe_dump(document))
     with pytest.raises(PkiError, match=words) as caught:
-        api_client.from_kubeconfig(str(path))
+        api_connection.from_kubeconfig(str(path))
     assert "kubernetes" in caught.value.fix
 
 
@@ -183,11 +183,11 @@ def test_a_token_file_and_a_server_name_of_a_kubeconfig(secure, tmp_path):
     document["clusters"][0]["cluster"]["tls-server-name"] = "api.example"
     path.write_text(yaml.safe_dump(document))
     secure.token = "t"
-    assert api_client.from_kubeconfig(str(path)).minor == 28
+    assert api_connection.from_kubeconfig(str(path)).minor == 28
     document["clusters"][0]["cluster"]["tls-server-name"] = "other.example"
     path.write_text(yaml.safe_dump(document))
     with pytest.raises(PkiError, match="not accepted"):
-        api_client.from_kubeconfig(str(path)).call("GET", "/version")
+        api_connection.from_kubeconfig(str(path)).call("GET", "/version")
 
 
 @BOTH
@@ -232,4 +232,4 @@ def test_a_missing_kubeconfig_is_named(client, tmp_path):
 @pytest.mark.parametrize("server", ["ftp://a", "a:6443", "https://"])
 def test_what_is_no_url_is_refused(server):
     with pytest.raises(PkiError, match="not the URL"):
-        api_client.BuiltIn(server)
+        api_connection.BuiltIn(server)

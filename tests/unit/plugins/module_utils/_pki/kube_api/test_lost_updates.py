@@ -8,7 +8,7 @@ import base64
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, kubeadm_config, trust_objects
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection, kubeadm_config, trust_objects
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, kubelet_config_map
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import service_account_token
 
@@ -62,7 +62,7 @@ def api():
 
 
 def client(api: FakeApi):
-    return api_client.BuiltIn(api.url)
+    return api_connection.BuiltIn(api.url)
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -8,7 +8,7 @@ import datetime
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, run_lease
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection, run_lease
 
 from tests.unit.support.fake_api import FakeApi
 
@@ -24,7 +24,7 @@ def api():
 
 
 def run_of(api: FakeApi, holder: str, job: str = "rotate_ca", seconds: int = 900) -> run_lease.RunLease:
-    return run_lease.RunLease(api_client.BuiltIn(api.url), holder, job, seconds)
+    return run_lease.RunLease(api_connection.BuiltIn(api.url), holder, job, seconds)
 
 
 def spec(api: FakeApi) -> dict:

@@ -14,7 +14,7 @@ import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.csr_ops import csr_review
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import journals
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client, csr_object, kubelet_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection, csr_object, kubelet_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, kubelet_config_map
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import serving_certificate
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
@@ -38,7 +38,7 @@ def api():
     fake = FakeApi(requester="system:node:w1")
     fake.groups = ["system:nodes", "system:authenticated"]
     fake.put("/api/v1/nodes/w1", {"status": ITEM["status"]})
-    fake.client = api_client.BuiltIn(fake.url, timeout=5)
+    fake.client = api_connection.BuiltIn(fake.url, timeout=5)
     fake.node = kubelet_client.KubeletApi(fake.url, None, None)
     yield fake
     fake.client.close()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import serving_verification
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
@@ -24,7 +24,7 @@ ITEM = {
 @pytest.fixture
 def api():
     fake = FakeApi(requester="kubernetes-admin")
-    fake.client = api_client.BuiltIn(fake.url, timeout=5)
+    fake.client = api_connection.BuiltIn(fake.url, timeout=5)
     yield fake
     fake.client.close()
     fake.stop()
