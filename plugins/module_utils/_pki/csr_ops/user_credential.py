@@ -27,7 +27,7 @@ def user_access(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
     """
     api = api_connection.connect(params)
     server = params["server"] or api.server
-    result = {
+    result: Dict[str, Any] = {
         "changed": False,
         "actions": [],
         "server": server,

@@ -194,11 +194,11 @@ def from_kubeconfig(
             )
     if not config.server:
         raise PkiError("names no server", path=path, fix="Correct it, or name another kubeconfig.")
-    certificate, key = config.certificate_data, config.key_data
+    certificate, private_key = config.certificate_data, config.key_data
     if certificate is None and config.certificate_file:
         certificate = reading.read(config.certificate_file)
-    if key is None and config.key_file:
-        key = reading.read(config.key_file)
+    if private_key is None and config.key_file:
+        private_key = reading.read(config.key_file)
     token = user.get("token")
     if not token and user.get("tokenFile"):
         token = reading.read(os.path.join(os.path.dirname(path), user["tokenFile"])).decode("ascii", "replace").strip()
@@ -208,7 +208,7 @@ def from_kubeconfig(
         server or config.server,
         ca_pem,
         timeout,
-        (certificate, key) if certificate and key else None,
+        (certificate, private_key) if certificate and private_key else None,
         token,
         verify,
         cluster.get("tls-server-name"),

@@ -43,7 +43,7 @@ class Credential:
 
     def __init__(self, config: Kubeconfig) -> None:
         self.certificate: Optional[Certificate] = None
-        self.pem: Optional[Tuple[bytes, bytes]] = None
+        self.pem: Any = None  # (bytes, bytes) wherever there is no problem
         self.problem: Optional[PkiError] = None
         self.path = config.certificate_file or config.path
         try:
@@ -168,9 +168,7 @@ def wait_certificate(api: KubeletApi, name: str, timeout: float, denied: str, wa
         time.sleep(0.2)
 
 
-def node_state(
-    api: KubeletApi, name: str, renewed_since: float, reported_since: float = 0.0
-) -> Tuple[Optional[str], Dict[str, Any]]:
+def node_state(api: Any, name: str, renewed_since: float, reported_since: float = 0.0) -> Tuple[Optional[str], Dict[str, Any]]:
     """Return why the API does not call a Node Ready, or None, and what was seen: (str or None, {"lease", "heartbeat", "ready"}).
 
     api: Api. renewed_since, reported_since: seconds since 1970; an older lease, or an older report of the Ready condition (which

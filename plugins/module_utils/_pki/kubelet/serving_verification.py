@@ -145,6 +145,7 @@ def reached(api: api_client.Api, items: Sequence[NodeObject]) -> Dict[str, str]:
     """
     pods: Dict[str, Dict[str, Any]] = {}
     found: Dict[str, str] = {}
+    pod: Optional[Dict[str, Any]]
     for pod in api.list("/api/v1/pods"):
         status, spec = pod.get("status") or {}, pod.get("spec") or {}
         running = [state for state in status.get("containerStatuses") or [] if "running" in (state.get("state") or {})]
