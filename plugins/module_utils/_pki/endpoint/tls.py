@@ -9,7 +9,6 @@ import errno
 import os
 import socket
 import ssl
-from typing import Optional, Tuple
 
 from ..errors import PkiError
 from ..kubeadm import addresses
@@ -44,37 +43,6 @@ def tls_context(client=None, ca_path=None, ca_pem=None, strict=False):
     if strict:
         context.check_hostname = True  # and with it CERT_REQUIRED
         context.verify_flags &= ~_NO_CHECK_TIME
-    return context
-
-
-def client_context(ca_pem: Optional[bytes], client: Optional[Tuple[bytes, bytes]], verify: bool, server: str) -> ssl.SSLContext:
-    """Return an ssl.SSLContext that verifies a server as every client of Kubernetes does: its CA, its name and its dates.
-
-    ca_pem: PEM bytes, or None for the system's CAs. client: (certificate PEM, key PEM) or None. verify: False for no check at
-    all. server: what messages call it. Raise PkiError for a bundle or a pair that is unusable.
-    """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        if not verify:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        elif ca_pem:
-            context.verify_flags |= _PARTIAL_CHAIN
-            context.load_verify_locations(cadata=ca_pem.decode("ascii"))
-        else:
-            context.load_default_certs()
-        if client:
-            from ..fileio import memfd
-
-            with memfd.path_of(client[0].rstrip() + b"\n" + client[1]) as path:
-                context.load_cert_chain(path)
-    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        raise PkiError(
-            "the CA bundle or the client certificate for it cannot be used (%s)"
-            % (getattr(error, "reason", None) or type(error).__name__),
-            path=server,
-            fix="Correct the kubeconfig.",
-        ) from None
     return context
 
 

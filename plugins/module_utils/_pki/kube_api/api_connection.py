@@ -20,9 +20,8 @@ from typing import Any, Dict, Optional, Tuple
 from urllib.parse import urlsplit
 
 from ..endpoint.parallel import WHOLE, call_within
-from ..endpoint.tls import client_context
 from ..errors import PkiError
-from ..fileio import reading
+from ..fileio import memfd, reading
 from ..kubeadm.kubeconfig import ADMIN_NAMES, Kubeconfig
 from .api_client import Api
 
@@ -43,6 +42,10 @@ _OPTIONS = {
 }
 
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+
+# openssl/x509_vfy.h. Go, and so every other client of Kubernetes, accepts a chain that ends at a trusted certificate which is
+# not self-signed; while two authorities are trusted (a rotation) that happens.
+_PARTIAL_CHAIN = 0x80000
 
 _LONGEST_BODY = 256 * 1024 * 1024
 
@@ -81,7 +84,7 @@ class BuiltIn(Api):
         self._connection: Optional[http.client.HTTPConnection] = None
         self._prefix = parts.path.rstrip("/")
         self._host, self._port = parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
-        self._context = client_context(ca_pem, client, verify, self.server) if parts.scheme == "https" else None
+        self._context = _context(ca_pem, client, verify, self.server) if parts.scheme == "https" else None
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._context is None:
@@ -146,6 +149,30 @@ class _Named(http.client.HTTPSConnection):
         """Connect, and verify the server's certificate for the other name."""
         http.client.HTTPConnection.connect(self)
         self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._server_name)
+
+
+def _context(ca_pem: Optional[bytes], client: Optional[Tuple[bytes, bytes]], verify: bool, server: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if not verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        elif ca_pem:
+            context.verify_flags |= _PARTIAL_CHAIN
+            context.load_verify_locations(cadata=ca_pem.decode("ascii"))
+        else:
+            context.load_default_certs()
+        if client:
+            with memfd.path_of(client[0].rstrip() + b"\n" + client[1]) as path:
+                context.load_cert_chain(path)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise PkiError(
+            "the CA bundle or the client certificate for it cannot be used (%s)"
+            % (getattr(error, "reason", None) or type(error).__name__),
+            path=server,
+            fix="Correct the kubeconfig.",
+        ) from None
+    return context
 
 
 def _unreachable(server: str, error: Exception, timeout: float) -> PkiError:

@@ -6,16 +6,14 @@ from __future__ import annotations
 
 import base64
 import calendar
+import json
 import re
 import time
-from typing import Any, Dict, List, Optional, Tuple
 
-from ..endpoint.http_client import Answer
+from ..endpoint import http_client
 from ..errors import PkiError, printable
 from ..fileio import reading
-from ..kubeadm.kubeconfig import Kubeconfig
-from ..x509.x509_read import Certificate, parse_certificate, private_key_digest
-from .api_client import ApiError, NodeApi, encode
+from ..x509.x509_read import parse_certificate, private_key_digest
 
 CLIENT, SERVING = "kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving"
 
@@ -30,8 +28,8 @@ _CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 _SHORTEST = 600  # pkg/apis/certificates/validation: the fewest expirationSeconds
 
 
-def ca_pem(config: Kubeconfig) -> Optional[bytes]:
-    """Return the CA bundle that a Kubeconfig trusts, embedded or in a file, as PEM; None without one. Raise PkiError."""
+def ca_pem(config):
+    """Give the CA bundle that a Kubeconfig trusts, embedded or strict, as PEM bytes; None without one. Raises PkiError."""
     return config.ca_data or (reading.read(config.ca_file) if config.ca_file else None)
 
 
@@ -41,10 +39,8 @@ class Credential:
     problem: PkiError or None, why the pair cannot be used. path: where the certificate lies.
     """
 
-    def __init__(self, config: Kubeconfig) -> None:
-        self.certificate: Optional[Certificate] = None
-        self.pem: Any = None  # (bytes, bytes) wherever there is no problem
-        self.problem: Optional[PkiError] = None
+    def __init__(self, config):
+        self.certificate = self.pem = self.problem = None
         self.path = config.certificate_file or config.path
         try:
             data = config.certificate_data or (reading.read(config.certificate_file) if config.certificate_file else b"")
@@ -58,69 +54,101 @@ class Credential:
             self.problem = error
 
 
-class KubeletApi(NodeApi):
-    """The API server that a kubeconfig names, with the credential of this node's kubelet."""
+class KubeletApi:
+    """The API server that a kubeconfig names, asked with one credential.
+
+    server: URL. ca: PEM bytes whom to trust, or None. pair: (certificate PEM, key PEM) as bytes. timeout: seconds a step.
+    strict: as in probe.http_request().
+    """
+
+    def __init__(self, server, ca, pair, timeout=5.0, strict=False):
+        self.server, self.ca, self.pair, self.timeout = (server or "").rstrip("/"), ca, pair, timeout
+        self.strict = strict
 
     @classmethod
-    def of(cls, config: Kubeconfig, timeout: float = 5.0, strict: bool = False) -> KubeletApi:
-        """Return the client of a Kubeconfig: its server, CA and credential. Raise PkiError when the credential is unusable."""
+    def of(cls, config, timeout=5.0, strict=False):
+        """Make one from a Kubeconfig: its server, CA and credential. Raises PkiError when the credential is unusable."""
         credential = Credential(config)
         if credential.problem:
             raise credential.problem
         return cls(config.server, ca_pem(config), credential.pem, timeout, strict)
 
-    def node(self, name: str) -> Answer:
-        """Return the Answer about a Node."""
-        return self.answer("/api/v1/nodes/" + name)
+    def call(self, path, document=None):
+        """GET a path, or POST a document (dict) to it. Gives the probe.Answer. Raises PkiError without an answer."""
+        body = json.dumps(document).encode("utf-8") if document is not None else None
+        return http_client.http_request(
+            self.server + path,
+            "POST" if body else "GET",
+            body,
+            ca_pem=self.ca,
+            client=self.pair,
+            timeout=self.timeout,
+            strict=self.strict,
+        )
 
-    def lease(self, name: str) -> Answer:
-        """Return the Answer about the lease that the Node's kubelet renews (every 10 s)."""
-        return self.answer("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/" + name)
+    def node(self, name):
+        """Give the Answer about a Node."""
+        return self.call("/api/v1/nodes/" + name)
 
-    def username(self) -> Optional[str]:
-        """Return the user name that the API server sees, or None where it does not say. Raise PkiError without an answer."""
-        try:
-            return (self.whoami() or {}).get("username")
-        except ApiError:
+    def lease(self, name):
+        """Give the Answer about the lease that the Node's kubelet renews (every 10 s)."""
+        return self.call("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/" + name)
+
+    def whoami(self):
+        """Give the user name that the API server sees (SelfSubjectReview, 1.28 and later), or None where it cannot say."""
+        answer = self.call(
+            "/apis/authentication.k8s.io/v1/selfsubjectreviews",
+            {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
+        )
+        if answer.status not in (200, 201):
             return None
+        return ((answer.json().get("status") or {}).get("userInfo") or {}).get("username")
 
-    def nodes(self) -> List[Dict[str, Any]]:
-        """Return all Nodes as [{"metadata": {"name"}, "status": {"addresses"}}]. Raise PkiError."""
-        # A Node with its list of images has 15 KB: small pages, of which only names and addresses are kept.
-        return [
-            {
-                "metadata": {"name": item["metadata"]["name"]},
-                "status": {"addresses": (item.get("status") or {}).get("addresses") or []},
-            }
-            for page in self.pages("/api/v1/nodes", limit=100)
-            for item in page
-        ]
+    def nodes(self):
+        """Return all Nodes as [{"metadata": {"name"}, "status": {"addresses"}}]. Raises PkiError."""
+        found, token = [], ""
+        while True:
+            # A Node with its list of images has 15 KB.
+            answer = self.call("/api/v1/nodes?limit=100" + ("&continue=" + token if token else ""))
+            if answer.status != 200:
+                raise PkiError("the list of Nodes was answered with HTTP %d%s" % (answer.status, said(answer)), path=self.server)
+            document = answer.json()
+            found += [
+                {
+                    "metadata": {"name": item["metadata"]["name"]},
+                    "status": {"addresses": (item.get("status") or {}).get("addresses") or []},
+                }
+                for item in document.get("items") or []
+            ]
+            token = (document.get("metadata") or {}).get("continue") or ""
+            if not token:
+                return found
 
 
-def said(answer: Answer) -> str:
-    """Return the message of the API in an Answer, in brackets after a blank; "" where it has none."""
+def said(answer):
+    """Give what the API says of itself in an Answer, in brackets after a blank; "" where it says nothing."""
     text = answer.json().get("message")
     return " (%s)" % str(text)[:160] if text else ""
 
 
-def untrusted(error: PkiError) -> bool:
-    """Return whether a PkiError says that a server's certificate is not signed by the CA that it was checked against."""
+def untrusted(error):
+    """Tell whether a PkiError says that a server's certificate is not signed by the CA that it was checked against."""
     return "not signed by the CA" in error.message
 
 
-def request_certificate(api: KubeletApi, pem: str, signer: str, days: float, fix: str, name: Optional[str] = None) -> str:
-    """Create a CertificateSigningRequest for this node. Return its name.
+def request_certificate(api, pem, signer, days, fix, name=None):
+    """Make a CertificateSigningRequest for this node. Gives its name.
 
-    pem: the request. signer: a key of USAGES. days: the validity (used from 1.22 on). fix: what to do where the API server
-    rejects it. name: None for one that the API generates. Raise PkiError.
+    api: Api. pem: the request (str). signer: a key of USAGES. days: the validity that is asked for (from 1.22 on). fix: what to
+    do where the API server does not take it. name: or None for one that the API makes up. Raises PkiError.
     """
     spec = {
-        "request": encode(pem.encode("ascii")),
+        "request": base64.b64encode(pem.encode("ascii")).decode("ascii"),
         "signerName": signer,
         "usages": USAGES[signer],
         "expirationSeconds": max(_SHORTEST, int(days * 86400)),
     }
-    answer = api.answer(
+    answer = api.call(
         _CSRS,
         {
             "apiVersion": "certificates.k8s.io/v1",
@@ -136,15 +164,15 @@ def request_certificate(api: KubeletApi, pem: str, signer: str, days: float, fix
     return answer.json()["metadata"]["name"]
 
 
-def wait_certificate(api: KubeletApi, name: str, timeout: float, denied: str, waits: str) -> bytes:
-    """Wait until a CertificateSigningRequest is signed. Return the certificate as PEM.
+def wait_certificate(api, name, timeout, denied, waits):
+    """Wait until a CertificateSigningRequest is signed. Gives the certificate's PEM (bytes).
 
     timeout: seconds. denied, waits: what to do when it was denied or failed, and when it has not been signed in time. Raises
     PkiError then, and when it is gone.
     """
     deadline, path = time.monotonic() + timeout, "CertificateSigningRequest " + name
     while True:
-        answer = api.answer("%s/%s" % (_CSRS, name))
+        answer = api.call("%s/%s" % (_CSRS, name))
         if answer.status == 404:
             raise PkiError("is gone", path=path, fix="Run the playbook again.")
         status = answer.json().get("status") or {}
@@ -168,8 +196,8 @@ def wait_certificate(api: KubeletApi, name: str, timeout: float, denied: str, wa
         time.sleep(0.2)
 
 
-def node_state(api: Any, name: str, renewed_since: float, reported_since: float = 0.0) -> Tuple[Optional[str], Dict[str, Any]]:
-    """Return why the API does not call a Node Ready, or None, and what was seen: (str or None, {"lease", "heartbeat", "ready"}).
+def node_state(api, name, renewed_since, reported_since=0.0):
+    """Say why the API does not call a Node Ready, or None, and what was seen: (str or None, {"lease", "heartbeat", "ready"}).
 
     api: Api. renewed_since, reported_since: seconds since 1970; an older lease, or an older report of the Ready condition (which
     a kubelet renews when it begins, and else every five minutes), does not count.
@@ -194,8 +222,8 @@ def node_state(api: Any, name: str, renewed_since: float, reported_since: float 
     return None, {"lease": renewed, "heartbeat": ready.get("lastHeartbeatTime"), "ready": True}
 
 
-def epoch(text: Optional[str]) -> float:
-    """Return an API time ("2026-11-21T21:14:36Z", with or without a fraction) as seconds since 1970; 0.0 for none."""
+def epoch(text):
+    """Give an API time ("2026-11-21T21:14:36Z", with or without a fraction) as seconds since 1970; 0.0 for none."""
     match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", text or "")
     if not match:
         return 0.0

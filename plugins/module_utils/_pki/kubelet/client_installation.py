@@ -136,4 +136,4 @@ def check_accepted(installation: ClientInstallation, timeout: float = 5.0) -> Op
             path=config.server,
             fix="HTTP 401: its --client-ca-file does not hold the CA that signed; 404: there is no Node of that name.",
         )
-    return api.username()
+    return api.whoami()

@@ -84,7 +84,7 @@ class Cluster:
 
     server = "https://api.example:6443"
 
-    def answer(self, path, document=None):
+    def call(self, path, document=None):
         assert path.startswith("/apis/certificates.k8s.io/v1/certificatesigningrequests")
         if document is not None:
             self.posted = document
