@@ -23,7 +23,9 @@ from tests.unit.support.doc_pages import ROOT
 
 TOOLS = Path(sys.executable).parent
 ENVIRONMENT = dict(os.environ, ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".cache"), NO_COLOR="1", ANSIBLE_LOCALHOST_WARNING="false")
-BLOCKS = [block for page in doc_pages.pages() for block in doc_pages.blocks(page.read_text(), page)]
+BLOCKS = [
+    block for page in doc_pages.pages() for block in doc_pages.blocks(page.read_text(), page)
+] + doc_pages.internal_examples()
 INVENTORY = "[kube_control_plane]\ncp1\ncp2\n[kube_node]\nw1\n"
 
 
