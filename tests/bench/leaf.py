@@ -46,14 +46,14 @@ for number in range(int(sys.argv[3])):
 def node(folder: Path) -> dict:
     """Make a throw-away node with RSA keys and give the module's options for it."""
     runpy.run_path(str(ROOT / "tests" / "unit" / "conftest.py"))  # makes the collection importable for throwaway
-    from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_sign
+    from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, private_keys
 
     from tests.unit.support import throwaway
 
     cluster = throwaway.Cluster()
     for name in ("ca", "front-proxy-ca", "etcd-ca"):
         cluster.keys[name] = private_keys.generate_key("rsa-2048")
-        cluster.cas[name] = x509_sign.build_ca(name, cluster.keys[name], 3650)
+        cluster.cas[name] = ca_sign.build_ca(name, cluster.keys[name], 3650)
     made = throwaway.Node(folder / "root", cluster)
     for path in made.kubernetes("manifests").iterdir():
         path.write_text(path.read_text().replace("/etc/kubernetes", str(made.kubernetes(""))))

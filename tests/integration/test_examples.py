@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm.kubeconfig import Kubeconfig
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, private_keys, x509_read
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "docs" / "examples"
@@ -118,7 +118,7 @@ def test_an_authority_of_ones_own(tmp_path):
 
 def test_a_certificate_that_may_do_everything(tmp_path):
     ca_key = private_keys.generate_key("ecdsa-p256")
-    (tmp_path / "ca.crt").write_bytes(x509_sign.build_ca("kubernetes", ca_key, 100).pem)
+    (tmp_path / "ca.crt").write_bytes(ca_sign.build_ca("kubernetes", ca_key, 100).pem)
     (tmp_path / "ca.key").write_bytes(ca_key.pem)
     out = tmp_path / "out"
     variables = {

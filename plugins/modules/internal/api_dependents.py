@@ -25,7 +25,7 @@ options:
   bundle_files:
     description:
       - List instead where pods have mounted a ClusterTrustBundle that kube-controller-manager publishes (Kubernetes 1.33 and
-        newer), as O(kubepki.lifecycle.cluster_pki#module:mounted_bundles) takes it. Pods are asked for only where there is one.
+        newer), as O(kubepki.lifecycle.internal.mounted_trust#module:bundles) takes it. Pods are read only where there is one.
     type: bool
     default: false
 attributes:

@@ -26,10 +26,7 @@ from .conftest import snapshot
 
 sys.path.insert(0, str(CHECKOUT / ".cache"))
 
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
-    private_keys,
-    x509_sign,  # noqa: E402
-)
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, private_keys, x509_sign  # noqa: E402
 
 pytestmark = pytest.mark.timeout(1800)
 ROTATED = ("ca", "front-proxy-ca", "sa")
@@ -94,7 +91,7 @@ def until_gone(lab: Lab, node: str, program: str) -> None:
 def move_etcd(lab: Lab) -> None:
     """Stop the apiservers, restore etcd's data on w1 below another authority, and let the apiservers go there."""
     address, key = lab.addresses["w1"], private_keys.generate_key("ecdsa-p256")
-    authority = x509_sign.build_ca("etcd of another team", key, 3650)
+    authority = ca_sign.build_ca("etcd of another team", key, 3650)
 
     def issue(name: str, sans=()) -> tuple[bytes, bytes]:
         own = private_keys.generate_key("ecdsa-p256")

@@ -20,11 +20,12 @@ from tests.lab.playbook import CHECKOUT, environment, play, tool
 sys.path.insert(0, str(CHECKOUT / ".cache"))
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
+    ca_sign,
     csr_read,
     private_keys,
     x509_read,
-    x509_sign,  # noqa: E402
-)
+    x509_sign,
+)  # noqa: E402
 
 # A playbook takes seconds, and much longer on a machine that runs other labs.
 pytestmark = pytest.mark.timeout(1800)
@@ -327,7 +328,7 @@ def test_a_denied_request_is_said_and_made_again(cluster):
 def test_a_signer_of_ones_own_and_the_renewal_of_what_expired(cluster, tmp_path):
     """Short-lived certificates, from a signer that this test is."""
     ca_key = private_keys.generate_key("ecdsa-p256")
-    ca = x509_sign.build_ca("own signer", ca_key, 1)
+    ca = ca_sign.build_ca("own signer", ca_key, 1)
     login = {"K8S_AUTH_KUBECONFIG": str(own_kubeconfig(cluster, tmp_path))}
     options = {
         "name": "hook",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import renew_cas
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read
 
 from tests.unit.support import throwaway
 
@@ -24,8 +24,7 @@ class Plane:
         self.fresh = dict(self.cluster.cas)
         if ca_left < 0:
             self.cluster.cas = {
-                name: x509_sign.renew_ca(ca, self.cluster.keys[name], 400 + ca_left, PAST)
-                for name, ca in self.cluster.cas.items()
+                name: ca_sign.renew_ca(ca, self.cluster.keys[name], 400 + ca_left, PAST) for name, ca in self.cluster.cas.items()
             }
         self.cluster.leaf_days = leaf_left
         self.node = throwaway.Node(root / "node", self.cluster, role=role)

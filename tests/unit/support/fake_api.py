@@ -13,10 +13,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import csr_read, private_keys, x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
+    ca_sign,
+    csr_read,
+    private_keys,
+    x509_read,
+    x509_sign,
+)
 
 CA_KEY = private_keys.generate_key("ecdsa-p256")
-CA = x509_sign.build_ca("kubernetes", CA_KEY, 10)
+CA = ca_sign.build_ca("kubernetes", CA_KEY, 10)
 CSRS = "certificatesigningrequests"
 
 

@@ -408,11 +408,11 @@ if __name__ == "__main__":
 def served_node(tmp_path):
     """A node whose apiserver serves a certificate from a file: gives (node, new(), path of the certificate)."""
     # As in FakeRuntime: this file is imported before the path of the collection is set.
-    from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_sign
+    from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, private_keys, x509_sign
 
     node = Node(tmp_path, 20)
     ca_key = private_keys.generate_key("ecdsa-p256")
-    ca = x509_sign.build_ca("kubernetes", ca_key, 10)
+    ca = ca_sign.build_ca("kubernetes", ca_key, 10)
 
     def new():
         key = private_keys.generate_key("ecdsa-p256")

@@ -9,7 +9,7 @@ import os
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import disk_findings
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read
 
 
 def tree_of(node):
@@ -27,4 +27,4 @@ def codes(found):
 
 def from_the_future(node, name="etcd-ca"):
     start = x509_read.now() + datetime.timedelta(days=3)
-    return x509_sign.build_ca(catalogue.BY_NAME[name].common_name, node.cluster.keys[name], 3650, start=start)
+    return ca_sign.build_ca(catalogue.BY_NAME[name].common_name, node.cluster.keys[name], 3650, start=start)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, kubeconfig
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, private_keys, x509_read, x509_sign
 
 ENDPOINT = "api.example:6443"
 
@@ -29,7 +29,7 @@ class Cluster:
         self.leaf_days = leaf_days
         self.keys = {name: key(label + name) for name in catalogue.CA_NAMES}
         self.cas = {
-            name: x509_sign.build_ca(catalogue.BY_NAME[name].common_name, self.keys[name], ca_days) for name in catalogue.CA_NAMES
+            name: ca_sign.build_ca(catalogue.BY_NAME[name].common_name, self.keys[name], ca_days) for name in catalogue.CA_NAMES
         }
         self.sa = key(label + "sa")
 
@@ -262,7 +262,7 @@ class Node:
         if not self.kubernetes("pki/ca.crt").exists():
             self._authority("ca", with_key=False)
         ca_key = key("kubelet-serving-ca" + self.name)
-        ca = x509_sign.build_ca("%s-ca@1" % self.name, ca_key, 365)
+        ca = ca_sign.build_ca("%s-ca@1" % self.name, ca_key, 365)
         serving_key = key("kubelet-serving" + self.name)
         profile = x509_sign.Profile("%s@1" % self.name, (), ["DNS:" + self.name], ("server",))
         serving = x509_sign.sign_leaf(profile, serving_key, ca, ca_key, 365)

@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, private_keys, x509_sign
 
 
 class Authority:
@@ -20,7 +20,7 @@ class Authority:
         self.directory = directory
         self.name = name
         self.key = private_keys.generate_key("ecdsa-p256")
-        self.certificate = x509_sign.build_ca(name, self.key, 3650)
+        self.certificate = ca_sign.build_ca(name, self.key, 3650)
         self.path = str(directory / (name + ".crt"))
         (directory / (name + ".crt")).write_bytes(self.certificate.pem)
 

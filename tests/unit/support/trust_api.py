@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_client
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read
 
 from tests.unit.support.throwaway import key
 
-OLD = x509_sign.build_ca("kubernetes", key("old"), 10)
-NEW = x509_sign.build_ca("kubernetes", key("new"), 10)
+OLD = ca_sign.build_ca("kubernetes", key("old"), 10)
+NEW = ca_sign.build_ca("kubernetes", key("new"), 10)
 BOTH, ALONE = x509_read.bundle([OLD, NEW]), x509_read.bundle([NEW])
 
 

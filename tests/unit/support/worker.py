@@ -14,7 +14,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet imp
     client_request,
     client_signing,
 )
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read, x509_sign
 
 from tests.unit.support import throwaway
 
@@ -48,7 +48,7 @@ class Worker:
         leaf_key = throwaway.key("other kubelet")
         profile = x509_sign.Profile("system:node:" + (name or self.node.name), list(organizations), (), ("client",))
         start = x509_read.now() - x509_sign.datetime.timedelta(days=began)
-        authority = x509_sign.build_ca(cluster.cas[ca].common_name, cluster.keys[ca], 3650, start=start)
+        authority = ca_sign.build_ca(cluster.cas[ca].common_name, cluster.keys[ca], 3650, start=start)
         certificate = x509_sign.sign_leaf(profile, leaf_key, authority, cluster.keys[ca], days + began, start=start)
         Path(os.path.realpath(self.current)).write_bytes(certificate.pem + leaf_key.pem)
 

@@ -10,7 +10,7 @@ from ..errors import PkiError
 from ..fileio import atomic, backup_set, journals, reading, transaction_recovery, transactions
 from ..kubeadm import kubeconfig, pki_tree
 from ..rotation import ca_files
-from ..x509 import private_keys, x509_read, x509_sign
+from ..x509 import ca_sign, private_keys, x509_read
 
 _JOB = "recovery-files"
 
@@ -79,7 +79,7 @@ def _renewed(present, key_path, days):
             path=present.path,
             fix="Have it renewed with the same key, and put the certificate here.",
         )
-    return x509_sign.renew_ca(present, private_keys.parse_private_key(reading.read(key_path), key_path), days)
+    return ca_sign.renew_ca(present, private_keys.parse_private_key(reading.read(key_path), key_path), days)
 
 
 def _brought(present, pem, name):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Optional, Tuple
 
 from ..fileio import reading
 from ..kubeadm import catalogue, kubeconfig
-from ..x509 import private_keys, x509_read, x509_sign
+from ..x509 import ca_sign, private_keys, x509_read, x509_sign
 from . import local_ca
 from .ca_files import PREVIOUS
 from .declaration import COMPONENT, PUBLIC, SECRET, Declaration
@@ -82,7 +82,7 @@ class LeafDeclarer:
         chain = x509_read.parse_certificates(data, item.path)
         links = [link for link in chain[1:] if link.key_sha256 == new.id]
         if self.level == 2 and not links and old.key:
-            cross = x509_sign.cross_sign(new.certificate, old.certificate, old.key)
+            cross = ca_sign.cross_sign(new.certificate, old.certificate, old.key)
             self.result.write(item.path, x509_read.bundle(chain + [cross]), PUBLIC)
         elif self.level != 2 and links:
             self.result.write(item.path, x509_read.bundle([link for link in chain if link not in links]), PUBLIC)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..errors import PkiError, short
 from ..kubeadm import catalogue
-from ..x509 import ca_checks, private_keys, x509_read, x509_sign
+from ..x509 import ca_checks, ca_sign, private_keys, x509_read
 from . import local_ca
 from .ca_files import NEXT, places
 from .declaration import SECRET, Declaration
@@ -32,7 +32,7 @@ def make_new_ca(local: LocalCa, days: float, key_type: Optional[str] = None) -> 
     key = private_keys.generate_key(key_type or local_ca.key_type_of(present) if local.name != "sa" else SA_KEY_TYPE)
     if local.name == "sa":
         return SigningCa(private_keys.parse_public_keys(key.public_pem)[0], key)
-    certificate = x509_sign.build_ca(
+    certificate = ca_sign.build_ca(
         present.common_name or catalogue.BY_NAME[local.name].common_name, key, days, organizations=present.organizations
     )
     return SigningCa(certificate, key)
@@ -131,7 +131,7 @@ def cross_signed(layout: Layout, name: str) -> Certificate:
             "there are no two CAs of %s on this node" % name,
             fix="Cross-sign between prepare and complete, on a control-plane node.",
         )
-    return x509_sign.cross_sign(new.certificate, old.certificate, old.require_key())
+    return ca_sign.cross_sign(new.certificate, old.certificate, old.require_key())
 
 
 def is_same_cross_sign(data: bytes, certificate: Certificate) -> bool:

@@ -9,7 +9,7 @@ from typing import Dict, Optional, Sequence, Tuple
 
 from ..errors import PkiError
 from ..fileio import atomic, backup_set, reading, transactions
-from ..x509 import ca_checks, private_keys, x509_read, x509_sign
+from ..x509 import ca_checks, ca_sign, private_keys, x509_read, x509_sign
 from ..x509.private_keys import PrivateKey
 from ..x509.x509_read import Certificate
 
@@ -51,7 +51,7 @@ class StandaloneCa:
         """
         if self.certificate is None:
             key = self.key or private_keys.generate_key(key_type or "rsa-2048")
-            certificate = x509_sign.build_ca(
+            certificate = ca_sign.build_ca(
                 common_name or "kubernetes", key, days, self.parent, self.parent_key, organizations or ()
             )
             return "created", certificate, {self.path: certificate.pem, self.key_path: key.pem}
@@ -66,13 +66,13 @@ class StandaloneCa:
         if not force and left >= below_days and left > 0:
             return "kept", self.certificate, {}
         if self.parent:
-            certificate = x509_sign.renew_ca(self.certificate, self.key, days, None, self.parent, self.parent_key)
+            certificate = ca_sign.renew_ca(self.certificate, self.key, days, None, self.parent, self.parent_key)
         elif not self.certificate.self_issued:
             raise PkiError(
                 "this CA is signed by %s" % self.certificate.issuer, path=self.path, fix="Give parent_path and parent_key_path."
             )
         else:
-            certificate = x509_sign.renew_ca(self.certificate, self.key, days)
+            certificate = ca_sign.renew_ca(self.certificate, self.key, days)
         return "renewed", certificate, {self.path: certificate.pem}
 
 

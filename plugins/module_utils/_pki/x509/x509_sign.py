@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Make and sign certificates and requests (RFC 5280, RFC 2986)."""
+"""Make and sign leaf certificates and requests (RFC 5280, RFC 2986). ca_sign makes CA certificates."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Profile:
     ) -> None:
         self.subject = general_names.subject_name(common_name, organizations)
         self.sans = (_x509.SubjectAlternativeName([general_names.general_name(text) for text in sans]), False) if sans else None
-        self.usages = (_key_usage(_LEAF_USAGES if usages is None else usages), True)
+        self.usages = (key_usage(_LEAF_USAGES if usages is None else usages), True)
         values = [_extended_usage(name) for name in extended_usages]
         self.extended_usages = (_x509.ExtendedKeyUsage(values), False) if values else None
 
@@ -92,10 +92,10 @@ class Profile:
         profile.subject = source.raw.subject
         found: dict[_x509.ObjectIdentifier, Any] = {item.oid: (item.value, item.critical) for item in source.raw.extensions}
         profile.sans = found.get(_x509.SubjectAlternativeName.oid)
-        profile.usages = found.get(_x509.KeyUsage.oid) or (_key_usage(_LEAF_USAGES), True)
+        profile.usages = found.get(_x509.KeyUsage.oid) or (key_usage(_LEAF_USAGES), True)
         if profile.usages[0].key_cert_sign or profile.usages[0].crl_sign:
             kept = [name for name in USAGES if getattr(profile.usages[0], name) and name not in ("key_cert_sign", "crl_sign")]
-            profile.usages = (_key_usage(kept), profile.usages[1])
+            profile.usages = (key_usage(kept), profile.usages[1])
         profile.extended_usages = found.get(_x509.ExtendedKeyUsage.oid)
         return profile
 
@@ -123,18 +123,18 @@ def sign_leaf(
         .subject_name(profile.subject)
         .issuer_name(ca.raw.subject)
         .public_key(raw_key)
-        .serial_number(_serial())
-        .not_valid_before(_naive(not_before))
-        .not_valid_after(_naive(not_after))
+        .serial_number(serial_number())
+        .not_valid_before(naive_utc(not_before))
+        .not_valid_after(naive_utc(not_after))
     )
     for extension in (profile.usages, profile.extended_usages):
         if extension:
             builder = builder.add_extension(extension[0], critical=extension[1])
     builder = builder.add_extension(_x509.BasicConstraints(ca=False, path_length=None), critical=True)
-    builder = builder.add_extension(_authority_key_identifier(ca), critical=False)
+    builder = builder.add_extension(authority_key_identifier(ca), critical=False)
     if profile.sans:
         builder = builder.add_extension(profile.sans[0], critical=profile.sans[1])
-    return _certificate(builder.sign(ca_key.raw, _digest(ca_key)))
+    return certificate_of(builder.sign(ca_key.raw, signature_hash(ca_key)))
 
 
 def refuse_unfit(request: csr_read.Request, profile: Profile | None = None) -> None:
@@ -168,116 +168,21 @@ def build_request(profile: Profile, key: PrivateKey) -> csr_read.Request:
     for extension in (profile.sans, profile.usages, profile.extended_usages):
         if extension:
             builder = builder.add_extension(extension[0], critical=extension[1])
-    return csr_read.Request(builder.sign(key.raw, _digest(key)))
+    return csr_read.Request(builder.sign(key.raw, signature_hash(key)))
 
 
-def build_ca(
-    common_name: str,
-    key: PrivateKey,
-    days: float,
-    parent: Certificate | None = None,
-    parent_key: PrivateKey | None = None,
-    organizations: Iterable[str] = (),
-    start: datetime.datetime | None = None,
-) -> Certificate:
-    """Return a new CA certificate in kubeadm's profile: critical CA:TRUE without path length, SAN DNS:CN.
-
-    A common name that is not a host name gets no SAN. parent, parent_key: the issuer; without them it is self-signed. Raise
-    PkiError where the parent may not sign.
-    """
-    subject = general_names.subject_name(common_name, organizations)
-    extensions: list[tuple[Any, bool]] = [
-        (_key_usage(("digital_signature", "key_encipherment", "key_cert_sign")), True),
-        (_x509.BasicConstraints(ca=True, path_length=None), True),
-        (_x509.SubjectKeyIdentifier.from_public_key(key.raw.public_key()), False),
-    ]
-    if general_names.is_host(common_name):
-        extensions.append((_x509.SubjectAlternativeName([general_names.general_name("DNS:" + common_name)]), False))
-    return _sign_ca(subject, extensions, key, days, parent, parent_key, start)
-
-
-def renew_ca(
-    certificate: Certificate,
-    key: PrivateKey,
-    days: float,
-    start: datetime.datetime | None = None,
-    parent: Certificate | None = None,
-    parent_key: PrivateKey | None = None,
-) -> Certificate:
-    """Return a CA certificate with the same key, subject and extensions, valid for `days` from start, or from now.
-
-    parent, parent_key: as in build_ca(). What the old one signed is valid below the new one.
-    """
-    check_signer(certificate, key)
-    return _sign_ca(certificate.raw.subject, _extensions_of(certificate), key, days, parent, parent_key, start)
-
-
-def cross_sign(certificate: Certificate, issuer: Certificate, issuer_key: PrivateKey) -> Certificate:
-    """Return a CA certificate with the subject, key and constraints of another, signed by issuer.
-
-    A client that trusts only issuer then accepts what the other CA signs. Valid until the first of the two expires.
-    """
-    check_signer(issuer, issuer_key)
-    days = (min(certificate.not_after, issuer.not_after) - now()).total_seconds() / 86400.0
-    extensions = [pair for pair in _extensions_of(certificate) if not isinstance(pair[0], _extensions_of_issuer())]
-    return _sign_ca(certificate.raw.subject, extensions, certificate, days, issuer, issuer_key, None)
-
-
-def _extensions_of(certificate: Certificate) -> list[tuple[Any, bool]]:
-    """Return [(extension, critical)] of a certificate in order, without those that its signature decides."""
-    return [
-        (item.value, item.critical)
-        for item in certificate.raw.extensions
-        if not isinstance(item.value, (_x509.AuthorityKeyIdentifier, _x509.PrecertificateSignedCertificateTimestamps))
-    ]
-
-
-def _extensions_of_issuer() -> tuple[type, ...]:
-    # They hold the issuer's CRL, certificate and further names.
-    return (_x509.CRLDistributionPoints, _x509.FreshestCRL, _x509.AuthorityInformationAccess, _x509.IssuerAlternativeName)
-
-
-def _sign_ca(
-    subject: _x509.Name,
-    extensions: list[tuple[Any, bool]],
-    key: PrivateKey | Certificate,
-    days: float,
-    parent: Certificate | None,
-    parent_key: PrivateKey | None,
-    start: datetime.datetime | None,
-) -> Certificate:
-    """Return a CA certificate. key: holds its public key; without a parent it is the private key that signs."""
-    if parent:
-        check_signer(parent, parent_key)
-    signer: Any = parent_key or key
-    not_before, not_after = validity(days, backdate_to=parent.not_before if parent else None, start=start)
-    builder = (
-        _x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(parent.raw.subject if parent else subject)
-        .public_key(key.raw.public_key())
-        .serial_number(_serial())
-        .not_valid_before(_naive(not_before))
-        .not_valid_after(_naive(not_after))
-    )
-    if parent:
-        # Only with a parent: Go and kubeadm write no authority key identifier to a self-signed certificate.
-        place = [isinstance(extension, _x509.SubjectKeyIdentifier) for extension, _critical in extensions] + [True]
-        extensions.insert(place.index(True) + 1, (_authority_key_identifier(parent), False))
-    for extension, critical in extensions:
-        builder = builder.add_extension(extension, critical=critical)
-    return _certificate(builder.sign(signer.raw, _digest(signer)))
-
-
-def _certificate(raw: _x509.Certificate) -> Certificate:
+def certificate_of(raw: _x509.Certificate) -> Certificate:
+    """Return the Certificate of one that was just signed."""
     return Certificate(raw.public_bytes(serialization.Encoding.DER), raw=raw)
 
 
-def _naive(moment: datetime.datetime) -> datetime.datetime:
+def naive_utc(moment: datetime.datetime) -> datetime.datetime:
+    """Return a time as the builders of `cryptography` take it: UTC without a time zone, in whole seconds."""
     return moment.astimezone(UTC).replace(tzinfo=None, microsecond=0)
 
 
-def _digest(key: PrivateKey) -> Any:
+def signature_hash(key: PrivateKey) -> Any:
+    """Return the hash that a key signs with; None for Ed25519."""
     # As Go chooses it (crypto/x509: signingParamsForKey): the hash follows the size of the signing curve.
     if isinstance(key.raw, ed25519.Ed25519PrivateKey):
         return None
@@ -285,12 +190,14 @@ def _digest(key: PrivateKey) -> Any:
     return hashes.SHA384() if size == 384 else hashes.SHA512() if size == 521 else hashes.SHA256()
 
 
-def _serial() -> int:
+def serial_number() -> int:
+    """Return a random serial number."""
     # RFC 5280 4.1.2.2: positive. kubeadm draws 63 bits.
     return (int.from_bytes(os.urandom(8), "big") >> 1) or 1
 
 
-def _authority_key_identifier(ca: Certificate) -> _x509.AuthorityKeyIdentifier:
+def authority_key_identifier(ca: Certificate) -> _x509.AuthorityKeyIdentifier:
+    """Return the extension that names a CA's key in what the CA signs."""
     try:
         digest = ca.raw.extensions.get_extension_for_class(_x509.SubjectKeyIdentifier).value.digest
     except _x509.ExtensionNotFound:
@@ -308,7 +215,8 @@ def _extended_usage(name: str) -> _x509.ObjectIdentifier:
         raise PkiError("the usage %s is not known" % name, fix="Write server, client or an OID in numbers.") from None
 
 
-def _key_usage(names: Collection[str]) -> _x509.KeyUsage:
+def key_usage(names: Collection[str]) -> _x509.KeyUsage:
+    """Return the extension with these usages. Raise PkiError with one that is not known."""
     unknown = sorted(set(names) - set(USAGES))
     if unknown:
         raise PkiError("the key usage %s is not known" % unknown[0], fix="Choose among %s." % ", ".join(USAGES))

@@ -12,7 +12,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm imp
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import kubelet_service
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import startup
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign
 from ansible_collections.kubepki.lifecycle.plugins.modules import cert_leaf, file_backup
 from ansible_collections.kubepki.lifecycle.plugins.modules.internal import kubelet_credential, rotation_files
 
@@ -116,7 +116,7 @@ def test_a_restore_names_who_mounts_what_it_put_back(node):
 
 def test_a_kubelets_new_trust_names_who_mounts_its_kubeconfig(node, monkeypatch):
     monkeypatch.setattr(kubelet_service, "restart", lambda *arguments: {})
-    bundle = node.cluster.cas["ca"].pem + x509_sign.build_ca("other", throwaway.key("other"), 10).pem
+    bundle = node.cluster.cas["ca"].pem + ca_sign.build_ca("other", throwaway.key("other"), 10).pem
     rest = {
         "state": "installed",
         "certificate": None,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import csr_read, x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, csr_read, x509_read, x509_sign
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import csr_bundle, csr_requests, signing_command
 
 from tests.unit.support import throwaway
@@ -400,7 +400,7 @@ class TestTakingBack:
         bundle, _changed = write(tmp_path / "b", {"cp1": requests["cp1"][:1]})
         entry = bundle.asked[0]
         request = csr_read.parse_request(entry["pem"].encode())
-        old = x509_sign.build_ca("kubernetes", CLUSTER.keys["ca"], 30, start=x509_read.now() - datetime.timedelta(days=9))
+        old = ca_sign.build_ca("kubernetes", CLUSTER.keys["ca"], 30, start=x509_read.now() - datetime.timedelta(days=9))
         early, later = (
             x509_sign.sign_leaf(
                 x509_sign.Profile.of(request),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import rows
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_sign
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import node_comparison
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +55,7 @@ def test_a_worker_that_trusts_another_ca(trio):
 
 
 def test_a_node_that_lags_behind_a_rotation(trio):
-    new = x509_sign.build_ca("kubernetes", throwaway.key("new"), 3650)
+    new = ca_sign.build_ca("kubernetes", throwaway.key("new"), 3650)
     for name in ("cp1", "cp2", "w1"):
         trio[name].write("/etc/kubernetes/pki/ca.crt", trio[name].cluster.cas["ca"].pem + new.pem, 0o644)
     assert compared(trio) == {"cp3": [("warning", "ca-differs", "ca")]}

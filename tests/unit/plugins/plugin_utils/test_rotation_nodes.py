@@ -18,7 +18,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, kubeconfig
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import file_users, pending_restarts
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read
 
 from tests.unit.support.rotating import Host, Killed, Nodes
 from tests.unit.support.throwaway import key
@@ -103,7 +103,7 @@ def test_an_old_kubeconfig_that_comes_back_loses_the_former_authority(nodes):
 
 def test_an_authority_of_the_users_own_on_one_control_plane_node_stays_there(nodes):
     path = nodes["cp2"].file("pki/ca.crt")
-    path.write_bytes(path.read_bytes() + x509_sign.build_ca("site", key("site"), 100).pem)
+    path.write_bytes(path.read_bytes() + ca_sign.build_ca("site", key("site"), 100).pem)
     nodes.run("all")
     assert trusted(nodes["cp2"]) == ["CN=kubernetes", "CN=site"] and trusted(nodes["cp1"]) == ["CN=kubernetes"]
 
@@ -113,7 +113,7 @@ def test_an_authority_of_the_users_own_in_a_kubeconfig_stays_or_is_refused(nodes
     """A balancer that ends TLS may have one of its own."""
     path = nodes["cp2"].file(name)
     config = kubeconfig.Kubeconfig(path.read_bytes(), name)
-    balancer = x509_sign.build_ca("balancer", key("site"), 100)
+    balancer = ca_sign.build_ca("balancer", key("site"), 100)
     path.write_bytes(bytes(config.with_ca(config.ca_data + balancer.pem)))
     if kept:
         nodes.run("all")
@@ -126,14 +126,14 @@ def test_an_authority_of_the_users_own_in_a_kubeconfig_stays_or_is_refused(nodes
 
 def test_a_workers_own_authority_is_refused_by_name_before_it_would_be_lost(nodes):
     path = nodes["w1"].file("pki/ca.crt")
-    path.write_bytes(path.read_bytes() + x509_sign.build_ca("site", key("site"), 100).pem)
+    path.write_bytes(path.read_bytes() + ca_sign.build_ca("site", key("site"), 100).pem)
     for target in ("prepare", "all"):
         with pytest.raises(PkiError, match="w1: its CA file for clients trusts .* \\(CN=site\\)"):
             nodes.run(target)
     assert trusted(nodes["w1"]) == ["CN=kubernetes", "CN=site"]
     for host in nodes.planes:
         path = host.file("pki/ca.crt")
-        path.write_bytes(path.read_bytes() + x509_sign.build_ca("site", key("site"), 100).pem)
+        path.write_bytes(path.read_bytes() + ca_sign.build_ca("site", key("site"), 100).pem)
     nodes.run("all")
     assert trusted(nodes["w1"]) == ["CN=kubernetes", "CN=site"]
 

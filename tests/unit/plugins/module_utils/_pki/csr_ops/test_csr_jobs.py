@@ -25,7 +25,13 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api im
     reserved_names,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import csr_read, private_keys, x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
+    ca_sign,
+    csr_read,
+    private_keys,
+    x509_read,
+    x509_sign,
+)
 from cryptography import x509 as library
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
@@ -465,7 +471,7 @@ def test_what_a_signer_issued_for_more_is_not_taken(api, tmp_path):
     key = private_keys.parse_private_key((tmp_path / "key").read_bytes())
     for leaf in (
         x509_sign.sign_leaf(x509_sign.Profile("robot", ["robots", "system:masters"]), request, CA, CA_KEY, 1),
-        x509_sign.build_ca("robot", key, 1, organizations=["robots"]),
+        ca_sign.build_ca("robot", key, 1, organizations=["robots"]),
     ):
         api.csr("r")["status"]["certificate"] = base64.b64encode(leaf.pem).decode()
         with pytest.raises(PkiError, match="what was issued is"):
@@ -861,7 +867,7 @@ def test_why_a_credential_is_renewed(people, tmp_path, given, why):
     issue(people, tmp_path)
     if given.get("ca"):
         key = private_keys.generate_key("ecdsa-p256")
-        given = {"ca": (x509_sign.build_ca("kubernetes", key, 1).pem + CA.pem).decode()}
+        given = {"ca": (ca_sign.build_ca("kubernetes", key, 1).pem + CA.pem).decode()}
     result = config(tmp_path, state="requested", **dict({"ca": CA.pem.decode()}, **given))
     assert result["needed"] and why in result["why"]
 
@@ -1093,7 +1099,7 @@ def test_a_binding_that_took_the_name_of_a_removed_one_is_left(people):
 
 
 OTHER_KEY = private_keys.generate_key("ecdsa-p256")
-OTHER_CA = x509_sign.build_ca("kubernetes", OTHER_KEY, 10)
+OTHER_CA = ca_sign.build_ca("kubernetes", OTHER_KEY, 10)
 
 
 @pytest.mark.parametrize("state", ["requested", "present", "absent"])
@@ -1151,7 +1157,7 @@ def test_a_binding_that_another_one_replaced_meanwhile_is_not_deleted(people):
 
 
 def test_an_authority_the_api_does_not_trust_is_noticed(people):
-    other = x509_sign.build_ca("kubernetes", KEY, 1)
+    other = ca_sign.build_ca("kubernetes", KEY, 1)
     people.put(
         "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication",
         {"data": {"client-ca-file": other.pem.decode()}},

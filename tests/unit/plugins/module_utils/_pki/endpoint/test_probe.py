@@ -24,7 +24,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint im
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read
 
 from tests.unit.support.tlsservers import Authority, Server, free_port
 
@@ -127,7 +127,7 @@ def test_expired_server_certificate_is_a_finding_and_no_failure(authority, serve
 
 def test_expired_ca_still_answers(tmp_path, serve):
     authority = Authority(tmp_path)
-    authority.certificate = x509_sign.build_ca("kubernetes", authority.key, 1, start=x509_read.now() - datetime.timedelta(days=9))
+    authority.certificate = ca_sign.build_ca("kubernetes", authority.key, 1, start=x509_read.now() - datetime.timedelta(days=9))
     (tmp_path / "kubernetes.crt").write_bytes(authority.certificate.pem)
     server = serve(authority.leaf("apiserver"), {"/readyz": (200, b"ok")})
     assert http_client.http_get(server.url("/readyz"), ca_path=authority.path)[0] == 200

@@ -13,7 +13,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api.api_client import ApiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, private_keys, x509_sign
 
 from tests.unit.support.fake_api import CA, CA_KEY, FakeApi
 
@@ -75,7 +75,7 @@ def test_host_with_ca_and_certificate_files(client, secure, tmp_path):
 
 @BOTH
 def test_an_unknown_authority_is_refused_unless_told_otherwise(client, secure, tmp_path):
-    other = x509_sign.build_ca("kubernetes", KEY, 1)
+    other = ca_sign.build_ca("kubernetes", KEY, 1)
     path = str(write_kubeconfig(tmp_path, secure.url, other.pem))
     with pytest.raises(PkiError, match="certificate"):
         connect(client, kubeconfig=path).call("GET", "/version")

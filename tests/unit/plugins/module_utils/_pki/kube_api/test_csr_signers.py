@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import csr_object, csr_signers
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import layouts
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read
 
 from tests.unit.support.throwaway import Cluster, Node, key
 
@@ -118,7 +118,7 @@ def test_an_authority_the_api_server_does_not_trust(node):
 
 def test_an_intermediate_of_the_clusters_ca_is_trusted(node):
     intermediate_key = key("intermediate")
-    intermediate = x509_sign.build_ca("intermediate", intermediate_key, 10, node.cluster.cas["ca"], node.cluster.keys["ca"])
+    intermediate = ca_sign.build_ca("intermediate", intermediate_key, 10, node.cluster.cas["ca"], node.cluster.keys["ca"])
     node.write(PKI + "/own.crt", intermediate.pem)
     node.write(PKI + "/own.key", intermediate_key.pem)
     _layout, found, _common = look(node, OWN)

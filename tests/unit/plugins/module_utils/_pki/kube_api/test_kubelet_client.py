@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import csr_object, kubelet_client
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_sign
 
 from tests.unit.support import throwaway
 from tests.unit.support.fake_api import CA, FakeApi
@@ -28,7 +28,7 @@ def test_a_strict_client_takes_the_api_server_alone(api):
     assert kubelet_client.KubeletApi(other, CA.pem, None).node("w1").status == 200
     with pytest.raises(PkiError, match="is not valid for 'localhost'"):
         kubelet_client.KubeletApi(other, CA.pem, None, strict=True).node("w1")
-    stranger = x509_sign.build_ca("kubernetes", throwaway.key("stranger"), 10)
+    stranger = ca_sign.build_ca("kubernetes", throwaway.key("stranger"), 10)
     with pytest.raises(PkiError, match="not signed by the CA"):
         kubelet_client.KubeletApi(api.url, stranger.pem, None).node("w1")
 

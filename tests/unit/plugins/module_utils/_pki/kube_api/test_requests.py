@@ -21,7 +21,13 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api im
     serving_decision,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import csr_read, private_keys, x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
+    ca_sign,
+    csr_read,
+    private_keys,
+    x509_read,
+    x509_sign,
+)
 from cryptography import x509 as library
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.name import _ASN1Type
@@ -31,7 +37,7 @@ from hypothesis import strategies as st
 
 KEY = private_keys.generate_key("ecdsa-p256")
 CA_KEY = private_keys.generate_key("ecdsa-p256")
-CA = x509_sign.build_ca("kubernetes", CA_KEY, 10)
+CA = ca_sign.build_ca("kubernetes", CA_KEY, 10)
 WIDE_OPEN = csr_policy.Policy(
     [
         csr_policy.Rule(

@@ -12,10 +12,10 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import kubeadm_config, trust_objects, workloads
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
+    ca_sign,
     private_keys,
     service_account_token,
     x509_read,
-    x509_sign,
 )
 
 from tests.unit.support.throwaway import key
@@ -362,8 +362,8 @@ def test_a_token_that_claims_something_else_is_left_to_kube_controller_manager()
 
 def test_a_certificate_renewed_with_the_same_key_is_another_one_only_when_certificates_are_compared():
     key = private_keys.generate_key("ecdsa-p256")
-    old = x509_sign.build_ca("kubernetes", key, 1)
-    new = x509_sign.renew_ca(old, key, 100)
+    old = ca_sign.build_ca("kubernetes", key, 1)
+    new = ca_sign.renew_ca(old, key, 100)
     assert trust_objects.digests(old.pem) == trust_objects.digests(new.pem)
     assert trust_objects.certificates_in(old.pem) == {old.sha256} != trust_objects.certificates_in(new.pem)
     assert trust_objects.certificates_in("no PEM") == set()
@@ -413,7 +413,7 @@ def test_published_bundles_are_waited_for(version):
     def item(pem, name, signer="kubernetes.io/kube-apiserver-serving"):
         return {"metadata": {"name": name}, "spec": {"signerName": signer, "trustBundle": pem.decode()}}
 
-    site = x509_sign.build_ca("site", key("site"), 10)
+    site = ca_sign.build_ca("site", key("site"), 10)
     others = [item(OLD.pem, "of another signer", "example.com/x"), item(site.pem, "site")]
     api = Api({path: {"items": [item(OLD.pem, "old"), *others]}})
     assert trust_objects.lagging_bundles(api, BOTH) == ["old"]

@@ -12,7 +12,7 @@ import yaml
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import component_configs, kubeconfig
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.node import pending_restarts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import desired_state, stale_trust
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read, x509_sign
 
 from tests.unit.support.rotating import Host
 from tests.unit.support.throwaway import Cluster, key
@@ -155,7 +155,7 @@ def test_what_verifies_with_the_ca_that_goes_is_listed_before_it_does(site, flag
 
 @pytest.mark.parametrize("flag", FLAGS)
 def test_another_ca_is_no_matter_of_the_rotation(site, flag):
-    documents = files_of(site, x509_sign.build_ca("site", key("site"), 10))[flag]
+    documents = files_of(site, ca_sign.build_ca("site", key("site"), 10))[flag]
     site.flag(flag, documents[0][0])
     for path, document in documents:
         site.write(path, document)
@@ -213,7 +213,7 @@ def test_a_client_certificate_of_the_ca_that_goes_is_listed(site):
         x509_sign.Profile("hook", (), (), ("client",)), key("hook"), site.old, site.node.cluster.keys["ca"], 10
     )
     site.flag(
-        "--audit-webhook-config-file", "/etc/kubernetes/conf/audit", site.config(x509_sign.build_ca("x", key("x"), 1), client)
+        "--audit-webhook-config-file", "/etc/kubernetes/conf/audit", site.config(ca_sign.build_ca("x", key("x"), 1), client)
     )
     assert site.listed() == []
     site.switched()

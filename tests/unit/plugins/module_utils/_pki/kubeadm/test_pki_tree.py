@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint import discovery
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, kubelet_settings, layouts, pki_tree
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -230,7 +230,7 @@ def test_an_external_ca_is_one_without_its_key(node):
 
 
 def test_a_bundle_is_read_whole_and_its_first_is_the_signer(node):
-    new = x509_sign.build_ca("kubernetes", throwaway.key("new"), 10)
+    new = ca_sign.build_ca("kubernetes", throwaway.key("new"), 10)
     node.write("/etc/kubernetes/pki/ca.crt", node.cluster.cas["ca"].pem + new.pem, 0o644)
     tree = read(node)
     assert [ca.sha256 for ca in tree.ca_bundle("ca")] == [node.cluster.cas["ca"].sha256, new.sha256]

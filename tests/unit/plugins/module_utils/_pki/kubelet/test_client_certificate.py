@@ -18,7 +18,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet imp
     client_installation,
     kubelet_files,
 )
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read, x509_sign
 
 from tests.unit.support import throwaway
 from tests.unit.support.worker import Worker, embed_credential, obsolete_bootstrap
@@ -125,7 +125,7 @@ def _open_key(worker):
 
 def _dead_ca(worker):
     key = throwaway.key("dead")
-    dead = x509_sign.build_ca("kubernetes", key, 1, start=x509_read.now() - x509_sign.datetime.timedelta(days=2))
+    dead = ca_sign.build_ca("kubernetes", key, 1, start=x509_read.now() - x509_sign.datetime.timedelta(days=2))
     config = kubeconfig.Kubeconfig(worker.conf.read_bytes(), str(worker.conf))
     worker.conf.write_bytes(bytes(config.with_ca(dead.pem)))
 

@@ -11,7 +11,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import (
     client_signing,
 )
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read, x509_sign
 from cryptography import x509 as library
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
@@ -119,6 +119,6 @@ def test_a_certificate_does_not_outlive_its_ca():
 
 def test_an_expired_ca_signs_nothing(cluster):
     key = throwaway.key("expired ca")
-    ca = x509_sign.build_ca("kubernetes", key, 1, start=x509_read.now() - x509_sign.datetime.timedelta(days=2))
+    ca = ca_sign.build_ca("kubernetes", key, 1, start=x509_read.now() - x509_sign.datetime.timedelta(days=2))
     with pytest.raises(PkiError, match="the CA expired on"):
         client_signing.sign_requests([signing_entry(x509_sign.Profile("system:node:w1", ["system:nodes"]), KEY)], ca, key, 365)

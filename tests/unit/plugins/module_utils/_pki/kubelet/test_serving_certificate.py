@@ -17,7 +17,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kube_api import api_connection, csr_object, kubelet_client
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, kubelet_config_map
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubelet import serving_certificate
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read, x509_sign
 from ansible_collections.kubepki.lifecycle.plugins.modules.internal import kubelet_serving as serving_module
 from ansible_collections.kubepki.lifecycle.plugins.modules.internal import kubelet_serving_api as api_module
 
@@ -65,7 +65,7 @@ def put(
     own = throwaway.key("serving")
     profile = x509_sign.Profile("system:node:" + name, ["system:nodes"], list(sans), usages)
     start = x509_read.now() - x509_sign.datetime.timedelta(days=began)
-    ca = x509_sign.build_ca(ca.common_name, ca_key, 3650, start=start)
+    ca = ca_sign.build_ca(ca.common_name, ca_key, 3650, start=start)
     leaf = x509_sign.sign_leaf(profile, own, ca, ca_key, days + began, start=start)
     dated = worker.pki / "kubelet-server-2026-01-02-03-04-05.pem"
     dated.write_bytes(leaf.pem + (key or own).pem)
@@ -149,7 +149,7 @@ def test_a_wrong_one_is_due(worker, options, text):
 def test_while_an_authority_is_replaced_what_the_former_one_signed_is_due(worker):
     switch_on(worker)
     put(worker)
-    successor = x509_sign.build_ca("kubernetes", throwaway.key("successor"), 10)
+    successor = ca_sign.build_ca("kubernetes", throwaway.key("successor"), 10)
     worker.node.kubernetes("pki/ca.crt").write_bytes(CA.pem + successor.pem)
     assert examine(worker, "renew")["action"] == "keep"
     worker.node.kubernetes("pki/ca.crt").write_bytes(successor.pem + CA.pem)
@@ -280,7 +280,7 @@ def test_check_mode_decides_and_changes_nothing(worker, api):
         ),
         (
             lambda worker, api: worker.node.kubernetes("pki/ca.crt").write_bytes(
-                x509_sign.build_ca("kubernetes", throwaway.key("impostor"), 10).pem
+                ca_sign.build_ca("kubernetes", throwaway.key("impostor"), 10).pem
             ),
             "not signed by the cluster's CA",
         ),

@@ -17,7 +17,13 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_contents
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.leaf import catalogue_leaf, external_csr, model, renewal
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import csr_read, private_keys, x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
+    ca_sign,
+    csr_read,
+    private_keys,
+    x509_read,
+    x509_sign,
+)
 from cryptography import x509 as library
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
@@ -183,7 +189,7 @@ class TestRequests:
 
     def test_what_was_brought_is_asked_for_by_name_only(self, node):
         certificate, key = STRANGER.leaf("apiserver", "cp1", "10.0.0.1", days=5)
-        other = x509_sign.build_ca("Corporate CA", throwaway.key("corporate"), 3650)
+        other = ca_sign.build_ca("Corporate CA", throwaway.key("corporate"), 3650)
         certificate = x509_sign.sign_leaf(x509_sign.Profile.of(certificate), key, other, throwaway.key("corporate"), 5)
         node.write("/etc/kubernetes/pki/apiserver.crt", certificate.pem, 0o644)
         node.write("/etc/kubernetes/pki/apiserver.key", key.pem)
@@ -310,7 +316,7 @@ class TestCheck:
         start, ca = change.pop("start", 0), change.pop("ca", "ca")
         moment = x509_read.now() + datetime.timedelta(days=start)
         # A CA that is older than what it signs.
-        own = x509_sign.build_ca(
+        own = ca_sign.build_ca(
             cluster.cas[ca].common_name, cluster.keys[ca], 3650, start=x509_read.now() - datetime.timedelta(days=100)
         )
         pem = x509_sign.sign_leaf(_profile(request, **change), key or request, own, cluster.keys[ca], days, moment).pem
@@ -333,7 +339,7 @@ class TestCheck:
     def test_an_authority_is_refused(self, asked):
         node, entry = asked
         request = csr_read.parse_request(entry["request"].encode())
-        other = x509_sign.build_ca("kube-apiserver", request, 10, CLUSTER.cas["ca"], CLUSTER.keys["ca"])
+        other = ca_sign.build_ca("kube-apiserver", request, 10, CLUSTER.cas["ca"], CLUSTER.keys["ca"])
         wrong = external_csr.deviations(other, request, CLUSTER.cas["ca"], x509_read.now())
         assert "it is an authority" in wrong
 

@@ -36,7 +36,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.leaf import
     write,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import disk_findings
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, private_keys, x509_read, x509_sign
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -286,7 +286,7 @@ class TestRenewal:
 
     def test_a_ca_without_an_end_signs(self, node):
         """RFC 5280 4.1.2.5: 99991231235959Z. Nothing lies behind it to compare with."""
-        endless = x509_sign.build_ca("kubernetes", CLUSTER.keys["ca"], 9e6)
+        endless = ca_sign.build_ca("kubernetes", CLUSTER.keys["ca"], 9e6)
         assert endless.not_after == x509_sign.LATEST
         node.write("/etc/kubernetes/pki/ca.crt", endless.pem, 0o644)
         result = work(node, ["apiserver"], force=True, leaf_days=99999999)
@@ -453,7 +453,7 @@ class TestMissing:
 def damage_expired_ca(node):
     key = CLUSTER.keys["ca"]
     start = x509_read.now() - datetime.timedelta(days=20)
-    node.write("/etc/kubernetes/pki/ca.crt", x509_sign.build_ca("kubernetes", key, 10, start=start).pem, 0o644)
+    node.write("/etc/kubernetes/pki/ca.crt", ca_sign.build_ca("kubernetes", key, 10, start=start).pem, 0o644)
 
 
 def damage(path, data):
@@ -514,7 +514,7 @@ class TestRefusal:
 
     def test_every_leaf_is_due_when_the_ca_was_made_again_under_another_subject(self, node):
         """The remedy that the report names, carried out: openssl accepts what is there afterwards, and nothing is due again."""
-        again = x509_sign.build_ca("Kubernetes", node.cluster.keys["ca"], 3650)
+        again = ca_sign.build_ca("Kubernetes", node.cluster.keys["ca"], 3650)
         node.write("/etc/kubernetes/pki/ca.crt", again.pem, 0o644)
         broken = [one for one in disk_findings.check(tree(node), owner=os.getuid()) if one["code"] == "not-signed-by-ca"]
         named = [one["name"] for one in broken if "renew_leaves" in one["fix"]]
@@ -532,9 +532,7 @@ class TestRefusal:
         assert not work(node)["changed"]
 
     def test_the_leaves_are_due_without_being_named_too(self, node):
-        node.write(
-            "/etc/kubernetes/pki/etcd/ca.crt", x509_sign.build_ca("Etcd-CA", node.cluster.keys["etcd-ca"], 3650).pem, 0o644
-        )
+        node.write("/etc/kubernetes/pki/etcd/ca.crt", ca_sign.build_ca("Etcd-CA", node.cluster.keys["etcd-ca"], 3650).pem, 0o644)
         due = {row["name"] for row in work(node)["leaves"] if row["action"] == "renewed"}
         assert due == {name for name in catalogue.RENEWABLE if catalogue.BY_NAME[name].ca == "etcd-ca"}
         check_pairs(node)
@@ -542,7 +540,7 @@ class TestRefusal:
     def test_putting_the_subject_back_is_a_remedy_too(self, node):
         path = node.kubernetes("pki/ca.crt")
         good = path.read_bytes()
-        path.write_bytes(x509_sign.build_ca("Kubernetes", node.cluster.keys["ca"], 3650).pem)
+        path.write_bytes(ca_sign.build_ca("Kubernetes", node.cluster.keys["ca"], 3650).pem)
         path.write_bytes(good)
         assert disk_findings.check(tree(node), owner=os.getuid()) == [] and not work(node)["changed"]
 
@@ -567,7 +565,7 @@ class TestRefusal:
     def test_a_ca_from_the_future_signs_nothing(self, node):
         start = x509_read.now() + datetime.timedelta(days=3)
         node.write(
-            "/etc/kubernetes/pki/ca.crt", x509_sign.build_ca("kubernetes", node.cluster.keys["ca"], 3650, start=start).pem, 0o644
+            "/etc/kubernetes/pki/ca.crt", ca_sign.build_ca("kubernetes", node.cluster.keys["ca"], 3650, start=start).pem, 0o644
         )
         with pytest.raises(PkiError, match="not valid before.*timedatectl"):
             work(node, ["apiserver"], force=True)
@@ -661,7 +659,7 @@ class TestRefusal:
     def bring(self, node, days=20):
         key = throwaway.key("brought")
         ca_key = throwaway.key("corporate")
-        ca = x509_sign.build_ca("Corporate CA", ca_key, 3650)
+        ca = ca_sign.build_ca("Corporate CA", ca_key, 3650)
         leaf = x509_sign.sign_leaf(x509_sign.Profile("api.corp", (), ["DNS:api.corp"], ("server",)), key, ca, ca_key, days)
         node.write("/etc/kubernetes/pki/apiserver.crt", leaf.pem + ca.pem, 0o644)
         node.write("/etc/kubernetes/pki/apiserver.key", key.pem)

@@ -17,7 +17,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import kubeconfig, layouts, pki_tree
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.leaf import catalogue_leaf, model, renewal
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.recovery import recovery_journal, renew_cas
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read, x509_sign
 from ansible_collections.kubepki.lifecycle.plugins.modules.internal import recovery_files as files_module
 
 from tests.unit.support import throwaway
@@ -110,7 +110,7 @@ def test_another_node_takes_what_was_renewed(plane, tmp_path):
 
 
 def test_a_ca_with_the_same_name_and_another_key_changes_nothing(plane):
-    foreign = x509_sign.build_ca("kubernetes", throwaway.key("foreign"), 100)
+    foreign = ca_sign.build_ca("kubernetes", throwaway.key("foreign"), 100)
     before = plane.files()
     with pytest.raises(PkiError, match="its key differs"):
         plane.extend({"etcd-ca": None, "ca": foreign.pem})
@@ -119,8 +119,8 @@ def test_a_ca_with_the_same_name_and_another_key_changes_nothing(plane):
 
 def test_an_intermediate_ca_is_not_renewed_here(plane):
     root_key = throwaway.key("root")
-    root = x509_sign.build_ca("root", root_key, 1000)
-    inner = x509_sign.build_ca("kubernetes", plane.cluster.keys["ca"], 100, root, root_key, start=PAST)
+    root = ca_sign.build_ca("root", root_key, 1000)
+    inner = ca_sign.build_ca("kubernetes", plane.cluster.keys["ca"], 100, root, root_key, start=PAST)
     plane.node.write("/etc/kubernetes/pki/ca.crt", inner.pem)
     with pytest.raises(PkiError, match="signed by CN=root"):
         plane.extend({"ca": None})
@@ -128,7 +128,7 @@ def test_an_intermediate_ca_is_not_renewed_here(plane):
 
 def test_of_a_bundle_only_the_certificate_of_that_key_is_replaced(plane):
     old, new = plane.cluster.cas["ca"], plane.fresh["ca"]
-    other = x509_sign.build_ca("kubernetes", throwaway.key("other"), 100)
+    other = ca_sign.build_ca("kubernetes", throwaway.key("other"), 100)
     data = other.pem + old.pem + old.pem
     assert renew_cas.replaced(data, new) == other.pem + new.pem
     assert renew_cas.replaced(other.pem, new) == other.pem
@@ -223,7 +223,7 @@ def test_a_serving_certificate_is_taken_away_only_when_the_kubelet_made_it_and_i
         return renew_cas.drop_serving(plane.layout, state_dir=plane.state, backup_dir=plane.backups, **options)
 
     assert not drop() and (pki / "kubelet.crt").exists()
-    own = x509_sign.build_ca("cp1-ca@1", throwaway.key("own"), 30, start=PAST)
+    own = ca_sign.build_ca("cp1-ca@1", throwaway.key("own"), 30, start=PAST)
     (pki / "kubelet.crt").write_bytes(own.pem)
     assert drop(check=True) and (pki / "kubelet.crt").exists()
     assert drop() and not (pki / "kubelet.crt").exists() and not (pki / "kubelet.key").exists()

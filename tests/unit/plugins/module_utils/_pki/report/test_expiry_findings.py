@@ -8,7 +8,7 @@ import os
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint import discovery
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import rows, served_findings
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read, x509_sign
 
 from tests.unit.support import throwaway
 from tests.unit.support.node_checks import check, codes, from_the_future, tree_of
@@ -87,7 +87,7 @@ def test_a_leaf_that_outlives_its_ca(node):
 def test_what_is_not_kubeadms_is_told_and_nothing_more(node, days, expected):
     ca_key = throwaway.key("vpn")
     start = datetime.timedelta(days=400)
-    ca = x509_sign.build_ca("VPN", ca_key, 4000, start=x509_read.now() - start)
+    ca = ca_sign.build_ca("VPN", ca_key, 4000, start=x509_read.now() - start)
     leaf = x509_sign.sign_leaf(x509_sign.Profile("vpn"), throwaway.key("leaf"), ca, ca_key, days + 400, x509_read.now() - start)
     node.write("/etc/kubernetes/pki/vpn/tunnel.crt", leaf.pem, 0o644)
     node.write("/etc/kubernetes/pki/vpn/tunnel.key", throwaway.key("leaf").pem)
@@ -112,7 +112,7 @@ def test_what_is_not_kubeadms_and_cannot_be_read(node):
 
 @pytest.mark.parametrize("days,word", [(-40, "expired on"), (3, "expires on")])
 def test_a_certificate_that_a_kubelet_made_for_itself_only_warns(node, days, word):
-    ca_key, ca = throwaway.key("own"), x509_sign.build_ca("cp1-ca@1700000000", throwaway.key("own"), 3650)
+    ca_key, ca = throwaway.key("own"), ca_sign.build_ca("cp1-ca@1700000000", throwaway.key("own"), 3650)
     start = x509_read.now() - datetime.timedelta(days=100)
     leaf = x509_sign.sign_leaf(
         x509_sign.Profile("cp1@1700000000", (), ["DNS:cp1"], ("server",)),

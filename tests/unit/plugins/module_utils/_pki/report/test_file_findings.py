@@ -7,7 +7,7 @@ import re
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import disk_findings, rows
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign
 
 from tests.unit.support import throwaway
 from tests.unit.support.node_checks import check, codes, tree_of
@@ -19,7 +19,7 @@ def test_a_key_of_another_certificate(node):
 
 
 def test_a_bundle_whose_second_certificate_has_the_key(node):
-    new = x509_sign.build_ca("kubernetes", throwaway.key("new"), 3650)
+    new = ca_sign.build_ca("kubernetes", throwaway.key("new"), 3650)
     node.write("/etc/kubernetes/pki/ca.crt", new.pem + node.cluster.cas["ca"].pem, 0o644)
     found = [one for one in check(node) if one["code"] == "key-mismatch"]
     assert codes(found) == [("error", "key-mismatch", "ca")] and "matches certificate 2" in found[0]["message"]

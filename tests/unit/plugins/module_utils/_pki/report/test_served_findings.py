@@ -5,7 +5,7 @@ from __future__ import annotations
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.endpoint import discovery
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import served_findings
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign
 
 from tests.unit.support import throwaway
 from tests.unit.support.node_checks import from_the_future, tree_of
@@ -43,7 +43,7 @@ def test_an_endpoint_that_is_down(node):
 
 
 def test_a_certificate_made_in_memory_ends_as_well(node):
-    made = x509_sign.build_ca("localhost@1", throwaway.key("memory"), 2)
+    made = ca_sign.build_ca("localhost@1", throwaway.key("memory"), 2)
     (one,) = findings_of_served(node, {"scheduler": made})
     assert one["code"] == "expires-soon" and "kube-scheduler" in one["fix"]
 

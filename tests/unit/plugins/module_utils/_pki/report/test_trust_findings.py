@@ -8,7 +8,7 @@ import shutil
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.kubeadm import catalogue, kubeconfig, layouts
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.report import rows
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign
 
 from tests.unit.support import throwaway
 from tests.unit.support.node_checks import check, codes, tree_of
@@ -16,7 +16,7 @@ from tests.unit.support.node_checks import check, codes, tree_of
 
 def make_ca_again(node, name="ca", subject="Kubernetes"):
     """Write a CA certificate with the same key and another subject, as `openssl req -x509 -key ca.key` makes it."""
-    again = x509_sign.build_ca(subject, node.cluster.keys[name], 3650)
+    again = ca_sign.build_ca(subject, node.cluster.keys[name], 3650)
     node.write("/etc/kubernetes/" + catalogue.BY_NAME[name].path, again.pem, 0o644)
     return again
 
@@ -86,7 +86,7 @@ def test_a_ca_file_elsewhere_with_a_shared_ca_does_not_hide_the_directory(tmp_pa
 
 def test_the_remedy_for_what_the_user_brought_is_to_force_it(node):
     other = throwaway.Cluster(label="another")
-    other.cas["ca"] = x509_sign.build_ca("corporate", other.keys["ca"], 3650)
+    other.cas["ca"] = ca_sign.build_ca("corporate", other.keys["ca"], 3650)
     certificate, leaf_key = other.leaf("apiserver", "cp1", "10.0.0.1")
     node.write("/etc/kubernetes/pki/apiserver.crt", certificate.pem, 0o644)
     node.write("/etc/kubernetes/pki/apiserver.key", leaf_key.pem)
@@ -118,7 +118,7 @@ def test_a_leaf_in_place_of_an_authority(node):
 
 
 def test_two_authorities_of_one_name(node):
-    new = x509_sign.build_ca("front-proxy-ca", throwaway.key("new"), 3650)
+    new = ca_sign.build_ca("front-proxy-ca", throwaway.key("new"), 3650)
     node.write("/etc/kubernetes/pki/front-proxy-ca.crt", node.cluster.cas["front-proxy-ca"].pem + new.pem, 0o644)
     assert codes(check(node)) == [("info", "ca-same-name", "front-proxy-ca")]
 
@@ -133,7 +133,7 @@ def test_a_kubeconfig_that_trusts_another_ca(node):
 
 
 def test_a_kubeconfig_that_lags_behind_a_rotation(node):
-    new = x509_sign.build_ca("kubernetes", throwaway.key("new"), 3650)
+    new = ca_sign.build_ca("kubernetes", throwaway.key("new"), 3650)
     node.write("/etc/kubernetes/pki/ca.crt", node.cluster.cas["ca"].pem + new.pem, 0o644)
     found = [one for one in check(node) if one["code"] == "kubeconfig-ca-differs"]
     assert {one["severity"] for one in found} == {"warning"} and len(found) == 4

@@ -45,7 +45,13 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation im
     stale_trust,
 )
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import pod_restart
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_checks, private_keys, x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
+    ca_checks,
+    ca_sign,
+    private_keys,
+    x509_read,
+    x509_sign,
+)
 from ansible_collections.kubepki.lifecycle.plugins.plugin_utils import (
     rotation_explain,
     rotation_plan,
@@ -383,7 +389,7 @@ def test_whatever_text_a_bundle_holds_besides_is_there_again(host, far, name, pa
 
 
 def test_a_private_key_in_a_bundle_goes_no_further():
-    old, new = Cluster().cas["ca"], x509_sign.build_ca("kubernetes", key("successor"), 10)
+    old, new = Cluster().cas["ca"], ca_sign.build_ca("kubernetes", key("successor"), 10)
     data = declaration.bundle_text("ca", old.pem + key("secret").pem + b"# end", [old, new], "ca.crt")
     assert data == old.pem + new.pem + b"# end"
 
@@ -698,7 +704,7 @@ def test_a_key_that_does_not_belong_to_its_certificate_is_named(host):
 
 def test_a_leaf_of_the_users_own_stays(host):
     stranger_key = key("stranger")
-    stranger = x509_sign.build_ca("public authority", stranger_key, 100)
+    stranger = ca_sign.build_ca("public authority", stranger_key, 100)
     leaf = x509_sign.sign_leaf(
         x509_sign.Profile("api", sans=["DNS:api.example"], extended_usages=("server",)), key("cp-own"), stranger, stranger_key, 90
     )
@@ -712,7 +718,7 @@ def test_a_leaf_of_the_users_own_stays(host):
 
 def _pair(days=365.0, label="brought", **changes):
     ca_key = key(label)
-    return x509_sign.build_ca("brought", ca_key, days), ca_key
+    return ca_sign.build_ca("brought", ca_key, days), ca_key
 
 
 def test_an_authority_brought_by_the_user_is_taken_or_refused(host, tmp_path):
@@ -724,7 +730,7 @@ def test_an_authority_brought_by_the_user_is_taken_or_refused(host, tmp_path):
     leaf = x509_sign.sign_leaf(x509_sign.Profile("leaf"), key("stranger"), ca, ca_key, 1)
     with pytest.raises(PkiError, match="not a certificate authority"):
         new_ca.take_new_ca("ca", leaf.pem, key("stranger").pem)
-    expired = x509_sign.build_ca(
+    expired = ca_sign.build_ca(
         "old", ca_key, 1, start=x509_read.now() - 3 * (x509_sign.LATEST - x509_sign.LATEST.replace(day=30))
     )
     with pytest.raises(PkiError, match="expired"):
@@ -883,7 +889,7 @@ class Server:
     def __init__(self, folder: Path, trusted: bytes, signer=None):
         serving_key = key("server")
         ca, ca_key = (
-            (signer.certificate, signer.key) if signer else (x509_sign.build_ca("server", key("server-ca"), 10), key("server-ca"))
+            (signer.certificate, signer.key) if signer else (ca_sign.build_ca("server", key("server-ca"), 10), key("server-ca"))
         )
         profile = x509_sign.Profile("server", sans=["IP:127.0.0.1"], extended_usages=("server",))
         leaf = x509_sign.sign_leaf(profile, serving_key, ca, ca_key, 1)
@@ -1060,7 +1066,7 @@ def test_a_mounted_bundle_that_lags_is_found(host):
     for pod, bundle in (
         ("new", both),
         ("old", old),
-        ("foreign", x509_sign.build_ca("x", key("stranger"), 1).pem),
+        ("foreign", ca_sign.build_ca("x", key("stranger"), 1).pem),
         ("none", b"?"),
     ):
         host.node.write("/var/lib/kubelet/pods/%s/volumes/kubernetes.io~secret/default-token-x7k2p/ca.crt" % pod, bundle)
@@ -1122,7 +1128,7 @@ def mount(host, kind, name, **data):
 )
 def test_only_volumes_of_service_accounts_hold_a_phase_up(host, kind, name, with_token, looked_at):
     old = host.node.kubernetes("pki/ca.crt").read_bytes()
-    both = old + x509_sign.build_ca("kubernetes", key("successor"), 10).pem
+    both = old + ca_sign.build_ca("kubernetes", key("successor"), 10).pem
     token, former = signed_with("former")
     volume = mount(host, kind, name, ca_crt=old, **({"token": token} if with_token else {}))
     layout = host.tree().layout
@@ -1152,7 +1158,7 @@ def test_nothing_that_a_pod_puts_there_is_followed_or_waited_for(host, tmp_path,
             "large": lambda path=path, data=data: path.write_bytes(data + b"#" * (1 << 20)),
         }[what]()
     layout = host.tree().layout
-    assert pod_volumes.lagging(layout, old + x509_sign.build_ca("x", key("successor"), 10).pem) == (0, [])
+    assert pod_volumes.lagging(layout, old + ca_sign.build_ca("x", key("successor"), 10).pem) == (0, [])
     assert pod_volumes.tokens_signed_by(layout, former) == []
 
 

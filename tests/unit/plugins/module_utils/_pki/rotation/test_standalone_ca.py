@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import standalone_ca
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, x509_read, x509_sign
 
 from tests.unit.support import throwaway
 
@@ -16,7 +16,7 @@ from tests.unit.support import throwaway
 @pytest.mark.parametrize("below_a_parent", [True, False])
 def test_a_renewed_ca_keeps_its_whole_name(tmp_path, below_a_parent):
     root_key = throwaway.key("own-root")
-    root = x509_sign.build_ca("Root", root_key, 1000)
+    root = ca_sign.build_ca("Root", root_key, 1000)
     (tmp_path / "root.crt").write_bytes(root.pem)
     (tmp_path / "root.key").write_bytes(root_key.pem)
     signed = ["-CA", "root.crt", "-CAkey", "root.key"] if below_a_parent else []

@@ -10,7 +10,7 @@ import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.static_pod import (
     pod_restart,
 )
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import private_keys, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, private_keys, x509_sign
 
 from tests.unit.support.fake_api import FakeApi
 from tests.unit.support.fakekubelet import FakeKubelet, FakeRuntime, Node
@@ -50,7 +50,7 @@ def test_all_four_overlap_and_etcd_waits_for_the_listener(node):
     for name in ALL:
         node.add(name)
     key, ca_key = private_keys.generate_key("ecdsa-p256"), private_keys.generate_key("ecdsa-p256")
-    ca = x509_sign.build_ca("kubernetes", ca_key, 10)
+    ca = ca_sign.build_ca("kubernetes", ca_key, 10)
     leaf = x509_sign.sign_leaf(x509_sign.Profile("kube-apiserver", extended_usages=("server",)), key, ca, ca_key, 5)
     pair = [str(node.root / "a.crt"), str(node.root / "a.key")]
     (node.root / "a.crt").write_bytes(leaf.pem)

@@ -15,6 +15,7 @@ from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors impo
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.leaf import issue
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.rotation import local_ca
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
+    ca_sign,
     csr_read,
     general_names,
     private_keys,
@@ -25,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 CA_KEY = private_keys.generate_key("ecdsa-p256")
-CA = x509_sign.build_ca("kubernetes", CA_KEY, 3650)
+CA = ca_sign.build_ca("kubernetes", CA_KEY, 3650)
 LEAF_KEY = private_keys.generate_key("ecdsa-p256")
 SERVER = x509_sign.Profile("kube-apiserver", ["a", "b"], ["DNS:kubernetes", "IP:10.96.0.1", "IP:::1"], ("server", "client"))
 LEAF = x509_sign.sign_leaf(SERVER, LEAF_KEY, CA, CA_KEY, 365)
@@ -53,7 +54,7 @@ class TestSign:
     @pytest.mark.parametrize("key_type", ["rsa-2048", "ecdsa-p384"])
     def test_openssl_accepts_what_is_signed(self, tmp_path, ca_type, key_type):
         ca_key, key = private_keys.generate_key(ca_type), private_keys.generate_key(key_type)
-        ca = x509_sign.build_ca("etcd-ca", ca_key, 3650)
+        ca = ca_sign.build_ca("etcd-ca", ca_key, 3650)
         leaf = x509_sign.sign_leaf(SERVER, key, ca, ca_key, 365)
         (tmp_path / "leaf.key").write_bytes(key.pem)
         public = openssl("pkey", "-in", str(tmp_path / "leaf.key"), "-pubout").stdout
@@ -168,7 +169,7 @@ def test_pss_signatures_are_verified(tmp_path, options):
         *options,
     ).stdout
     ca = x509_read.parse_certificate(made)
-    assert ca.signed_by(ca) and not ca.signed_by(x509_sign.build_ca("ca", stranger, 9))
+    assert ca.signed_by(ca) and not ca.signed_by(ca_sign.build_ca("ca", stranger, 9))
     altered = bytearray(ca.der)
     altered[-3] ^= 1
     assert not x509_read.parse_der_certificate(bytes(altered)).signed_by(ca)
@@ -285,13 +286,13 @@ def constrained(tmp_path_factory):
 
 class TestCas:
     def test_a_renewed_ca_still_covers_its_leaves(self, tmp_path):
-        renewed = x509_sign.renew_ca(CA, CA_KEY, 100)
+        renewed = ca_sign.renew_ca(CA, CA_KEY, 100)
         assert verify(tmp_path, LEAF, [renewed]) and LEAF.signed_by(renewed) and renewed.serial != CA.serial
 
     def test_a_cross_signed_ca_is_a_bridge(self, tmp_path):
         new_key = private_keys.generate_key("ecdsa-p256")
-        new = x509_sign.build_ca("kubernetes", new_key, 3650)
-        bridge = x509_sign.cross_sign(new, CA, CA_KEY)
+        new = ca_sign.build_ca("kubernetes", new_key, 3650)
+        bridge = ca_sign.cross_sign(new, CA, CA_KEY)
         leaf = x509_sign.sign_leaf(SERVER, LEAF_KEY, new, new_key, 10)
         (tmp_path / "leaf").write_bytes(leaf.pem)
         (tmp_path / "old").write_bytes(CA.pem)
@@ -305,14 +306,14 @@ class TestCas:
 
     def test_a_renewed_ca_says_all_it_said(self, constrained):
         ca, key = constrained
-        renewed = x509_sign.renew_ca(ca, key, 365)
+        renewed = ca_sign.renew_ca(ca, key, 365)
         assert self.extensions(renewed) == self.extensions(ca) and renewed.path_length == 0
         assert renewed.raw.subject == ca.raw.subject and renewed.signed_by(renewed) and renewed.not_after > ca.not_after
 
     def test_a_ca_is_renewed_below_its_parent(self, constrained, tmp_path):
         ca, key = constrained
-        inner = x509_sign.renew_ca(ca, key, 300, parent=CA, parent_key=CA_KEY)
-        again = x509_sign.renew_ca(inner, key, 365, parent=CA, parent_key=CA_KEY)
+        inner = ca_sign.renew_ca(ca, key, 300, parent=CA, parent_key=CA_KEY)
+        again = ca_sign.renew_ca(inner, key, 365, parent=CA, parent_key=CA_KEY)
         assert again.raw.subject == ca.raw.subject and again.signed_by(CA) and again.authority_key_id == CA.subject_key_id
         assert self.extensions(again) == self.extensions(inner)
         leaf = x509_sign.sign_leaf(x509_sign.Profile("a", [], ["DNS:a.example.com"], ("server",)), LEAF_KEY, again, key, 10)
@@ -320,7 +321,7 @@ class TestCas:
 
     def test_a_cross_signed_ca_is_bound_as_it_was(self, constrained):
         ca, _key = constrained
-        bridge = x509_sign.cross_sign(ca, CA, CA_KEY)
+        bridge = ca_sign.cross_sign(ca, CA, CA_KEY)
         said, was = self.extensions(bridge), self.extensions(ca)
         # Where the list of revoked certificates lies is a word of the issuer, which is another one now.
         assert was.pop("2.5.29.31") and said.pop("2.5.29.35") and said == was
@@ -328,7 +329,7 @@ class TestCas:
 
     def test_a_ca_as_kubeadm_makes_it_stays_one(self):
         assert [item.oid.dotted_string for item in CA.raw.extensions] == ["2.5.29.15", "2.5.29.19", "2.5.29.14", "2.5.29.17"]
-        assert self.extensions(x509_sign.renew_ca(CA, CA_KEY, 100)) == self.extensions(CA)
+        assert self.extensions(ca_sign.renew_ca(CA, CA_KEY, 100)) == self.extensions(CA)
 
     @pytest.mark.parametrize(
         "name,sans",
@@ -342,9 +343,9 @@ class TestCas:
         ],
     )
     def test_only_a_host_name_becomes_a_san_of_a_ca(self, name, sans):
-        made = x509_sign.build_ca(name, CA_KEY, 10)
+        made = ca_sign.build_ca(name, CA_KEY, 10)
         assert (made.common_name, made.sans) == (name, sans)
-        assert x509_sign.renew_ca(made, CA_KEY, 10).sans == sans
+        assert ca_sign.renew_ca(made, CA_KEY, 10).sans == sans
 
     def test_a_renewal_keeps_names_that_nobody_would_be_given(self, tmp_path):
         (tmp_path / "k").write_bytes(LEAF_KEY.pem)
@@ -368,7 +369,7 @@ class TestCas:
         ]
 
     def test_a_bundle_holds_each_once(self):
-        other = x509_sign.build_ca("b", private_keys.generate_key("ecdsa-p256"), 1)
+        other = ca_sign.build_ca("b", private_keys.generate_key("ecdsa-p256"), 1)
         data = x509_read.bundle([CA, other, CA])
         assert [c.sha256 for c in x509_read.parse_certificates(data)] == [CA.sha256, other.sha256]
         assert x509_read.parse_certificate(data).sha256 == CA.sha256

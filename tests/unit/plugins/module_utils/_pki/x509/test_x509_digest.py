@@ -11,11 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import (
-    private_keys,
-    x509_read,
-    x509_sign,
-)
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, private_keys, x509_read
 from cryptography.hazmat.primitives import serialization
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -44,7 +40,7 @@ def test_digest_is_that_of_the_loaded_key(key_type, form):
 
 
 def test_digest_is_the_certificates():
-    certificate = x509_sign.build_ca("kubernetes", RSA, 10)
+    certificate = ca_sign.build_ca("kubernetes", RSA, 10)
     assert x509_read.private_key_digest(b"text before\n" + RSA.pem) == certificate.key_sha256
 
 
@@ -73,7 +69,7 @@ def test_a_pair_is_compared_in_the_same_way_by_openssl(monkeypatch, skips):
     asked = []
     belongs = x509_read.belongs_to
     monkeypatch.setattr(x509_read, "belongs_to", lambda *given: asked.append(1) or belongs(*given))
-    own, other = x509_sign.build_ca("a", RSA, 1), x509_sign.build_ca("b", private_keys.generate_key("rsa-2048"), 1)
+    own, other = ca_sign.build_ca("a", RSA, 1), ca_sign.build_ca("b", private_keys.generate_key("rsa-2048"), 1)
     for likely in (own, other, None):
         assert x509_read.private_key_digest(RSA.pem, "/x", likely) == own.key_sha256
     assert len(asked) == (0 if skips else 2)

@@ -13,7 +13,7 @@ import time
 import pytest
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.errors import PkiError
 from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.fileio import backup_restore, backup_set, reading
-from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import pem, private_keys, x509_read, x509_sign
+from ansible_collections.kubepki.lifecycle.plugins.module_utils._pki.x509 import ca_sign, pem, private_keys, x509_read, x509_sign
 from cryptography import x509 as library
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -216,9 +216,9 @@ def test_any_bytes_are_an_error(data):
 def test_names_are_compared_as_the_api_server_does():
     """Go compares the bytes of issuer and subject (crypto/x509: isValid, by RawIssuer and RawSubject)."""
     ca_key = throwaway.key("ca")
-    ca = x509_sign.build_ca("kubernetes", ca_key, 10)
+    ca = ca_sign.build_ca("kubernetes", ca_key, 10)
     leaf = x509_sign.sign_leaf(x509_sign.Profile("a"), throwaway.key("leaf"), ca, ca_key, 5)
-    assert leaf.signed_by(ca) and not leaf.signed_by(x509_sign.build_ca("Kubernetes", ca_key, 10)) and not ca.signed_by(leaf)
+    assert leaf.signed_by(ca) and not leaf.signed_by(ca_sign.build_ca("Kubernetes", ca_key, 10)) and not ca.signed_by(leaf)
 
 
 @pytest.mark.parametrize("form,encoding", [("SubjectPublicKeyInfo", "PEM"), ("PKCS1", "PEM")])
@@ -229,7 +229,7 @@ def test_public_keys_in_both_forms(form, encoding):
 
 def test_public_keys_of_every_kind_in_one_file():
     key = throwaway.key("ec")
-    ca = x509_sign.build_ca("a", key, 1)
+    ca = ca_sign.build_ca("a", key, 1)
     data = key.public_pem + ca.pem + key.pem + b"trailing"
     assert x509_read.public_key_digests(data) == [key.key_sha256] * 3
     for damaged in (b"", b"text", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"):
