@@ -102,30 +102,10 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Make a new CA for each CA, once
-  kubepki.lifecycle.internal.rotation_files:
-    state: staged
-    export: true
-  register: staged
-  no_log: true
-  run_once: true
-
-- name: Install the same new CAs on all control-plane nodes
-  kubepki.lifecycle.internal.rotation_files:
-    state: staged
-    material: "{{ staged.material }}"
-  no_log: true
-
 - name: Trust the old and the new CAs
   kubepki.lifecycle.internal.rotation_files:
     state: prepared
   register: prepared
-
-- name: Restart static pods that do not reload their trust
-  kubepki.lifecycle.static_pod_restart:
-    names: "{{ prepared.restart }}"
-    edits: "{{ prepared.edits }}"
-  when: prepared.restart | length > 0
 """
 
 RETURN = r"""
