@@ -265,7 +265,7 @@ def test_by_a_command_in_one_run(site):
     sign = "openssl x509 -req -in {request} -CA {dir}/ca/{ca}.crt -CAkey %s -days {days} -copy_extensions copyall"
     sign %= site.folder / "ca.key"
     code, output, _found = site.play(leaf_renewal_external_command=sign + " -bad", leaf_renewal_leaf_days="50")
-    assert code != 0 and "ended with" in output and not list(site.bundle.rglob("*.crt.new"))
+    assert code != 0 and "exited with" in output and not list(site.bundle.rglob("*.crt.new"))
     code, output, found = site.play(leaf_renewal_external_command=sign, leaf_renewal_leaf_days="50")
     assert code == 0 and found["cp1"]["leaf_renewal_collected"]["waiting"] == [], output
     for name in site.roots:
@@ -310,4 +310,4 @@ def test_two_ways_at_once_or_no_folder_are_a_mistake(site):
         {"leaf_renewal_external_signer": "a/b", "leaf_renewal_external_command": "true"},
     ):
         code, output, _found = site.play(**variables)
-        assert code != 0 and "kubepki_external_ca_dir is needed" in output and site.contents() == before
+        assert code != 0 and "An external CA needs kubepki_external_ca_dir" in output and site.contents() == before

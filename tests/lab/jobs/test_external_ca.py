@@ -194,7 +194,7 @@ def sign_by_hand(bundle: Path, entry: dict, vault: Path) -> None:
 def test_by_a_command(cluster, vault, tmp_path):
     bundle, before, files = tmp_path / "bundle", verify(cluster), snapshot(cluster, "cp1")
     wrong = renew(cluster, bundle, kubepki_external_ca_command="false {request}")
-    assert wrong.code != 0 and "ended with 1" in wrong.output and snapshot(cluster, "cp1") == files
+    assert wrong.code != 0 and "exited with 1" in wrong.output and snapshot(cluster, "cp1") == files
     outcome = renew(cluster, bundle, kubepki_external_ca_command=SIGN % vault).require_success()
     finished(cluster, bundle, before, outcome)
 
