@@ -89,18 +89,18 @@ def create(api, wanted):
     return csr_object.decode(api.call("POST", api.csr_path, wanted.body(api)))
 
 
-def decide(api, ask, kind, reason, message, allowed=()):
+def decide(api, request, kind, reason, message, allowed=()):
     """Put the condition "Approved" or "Denied" on a request: gives the new Ask.
 
     The one place where this collection approves. allowed: as in requests.refuse_dangerous_ask(), which every approval has to
     pass. One call when nobody else changed the object meanwhile. Raises PkiError where it has been decided otherwise.
     """
-    if kind == "Approved" and not _decided(ask, kind):
-        csr_dangers.refuse_dangerous_ask(ask, allowed)
+    if kind == "Approved" and not _decided(request, kind):
+        csr_dangers.refuse_dangerous_ask(request, allowed)
     for attempt in range(5):
-        if _decided(ask, kind):
-            return ask
-        body = dict(ask.item, apiVersion="certificates.k8s.io/" + api.csr_version, kind="CertificateSigningRequest")
+        if _decided(request, kind):
+            return request
+        body = dict(request.item, apiVersion="certificates.k8s.io/" + api.csr_version, kind="CertificateSigningRequest")
         status = dict(body.get("status") or {})
         # The API wants UTC to the second (metav1.Time).
         moment = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -108,43 +108,43 @@ def decide(api, ask, kind, reason, message, allowed=()):
         status["conditions"] = list(status.get("conditions") or []) + [condition]
         body["status"] = status
         try:
-            return csr_object.decode(api.call("PUT", "%s/%s/approval" % (api.csr_path, segment(ask.name)), body))
+            return csr_object.decode(api.call("PUT", "%s/%s/approval" % (api.csr_path, segment(request.name)), body))
         except ApiError as error:
             if error.status != 409 or attempt == 4:
                 raise
-        uid, ask = ask.uid, find(api, ask.name)
+        uid, request = request.uid, find(api, request.name)
         # Who approves has seen one request; another one under its name is not meant.
-        if ask is None or ask.uid != uid:
+        if request is None or request.uid != uid:
             raise PkiError(
                 "another request took its name while it was decided",
                 path=csr_object.decode(body).path,
                 fix="Look at the new one, then run again.",
             )
-    return ask
+    return request
 
 
-def _decided(ask, kind):
+def _decided(request, kind):
     """Tell whether somebody decided a request as we would. Raises PkiError where it was decided otherwise."""
-    if kind == "Denied" and ask.state in (csr_object.APPROVED, csr_object.ISSUED):
+    if kind == "Denied" and request.state in (csr_object.APPROVED, csr_object.ISSUED):
         raise PkiError(
             "it is approved already, and the API does not deny what was approved",
-            path=ask.path,
+            path=request.path,
             fix="A certificate cannot be called back: take away what its name may do, and delete the request.",
         )
-    if kind == "Approved" and ask.state in (csr_object.DENIED, csr_object.FAILED):
+    if kind == "Approved" and request.state in (csr_object.DENIED, csr_object.FAILED):
         raise PkiError(
-            "it is %s already (%s)" % (ask.state, errors.printable(ask.message or ask.reason or "no reason given")),
-            path=ask.path,
+            "it is %s already (%s)" % (request.state, errors.printable(request.message or request.reason or "no reason given")),
+            path=request.path,
             fix="Delete it and make it again: state present does both.",
         )
-    return ask.state != csr_object.PENDING
+    return request.state != csr_object.PENDING
 
 
-def delete(api, ask):
+def delete(api, request):
     """Delete exactly this request, and not another one that took its name. Gives whether it was there."""
-    body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": ask.uid}} if ask.uid else None
+    body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": request.uid}} if request.uid else None
     try:
-        api.call("DELETE", "%s/%s" % (api.csr_path, segment(ask.name)), body)
+        api.call("DELETE", "%s/%s" % (api.csr_path, segment(request.name)), body)
     except ApiError as error:
         if error.status == 404:
             return False
@@ -152,36 +152,36 @@ def delete(api, ask):
     return True
 
 
-def wait(api, ask, seconds):
+def wait(api, request, seconds):
     """Wait until a request has its certificate: gives its Ask. Raises PkiError when it is denied, failed, gone, or time is up."""
     deadline = time.monotonic() + seconds
     while True:
-        if ask.state == csr_object.ISSUED:
-            return ask
-        if ask.state in (csr_object.DENIED, csr_object.FAILED):
-            said = errors.printable(ask.message or ask.reason or "no reason given")
-            what = "denied" if ask.state == csr_object.DENIED else "approved, and its signer refused it"
-            raise PkiError("it was %s (%s)" % (what, said), path=ask.path, fix="Correct what was asked for, and ask again.")
+        if request.state == csr_object.ISSUED:
+            return request
+        if request.state in (csr_object.DENIED, csr_object.FAILED):
+            said = errors.printable(request.message or request.reason or "no reason given")
+            what = "denied" if request.state == csr_object.DENIED else "approved, and its signer refused it"
+            raise PkiError("it was %s (%s)" % (what, said), path=request.path, fix="Correct what was asked for, and ask again.")
         if time.monotonic() > deadline:
-            raise _no_certificate(ask, seconds)
+            raise _no_certificate(request, seconds)
         time.sleep(_POLL)
-        found = find(api, ask.name)
-        if found is None or found.uid != ask.uid:
-            raise PkiError("it was deleted while its certificate was waited for", path=ask.path, fix="Make it again.")
-        ask = found
+        found = find(api, request.name)
+        if found is None or found.uid != request.uid:
+            raise PkiError("it was deleted while its certificate was waited for", path=request.path, fix="Make it again.")
+        request = found
 
 
-def _no_certificate(ask, seconds):
-    if ask.state == csr_object.PENDING:
+def _no_certificate(request, seconds):
+    if request.state == csr_object.PENDING:
         return PkiError(
             "nobody approved it within %g seconds" % seconds,
-            path=ask.path,
+            path=request.path,
             fix="Approve it (state approved, or the playbook manage_csrs), then run again: the request stays.",
         )
     fix = "Look at kube-controller-manager: its --cluster-signing-* files sign for kubernetes.io signers."
-    if not ask.signer.startswith("kubernetes.io/"):
-        fix = "Look at the controller that signs for %s." % errors.printable(ask.signer)
-    return PkiError("it is approved, and no certificate was issued within %g seconds" % seconds, path=ask.path, fix=fix)
+    if not request.signer.startswith("kubernetes.io/"):
+        fix = "Look at the controller that signs for %s." % errors.printable(request.signer)
+    return PkiError("it is approved, and no certificate was issued within %g seconds" % seconds, path=request.path, fix=fix)
 
 
 class Agreed:
@@ -204,21 +204,21 @@ def _folded(sans):
     )
 
 
-def difference(ask, wanted, minor):
+def difference(request, wanted, minor):
     """Tell in what an existing request is not the wanted one (str), or None. wanted: Wanted or Agreed. minor: of the server."""
-    if ask.request is None:
+    if request.request is None:
         return "what it holds cannot be read"
-    if isinstance(wanted, Wanted) and ask.request.key_sha256 != wanted.request.key_sha256:
+    if isinstance(wanted, Wanted) and request.request.key_sha256 != wanted.request.key_sha256:
         return "its key differs"
-    what, _have = differing(ask, wanted, minor) or (None, None)
+    what, _have = differing(request, wanted, minor) or (None, None)
     if what is None:
         return None
     return "its %s differs" % what if not what.endswith("s") else "its %s differ" % what
 
 
-def differing(ask, wanted, minor):
+def differing(request, wanted, minor):
     """Give (what, how a readable request has it) of the first thing that is not as wanted, or None; see difference()."""
-    have = ask.request
+    have = request.request
     want = wanted.request if isinstance(wanted, Wanted) else wanted
     attributes = sorted(want.further_attributes) if isinstance(wanted, Wanted) else []
     for what, before, after in (
@@ -226,21 +226,21 @@ def differing(ask, wanted, minor):
         ("organizations", sorted(have.organizations), sorted(want.organizations)),
         ("further attributes", have.further_attributes, attributes),
         ("names", sorted(have.sans), sorted(want.sans)),
-        ("signer", [ask.signer], [wanted.signer]),
-        ("usages", sorted(ask.usages), _usages(ask, wanted)),
+        ("signer", [request.signer], [wanted.signer]),
+        ("usages", sorted(request.usages), _usages(request, wanted)),
     ):
         if before != after:
             return what, before
-    if minor >= _EXPIRATION_MINOR and ask.expiration_seconds != wanted.expiration_seconds:
-        return "validity", [] if ask.expiration_seconds is None else ["%d seconds" % ask.expiration_seconds]
+    if minor >= _EXPIRATION_MINOR and request.expiration_seconds != wanted.expiration_seconds:
+        return "validity", [] if request.expiration_seconds is None else ["%d seconds" % request.expiration_seconds]
     return None
 
 
-def _usages(ask, wanted):
+def _usages(request, wanted):
     if wanted.usages is not None:
         return sorted(wanted.usages)
     usual = csr_object.USAGES.get(wanted.signer, ())
-    return sorted(usage for usage in set(ask.usages) if usage in usual) if ask.usages else list(usual)
+    return sorted(usage for usage in set(request.usages) if usage in usual) if request.usages else list(usual)
 
 
 def certificate_fault(certificate, request, renew_below, now):
@@ -268,27 +268,27 @@ def due(certificate, renew_below, now):
     return "it is about to expire" if left < limit else None
 
 
-def check_issued(ask, request):
+def check_issued(issued, request):
     """Give the x509.Certificate of an issued Ask. Raises PkiError unless it is for the request's key and name."""
-    certificate = x509_read.parse_certificate(ask.certificate, ask.path)
+    certificate = x509_read.parse_certificate(issued.certificate, issued.path)
     if certificate.key_sha256 != request.key_sha256:
         raise PkiError(
             "what was issued is for another key than the request's",
-            path=ask.path,
-            fix="Do not use it; find out who answers for the signer %s." % errors.printable(ask.signer),
+            path=issued.path,
+            fix="Do not use it; find out who answers for the signer %s." % errors.printable(issued.signer),
         )
     if certificate.is_ca or "key_cert_sign" in certificate.usages:
         raise PkiError(
             "what was issued is a CA certificate",
-            path=ask.path,
-            fix="Do not use it; find out who answers for the signer %s." % errors.printable(ask.signer),
+            path=issued.path,
+            fix="Do not use it; find out who answers for the signer %s." % errors.printable(issued.signer),
         )
-    if ask.signer.startswith("kubernetes.io/") and (
+    if issued.signer.startswith("kubernetes.io/") and (
         certificate.common_name != request.common_name or sorted(certificate.organizations) != sorted(request.organizations)
     ):
         raise PkiError(
             "what was issued is for %s" % errors.printable(certificate.subject or "nobody"),
-            path=ask.path,
+            path=issued.path,
             fix="Do not use it; find out who signs for this cluster.",
         )
     return certificate

@@ -27,7 +27,7 @@ _CONTROL_PLANE = {
 class Danger(NamedTuple):
     """What a request would give away that no policy may grant.
 
-    names: what a person has to allow by its exact name (users, groups, extension OIDs, SANs); without any, nothing can allow it.
+    names: what the user has to allow by its exact name (users, groups, extension OIDs, SANs); without any, nothing can allow it.
     text: a sentence without a full stop.
     """
 
@@ -40,7 +40,7 @@ def find_dangers(
 ) -> list[Danger]:
     """Return what a request would give away that no policy may grant.
 
-    A group that may do everything, a name of the system's own, the identity of a node for a requester who is not that node, a
+    A group that may do everything, a name of the system, the identity of a node for a requester who is not that node, a
     CA, a subject that readers could read differently, an extension that is not known here, usages that the object does not name.
     usages: of the API object, as the API spells them; empty where there is no object. Names are compared without case: a reader
     that follows X.520 sees no difference.
@@ -84,41 +84,45 @@ def extended_usages(usages: Iterable[str]) -> set[str]:
     return {csr_object.EXTENDED_USAGES[usage] for usage in usages if usage in csr_object.EXTENDED_USAGES}
 
 
-def dangers(ask):
-    """Give what find_dangers() finds in an Ask, as a list of sentences without full stops; nothing where it cannot be read."""
-    return [danger.text for danger in dangers_of(ask)]
+def dangers(request: csr_object.CertificateSigningRequest) -> list[str]:
+    """Return the texts of dangers_of()."""
+    return [danger.text for danger in dangers_of(request)]
 
 
-def dangers_of(ask):
-    return [] if ask.request is None else find_dangers(ask.request, ask.usages, ask.requester, ask.requester_groups)
+def dangers_of(request: csr_object.CertificateSigningRequest) -> list[Danger]:
+    """Return what find_dangers() finds in a request; [] where it cannot be read."""
+    if request.request is None:
+        return []
+    return find_dangers(request.request, request.usages, request.requester, request.requester_groups)
 
 
 class _EveryName:
-    """Holds every name: for a request that was itself named by a person."""
+    """Contains every name: for a request that the user named."""
 
-    def __contains__(self, name):
+    def __contains__(self, name: object) -> bool:
         return True
 
 
 EVERY_NAME = _EveryName()
 
 
-def not_allowed(found, allowed):
+def not_allowed(found: Iterable[Danger], allowed: Container[str]) -> list[str]:
+    """Return the texts of the dangers that are not allowed by all of their names."""
     return [danger.text for danger in found if not danger.names or not all(name in allowed for name in danger.names)]
 
 
-def refuse_dangerous_ask(ask: csr_object.CertificateSigningRequest, allowed: Container[str] = ()) -> None:
-    """Raise PkiError unless an Ask may be approved: it can be read, and every danger in it is allowed by its exact name.
+def refuse_dangerous_ask(request: csr_object.CertificateSigningRequest, allowed: Container[str] = ()) -> None:
+    """Raise PkiError unless a request may be approved: it can be read, and every danger in it is allowed by its exact name.
 
     allowed: names (users, groups, extension OIDs), or EVERY_NAME. Nothing allows a CA or what can be read in two ways.
     """
-    if ask.problem:
-        raise ask.problem
-    refused = not_allowed(dangers_of(ask), allowed)
+    if request.problem:
+        raise request.problem
+    refused = not_allowed(dangers_of(request), allowed)
     if refused:
         raise PkiError(
             "; ".join(refused),
-            path=ask.path,
+            path=request.path,
             fix="Deny it, or allow each of these names by name where that is "
             "meant. Nothing allows a CA, nor a request that can be read in two ways.",
         )
@@ -168,11 +172,12 @@ def refuse_reserved_identity(user: str, groups: Iterable[str] = ()) -> None:
         )
 
 
-def _is_reserved(name):
+def _is_reserved(name: str) -> bool:
     return name.lower().startswith(("system:", "kubeadm:")) or name.lower() in _CONTROL_PLANE
 
 
-def is_that_node(request, requester, requester_groups):
+def is_that_node(request: csr_read.Request, requester: str, requester_groups: Iterable[str]) -> bool:
+    """Return whether a request is for exactly the node that makes it."""
     names = request.common_names
     return (
         len(names) == 1
