@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import datetime
 import time
+from typing import Any, Container, Iterable, Mapping
 
 from .. import errors
 from ..errors import PkiError
-from ..x509 import general_names, x509_read
+from ..x509 import csr_read, general_names, x509_read
 from . import csr_dangers, csr_object
-from .api_client import ApiError, encode, segment
+from .api_client import Api, ApiError, encode, segment
+from .csr_object import CertificateSigningRequest
 
 MANAGED_BY = {"app.kubernetes.io/managed-by": "kubepki.lifecycle"}
 
@@ -24,11 +26,20 @@ _POLL = 0.2
 
 
 class Wanted:
-    """A CertificateSigningRequest as it shall be. request: x509.Request; usages: [str] as the API spells them;
-    expiration_seconds: int or None; labels: {str: str}; allowed: names as in requests.refuse_dangerous_ask().
+    """A CertificateSigningRequest as it shall be. usages: as the API spells them, None for those of the signer.
+    allowed: names as in csr_dangers.refuse_dangerous_ask().
     """
 
-    def __init__(self, name, request, signer, usages=None, expiration_seconds=None, labels=None, allowed=()):
+    def __init__(
+        self,
+        name: str,
+        request: csr_read.Request,
+        signer: str,
+        usages: Iterable[str] | None = None,
+        expiration_seconds: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        allowed: Container[str] = (),
+    ) -> None:
         self.name, self.request, self.signer, self.allowed = name, request, signer, allowed
         self.usages = list(usages or csr_object.USAGES.get(signer) or ())
         self.expiration_seconds, self.labels = expiration_seconds, dict(labels or {})
@@ -45,14 +56,14 @@ class Wanted:
                 fix="The Certificates API issues for 600 seconds at least.",
             )
 
-    def refuse_dangerous(self, allowed=()):
-        """Raise PkiError where no approval would pass, before the object is made. allowed: as in refuse_dangerous_ask()."""
+    def refuse_dangerous(self, allowed: Container[str] = ()) -> None:
+        """Raise PkiError where no approval would pass, before the object is created. allowed: as in refuse_dangerous_ask()."""
         path = "CertificateSigningRequest %s" % self.name
         csr_dangers.refuse_dangerous_request(self.request.pem, self.signer, allowed, path, self.usages)
 
-    def body(self, api):
-        """Give the object to create, as this server understands it."""
-        spec = {"request": encode(self.request.pem), "signerName": self.signer, "usages": self.usages}
+    def body(self, api: Api) -> dict[str, Any]:
+        """Return the object to create, as this server understands it."""
+        spec: dict[str, Any] = {"request": encode(self.request.pem), "signerName": self.signer, "usages": self.usages}
         if self.expiration_seconds is not None and knows_validity(api):
             spec["expirationSeconds"] = self.expiration_seconds
         return {
@@ -63,37 +74,39 @@ class Wanted:
         }
 
 
-def validity(days):
-    """Give a validity in days as the seconds that can be asked for."""
+def validity(days: float) -> int:
+    """Return a validity in days as expirationSeconds, 600 at least."""
     return max(_SHORTEST, int(days * 86400))
 
 
-def knows_validity(api):
-    """Tell whether an API server keeps expirationSeconds; an older one drops it, and the signer's own validity counts."""
+def knows_validity(api: Api) -> bool:
+    """Return whether an API server keeps expirationSeconds; an older one drops it, and the signer's own validity counts."""
     return api.minor >= _EXPIRATION_MINOR
 
 
-def find(api, name):
-    """Give the Ask of that name, or None."""
+def find(api: Api, name: str) -> CertificateSigningRequest | None:
+    """Return the request of that name, or None."""
     item = api.get("%s/%s" % (api.csr_path, segment(name)))
     return csr_object.decode(item) if item is not None else None
 
 
-def every(api, selector=None):
-    """Give the Asks of all CertificateSigningRequests (that a label selector selects), in one call for a few hundred."""
+def every(api: Api, selector: str | None = None) -> list[CertificateSigningRequest]:
+    """Return all CertificateSigningRequests (that a label selector selects), in one call for a few hundred."""
     return [csr_object.decode(item) for item in api.list(api.csr_path, selector)]
 
 
-def create(api, wanted):
-    """Create a request: gives its Ask. Raises ApiError with status 409 where one of that name exists."""
+def create(api: Api, wanted: Wanted) -> CertificateSigningRequest:
+    """Create a request and return it. Raise ApiError with status 409 where one of that name exists."""
     return csr_object.decode(api.call("POST", api.csr_path, wanted.body(api)))
 
 
-def decide(api, request, kind, reason, message, allowed=()):
-    """Put the condition "Approved" or "Denied" on a request: gives the new Ask.
+def decide(
+    api: Api, request: CertificateSigningRequest, kind: str, reason: str, message: str, allowed: Container[str] = ()
+) -> CertificateSigningRequest:
+    """Put the condition "Approved" or "Denied" on a request and return the new request.
 
-    The one place where this collection approves. allowed: as in requests.refuse_dangerous_ask(), which every approval has to
-    pass. One call when nobody else changed the object meanwhile. Raises PkiError where it has been decided otherwise.
+    The one place where this collection approves. allowed: as in csr_dangers.refuse_dangerous_ask(), which every approval has
+    to pass. One call unless another client changes the object meanwhile. Raise PkiError where it was decided otherwise.
     """
     if kind == "Approved" and not _decided(request, kind):
         csr_dangers.refuse_dangerous_ask(request, allowed)
@@ -112,19 +125,20 @@ def decide(api, request, kind, reason, message, allowed=()):
         except ApiError as error:
             if error.status != 409 or attempt == 4:
                 raise
-        uid, request = request.uid, find(api, request.name)
-        # Who approves has seen one request; another one under its name is not meant.
-        if request is None or request.uid != uid:
+        found = find(api, request.name)
+        # The decision is about one request, not about another one with its name.
+        if found is None or found.uid != request.uid:
             raise PkiError(
                 "another request took its name while it was decided",
                 path=csr_object.decode(body).path,
                 fix="Look at the new one, then run again.",
             )
+        request = found
     return request
 
 
-def _decided(request, kind):
-    """Tell whether somebody decided a request as we would. Raises PkiError where it was decided otherwise."""
+def _decided(request: CertificateSigningRequest, kind: str) -> bool:
+    """Return whether a request is decided already, as wanted. Raise PkiError where it was decided otherwise."""
     if kind == "Denied" and request.state in (csr_object.APPROVED, csr_object.ISSUED):
         raise PkiError(
             "it is approved already, and the API does not deny what was approved",
@@ -140,8 +154,8 @@ def _decided(request, kind):
     return request.state != csr_object.PENDING
 
 
-def delete(api, request):
-    """Delete exactly this request, and not another one that took its name. Gives whether it was there."""
+def delete(api: Api, request: CertificateSigningRequest) -> bool:
+    """Delete exactly this request, and not another one with its name. Return whether it existed."""
     body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": request.uid}} if request.uid else None
     try:
         api.call("DELETE", "%s/%s" % (api.csr_path, segment(request.name)), body)
@@ -152,8 +166,8 @@ def delete(api, request):
     return True
 
 
-def wait(api, request, seconds):
-    """Wait until a request has its certificate: gives its Ask. Raises PkiError when it is denied, failed, gone, or time is up."""
+def wait(api: Api, request: CertificateSigningRequest, seconds: float) -> CertificateSigningRequest:
+    """Wait until a request has its certificate and return it. Raise PkiError when it is denied, failed, gone, or time is up."""
     deadline = time.monotonic() + seconds
     while True:
         if request.state == csr_object.ISSUED:
@@ -171,7 +185,7 @@ def wait(api, request, seconds):
         request = found
 
 
-def _no_certificate(request, seconds):
+def _no_certificate(request: CertificateSigningRequest, seconds: float) -> PkiError:
     if request.state == csr_object.PENDING:
         return PkiError(
             "nobody approved it within %g seconds" % seconds,
@@ -185,27 +199,35 @@ def _no_certificate(request, seconds):
 
 
 class Agreed:
-    """What a request has to ask for, where the request itself is not at hand: as Wanted, but for the key.
+    """What a request has to contain, where the request itself is not at hand: as Wanted, but for the key.
 
     usages: None for any that its signer gives.
     """
 
-    def __init__(self, common_name, organizations, sans, signer, usages, expiration_seconds):
+    def __init__(
+        self,
+        common_name: str | None,
+        organizations: Iterable[str] | None,
+        sans: Iterable[str] | None,
+        signer: str,
+        usages: Iterable[str] | None,
+        expiration_seconds: int | None,
+    ) -> None:
         self.common_names = [common_name] if common_name else []
         self.organizations, self.sans = sorted(organizations or ()), _folded(sans or ())
         self.signer, self.usages, self.expiration_seconds = signer, usages, expiration_seconds
 
 
-def _folded(sans):
-    """Give SANs in the one form that requests have, sorted."""
+def _folded(sans: Iterable[str]) -> list[str]:
+    """Return SANs in the one form that requests have, sorted."""
     pairs = (san.partition(":") for san in sans)
     return sorted(
         "IP:" + general_names.same_name(value) if kind == "IP" else kind + colon + value for kind, colon, value in pairs
     )
 
 
-def difference(request, wanted, minor):
-    """Tell in what an existing request is not the wanted one (str), or None. wanted: Wanted or Agreed. minor: of the server."""
+def difference(request: CertificateSigningRequest, wanted: Wanted | Agreed, minor: int) -> str | None:
+    """Return in what an existing request is not the wanted one, or None. minor: of the server."""
     if request.request is None:
         return "what it holds cannot be read"
     if isinstance(wanted, Wanted) and request.request.key_sha256 != wanted.request.key_sha256:
@@ -216,11 +238,11 @@ def difference(request, wanted, minor):
     return "its %s differs" % what if not what.endswith("s") else "its %s differ" % what
 
 
-def differing(request, wanted, minor):
-    """Give (what, how a readable request has it) of the first thing that is not as wanted, or None; see difference()."""
-    have = request.request
+def differing(request: CertificateSigningRequest, wanted: Wanted | Agreed, minor: int) -> tuple[str, list[str]] | None:
+    """Return (what, how a readable request has it) of the first thing that is not as wanted, or None; see difference()."""
+    have: Any = request.request
     want = wanted.request if isinstance(wanted, Wanted) else wanted
-    attributes = sorted(want.further_attributes) if isinstance(wanted, Wanted) else []
+    attributes = sorted(wanted.request.further_attributes) if isinstance(wanted, Wanted) else []
     for what, before, after in (
         ("common name", have.common_names, want.common_names),
         ("organizations", sorted(have.organizations), sorted(want.organizations)),
@@ -236,17 +258,22 @@ def differing(request, wanted, minor):
     return None
 
 
-def _usages(request, wanted):
+def _usages(request: CertificateSigningRequest, wanted: Wanted | Agreed) -> list[str]:
     if wanted.usages is not None:
         return sorted(wanted.usages)
     usual = csr_object.USAGES.get(wanted.signer, ())
     return sorted(usage for usage in set(request.usages) if usage in usual) if request.usages else list(usual)
 
 
-def certificate_fault(certificate, request, renew_below, now):
-    """Tell why a certificate does not serve for a request any more (str), or None.
+def certificate_fault(
+    certificate: x509_read.Certificate,
+    request: csr_read.Request,
+    renew_below: datetime.timedelta | None,
+    now: datetime.datetime,
+) -> str | None:
+    """Return why a certificate has to be replaced for a request, or None.
 
-    certificate: x509.Certificate. renew_below: timedelta that has to be left, or None for a fifth of its validity.
+    renew_below: validity that has to be left, or None for a fifth of all.
     """
     if certificate.key_sha256 != request.key_sha256:
         return "it is for another key"
@@ -257,8 +284,8 @@ def certificate_fault(certificate, request, renew_below, now):
     return due(certificate, renew_below, now)
 
 
-def due(certificate, renew_below, now):
-    """Tell why a certificate has to be renewed by its dates (str), or None; arguments as in certificate_fault()."""
+def due(certificate: x509_read.Certificate, renew_below: datetime.timedelta | None, now: datetime.datetime) -> str | None:
+    """Return why a certificate has to be renewed by its dates, or None; arguments as in certificate_fault()."""
     left = certificate.not_after - now
     if left <= datetime.timedelta(0):
         return "it has expired"
@@ -268,9 +295,9 @@ def due(certificate, renew_below, now):
     return "it is about to expire" if left < limit else None
 
 
-def check_issued(issued, request):
-    """Give the x509.Certificate of an issued Ask. Raises PkiError unless it is for the request's key and name."""
-    certificate = x509_read.parse_certificate(issued.certificate, issued.path)
+def check_issued(issued: CertificateSigningRequest, request: csr_read.Request) -> x509_read.Certificate:
+    """Return the certificate of an issued request. Raise PkiError unless it is for the request's key and name."""
+    certificate = x509_read.parse_certificate(issued.certificate or b"", issued.path)
     if certificate.key_sha256 != request.key_sha256:
         raise PkiError(
             "what was issued is for another key than the request's",
