@@ -240,7 +240,7 @@ def difference(request: CertificateSigningRequest, wanted: Wanted | Agreed, mino
 
 def differing(request: CertificateSigningRequest, wanted: Wanted | Agreed, minor: int) -> tuple[str, list[str]] | None:
     """Return (what, how a readable request has it) of the first thing that is not as wanted, or None; see difference()."""
-    have: Any = request.request
+    have = request.request
     want = wanted.request if isinstance(wanted, Wanted) else wanted
     attributes = sorted(wanted.request.further_attributes) if isinstance(wanted, Wanted) else []
     for what, before, after in (
@@ -297,7 +297,7 @@ def due(certificate: x509_read.Certificate, renew_below: datetime.timedelta | No
 
 def check_issued(issued: CertificateSigningRequest, request: csr_read.Request) -> x509_read.Certificate:
     """Return the certificate of an issued request. Raise PkiError unless it is for the request's key and name."""
-    certificate = x509_read.parse_certificate(issued.certificate or b"", issued.path)
+    certificate = x509_read.parse_certificate(issued.certificate, issued.path)
     if certificate.key_sha256 != request.key_sha256:
         raise PkiError(
             "what was issued is for another key than the request's",

@@ -52,10 +52,9 @@ EXTENDED_USAGES = {
 class CertificateSigningRequest:
     """A CertificateSigningRequest as data.
 
-    name, uid, version (resourceVersion): str. signer: str. usages: [str] as the API spells them. requester: str, the user
-    name; requester_groups: [str]. expiration_seconds: int or None. created: datetime or None. labels: {str: str}.
+    version: resourceVersion. usages: as the API spells them. requester: the user name. created: datetime or None.
     state: "pending", "approved" (not issued yet), "issued", "denied" or "failed"; reason, message: of that state.
-    request: x509.Request, or None where problem (PkiError) says why not. certificate: PEM bytes or None. item: the object.
+    request: csr_read.Request, or None where problem (PkiError) is the reason. certificate: PEM or None. item: the object.
     """
 
     def __init__(self, item: dict[str, Any]) -> None:
@@ -72,9 +71,9 @@ class CertificateSigningRequest:
         self.requester_groups = [as_text(group) for group in as_list(spec.get("groups"))]
         seconds = spec.get("expirationSeconds")
         self.expiration_seconds = seconds if isinstance(seconds, int) and not isinstance(seconds, bool) else None
-        self.certificate = from_base64(status.get("certificate")) or None
+        self.certificate: Any = from_base64(status.get("certificate")) or None
         self.state, self.reason, self.message = _state(status, self.certificate)
-        self.request: csr_read.Request | None = None
+        self.request: Any = None
         self.problem: PkiError | None = None
         try:
             self.request = _request(spec.get("request"), self.name)
@@ -151,7 +150,7 @@ def as_text(value: object) -> str:
 
 
 def from_base64(value: object) -> bytes | None:
-    """Return the bytes of base64 text; None for anything else."""
+    """Return the decoded bytes; None for anything else."""
     if not isinstance(value, str):
         return None
     try:
@@ -161,7 +160,7 @@ def from_base64(value: object) -> bytes | None:
 
 
 def parse_time(value: Any) -> datetime.datetime | None:
-    """Return a time of the API in UTC; None for anything else."""
+    """Return an API time; None for anything else."""
     try:
         return datetime.datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
     except (TypeError, ValueError):

@@ -53,7 +53,7 @@ class Rule:
 
     def why_not(self, request: csr_object.CertificateSigningRequest, nodes: node_identity.Nodes | None) -> str | None:
         """Return the first thing of a readable request that does not fit this rule, or None where the rule matches."""
-        parsed: Any = request.request
+        parsed = request.request
         for what, value, key in (
             ("signer", request.signer, "signer"),
             ("requester", request.requester, "requester"),

@@ -43,7 +43,7 @@ class Credential:
 
     def __init__(self, config: Kubeconfig) -> None:
         self.certificate: Certificate | None = None
-        self.pem: tuple[bytes, bytes] | None = None
+        self.pem: Any = None
         self.problem: PkiError | None = None
         self.path = config.certificate_file or config.path
         try:

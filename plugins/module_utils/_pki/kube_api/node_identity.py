@@ -194,7 +194,7 @@ def _first_label(name: str) -> str:
 
 def node_mismatch(request: csr_object.CertificateSigningRequest, nodes: Nodes | None) -> str | None:
     """Return what in a readable serving request does not belong to the node that requests it, or None."""
-    parsed: Any = request.request
+    parsed = request.request
     name = (parsed.common_name or "")[len(csr_dangers.NODE_PREFIX) :]
     if not csr_dangers.is_that_node(parsed, request.requester, request.requester_groups):
         return "it is not a node's request for itself"

@@ -85,9 +85,9 @@ class RunLease:
             raise _lost("it was deleted", "")
 
     def release(self) -> bool:
-        """Give the Lease back where this run has it. Return whether it had."""
+        """Release the Lease where this run holds it. Return whether it did."""
 
-        def change(found: dict):
+        def change(found: dict) -> dict | None:
             return {"spec": {"holderIdentity": None}} if _holder(found) == self._holder else None
 
         return self._api.update(PATH, change)

@@ -19,7 +19,7 @@ def serving_fault(
     longest: the validity in seconds that may be asked for, and has to be said, or None where the API knows no
     expirationSeconds (before 1.22). Every name has to be in the Node object, and none may be contradicted by the inventory.
     """
-    parsed: Any = request.request
+    parsed = request.request
     if parsed.wants_ca or parsed.ambiguous or parsed.further_attributes:
         return "it asks for more than a kubelet does (an authority, or a subject with further attributes)"
     fault = node_identity.node_mismatch(request, nodes)
@@ -65,7 +65,7 @@ def decide_serving(
         )
     if request.problem:
         return csr_decision.CsrDecision(request, csr_object.DENY, request.problem.message, refused=True)
-    parsed: Any = request.request
+    parsed = request.request
     name = (parsed.common_name or "")[len(csr_dangers.NODE_PREFIX) :]
     host: Any = nodes.hosts.get(name)
     asked = keys.get(host["name"]) if host else None

@@ -67,7 +67,7 @@ def cluster_info_place(text: str) -> tuple[str | int, ...]:
     """Return where cluster-info holds the CA that joining nodes trust, as a place for YamlText.
 
     The entry without a name, else that of the current context (kubeadm: util/kubeconfig.GetClusterFromKubeConfig). Other entries
-    are not this cluster's. Raises PkiError where there is none.
+    are not this cluster's. Raise PkiError where there is none.
     """
     data = yaml_load.load_mapping(text, "cluster-info")
     clusters, contexts = (
