@@ -11,7 +11,7 @@ from ..kubeadm import catalogue
 from ..x509 import csr_read
 from . import csr_object
 
-# Groups that RBAC lets do everything: by the authorizer itself, and by kubeadm's ClusterRoleBinding (1.29+).
+# Groups that RBAC allows everything: by the authorizer itself, and by kubeadm's ClusterRoleBinding (1.29+).
 _ADMINISTRATORS = ("system:masters", "kubeadm:cluster-admins")
 
 NODE_PREFIX, NODES_GROUP = "system:node:", "system:nodes"
@@ -133,11 +133,10 @@ def refuse_dangerous_request(
 ) -> csr_read.Request:
     """Return the x509.Request of a PEM file, where a signer may have it. Raise PkiError for any other one.
 
-    To call before a request is handed to any signer: the cluster's, the Certificates API, a command, another CA. pem: exactly
-    one PEM block. signer: a signer name of the API where there is one; what it does not give is refused. allowed: the exact
-    names (users, groups, extension OIDs) that this very request may have although no policy may grant them, such as
-    profiles.subject_names("admin.conf"). path: what messages call it. usages: those of the API object that it is for, if any.
-    CA:TRUE, keyCertSign and what can be read in two ways cannot be allowed.
+    To call before any signer gets a request: the cluster's, the Certificates API, a command, another CA. pem: exactly one PEM
+    block. signer: a signer name of the API, if any; usages that it does not issue are refused. allowed: exact names (users,
+    groups, extension OIDs) that this request may have although no policy may grant them. path: for messages. usages: those of
+    the API object, if any. CA:TRUE, keyCertSign and what can be read in two ways cannot be allowed.
     """
     data = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
     fix = "See who made it, and have it made again without that. Nothing was signed."
@@ -155,8 +154,8 @@ def refuse_dangerous_request(
 def refuse_reserved_identity(user: str, groups: Iterable[str] = ()) -> None:
     """Raise PkiError for a user name or a group that Kubernetes or kubeadm keeps for itself.
 
-    To call before anything is given to a user, also where no request is made: a role binding for such a name gives the role to
-    others (system:anonymous is every client without a credential). Names are compared without case, as in find_dangers().
+    Also where no request is made: a role binding for such a name gives the role to others (system:anonymous is every client
+    without a credential). Names are compared without case, as in find_dangers().
     """
     reserved = [name for name in [user, *groups] if _is_reserved(name) or name.lower() in _ADMINISTRATORS]
     hidden = [name for name in [user, *groups] if not name or not name.isprintable() or name != name.strip()]
