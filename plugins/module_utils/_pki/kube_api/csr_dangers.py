@@ -11,7 +11,7 @@ from ..kubeadm import catalogue
 from ..x509 import csr_read
 from . import csr_object
 
-# Groups that RBAC lets do everything: by the authorizer itself, and by kubeadm's ClusterRoleBinding (1.29+).
+# Groups that RBAC allows everything: by the authorizer itself, and by kubeadm's ClusterRoleBinding (1.29+).
 _ADMINISTRATORS = ("system:masters", "kubeadm:cluster-admins")
 
 NODE_PREFIX, NODES_GROUP = "system:node:", "system:nodes"
@@ -27,7 +27,7 @@ _CONTROL_PLANE = {
 class Danger(NamedTuple):
     """What a request would give away that no policy may grant.
 
-    names: what a person has to allow by its exact name (users, groups, extension OIDs, SANs); without any, nothing can allow it.
+    names: what the user has to allow by its exact name (users, groups, extension OIDs, SANs); without any, nothing can allow it.
     text: a sentence without a full stop.
     """
 
@@ -40,7 +40,7 @@ def find_dangers(
 ) -> list[Danger]:
     """Return what a request would give away that no policy may grant.
 
-    A group that may do everything, a name of the system's own, the identity of a node for a requester who is not that node, a
+    A group that may do everything, a name of the system, the identity of a node for a requester who is not that node, a
     CA, a subject that readers could read differently, an extension that is not known here, usages that the object does not name.
     usages: of the API object, as the API spells them; empty where there is no object. Names are compared without case: a reader
     that follows X.520 sees no difference.
@@ -84,41 +84,45 @@ def extended_usages(usages: Iterable[str]) -> set[str]:
     return {csr_object.EXTENDED_USAGES[usage] for usage in usages if usage in csr_object.EXTENDED_USAGES}
 
 
-def dangers(ask):
-    """Give what find_dangers() finds in an Ask, as a list of sentences without full stops; nothing where it cannot be read."""
-    return [danger.text for danger in dangers_of(ask)]
+def dangers(request: csr_object.CertificateSigningRequest) -> list[str]:
+    """Return the texts of dangers_of()."""
+    return [danger.text for danger in dangers_of(request)]
 
 
-def dangers_of(ask):
-    return [] if ask.request is None else find_dangers(ask.request, ask.usages, ask.requester, ask.requester_groups)
+def dangers_of(request: csr_object.CertificateSigningRequest) -> list[Danger]:
+    """Return what find_dangers() finds in a request; [] where it cannot be read."""
+    if request.request is None:
+        return []
+    return find_dangers(request.request, request.usages, request.requester, request.requester_groups)
 
 
 class _EveryName:
-    """Holds every name: for a request that was itself named by a person."""
+    """Contains every name: for a request that the user named."""
 
-    def __contains__(self, name):
+    def __contains__(self, name: object) -> bool:
         return True
 
 
 EVERY_NAME = _EveryName()
 
 
-def not_allowed(found, allowed):
+def not_allowed(found: Iterable[Danger], allowed: Container[str]) -> list[str]:
+    """Return the texts of the dangers that are not allowed by all of their names."""
     return [danger.text for danger in found if not danger.names or not all(name in allowed for name in danger.names)]
 
 
-def refuse_dangerous_ask(ask: csr_object.CertificateSigningRequest, allowed: Container[str] = ()) -> None:
-    """Raise PkiError unless an Ask may be approved: it can be read, and every danger in it is allowed by its exact name.
+def refuse_dangerous_ask(request: csr_object.CertificateSigningRequest, allowed: Container[str] = ()) -> None:
+    """Raise PkiError unless a request may be approved: it can be read, and every danger in it is allowed by its exact name.
 
     allowed: names (users, groups, extension OIDs), or EVERY_NAME. Nothing allows a CA or what can be read in two ways.
     """
-    if ask.problem:
-        raise ask.problem
-    refused = not_allowed(dangers_of(ask), allowed)
+    if request.problem:
+        raise request.problem
+    refused = not_allowed(dangers_of(request), allowed)
     if refused:
         raise PkiError(
             "; ".join(refused),
-            path=ask.path,
+            path=request.path,
             fix="Deny it, or allow each of these names by name where that is "
             "meant. Nothing allows a CA, nor a request that can be read in two ways.",
         )
@@ -129,11 +133,10 @@ def refuse_dangerous_request(
 ) -> csr_read.Request:
     """Return the x509.Request of a PEM file, where a signer may have it. Raise PkiError for any other one.
 
-    To call before a request is handed to any signer: the cluster's, the Certificates API, a command, another CA. pem: exactly
-    one PEM block. signer: a signer name of the API where there is one; what it does not give is refused. allowed: the exact
-    names (users, groups, extension OIDs) that this very request may have although no policy may grant them, such as
-    profiles.subject_names("admin.conf"). path: what messages call it. usages: those of the API object that it is for, if any.
-    CA:TRUE, keyCertSign and what can be read in two ways cannot be allowed.
+    To call before any signer gets a request: the cluster's, the Certificates API, a command, another CA. pem: exactly one PEM
+    block. signer: a signer name of the API, if any; usages that it does not issue are refused. allowed: exact names (users,
+    groups, extension OIDs) that this request may have although no policy may grant them. path: for messages. usages: those of
+    the API object, if any. CA:TRUE, keyCertSign and what can be read in two ways cannot be allowed.
     """
     data = pem.encode("utf-8", "replace") if isinstance(pem, str) else pem
     fix = "See who made it, and have it made again without that. Nothing was signed."
@@ -151,8 +154,8 @@ def refuse_dangerous_request(
 def refuse_reserved_identity(user: str, groups: Iterable[str] = ()) -> None:
     """Raise PkiError for a user name or a group that Kubernetes or kubeadm keeps for itself.
 
-    To call before anything is given to a user, also where no request is made: a role binding for such a name gives the role to
-    others (system:anonymous is every client without a credential). Names are compared without case, as in find_dangers().
+    Also where no request is made: a role binding for such a name gives the role to others (system:anonymous is every client
+    without a credential). Names are compared without case, as in find_dangers().
     """
     reserved = [name for name in [user, *groups] if _is_reserved(name) or name.lower() in _ADMINISTRATORS]
     hidden = [name for name in [user, *groups] if not name or not name.isprintable() or name != name.strip()]
@@ -168,11 +171,12 @@ def refuse_reserved_identity(user: str, groups: Iterable[str] = ()) -> None:
         )
 
 
-def _is_reserved(name):
+def _is_reserved(name: str) -> bool:
     return name.lower().startswith(("system:", "kubeadm:")) or name.lower() in _CONTROL_PLANE
 
 
-def is_that_node(request, requester, requester_groups):
+def is_that_node(request: csr_read.Request, requester: str, requester_groups: Iterable[str]) -> bool:
+    """Return whether a request is for exactly the node that makes it."""
     names = request.common_names
     return (
         len(names) == 1

@@ -1,11 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A CertificateSigningRequest of the API as data. What is in it was written by its requester; nothing here raises for it."""
+"""A CertificateSigningRequest of the API as data. Its requester wrote what is in it; nothing here raises for it."""
 
 from __future__ import annotations
 
 import base64
 import datetime
+from typing import Any
 
 from ..errors import PkiError, printable
 from ..x509 import csr_read
@@ -51,13 +52,12 @@ EXTENDED_USAGES = {
 class CertificateSigningRequest:
     """A CertificateSigningRequest as data.
 
-    name, uid, version (resourceVersion): str. signer: str. usages: [str] as the API spells them. requester: str, the user
-    name; requester_groups: [str]. expiration_seconds: int or None. created: datetime or None. labels: {str: str}.
+    version: resourceVersion. usages: as the API spells them. requester: the user name. created: datetime or None.
     state: "pending", "approved" (not issued yet), "issued", "denied" or "failed"; reason, message: of that state.
-    request: x509.Request, or None where problem (PkiError) says why not. certificate: PEM bytes or None. item: the object.
+    request: csr_read.Request, or None where problem (PkiError) is the reason. certificate: PEM or None. item: the object.
     """
 
-    def __init__(self, item):
+    def __init__(self, item: dict[str, Any]) -> None:
         self.item = item
         metadata, spec, status = (as_mapping(item.get(key)) for key in ("metadata", "spec", "status"))
         self.name, self.uid = as_text(metadata.get("name")), as_text(metadata.get("uid"))
@@ -71,26 +71,27 @@ class CertificateSigningRequest:
         self.requester_groups = [as_text(group) for group in as_list(spec.get("groups"))]
         seconds = spec.get("expirationSeconds")
         self.expiration_seconds = seconds if isinstance(seconds, int) and not isinstance(seconds, bool) else None
-        self.certificate = from_base64(status.get("certificate")) or None
+        self.certificate: Any = from_base64(status.get("certificate")) or None
         self.state, self.reason, self.message = _state(status, self.certificate)
-        self.request = self.problem = None
+        self.request: Any = None
+        self.problem: PkiError | None = None
         try:
             self.request = _request(spec.get("request"), self.name)
         except PkiError as error:
             self.problem = error
 
     @property
-    def path(self):
-        """How messages name it."""
+    def path(self) -> str:
+        """Return its name for messages."""
         return "CertificateSigningRequest %s" % printable(self.name)
 
 
-def decode(item):
-    """Give an Ask for an object of the API (v1 or v1beta1), however damaged. Never raises."""
+def decode(item: object) -> CertificateSigningRequest:
+    """Return the data of an object of the API (v1 or v1beta1), however damaged. Never raises."""
     return CertificateSigningRequest(item if isinstance(item, dict) else {})
 
 
-def _request(text, name):
+def _request(text: object, name: str) -> csr_read.Request:
     path = "CertificateSigningRequest %s" % printable(name)
     fix = "Deny or delete it, and have it made again."
     data = from_base64(text)
@@ -99,7 +100,8 @@ def _request(text, name):
     return parse_request_text(data, path, fix)
 
 
-def parse_request_text(data, path, fix):
+def parse_request_text(data: bytes, path: str | None, fix: str) -> csr_read.Request:
+    """Return the request of exactly one PEM block. Raise PkiError with this path and fix."""
     data = data.strip()
     # Go passes over a block that it finds malformed and takes the next one (encoding/pem), which Python might not.
     if (
@@ -116,8 +118,8 @@ def parse_request_text(data, path, fix):
         raise PkiError("its request cannot be read (%s)" % type(error).__name__, path=path, fix=fix) from None
 
 
-def _state(status, certificate):
-    conditions = {}
+def _state(status: dict[str, Any], certificate: bytes | None) -> tuple[str, str, str]:
+    conditions: dict[str, Any] = {}
     for condition in as_list(status.get("conditions")):
         condition = as_mapping(condition)
         # v1beta1 knew no status of a condition: it was there, or it was not.
@@ -132,19 +134,23 @@ def _state(status, certificate):
     return (ISSUED if certificate else APPROVED), as_text(approval.get("reason")), as_text(approval.get("message"))
 
 
-def as_mapping(value):
+def as_mapping(value: object) -> dict[str, Any]:
+    """Return a mapping; {} for anything else."""
     return value if isinstance(value, dict) else {}
 
 
-def as_list(value):
+def as_list(value: object) -> list[Any]:
+    """Return a list; [] for anything else."""
     return value if isinstance(value, list) else []
 
 
-def as_text(value):
+def as_text(value: object) -> str:
+    """Return a string; "" for anything else."""
     return value if isinstance(value, str) else ""
 
 
-def from_base64(value):
+def from_base64(value: object) -> bytes | None:
+    """Return the decoded bytes; None for anything else."""
     if not isinstance(value, str):
         return None
     try:
@@ -153,7 +159,8 @@ def from_base64(value):
         return None
 
 
-def parse_time(value):
+def parse_time(value: Any) -> datetime.datetime | None:
+    """Return an API time; None for anything else."""
     try:
         return datetime.datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=datetime.timezone.utc)
     except (TypeError, ValueError):

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any, Collection, Iterable, Mapping
 
 from ..errors import PkiError, printable
 from ..fileio import yaml_load
-from ..x509 import general_names
+from ..x509 import csr_read, general_names
 from . import csr_object, node_identity
 
 BUILT_IN_POLICY = """\
@@ -44,90 +45,94 @@ _SAN_KINDS = {"dns": "DNS", "ip": "IP", "uri": "URI", "email": "email"}
 
 
 class Rule:
-    """One rule of a policy. why_not(ask, nodes) gives None where it matches, else the first thing that does not fit."""
+    """One rule of a policy. decision: "approve" or "deny". body: its conditions, {key: value}."""
 
-    def __init__(self, name, decision, body):
+    def __init__(self, name: str, decision: str, body: dict[str, Any]) -> None:
         self.name, self.decision = name, decision
         self.body = body
 
-    def why_not(self, ask, nodes):
-        """Tell what of a readable Ask does not fit this rule (str), or None. nodes: Nodes or None."""
-        request = ask.request
+    def why_not(self, request: csr_object.CertificateSigningRequest, nodes: node_identity.Nodes | None) -> str | None:
+        """Return the first thing of a readable request that does not fit this rule, or None where the rule matches."""
+        parsed = request.request
         for what, value, key in (
-            ("signer", ask.signer, "signer"),
-            ("requester", ask.requester, "requester"),
-            ("common name", request.common_name or "", "common_name"),
+            ("signer", request.signer, "signer"),
+            ("requester", request.requester, "requester"),
+            ("common name", parsed.common_name or "", "common_name"),
         ):
             if key in self.body and not _any_glob(self.body[key], value):
                 return "the %s is %s" % (what, printable(value) or "empty")
         # This signer checks nothing, so that a rule has to name it.
         if (
             self.decision == csr_object.APPROVE
-            and ask.signer == csr_object.LEGACY
+            and request.signer == csr_object.LEGACY
             and csr_object.LEGACY not in self.body["signer"]
         ):
             return "the signer is %s, which a rule has to name in full" % csr_object.LEGACY
         if self.decision == csr_object.DENY:
             wanted = self.body.get("organizations")
-            if wanted is not None and not any(_any_glob(wanted, group) for group in request.organizations):
+            if wanted is not None and not any(_any_glob(wanted, group) for group in parsed.organizations):
                 return "no organization matches"
             return None
-        return self._too_much(ask, request) or (node_identity.node_mismatch(ask, nodes) if self.body["node_matches"] else None)
+        return self._too_much(request, parsed) or (
+            node_identity.node_mismatch(request, nodes) if self.body["node_matches"] else None
+        )
 
-    def _too_much(self, ask, request):
+    def _too_much(self, request: csr_object.CertificateSigningRequest, parsed: csr_read.Request) -> str | None:
         for group in self.body["requester_groups"]:
-            if group not in ask.requester_groups:
+            if group not in request.requester_groups:
                 return "the requester is not in the group %s" % group
-        for group in request.organizations:
+        for group in parsed.organizations:
             if not _any_glob(self.body["organizations"], group):
                 return "the organization %s is not allowed" % printable(group)
-        if request.further_attributes:
-            return "the subject has further attributes (%s)" % ", ".join(request.further_attributes)
-        usages = self.body["usages"] or csr_object.USAGES.get(ask.signer, ())
-        for usage in ask.usages:
+        if parsed.further_attributes:
+            return "the subject has further attributes (%s)" % ", ".join(parsed.further_attributes)
+        usages = self.body["usages"] or csr_object.USAGES.get(request.signer, ())
+        for usage in request.usages:
             if usage not in usages:
                 return "the usage %s is not allowed" % printable(usage)
-        if self.body["key_types"] and request.key_type not in self.body["key_types"]:
-            return "the key is %s" % request.key_type
+        if self.body["key_types"] and parsed.key_type not in self.body["key_types"]:
+            return "the key is %s" % parsed.key_type
         # A serving certificate's names are the node's, and node_mismatch looks at each of them.
-        for san in [] if self.body["node_matches"] and not self.body["sans"] else request.sans:
+        for san in [] if self.body["node_matches"] and not self.body["sans"] else parsed.sans:
             if not _san_allowed(san, self.body["sans"]):
                 return "the name %s is not allowed" % printable(san)
-        return self._too_long(ask)
+        return self._too_long(request)
 
-    def _too_long(self, ask):
+    def _too_long(self, request: csr_object.CertificateSigningRequest) -> str | None:
         days = self.body["max_days"]
         if days is None:
             return None
-        if ask.expiration_seconds is None:
+        if request.expiration_seconds is None:
             return "it does not say how long it shall be valid, and at most %g days are allowed" % days
-        if ask.expiration_seconds > days * 86400:
-            return "it shall be valid for %g days, and at most %g are allowed" % (ask.expiration_seconds / 86400.0, days)
+        if request.expiration_seconds > days * 86400:
+            return "it shall be valid for %g days, and at most %g are allowed" % (request.expiration_seconds / 86400.0, days)
         return None
 
 
 class Policy:
     """Rules in order; the first that matches decides. rules: [Rule]."""
 
-    def __init__(self, rules):
+    def __init__(self, rules: list[Rule]) -> None:
         self.rules = rules
 
-    def first(self, ask, nodes):
-        """Give (the first Rule that matches, or None, and why each one before it does not: [(rule name, str)])."""
-        misses = []
+    def first(
+        self, request: csr_object.CertificateSigningRequest, nodes: node_identity.Nodes | None
+    ) -> tuple[Rule | None, list[tuple[str, str]]]:
+        """Return (the first Rule that matches, or None, and why each one before it does not: [(rule name, str)])."""
+        misses: list[tuple[str, str]] = []
         for rule in self.rules:
-            why = rule.why_not(ask, nodes)
+            why = rule.why_not(request, nodes)
             if why is None:
                 return rule, misses
             misses.append((rule.name, why))
         return None, misses
 
 
-def parse_policy(text, path):
-    """Give the Policy of a YAML document (see docs/requests.md for its format).
+def parse_policy(text: str | bytes, path: str) -> Policy:
+    """Return the Policy of a YAML document (see docs/requests.md for its format).
 
-    A rule that approves has to say who may ask whom for which name; what it leaves out is not allowed, except validity and key
-    type. Raises PkiError for anything it does not know, so that a misspelt word never widens what is granted.
+    A rule that approves has to name requester, signer and common name; what it leaves out is not allowed, except validity and
+    key type. Raise PkiError for unknown keys and values: a misspelt word never widens what is granted.
     """
     document = yaml_load.load_mapping(text, path, several=False)
     _known(document, {"version", "rules"}, "the policy", path)
@@ -139,16 +144,16 @@ def parse_policy(text, path):
     return Policy([_rule(rule, number, path) for number, rule in enumerate(rules, 1)])
 
 
-def built_in_policy():
-    """Give the policy that grants only what a kubelet may have by itself: its serving certificate, for its own names."""
+def built_in_policy() -> Policy:
+    """Return the policy that approves only a kubelet's serving certificate for its own names."""
     return parse_policy(BUILT_IN_POLICY, "the built-in policy")
 
 
-def _wrong(message, path):
+def _wrong(message: str, path: str) -> PkiError:
     return PkiError(message, path=path, fix="Correct the policy; docs/requests.md describes its format.")
 
 
-def _known(mapping, keys, what, path):
+def _known(mapping: Mapping[Any, Any], keys: Collection[str], what: str, path: str) -> None:
     unknown = sorted(str(key) for key in mapping if key not in keys)
     if unknown:
         raise _wrong(
@@ -158,7 +163,7 @@ def _known(mapping, keys, what, path):
         )
 
 
-def _rule(rule, number, path):
+def _rule(rule: Any, number: int, path: str) -> Rule:
     if not isinstance(rule, dict):
         raise _wrong("rule %d is not a mapping" % number, path)
     name = rule.get("name")
@@ -169,7 +174,7 @@ def _rule(rule, number, path):
     if decision not in (csr_object.APPROVE, csr_object.DENY):
         raise _wrong("%s: decision has to be approve or deny" % what, path)
     _known(rule, _APPROVE_KEYS if decision == csr_object.APPROVE else _DENY_KEYS, what, path)
-    body = {key: _strings(rule, key, what, path) for key in _DENY_KEYS - {"name", "decision"} if key in rule}
+    body: dict[str, Any] = {key: _strings(rule, key, what, path) for key in _DENY_KEYS - {"name", "decision"} if key in rule}
     if decision == csr_object.DENY:
         if not body:
             raise _wrong("%s would deny everything: say which signer, requester, common_name or organizations" % what, path)
@@ -188,7 +193,7 @@ def _rule(rule, number, path):
     return Rule(name, decision, body)
 
 
-def _strings(mapping, key, what, path):
+def _strings(mapping: Mapping[str, Any], key: str, what: str, path: str) -> list[str]:
     value = mapping.get(key, [])
     value = [value] if isinstance(value, str) else value
     if not isinstance(value, list) or not all(isinstance(entry, str) and entry for entry in value):
@@ -196,13 +201,13 @@ def _strings(mapping, key, what, path):
     return value
 
 
-def _sans(value, what, path):
+def _sans(value: Any, what: str, path: str) -> dict[str, list[Any]]:
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise _wrong("%s: sans has to be a mapping (%s)" % (what, ", ".join(sorted(_SAN_KINDS))), path)
     _known(value, set(_SAN_KINDS), "%s: sans" % what, path)
-    found = {key: _strings(value, key, "%s: sans" % what, path) for key in value}
+    found: dict[str, list[Any]] = {key: _strings(value, key, "%s: sans" % what, path) for key in value}
     try:
         found["ip"] = [ipaddress.ip_network(entry) for entry in found.get("ip", [])]
     except ValueError as error:
@@ -210,7 +215,7 @@ def _sans(value, what, path):
     return found
 
 
-def _days(value, what, path):
+def _days(value: Any, what: str, path: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
@@ -238,14 +243,14 @@ def _glob(literals: list[str], value: str, least: int, allowed: frozenset[str] |
     return True
 
 
-def _any_glob(patterns, value):
+def _any_glob(patterns: Iterable[str], value: str) -> bool:
     return any(_glob(pattern.split("*"), value, 0) for pattern in patterns)
 
 
 _LABEL_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789_-")
 
 
-def _dns_glob(pattern, value):
+def _dns_glob(pattern: str, value: str) -> bool:
     # A star is one label or a part of one. It never stands for the star of a wildcard name: that is written \*.
     literals = [""]
     for number, part in enumerate(pattern.lower().split("\\*")):
@@ -255,7 +260,7 @@ def _dns_glob(pattern, value):
     return _glob(literals, value.lower(), 1, _LABEL_CHARACTERS)
 
 
-def _san_allowed(san, allowed):
+def _san_allowed(san: str, allowed: Mapping[str, list[Any]]) -> bool:
     kind, _colon, value = san.partition(":")
     if kind == "DNS":
         return any(_dns_glob(pattern, value) for pattern in allowed.get("dns", ()))

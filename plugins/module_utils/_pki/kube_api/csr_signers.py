@@ -1,14 +1,17 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who signs approved requests on this node: kube-controller-manager's signing flags, read, verified and explained."""
+"""The signers of approved requests on this node: kube-controller-manager's signing flags, read, verified and explained."""
 
 from __future__ import annotations
 
+import datetime
 import os
+from typing import Any, Iterable, Mapping, Sequence
 
 from ..errors import PkiError
 from ..fileio import reading
-from ..x509.x509_read import parse_certificates, private_key_digest, timestamp
+from ..kubeadm import layouts
+from ..x509.x509_read import Certificate, parse_certificates, private_key_digest, timestamp
 from . import csr_object
 
 MANAGER, SERVER = "kube-controller-manager", "kube-apiserver"
@@ -32,17 +35,17 @@ _MANY = "holds %d certificates, and the signer takes exactly one: while it does,
 class CsrSigner:
     """One of Kubernetes' own signers on this node. name: its signer name. certificate_path, key_path: or None.
 
-    certificate: certificates.Certificate or None. problems: [PkiError], each with its remedy; empty for a signer that works.
+    problems: each with its remedy; empty for a signer that works.
     """
 
-    def __init__(self, name, pair):
+    def __init__(self, name: str, pair: Sequence[str | None]) -> None:
         self.name = name
         self.certificate_path, self.key_path = pair
-        self.certificate = None
-        self.problems = []
+        self.certificate: Certificate | None = None
+        self.problems: list[PkiError] = []
 
-    def row(self):
-        """Give the signer as plain data."""
+    def row(self) -> dict[str, Any]:
+        """Return the signer as plain data."""
         return {
             "signer": self.name,
             "certificate_path": self.certificate_path,
@@ -53,15 +56,15 @@ class CsrSigner:
         }
 
 
-def pair_flags(signer):
-    """Give the (certificate, key) flags that are for one signer alone."""
+def pair_flags(signer: str) -> tuple[str, ...]:
+    """Return the (certificate, key) flags of one signer alone."""
     return tuple("--cluster-signing-%s-%s-file" % (FLAGS[signer], part) for part in ("cert", "key"))
 
 
-def inspect(layout, now):
-    """Give ([Signer] of Kubernetes' own signers, [PkiError] about all of them).
+def inspect(layout: layouts.Layout, now: datetime.datetime) -> tuple[list[CsrSigner], list[PkiError]]:
+    """Return (Kubernetes' own signers, problems of all of them together).
 
-    layout: layouts.Layout of a control-plane node. now: datetime. Reads the files that the flags name.
+    layout: of a control-plane node. Reads the files that the flags name.
     """
     flags = layout.flags.get(MANAGER)
     if flags is None:
@@ -102,12 +105,12 @@ def inspect(layout, now):
     return found, common
 
 
-def _runs(value, controller):
+def _runs(value: str, controller: str) -> bool:
     names = value.split(",")
     return controller in names or ("*" in names and "-" + controller not in names)
 
 
-def _bundle(layout, flag):
+def _bundle(layout: layouts.Layout, flag: str) -> list[Certificate] | None:
     path = layout.flags.get(SERVER, {}).get(flag)
     if not path:
         return None
@@ -117,7 +120,13 @@ def _bundle(layout, flag):
         return None  # the report names it; here it only means that nothing can be compared
 
 
-def _verify(signer, layout, manifest, trusted, now):
+def _verify(
+    signer: CsrSigner,
+    layout: layouts.Layout,
+    manifest: str | None,
+    trusted: list[Certificate] | None,
+    now: datetime.datetime,
+) -> None:
     if not signer.certificate_path or not signer.key_path:
         lacking = (
             "certificate and key"
@@ -155,11 +164,11 @@ def _verify(signer, layout, manifest, trusted, now):
     except PkiError as error:
         signer.problems.append(error)
         return
-    _judge(signer, trusted, now)
+    _judge(signer, bundle[0], trusted, now)
 
 
-def _judge(signer, trusted, now):
-    certificate, path = signer.certificate, signer.certificate_path
+def _judge(signer: CsrSigner, certificate: Certificate, trusted: list[Certificate] | None, now: datetime.datetime) -> None:
+    path = signer.certificate_path
     if not certificate.is_ca or (certificate.usages and "key_cert_sign" not in certificate.usages):
         signer.problems.append(
             PkiError("%s is not a certificate authority" % certificate.subject, path=path, fix="Name a CA certificate.")
@@ -176,10 +185,10 @@ def _judge(signer, trusted, now):
         )
 
 
-def enabling_edits(layout, found):
-    """Give the flags that let the cluster's CA sign where nobody does: {component: {"--flag": value}}, {} when nothing lacks.
+def enabling_edits(layout: layouts.Layout, found: Iterable[CsrSigner]) -> dict[str, dict[str, str]]:
+    """Return the flags with which the cluster's CA signs: {component: {"--flag": value}}; {} where every signer has its pair.
 
-    Raises PkiError where that cannot be: flags for single signers are in use, the CA's key is elsewhere, its file is a bundle.
+    Raise PkiError where that cannot be: flags for single signers are in use, the CA's key is elsewhere, its file is a bundle.
     """
     if all(signer.certificate_path and signer.key_path for signer in found):
         return {}
@@ -208,8 +217,8 @@ def enabling_edits(layout, found):
     return {MANAGER: dict(zip(GENERAL, (certificate, key)))}
 
 
-def table(found, common, flags):
-    """Give the signers as lines for people."""
+def table(found: Iterable[CsrSigner], common: Iterable[PkiError], flags: Mapping[str, str]) -> list[str]:
+    """Return the signers as lines of text."""
     validity = next((flags[flag] for flag in _DURATIONS if flag in flags), "8760h0m0s, the default")
     lines = ["Kubernetes' own signers issue for %s unless a request asks for less." % validity]
     for signer in found:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The API as a node's own kubelet may ask it: with its credential, about its own Node, for certificates of its own."""
+"""The API for a node's own kubelet: with its credential, about its own Node, for its own certificates."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import calendar
 import json
 import re
 import time
+from typing import Any
 
 from ..endpoint import http_client
 from ..errors import PkiError, printable
 from ..fileio import reading
-from ..x509.x509_read import parse_certificate, private_key_digest
+from ..kubeadm.kubeconfig import Kubeconfig
+from ..x509.x509_read import Certificate, parse_certificate, private_key_digest
 
 CLIENT, SERVING = "kubernetes.io/kube-apiserver-client-kubelet", "kubernetes.io/kubelet-serving"
 
@@ -28,19 +30,21 @@ _CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 _SHORTEST = 600  # pkg/apis/certificates/validation: the fewest expirationSeconds
 
 
-def ca_pem(config):
-    """Give the CA bundle that a Kubeconfig trusts, embedded or strict, as PEM bytes; None without one. Raises PkiError."""
+def ca_pem(config: Kubeconfig) -> bytes | None:
+    """Return the CA bundle that a kubeconfig trusts, embedded or in a file (PEM); None without one. Raise PkiError."""
     return config.ca_data or (reading.read(config.ca_file) if config.ca_file else None)
 
 
 class Credential:
-    """What a kubelet.conf uses now. certificate: certificates.Certificate or None; pem: (certificate, key) as bytes or None.
+    """What a kubelet.conf uses now. pem: (certificate, key) or None.
 
     problem: PkiError or None, why the pair cannot be used. path: where the certificate lies.
     """
 
-    def __init__(self, config):
-        self.certificate = self.pem = self.problem = None
+    def __init__(self, config: Kubeconfig) -> None:
+        self.certificate: Certificate | None = None
+        self.pem: Any = None
+        self.problem: PkiError | None = None
         self.path = config.certificate_file or config.path
         try:
             data = config.certificate_data or (reading.read(config.certificate_file) if config.certificate_file else b"")
@@ -55,26 +59,33 @@ class Credential:
 
 
 class KubeletApi:
-    """The API server that a kubeconfig names, asked with one credential.
+    """The API server of a kubeconfig, with one credential.
 
-    server: URL. ca: PEM bytes whom to trust, or None. pair: (certificate PEM, key PEM) as bytes. timeout: seconds a step.
-    strict: as in probe.http_request().
+    server: URL. ca: trust bundle (PEM). pair: (certificate, key) as PEM. timeout: seconds a step.
+    strict: as in http_client.http_request().
     """
 
-    def __init__(self, server, ca, pair, timeout=5.0, strict=False):
+    def __init__(
+        self,
+        server: str | None,
+        ca: bytes | None,
+        pair: tuple[bytes, bytes] | None,
+        timeout: float = 5.0,
+        strict: bool = False,
+    ) -> None:
         self.server, self.ca, self.pair, self.timeout = (server or "").rstrip("/"), ca, pair, timeout
         self.strict = strict
 
     @classmethod
-    def of(cls, config, timeout=5.0, strict=False):
-        """Make one from a Kubeconfig: its server, CA and credential. Raises PkiError when the credential is unusable."""
+    def of(cls, config: Kubeconfig, timeout: float = 5.0, strict: bool = False) -> KubeletApi:
+        """Return one for a kubeconfig: its server, CA and credential. Raise PkiError when the credential is unusable."""
         credential = Credential(config)
         if credential.problem:
             raise credential.problem
         return cls(config.server, ca_pem(config), credential.pem, timeout, strict)
 
-    def call(self, path, document=None):
-        """GET a path, or POST a document (dict) to it. Gives the probe.Answer. Raises PkiError without an answer."""
+    def call(self, path: str, document: dict[str, Any] | None = None) -> http_client.Answer:
+        """GET a path, or POST a document to it. Return the Answer. Raise PkiError without one."""
         body = json.dumps(document).encode("utf-8") if document is not None else None
         return http_client.http_request(
             self.server + path,
@@ -86,16 +97,16 @@ class KubeletApi:
             strict=self.strict,
         )
 
-    def node(self, name):
-        """Give the Answer about a Node."""
+    def node(self, name: str) -> http_client.Answer:
+        """Return the Answer about a Node."""
         return self.call("/api/v1/nodes/" + name)
 
-    def lease(self, name):
-        """Give the Answer about the lease that the Node's kubelet renews (every 10 s)."""
+    def lease(self, name: str) -> http_client.Answer:
+        """Return the Answer about the lease that the Node's kubelet renews (every 10 s)."""
         return self.call("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/" + name)
 
-    def whoami(self):
-        """Give the user name that the API server sees (SelfSubjectReview, 1.28 and later), or None where it cannot say."""
+    def whoami(self) -> str | None:
+        """Return the user name that the API server sees (SelfSubjectReview, 1.28 and later), or None."""
         answer = self.call(
             "/apis/authentication.k8s.io/v1/selfsubjectreviews",
             {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"},
@@ -104,9 +115,10 @@ class KubeletApi:
             return None
         return ((answer.json().get("status") or {}).get("userInfo") or {}).get("username")
 
-    def nodes(self):
-        """Return all Nodes as [{"metadata": {"name"}, "status": {"addresses"}}]. Raises PkiError."""
-        found, token = [], ""
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return all Nodes as [{"metadata": {"name"}, "status": {"addresses"}}]. Raise PkiError."""
+        found: list[dict[str, Any]] = []
+        token = ""
         while True:
             # A Node with its list of images has 15 KB.
             answer = self.call("/api/v1/nodes?limit=100" + ("&continue=" + token if token else ""))
@@ -125,22 +137,22 @@ class KubeletApi:
                 return found
 
 
-def said(answer):
-    """Give what the API says of itself in an Answer, in brackets after a blank; "" where it says nothing."""
+def said(answer: http_client.Answer) -> str:
+    """Return the message of an Answer, in brackets after a blank; "" where it has none."""
     text = answer.json().get("message")
     return " (%s)" % str(text)[:160] if text else ""
 
 
-def untrusted(error):
-    """Tell whether a PkiError says that a server's certificate is not signed by the CA that it was checked against."""
+def untrusted(error: PkiError) -> bool:
+    """Return whether an error is that of a server's certificate which the CA did not sign."""
     return "not signed by the CA" in error.message
 
 
-def request_certificate(api, pem, signer, days, fix, name=None):
-    """Make a CertificateSigningRequest for this node. Gives its name.
+def request_certificate(api: KubeletApi, pem: str, signer: str, days: float, fix: str | None, name: str | None = None) -> str:
+    """Create a CertificateSigningRequest for this node. Return its name.
 
-    api: Api. pem: the request (str). signer: a key of USAGES. days: the validity that is asked for (from 1.22 on). fix: what to
-    do where the API server does not take it. name: or None for one that the API makes up. Raises PkiError.
+    pem: the request. signer: a key of USAGES. days: the validity (from 1.22 on). fix: what to do where the API server rejects
+    it. name: None for a generated one. Raise PkiError.
     """
     spec = {
         "request": base64.b64encode(pem.encode("ascii")).decode("ascii"),
@@ -164,10 +176,10 @@ def request_certificate(api, pem, signer, days, fix, name=None):
     return answer.json()["metadata"]["name"]
 
 
-def wait_certificate(api, name, timeout, denied, waits):
-    """Wait until a CertificateSigningRequest is signed. Gives the certificate's PEM (bytes).
+def wait_certificate(api: KubeletApi, name: str, timeout: float, denied: str | None, waits: str | None) -> bytes:
+    """Wait until a CertificateSigningRequest is signed. Return the certificate's PEM.
 
-    timeout: seconds. denied, waits: what to do when it was denied or failed, and when it has not been signed in time. Raises
+    timeout: seconds. denied, waits: what to do when it was denied or failed, and when it has not been signed in time. Raise
     PkiError then, and when it is gone.
     """
     deadline, path = time.monotonic() + timeout, "CertificateSigningRequest " + name
@@ -196,11 +208,13 @@ def wait_certificate(api, name, timeout, denied, waits):
         time.sleep(0.2)
 
 
-def node_state(api, name, renewed_since, reported_since=0.0):
-    """Say why the API does not call a Node Ready, or None, and what was seen: (str or None, {"lease", "heartbeat", "ready"}).
+def node_state(
+    api: KubeletApi, name: str, renewed_since: float, reported_since: float = 0.0
+) -> tuple[str | None, dict[str, Any]]:
+    """Return (why a Node is not Ready, or None; {"lease", "heartbeat", "ready"}).
 
-    api: Api. renewed_since, reported_since: seconds since 1970; an older lease, or an older report of the Ready condition (which
-    a kubelet renews when it begins, and else every five minutes), does not count.
+    renewed_since, reported_since: seconds since 1970; an older lease, or an older report of the Ready condition (which
+    a kubelet renews when it starts, and else every five minutes), does not count.
     """
     try:
         lease, node = api.lease(name), api.node(name)
@@ -222,8 +236,8 @@ def node_state(api, name, renewed_since, reported_since=0.0):
     return None, {"lease": renewed, "heartbeat": ready.get("lastHeartbeatTime"), "ready": True}
 
 
-def epoch(text):
-    """Give an API time ("2026-11-21T21:14:36Z", with or without a fraction) as seconds since 1970; 0.0 for none."""
+def epoch(text: str | None) -> float:
+    """Return an API time ("2026-11-21T21:14:36Z", with or without a fraction) as seconds since 1970; 0.0 for none."""
     match = re.fullmatch(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d+)?Z", text or "")
     if not match:
         return 0.0

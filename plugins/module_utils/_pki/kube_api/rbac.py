@@ -6,37 +6,38 @@ from __future__ import annotations
 
 import hashlib
 import re
+from typing import Any, Collection, Iterable
 
 from .. import errors
 from ..errors import PkiError
 from . import csr
-from .api_client import segment
+from .api_client import Api, segment
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 
 class Binding:
-    """A role given to a user. kind: "ClusterRole" or "Role"; role: its name; namespace: str, or None for the whole cluster."""
+    """A role given to a user. kind: "ClusterRole" or "Role"; role: its name; namespace: None for the whole cluster."""
 
-    def __init__(self, user, kind, role, namespace=None):
+    def __init__(self, user: str, kind: str, role: str, namespace: str | None = None) -> None:
         if kind == "Role" and not namespace:
             raise PkiError("the Role %s needs a namespace" % role, fix="Name it, or give a ClusterRole.")
         self.user, self.kind, self.role, self.namespace = user, kind, role, namespace or None
 
     @property
-    def name(self):
-        """The binding's own name: readable, and different for each user and role."""
+    def name(self) -> str:
+        """Return the binding's own name: readable, and different for each user and role."""
         digest = hashlib.sha256(("%s\0%s\0%s" % (self.user, self.kind, self.role)).encode("utf-8")).hexdigest()[:8]
         word = re.sub(r"[^a-z0-9.-]+", "-", self.user.lower()).strip("-.")[:60] or "user"
         return "kubepki:%s:%s:%s" % (word, re.sub(r"[/%]", "-", self.role), digest)
 
     @property
-    def path(self):
-        """Where bindings of this kind are made."""
+    def path(self) -> str:
+        """Return the API path of bindings of this kind."""
         return _RBAC + ("/namespaces/%s/rolebindings" % segment(self.namespace) if self.namespace else "/clusterrolebindings")
 
-    def body(self):
-        """Give the object."""
+    def body(self) -> dict[str, Any]:
+        """Return the object."""
         return {
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "RoleBinding" if self.namespace else "ClusterRoleBinding",
@@ -46,13 +47,14 @@ class Binding:
         }
 
 
-def bindings_of(api, user, groups=()):
+def bindings_of(api: Api, user: str, groups: Collection[str] = ()) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return (own, foreign): the bindings this collection made for a user, and all others that name the user or a group.
 
     Each one: {"kind", "namespace", "name", "role", "subject", "path", "uid"}. Labels and annotation can be written by others:
     only a binding whose one subject is the user is this collection's own.
     """
-    own, foreign = [], []
+    own: list[dict[str, Any]] = []
+    foreign: list[dict[str, Any]] = []
     for kind, path in (("ClusterRoleBinding", "/clusterrolebindings"), ("RoleBinding", "/rolebindings")):
         for item in api.list(_RBAC + path):
             metadata = item.get("metadata") or {}
@@ -67,7 +69,8 @@ def bindings_of(api, user, groups=()):
             )
             if subject is None:
                 continue
-            namespace, name = metadata.get("namespace"), metadata.get("name")
+            namespace = metadata.get("namespace")
+            name: Any = metadata.get("name")
             where = "/namespaces/%s/rolebindings" % segment(namespace) if namespace else path
             entry = {
                 "kind": kind,
@@ -88,13 +91,13 @@ def bindings_of(api, user, groups=()):
     return own, foreign
 
 
-def bind(api, binding, check=False):
-    """Make sure a role is given: gives whether it had to be. Raises PkiError where the role does not exist."""
+def bind(api: Api, binding: Binding, check: bool = False) -> bool:
+    """Create a binding unless it exists and return whether it had to be created. Raise PkiError where the role does not exist."""
     item = api.get("%s/%s" % (binding.path, segment(binding.name)))
     body = binding.body()
     if item is not None and item.get("roleRef") == body["roleRef"] and item.get("subjects") == body["subjects"]:
         return False
-    roles = "/namespaces/%s/roles" % segment(binding.namespace) if binding.kind == "Role" else "/clusterroles"
+    roles = "/namespaces/%s/roles" % segment(binding.namespace or "") if binding.kind == "Role" else "/clusterroles"
     if api.get("%s%s/%s" % (_RBAC, roles, segment(binding.role))) is None:
         raise PkiError(
             "there is no such %s" % binding.kind,
@@ -112,10 +115,11 @@ def bind(api, binding, check=False):
     return True
 
 
-def prove(api, user=None, groups=()):
-    """Prove that a connection is let in, and as whom: gives {"how", "user", "groups"}. Raises PkiError otherwise.
+def prove(api: Api, user: str | None = None, groups: Iterable[str] = ()) -> dict[str, Any]:
+    """Return {"how", "user", "groups"} of the identity that the API accepts. Raise PkiError where it is not the expected one.
 
-    From 1.28 on the API says who somebody is; before, that it answers an authenticated question proves that it lets them in.
+    From 1.28 on the API returns the user of a connection; before, an answer to a SelfSubjectAccessReview proves that it
+    accepts the credential.
     """
     info = api.whoami()
     if info is None:

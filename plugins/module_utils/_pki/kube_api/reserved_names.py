@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import ipaddress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Mapping, NamedTuple
 from urllib.parse import urlsplit
 
 from ..endpoint import parallel, tls_handshake
 from ..errors import PkiError
 from ..fileio import yaml_load
-from ..x509 import general_names
+from ..x509 import general_names, x509_read
+from .api_client import Api
 
 _KUBEADM = "/api/v1/namespaces/kube-system/configmaps/kubeadm-config"
 
@@ -31,20 +32,20 @@ _SECONDS = 3.0
 
 
 class Reserved(NamedTuple):
-    """What requests.Nodes reserves: api (names and addresses of API servers), service_networks (CIDR), domains."""
+    """What node_identity.Nodes reserves: api (names and addresses of API servers), service_networks (CIDR), domains."""
 
     api: set[str]
     service_networks: list[str]
     domains: set[str]
 
 
-def find(api: Any, timeout: float = _SECONDS) -> Reserved:
+def find(api: Api, timeout: float = _SECONDS) -> Reserved:
     """Return what belongs to the API servers and Services of a cluster.
 
-    api: a cluster_api.Api. Reads kubeadm-config, the Service and the Endpoints of the API, the ServiceCIDRs where the cluster
+    Reads kubeadm-config, the Service and the Endpoints of the API, the ServiceCIDRs where the cluster
     has them (1.33 and newer), and the certificate of each API server that responds within the timeout (seconds, for all of them
-    together). Where no network holds the API's own Service, the addresses of all Services count, too. Raises PkiError where the
-    API does not say.
+    together). Where no network holds the API's own Service, the addresses of all Services count, too. Raise PkiError where the
+    API does not respond.
     """
     config = _cluster_configuration(api)
     networking = _mapping(config.get("networking"))
@@ -58,13 +59,13 @@ def find(api: Any, timeout: float = _SECONDS) -> Reserved:
     return Reserved({name for name in names if name}, _service_networks(api, networking, own), domains)
 
 
-def _cluster_configuration(api):
+def _cluster_configuration(api: Api) -> dict[Any, Any]:
     data = _mapping((api.get(_KUBEADM) or {}).get("data"))
     text = data.get("ClusterConfiguration")
     return yaml_load.load_mapping(text, "ConfigMap kube-system/kubeadm-config") if isinstance(text, str) and text.strip() else {}
 
 
-def _configured(config):
+def _configured(config: Mapping[Any, Any]) -> set[str]:
     """Return the names of API servers that kubeadm-config gives: certSANs and the host of controlPlaneEndpoint."""
     sans = {san for san in _list(_mapping(config.get("apiServer")).get("certSANs")) if isinstance(san, str)}
     endpoint = config.get("controlPlaneEndpoint")
@@ -72,9 +73,9 @@ def _configured(config):
     return sans | ({host} if host else set())
 
 
-def _certificates(api, timeout):
-    """Return the certificates of the API servers that respond: of each one in Endpoints, and of the one that was asked."""
-    places = set()
+def _certificates(api: Api, timeout: float) -> list[x509_read.Certificate]:
+    """Return the certificates of the API servers that respond: of each one in Endpoints, and of the one of this connection."""
+    places: set[tuple[Any, int]] = set()
     parts = urlsplit(api.server)
     if parts.scheme == "https" and parts.hostname:
         places.add((parts.hostname, parts.port or 443))
@@ -87,7 +88,7 @@ def _certificates(api, timeout):
     return [found for found in parallel.run_parallel(calls).values() if not isinstance(found, PkiError)]
 
 
-def _service_networks(api, networking, own):
+def _service_networks(api: Api, networking: Mapping[str, Any], own: set[str]) -> list[str]:
     texts = str(networking.get("serviceSubnet") or "").split(",")
     for item in _list((api.get(_SERVICE_CIDRS) or {}).get("items")):
         texts += [text for text in _list(_mapping(_mapping(item).get("spec")).get("cidrs")) if isinstance(text, str)]
@@ -102,7 +103,7 @@ def _service_networks(api, networking, own):
     return sorted(set(found))
 
 
-def _is_network(text):
+def _is_network(text: object) -> bool:
     if not isinstance(text, str) or not text:
         return False
     try:
@@ -112,9 +113,9 @@ def _is_network(text):
     return True
 
 
-def _mapping(value):
+def _mapping(value: object) -> dict[Any, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _list(value):
+def _list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []

@@ -85,9 +85,9 @@ class RunLease:
             raise _lost("it was deleted", "")
 
     def release(self) -> bool:
-        """Give the Lease back where this run has it. Return whether it had."""
+        """Release the Lease where this run holds it. Return whether it did."""
 
-        def change(found: dict):
+        def change(found: dict) -> dict | None:
             return {"spec": {"holderIdentity": None}} if _holder(found) == self._holder else None
 
         return self._api.update(PATH, change)
@@ -131,7 +131,7 @@ def _holder(found: dict) -> str:
     return holder if isinstance(holder, str) else ""
 
 
-def _moment(text):
+def _moment(text: object) -> datetime.datetime | None:
     """Return a time of a Lease (datetime in UTC), or None where there is none that can be read."""
     for form in (_TIME, "%Y-%m-%dT%H:%M:%SZ"):
         try:
@@ -141,7 +141,7 @@ def _moment(text):
     return None
 
 
-def _end(spec: dict):
+def _end(spec: dict) -> datetime.datetime | None:
     renewed, seconds = _moment(spec.get("renewTime")), spec.get("leaseDurationSeconds")
     if renewed is None or isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 < seconds <= 86400:
         return None

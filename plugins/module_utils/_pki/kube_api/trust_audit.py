@@ -1,21 +1,23 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of a cluster, as its API shows it, a change of trust has to reach: the Nodes, and objects that have not followed."""
+"""What a change of trust has to reach, as the API shows it: the Nodes, and objects that have not followed."""
 
 from __future__ import annotations
 
 import base64
+from typing import Any, Iterable
 
 from ..errors import PkiError
 from ..fileio import yaml_edit
 from . import trust_objects
+from .api_client import Api
 
 
-def check_nodes(api, names):
-    """See that a change of trust reaches every Node: all are Ready, and each is one of those that the play covers.
+def check_nodes(api: Api, names: Iterable[str]) -> None:
+    """Raise PkiError unless a change of trust reaches every Node: all are Ready, and the play covers each of them.
 
-    names: of the covered nodes, as the API names them. Raises PkiError that names the others: a kubelet that is left out refuses
-    the API servers, and is refused, once the former authority is dropped.
+    names: of the covered nodes, as the API names them. A kubelet that is left out and the API servers reject each other once
+    the old CA is dropped.
     """
     found = {item["metadata"]["name"]: _not_ready(item) for item in api.list("/api/v1/nodes")}
     uncovered = sorted(set(found) - set(names))
@@ -32,19 +34,19 @@ def check_nodes(api, names):
         )
 
 
-def _not_ready(node):
-    """Why a Node is not Ready, or None."""
+def _not_ready(node: dict[str, Any]) -> str | None:
+    """Return why a Node is not Ready, or None."""
     conditions = (node.get("status") or {}).get("conditions") or []
-    ready = next((item for item in conditions if item.get("type") == "Ready"), {})
+    ready: dict[str, Any] = next((item for item in conditions if item.get("type") == "Ready"), {})
     if ready.get("status") == "True":
         return None
     return str(ready.get("message") or ready.get("reason") or "its kubelet never reported")[:160]
 
 
-def find(api, bundle, signer):
-    """Give the API objects that do not trust the authority that signs: [{"what", "path", "why"}].
+def find(api: Api, bundle: bytes, signer: str) -> list[dict[str, str]]:
+    """Return the API objects that do not trust the CA that signs: [{"what", "path", "why"}].
 
-    bundle: the cluster's trust as it is, PEM bytes. signer: digest of the authority that signs.
+    bundle: the cluster's trust as it is, PEM. signer: digest of the CA that signs.
     """
     found = []
     info = ((api.get(trust_objects.CLUSTER_INFO) or {}).get("data") or {}).get("kubeconfig")
@@ -78,12 +80,12 @@ def find(api, bundle, signer):
     return found + _ca_bundles(api, bundle, signer) + _older_pods(api, pods) + _bundles_by_name(pods)
 
 
-def bundle_files(api) -> dict:
+def bundle_files(api: Api) -> dict[str, list[dict[str, Any]]]:
     """Return where pods have a ClusterTrustBundle of the API servers' mounted: {node: [{"uid", "volume", "path"}]}.
 
-    Pods are asked for only where kube-controller-manager publishes one.
+    Pods are listed only where kube-controller-manager publishes one.
     """
-    found: dict = {}
+    found: dict[str, list[dict[str, Any]]] = {}
     for pod in api.list("/api/v1/pods") if trust_objects.published_bundles(api) else []:
         node = (pod.get("spec") or {}).get("nodeName")
         for volume, source in _bundle_sources(pod):
@@ -95,7 +97,7 @@ def bundle_files(api) -> dict:
     return found
 
 
-def _bundle_sources(pod):
+def _bundle_sources(pod: dict[str, Any]) -> list[tuple[Any, dict[str, Any]]]:
     """Return [(name of a volume, clusterTrustBundle source)] of a pod that runs."""
     if (pod.get("status") or {}).get("phase") not in ("Running", "Pending"):
         return []
@@ -107,8 +109,8 @@ def _bundle_sources(pod):
     ]
 
 
-def _bundles_by_name(pods):
-    """Pods that name a ClusterTrustBundle which kube-controller-manager replaces by one of another name."""
+def _bundles_by_name(pods: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return pods that name a ClusterTrustBundle which kube-controller-manager replaces by one of another name."""
     return [
         {
             "what": "pod",
@@ -122,8 +124,8 @@ def _bundles_by_name(pods):
     ]
 
 
-def _older_pods(api, pods):
-    """Pods that began before the trust of their namespace last changed: client-go in a pod reads its CA once (InClusterConfig).
+def _older_pods(api: Api, pods: Iterable[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return pods older than the last change of their namespace's trust: client-go reads its CA once (InClusterConfig).
 
     The change is when kube-controller-manager last wrote kube-root-ca.crt, as its managedFields say.
     """
@@ -152,8 +154,8 @@ def _older_pods(api, pods):
     return found
 
 
-def _mounts_trust(pod):
-    """Whether a pod has a service account's ca.crt: in a projected volume, or in a token secret's (before 1.21)."""
+def _mounts_trust(pod: dict[str, Any]) -> bool:
+    """Return whether a pod has a service account's ca.crt: in a projected volume, or in a token secret's (before 1.21)."""
     for volume in (pod.get("spec") or {}).get("volumes") or []:
         sources = (volume.get("projected") or {}).get("sources") or []
         if any((source.get("configMap") or {}).get("name") == trust_objects.ROOT for source in sources):
@@ -163,9 +165,10 @@ def _mounts_trust(pod):
     return False
 
 
-def _ca_bundles(api, bundle, signer):
-    """webhooks and APIServices that verify their servers with an authority of this cluster which does not sign any more."""
-    ours, found = trust_objects.digests(bundle), []
+def _ca_bundles(api: Api, bundle: bytes, signer: str) -> list[dict[str, str]]:
+    """Return webhooks and APIServices that verify their servers with a CA of this cluster which does not sign any more."""
+    ours = trust_objects.digests(bundle)
+    found: list[dict[str, str]] = []
     webhooks = "/apis/admissionregistration.k8s.io/v1/%swebhookconfigurations"
     for kind in ("mutating", "validating"):
         for item in api.list(webhooks % kind):
@@ -182,7 +185,7 @@ def _ca_bundles(api, bundle, signer):
     return found
 
 
-def _verifies(encoded, ours, signer, what, path):
+def _verifies(encoded: str | None, ours: set[str], signer: str, what: str, path: str) -> list[dict[str, str]]:
     trusted = trust_objects.digests(base64.b64decode(encoded)) if encoded else set()
     if trusted & ours and signer not in trusted:
         return [{"what": what, "path": path, "why": "its caBundle lacks the authority that signs"}]

@@ -1,18 +1,22 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The API objects that carry the cluster's trust: seen, brought up to date, and waited for where a controller does it."""
+"""The API objects that carry the cluster's trust: read, updated, and waited for where a controller updates them."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import time
+from typing import TYPE_CHECKING, Any, Callable, Set, Union
 
 from ..errors import PkiError
 from ..fileio import yaml_edit, yaml_load
 from ..x509 import service_account_token
 from ..x509.x509_read import parse_certificates
-from .api_client import segment
+from .api_client import Api, segment
+
+if TYPE_CHECKING:
+    from ..x509.private_keys import PrivateKey
 
 SIGNING_FLAG = "cluster-signing-cert-file"
 
@@ -31,11 +35,13 @@ _BUNDLES = "/apis/certificates.k8s.io/%s/clustertrustbundles"
 
 POLL = 0.3
 
-_SETTLED = 5.0  # seconds: an API server that puts an authority back does so as soon as it sees the change
+_SETTLED = 5.0  # seconds: an API server that adds an old CA again does so as soon as it sees the change
+
+Digests = Callable[[Union[str, bytes, None]], Set[str]]  # digests, or certificates_in
 
 
-def digests(pem):
-    """Give the set of public-key digests of a PEM bundle (str or bytes); empty where it holds none."""
+def digests(pem: str | bytes | None) -> set[str]:
+    """Return the public-key digests of a PEM bundle; empty where it holds none."""
     data = pem.encode("utf-8") if isinstance(pem, str) else pem or b""
     try:
         return {item.key_sha256 for item in parse_certificates(data)}
@@ -43,8 +49,8 @@ def digests(pem):
         return set()
 
 
-def certificates_in(pem):
-    """Give the set of digests of the certificates of a PEM bundle (str or bytes): renewed with the same key, one is another."""
+def certificates_in(pem: str | bytes | None) -> set[str]:
+    """Return the digests of the certificates of a PEM bundle: one that is renewed with the same key is another one."""
     data = pem.encode("utf-8") if isinstance(pem, str) else pem or b""
     try:
         return {item.sha256 for item in parse_certificates(data)}
@@ -52,16 +58,16 @@ def certificates_in(pem):
         return set()
 
 
-def trust_name(bundle, of=digests):
-    """Give a short name of whom a bundle trusts, the same whatever the order. of: digests, or certificates_in."""
+def trust_name(bundle: str | bytes | None, of: Digests = digests) -> str:
+    """Return a short name of the CAs of a bundle, the same in any order."""
     return hashlib.sha256("".join(sorted(of(bundle))).encode("ascii")).hexdigest()[:16]
 
 
-def cluster_info_place(text):
+def cluster_info_place(text: str) -> tuple[str | int, ...]:
     """Return where cluster-info holds the CA that joining nodes trust, as a place for YamlText.
 
     The entry without a name, else that of the current context (kubeadm: util/kubeconfig.GetClusterFromKubeConfig). Other entries
-    are not this cluster's. Raises PkiError where there is none.
+    are not this cluster's. Raise PkiError where there is none.
     """
     data = yaml_load.load_mapping(text, "cluster-info")
     clusters, contexts = (
@@ -82,11 +88,11 @@ def cluster_info_place(text):
     return ("clusters", index, "cluster", "certificate-authority-data")
 
 
-def publish_cluster_info(api, bundle, check=False):
-    """Make cluster-info, by which nodes join, trust a bundle (PEM bytes). Gives whether it had to change."""
+def publish_cluster_info(api: Api, bundle: bytes, check: bool = False) -> bool:
+    """Make cluster-info, by which nodes join, trust a bundle (PEM). Return whether it had to change."""
     wanted = base64.b64encode(bundle).decode("ascii")
 
-    def change(found):
+    def change(found: dict[str, Any]) -> dict[str, Any] | None:
         text = (found.get("data") or {}).get("kubeconfig")
         if not text:
             return None  # kubeadm init --skip-phases=bootstrap-token: no node joins by it
@@ -100,21 +106,21 @@ def publish_cluster_info(api, bundle, check=False):
     return api.update(CLUSTER_INFO, change, check=check)
 
 
-def lagging_roots(api, bundle, of=digests):
-    """Give the namespaces whose kube-root-ca.crt does not trust exactly what a bundle does. of: digests, or certificates_in."""
+def lagging_roots(api: Api, bundle: bytes, of: Digests = digests) -> list[str]:
+    """Return the namespaces whose kube-root-ca.crt does not trust exactly what a bundle does."""
     wanted = of(bundle)
     return sorted(
         item["metadata"]["namespace"] for item in root_maps(api) if of((item.get("data") or {}).get("ca.crt") or "") != wanted
     )
 
 
-def root_maps(api):
-    """Give the ConfigMaps kube-root-ca.crt of all namespaces, [mapping]."""
+def root_maps(api: Api) -> list[dict[str, Any]]:
+    """Return the ConfigMaps kube-root-ca.crt of all namespaces."""
     return api.call("GET", "/api/v1/configmaps", query={"fieldSelector": "metadata.name=" + ROOT}).get("items") or []
 
 
-def lagging_secrets(api, bundle, of=digests):
-    """Give namespace/name of the service-account token secrets whose ca.crt does not trust exactly what a bundle does."""
+def lagging_secrets(api: Api, bundle: bytes, of: Digests = digests) -> list[str]:
+    """Return namespace/name of the service-account token secrets whose ca.crt does not trust exactly what a bundle does."""
     wanted = of(bundle)
     items = (
         api.call("GET", "/api/v1/secrets", query={"fieldSelector": "type=kubernetes.io/service-account-token"}).get("items") or []
@@ -127,8 +133,8 @@ def lagging_secrets(api, bundle, of=digests):
     return sorted(found)
 
 
-def published_bundles(api) -> list:
-    """Return the ClusterTrustBundles of BUNDLE_SIGNER, [mapping]; [] where the cluster has none, or not the API (1.33)."""
+def published_bundles(api: Api) -> list[dict[str, Any]]:
+    """Return the ClusterTrustBundles of BUNDLE_SIGNER; [] where the cluster has none, or not the API (1.33)."""
     for version in ("v1", "v1beta1", "v1alpha1"):
         found = api.get(_BUNDLES % version)
         if found is not None:
@@ -136,10 +142,10 @@ def published_bundles(api) -> list:
     return []
 
 
-def lagging_bundles(api, bundle, of=digests) -> list:
+def lagging_bundles(api: Api, bundle: bytes, of: Digests = digests) -> list[str]:
     """Return the names of the published ClusterTrustBundles that do not trust exactly what a bundle does, sorted.
 
-    One that has nothing in common with the bundle is another CA's. of: digests, or certificates_in.
+    One that has nothing in common with the bundle is another CA's.
     """
     wanted, ours, found = of(bundle), digests(bundle), []
     for item in published_bundles(api):
@@ -149,10 +155,10 @@ def lagging_bundles(api, bundle, of=digests) -> list:
     return sorted(found)
 
 
-def wait_followers(api, bundle, seconds, of=digests):
+def wait_followers(api: Api, bundle: bytes, seconds: float, of: Digests = digests) -> float:
     """Wait until kube-root-ca.crt of every namespace, the token secrets and the published ClusterTrustBundles follow.
 
-    Gives seconds; raises PkiError.
+    Return the seconds that it took. Raise PkiError when time is up.
     """
     began = time.monotonic()
     while True:
@@ -176,12 +182,12 @@ def wait_followers(api, bundle, seconds, of=digests):
         time.sleep(POLL)
 
 
-def renew_tokens(api, signer, check=False):
-    """Sign the token secrets again that another key than the signer (x509.PrivateKey) signed. Gives ["namespace/name"].
+def renew_tokens(api: Api, signer: PrivateKey, check: bool = False) -> list[str]:
+    """Sign the token secrets again that another key than the signer signed. Return their "namespace/name".
 
-    The new token takes the former's place in one write. kube-controller-manager would fill in one that is missing
-    (pkg/controller/serviceaccount/tokens_controller.go), but a kubelet that looks meanwhile takes the file away from its pods
-    until it looks again, most of a minute later. Left to it is what claims anything but what it would.
+    The new token replaces the old one in one write. kube-controller-manager would fill in a missing one
+    (pkg/controller/serviceaccount/tokens_controller.go), but a kubelet that syncs meanwhile removes the file from its pods
+    until its next sync, up to a minute later. A token with other claims than that controller's is left to the controller.
     """
     items = (
         api.call("GET", "/api/v1/secrets", query={"fieldSelector": "type=kubernetes.io/service-account-token"}).get("items") or []
@@ -191,7 +197,7 @@ def renew_tokens(api, signer, check=False):
         for item in api.call("GET", "/api/v1/serviceaccounts").get("items") or []
     }
 
-    def change(item):
+    def change(item: dict[str, Any]) -> dict[str, Any] | None:
         token = base64.b64decode((item.get("data") or {}).get("token") or "")
         if service_account_token.signing_key_digest(token) in (None, signer.key_sha256):
             return None
@@ -206,33 +212,42 @@ def renew_tokens(api, signer, check=False):
     return sorted(renewed)
 
 
-def extension_trust(api, of=digests):
-    """Give ({digests of client CAs}, {digests of request-header CAs}) of extension-apiserver-authentication, or None."""
+def extension_trust(api: Api, of: Digests = digests) -> tuple[set[str], ...] | None:
+    """Return ({digests of client CAs}, {digests of request-header CAs}) of extension-apiserver-authentication, or None."""
     found = api.get(_EXTENSION)
     return tuple(_extension_trust(found, of).values()) if found is not None else None
 
 
-def _extension_trust(found, of):
+def _extension_trust(found: dict[str, Any], of: Digests) -> dict[str, set[str]]:
     return {key: of((found.get("data") or {}).get(key) or "") for key in _EXTENSION_KEYS}
 
 
-def wait_extension(api, client, header, exact, seconds, check=False, of=digests, settled=_SETTLED):
+def wait_extension(
+    api: Api,
+    client: bytes,
+    header: bytes,
+    exact: bool,
+    seconds: float,
+    check: bool = False,
+    of: Digests = digests,
+    settled: float = _SETTLED,
+) -> bool:
     """Wait until extension-apiserver-authentication trusts the bundles client and header (PEM bytes).
 
-    exact: and nobody else. The API servers only ever add to it (pkg/controlplane/controller/clusterauthenticationtrust), so what
-    is too much is taken out here, and again as often as one puts it back that has not read its files again yet (they look once
-    a minute). settled: seconds in which none may have put it back. Gives whether it had to change. Raises PkiError when time
-    is up.
+    exact: and no other CA. The API servers only add to it (pkg/controlplane/controller/clusterauthenticationtrust), so surplus
+    CAs are removed here, and again each time an API server adds them that has not reloaded its files yet (once a minute).
+    settled: seconds in which none may have added them again. Return whether it had to change. Raise PkiError when time is up.
     """
     bundles = dict(zip(_EXTENSION_KEYS, (client, header)))
     wanted = {key: of(bundle) for key, bundle in bundles.items()}
 
-    def change(found):
+    def change(found: dict[str, Any]) -> dict[str, Any] | None:
         seen = _extension_trust(found, of)
         surplus = [key for key in bundles if exact and seen[key] - wanted[key]]
         return {"data": {key: bundles[key].decode("utf-8") for key in surplus}} if surplus else None
 
-    deadline, changed = time.monotonic() + seconds, None
+    deadline = time.monotonic() + seconds
+    changed: float | None = None
     while True:
         found, now = api.get(_EXTENSION), time.monotonic()
         if found is not None:

@@ -5,23 +5,27 @@
 from __future__ import annotations
 
 import time
+from typing import Any, Collection
 
 from ..errors import PkiError
 from . import trust_objects
-from .api_client import segment
+from .api_client import Api, segment
 
 ANNOTATION = "kubepki.io/trust"
 
 _KINDS = ("deployments", "daemonsets", "statefulsets")
 
 
-def restart_workloads(api, namespaces, name, first, check=False):
+def restart_workloads(
+    api: Api, namespaces: Collection[str], name: str, first: bool, check: bool = False
+) -> tuple[list[str], list[str]]:
     """Restart what runs in some namespaces, once for each trust. name: of the trust.
 
-    first: whether also those are that were never restarted for a trust: not on a cluster that has had one authority only.
-    Gives (["kind/namespace/name"] restarted, ["kind/namespace/name (why)"] left to those who have kept it from rolling out).
+    first: whether to restart also what was never restarted for a trust: not on a cluster that has had only one CA.
+    Return (["kind/namespace/name"] restarted, ["kind/namespace/name (why)"] whose owners keep it from rolling out).
     """
-    restarted, left = [], []
+    restarted: list[str] = []
+    left: list[str] = []
     for namespace in namespaces:
         for kind in _KINDS:
             path = "/apis/apps/v1/namespaces/%s/%s" % (segment(namespace), kind)
@@ -44,8 +48,8 @@ def restart_workloads(api, namespaces, name, first, check=False):
     return restarted, left
 
 
-def _kept_back(kind, item):
-    """Why a change of a workload's template replaces not all of its pods, however long one waits; or None."""
+def _kept_back(kind: str, item: dict[str, Any]) -> str | None:
+    """Return why a change of a workload's template never replaces all of its pods, or None."""
     spec = item.get("spec") or {}
     if kind == "deployments":
         return "paused" if spec.get("paused") else None
@@ -56,11 +60,11 @@ def _kept_back(kind, item):
     return "partition %s" % partition if partition else None
 
 
-def wait_workloads(api, namespaces, seconds):
-    """Wait until every workload of some namespaces that rolls out by itself has.
+def wait_workloads(api: Api, namespaces: Collection[str], seconds: float) -> None:
+    """Wait until every workload of some namespaces that rolls out by itself has rolled out.
 
-    seconds: without progress. A DaemonSet replaces one pod after another, so all of it takes as long as there are nodes. Raises
-    PkiError with those that do not go on.
+    seconds: without progress; a DaemonSet replaces one pod after another, which takes longer with each node. Raise PkiError with
+    those that make no progress.
     """
     progress, most = time.monotonic(), -1
     while True:
@@ -69,7 +73,7 @@ def wait_workloads(api, namespaces, seconds):
         now, there = time.monotonic(), sum(count for _name, _missing, count in rollouts)
         if not waiting:
             return
-        if there > most:  # one that crashes again and again never gets beyond where it was
+        if there > most:  # a crashing one never gets further than before
             progress, most = now, there
         elif now - progress > seconds:
             raise PkiError(
@@ -80,8 +84,8 @@ def wait_workloads(api, namespaces, seconds):
         time.sleep(trust_objects.POLL * 3)
 
 
-def _rollouts(api, namespace, kind):
-    """Give [(name, whether pods are still to be replaced, how many are replaced and how many available, added)]."""
+def _rollouts(api: Api, namespace: str, kind: str) -> list[tuple[str, bool, int]]:
+    """Return [(name, whether pods are still to be replaced, how many are replaced and how many available, added)]."""
     found = []
     for item in api.list("/apis/apps/v1/namespaces/%s/%s" % (segment(namespace), kind)):
         status, spec = item.get("status") or {}, item.get("spec") or {}
@@ -93,9 +97,9 @@ def _rollouts(api, namespace, kind):
         else:
             wanted, updated = spec.get("replicas", 1), status.get("updatedReplicas", 0)
             ready = status.get("availableReplicas", status.get("readyReplicas", 0))
-        former = status.get("observedGeneration", 0) < item["metadata"].get("generation", 0)
-        if former:
-            updated = 0  # what is counted there is the generation before
-        missing = former or updated < wanted or ready < wanted
+        outdated = status.get("observedGeneration", 0) < item["metadata"].get("generation", 0)
+        if outdated:
+            updated = 0  # the status counts pods of the previous generation
+        missing = outdated or updated < wanted or ready < wanted
         found.append(("%s/%s/%s" % (kind, namespace, item["metadata"]["name"]), missing, updated + ready))
     return found

@@ -126,7 +126,7 @@ class Proof:
             interval = min(interval * 1.3, 0.5)
 
     def _look(self) -> Optional[str]:
-        return self._process() or self._healthz() or (self._node() if self.api else None)
+        return self._process() or self._healthz() or (self._node(self.api) if self.api else None)
 
     def _process(self) -> Optional[str]:
         state = self.service.state()
@@ -152,7 +152,7 @@ class Proof:
         self.seen["healthz"] = body.decode("utf-8", "replace").strip()[:40]
         return None
 
-    def _node(self) -> Optional[str]:
-        trouble, seen = kubelet_client.node_state(self.api, self.layout.node_name, self.since, self.since)
+    def _node(self, api: kubelet_client.KubeletApi) -> Optional[str]:
+        trouble, seen = kubelet_client.node_state(api, self.layout.node_name, self.since, self.since)
         self.seen.update(seen)
         return trouble
