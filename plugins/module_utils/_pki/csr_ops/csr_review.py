@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+import datetime
+from typing import Any, Container, Dict
 
 from ..errors import PkiError
 from ..fileio import reading
@@ -54,7 +55,7 @@ def many_requests(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
     return _review(api, [], [_Done(api, decision, params, check, allowed) for decision in decisions], x509_read.now())
 
 
-def _policy(params):
+def _policy(params: Dict[str, Any]) -> csr_policy.Policy | None:
     if params["policy"]:
         return csr_policy.parse_policy(params["policy"], params["policy_path"] or "the policy")
     if params["policy_path"]:
@@ -63,7 +64,9 @@ def _policy(params):
     return None if params["selector"] else csr_policy.built_in_policy()
 
 
-def _nodes(api, params, asks):
+def _nodes(
+    api: api_client.Api, params: Dict[str, Any], asks: list[csr_object.CertificateSigningRequest]
+) -> node_identity.Nodes | None:
     if not any(ask.signer == csr_object.KUBELET_SERVING for ask in asks):
         return None
     found = reserved_names.find(api)
@@ -78,8 +81,16 @@ def _nodes(api, params, asks):
 class _Done:
     """A decision, carried out (unless in check mode). error: PkiError or None."""
 
-    def __init__(self, api, decision, params, check, allowed=()):
-        self.decision, self.error, self.ask = decision, None, decision.ask
+    def __init__(
+        self,
+        api: api_client.Api,
+        decision: csr_decision.CsrDecision,
+        params: Dict[str, Any],
+        check: bool,
+        allowed: Container[str] = (),
+    ) -> None:
+        self.decision, self.ask = decision, decision.ask
+        self.error: PkiError | None = None
         if decision.action == csr_object.LEAVE or check:
             return
         kind = "Approved" if decision.action == csr_object.APPROVE else "Denied"
@@ -94,7 +105,9 @@ class _Done:
             self.error = error
 
 
-def _review(api, asks, done, moment):
+def _review(
+    api: api_client.Api, asks: list[csr_object.CertificateSigningRequest], done: list[_Done], moment: datetime.datetime
+) -> Dict[str, Any]:
     rows = [dict(csr_decision.row(ask, moment), decision=None, why=None, rule=None, refused=False, error=None) for ask in asks]
     for entry in done:
         decision = entry.decision
@@ -140,7 +153,7 @@ def serving_requests(api: api_client.Api, params: Dict[str, Any], check: bool) -
 
     Return the same as many_requests().
 
-    params: "answers" ([{"host", "node", "key"}]), "days", and "hosts", "control_plane_hosts" as in csr_review. Raises PkiError
+    params: "answers" ([{"host", "node", "key"}]), "days", and "hosts", "control_plane_hosts" as in csr_review. Raise PkiError
     when two hosts say that they are the same Node.
     """
     keys: Dict[str, Any] = {}

@@ -63,11 +63,11 @@ def sign_many(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
     }
 
 
-def _selector():
+def _selector() -> str:
     return ",".join("%s=%s" % pair for pair in sorted(_EXTERNAL.items()))
 
 
-def _wanted(entry, signer):
+def _wanted(entry: Dict[str, Any], signer: str) -> csr.Wanted:
     signer = signer.replace("{ca}", entry["ca"])
     # What a leaf of the catalogue has is allowed by its name; for any other name nothing is.
     where = "the request of %s for %s" % (errors.printable(entry["host"]), errors.printable(entry["name"]))
@@ -91,7 +91,7 @@ def _wanted(entry, signer):
     )
 
 
-def _created(api, wanted):
+def _created(api: api_client.Api, wanted: csr.Wanted) -> csr_object.CertificateSigningRequest:
     try:
         return csr.create(api, wanted)
     except api_client.ApiError as error:
@@ -103,8 +103,13 @@ def _created(api, wanted):
     return ask
 
 
-def _wait_for_all(api, wanted, there, seconds):
-    """Replace the Asks in there, {name: Ask}, by issued ones. One list call serves for all that are awaited."""
+def _wait_for_all(
+    api: api_client.Api,
+    wanted: list[csr.Wanted],
+    there: Dict[str, csr_object.CertificateSigningRequest],
+    seconds: float,
+) -> None:
+    """Replace the requests in there, {name: request}, by issued ones. One list call covers all of them."""
     deadline = time.monotonic() + seconds
     while True:
         awaited = []

@@ -12,7 +12,7 @@ from typing import Any, Dict
 from .. import errors
 from ..errors import PkiError
 from ..fileio import atomic, guarded_files, reading
-from ..kube_api import api_connection, csr, csr_dangers, csr_decision, csr_object
+from ..kube_api import api_client, api_connection, csr, csr_dangers, csr_decision, csr_object
 from ..x509 import csr_read, private_keys, x509_read, x509_sign
 
 OWN_REASON = "KubepkiDecision"
@@ -37,12 +37,17 @@ def one_request(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
 
 
 class _OneRequest:
-    def __init__(self, api, params, check):
+    def __init__(self, api: api_client.Api, params: Dict[str, Any], check: bool) -> None:
         self.api, self.params, self.check = api, params, check
-        self.actions, self.warnings = [], []
-        self.before = self.ask = self.wanted = self.certificate = None
+        self.actions: list[str] = []
+        self.warnings: list[str] = []
+        # Set by the steps of run(), in its order.
+        self.before: Any = None
+        self.ask: Any = None
+        self.wanted: Any = None
+        self.certificate: Any = None
 
-    def run(self):
+    def run(self) -> Dict[str, Any]:
         state, params = self.params["state"], self.params
         if state in ("absent", "denied"):
             self._existing(must_be=state == "denied")
@@ -65,11 +70,11 @@ class _OneRequest:
         self._take_certificate()
         return self._result()
 
-    def _has_material(self):
+    def _has_material(self) -> bool:
         params = self.params
         return bool(params["request"] or params["request_path"] or params["privatekey_path"])
 
-    def _existing(self, must_be=False):
+    def _existing(self, must_be: bool = False) -> None:
         self.ask = csr.find(self.api, self.params["name"])
         self.before = self.ask
         if self.ask is None and must_be:
@@ -79,7 +84,7 @@ class _OneRequest:
                 fix="Make it first with state present, or correct the name.",
             )
 
-    def _load(self):
+    def _load(self) -> None:
         """Set self.wanted from what the parameters say; makes the private key where it is missing."""
         params = self.params
         if params["request"] or params["request_path"]:
@@ -91,7 +96,7 @@ class _OneRequest:
             params["name"], request, params["signer_name"], params["usages"], params["expiration_seconds"], params["labels"]
         )
 
-    def _own_request(self, path):
+    def _own_request(self, path: str) -> csr_read.Request:
         params = self.params
         if not params["common_name"]:
             raise PkiError("a request from %s needs a common name" % path, fix="Give common_name, or a finished request.")
@@ -108,8 +113,8 @@ class _OneRequest:
         profile = x509_sign.Profile(params["common_name"], params["organizations"] or (), params["sans"] or (), extended)
         return x509_sign.build_request(profile, key)
 
-    def _file_serves(self):
-        """Tell whether the certificate file already is what is wanted; the API is not asked then."""
+    def _file_serves(self) -> bool:
+        """Return whether the certificate file already is what is wanted; the API is not asked then."""
         path = self.params["path"]
         data = reading.read_if_exists(path) if path else None
         if data is None:
@@ -126,7 +131,7 @@ class _OneRequest:
         self.certificate = certificate
         return True
 
-    def _present(self):
+    def _present(self) -> None:
         self._existing()
         why = self._why_again()
         if self.ask is not None and why is None:
@@ -146,7 +151,7 @@ class _OneRequest:
         else:
             self.ask = csr.create(self.api, self.wanted)
 
-    def _why_again(self):
+    def _why_again(self) -> str | None:
         ask = self.ask
         if ask is None:
             return None
@@ -163,7 +168,7 @@ class _OneRequest:
             return error.message
         return csr.due(certificate, days_between(self.params["renew_below_days"]), x509_read.now())
 
-    def _approve(self):
+    def _approve(self) -> None:
         if self.ask.state in (csr_object.DENIED, csr_object.FAILED):
             csr.decide(self.api, self.ask, "Approved", "", "")  # raises
         allowed = self.params["allow_dangerous"]
@@ -188,7 +193,7 @@ class _OneRequest:
             allowed,
         )
 
-    def _expected(self):
+    def _expected(self) -> None:
         """Refuse to approve something else than the parameters describe. What they do not say means none, or the default."""
         params = self.params
         agreed = csr.Agreed(
@@ -199,7 +204,7 @@ class _OneRequest:
             params["usages"],
             params["expiration_seconds"],
         )
-        what, have = csr.differing(self.ask, agreed, self.api.minor) or (None, None)
+        what, have = csr.differing(self.ask, agreed, self.api.minor) or (None, ())
         if what is not None:
             raise PkiError(
                 "it asks for the %s %s, which is not what was to be approved"
@@ -208,7 +213,7 @@ class _OneRequest:
                 fix="Deny it, or describe it completely in the task: what the task does not name is not approved.",
             )
 
-    def _deny(self):
+    def _deny(self) -> None:
         if self.ask.state == csr_object.DENIED:
             return
         self.actions.append("denied")
@@ -221,7 +226,7 @@ class _OneRequest:
                 self.params["comment"] or "Denied with kubepki.lifecycle.cert_csr",
             )
 
-    def _absent(self):
+    def _absent(self) -> None:
         if self.ask is None:
             return
         self.actions.append("deleted")
@@ -229,7 +234,7 @@ class _OneRequest:
             csr.delete(self.api, self.ask)
         self.ask = None
 
-    def _take_certificate(self):
+    def _take_certificate(self) -> None:
         if self.ask is None or self.ask.state != csr_object.ISSUED:
             return
         request = self.wanted.request if self.wanted else self.ask.request
@@ -246,7 +251,7 @@ class _OneRequest:
             if not self.check:
                 atomic.write(path, data, mode=0o644 if not os.path.exists(path) else None)
 
-    def _result(self):
+    def _result(self) -> Dict[str, Any]:
         moment = x509_read.now()
         shown = [csr_decision.row(ask, moment) if ask is not None else {} for ask in (self.before, self.ask)]
         pem = None
@@ -265,5 +270,5 @@ class _OneRequest:
         }
 
 
-def _for_diff(shown):
+def _for_diff(shown: Dict[str, Any]) -> Dict[str, Any]:
     return {key: value for key, value in shown.items() if key not in ("age_seconds", "dangers")}

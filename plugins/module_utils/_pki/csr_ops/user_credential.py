@@ -58,7 +58,7 @@ def kubeconfig_name(user: str, server: str) -> str:
     user: str. server: URL. Return str of letters, digits, dots, hyphens, underscores and one @, never a path and never hidden.
     """
 
-    def plain(text):
+    def plain(text: str) -> str:
         word = re.sub(r"[^A-Za-z0-9._-]+", "-", text).lstrip(".-")
         if word == text and len(word) <= 60:
             return word
@@ -67,7 +67,7 @@ def kubeconfig_name(user: str, server: str) -> str:
     return "%s@%s.kubeconfig" % (plain(user), plain(urlsplit(server).hostname or "cluster"))
 
 
-def _bindings(params):
+def _bindings(params: Dict[str, Any]) -> list[rbac.Binding]:
     found = []
     for role in params["cluster_roles"] or []:
         found.append(rbac.Binding(params["user"], "ClusterRole", role, params["namespace"]))
@@ -76,7 +76,7 @@ def _bindings(params):
     return found
 
 
-def _issue(api, params, check, result):
+def _issue(api: api_client.Api, params: Dict[str, Any], check: bool, result: Dict[str, Any]) -> None:
     request = csr_read.parse_request(params["request"].encode("utf-8"), "the request for %s" % params["user"])
     if request.common_names != [params["user"]] or sorted(request.organizations) != sorted(params["groups"] or []):
         raise PkiError(
@@ -116,7 +116,7 @@ def _issue(api, params, check, result):
     result["certificate"] = certificate.pem.decode("ascii")
 
 
-def _check_accepted(api, certificate):
+def _check_accepted(api: api_client.Api, certificate: x509_read.Certificate) -> None:
     """Raise PkiError unless the API servers accept what was issued: their client CA bundle is in a ConfigMap of kube-system."""
     item = api.get("/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication") or {}
     bundle = (item.get("data") or {}).get("client-ca-file")
@@ -133,7 +133,7 @@ def _check_accepted(api, certificate):
         )
 
 
-def _revoke(api, params, check):
+def _revoke(api: api_client.Api, params: Dict[str, Any], check: bool) -> Dict[str, Any]:
     """Remove the bindings and requests that this collection made for a user. Return what else gives access, and what was looked
     at.
 
@@ -162,7 +162,7 @@ def _revoke(api, params, check):
     }
 
 
-def _revoked(user, groups, foreign):
+def _revoked(user: str, groups: list[str], foreign: list[Dict[str, Any]]) -> list[str]:
     """Return what a revocation leaves, as lines: which bindings still give access, which groups were looked at, what was not."""
     known = "%s and the groups %s" % (user, ", ".join(groups)) if groups else "%s (no group of the user is known)" % user
     lines = ["A copy of the certificate of %s stays valid until it expires: Kubernetes reads no revocation list." % user]
@@ -190,15 +190,15 @@ def user_kubeconfig(params: Dict[str, Any], check: bool) -> Dict[str, Any]:
 
 
 class _UserKubeconfig:
-    def __init__(self, params, check):
+    def __init__(self, params: Dict[str, Any], check: bool) -> None:
         self.params, self.check = params, check
         self.path, self.user, self.groups = params["path"], params["user"], params["groups"] or []
         directory, name = os.path.split(self.path)
         self.pending = os.path.join(directory, ".%s.kubepki-key" % name)
         self.bundle = x509_read.parse_certificates(params["ca"].encode("utf-8"), "the cluster's CA") if params["ca"] else []
 
-    def _current(self):
-        """Return (Kubeconfig, Certificate) of the file, or (None, None). Raises PkiError when it is another user's."""
+    def _current(self) -> tuple[kubeconfig.Kubeconfig, x509_read.Certificate] | tuple[None, None]:
+        """Return (Kubeconfig, Certificate) of the file, or (None, None). Raise PkiError when it is another user's."""
         data = guarded_files.read_own(self.path)
         if data is None:
             return None, None
@@ -214,7 +214,7 @@ class _UserKubeconfig:
         self._refuse_other_cluster(config)
         return config, certificate
 
-    def _refuse_other_cluster(self, config):
+    def _refuse_other_cluster(self, config: kubeconfig.Kubeconfig) -> None:
         """Raise PkiError when neither the server nor a CA of the file is this cluster's: it is the same user's on another
         cluster."""
         server = self.params["server"]
@@ -234,7 +234,7 @@ class _UserKubeconfig:
                 fix="Name another path (kubepki_user_kubeconfig). Nothing was changed.",
             )
 
-    def _why(self, config, certificate):
+    def _why(self, config: Optional[kubeconfig.Kubeconfig], certificate: Any) -> Optional[str]:
         if config is None:
             return "there is no kubeconfig yet"
         if self.params["force"]:
@@ -247,8 +247,8 @@ class _UserKubeconfig:
             certificate, one_csr.days_between(self.params["renew_below_days"]), x509_read.now()
         )
 
-    def _old_ca_reason(self, certificate):
-        # The first certificate of the bundle signs; a later one, or one of the same name with another key, is on its way out.
+    def _old_ca_reason(self, certificate: x509_read.Certificate) -> Optional[str]:
+        # The first certificate of the bundle signs; a later one, or one of the same name with another key, is an old CA.
         if not self.bundle or certificate.signed_by(self.bundle[0]):
             return None
         if any(certificate.issuer == ca.subject for ca in self.bundle):
@@ -257,7 +257,8 @@ class _UserKubeconfig:
             return "the subject of the cluster's CA was changed"
         return None
 
-    def requested(self):
+    def requested(self) -> Dict[str, Any]:
+        """Create key and request where a certificate is due. Return user_kubeconfig's result."""
         config, certificate = self._current()
         why = self._why(config, certificate)
         result = self._answer(False, certificate, needed=why is not None, why=why)
@@ -277,7 +278,8 @@ class _UserKubeconfig:
         result.update(changed=True, request=x509_sign.build_request(profile, key).pem.decode("ascii"))
         return result
 
-    def present(self):
+    def present(self) -> Dict[str, Any]:
+        """Write the kubeconfig and return user_kubeconfig's result. Raise PkiError."""
         config, before = self._current()
         certificate, old = before, bytes(config) if config else b""
         if self.params["certificate"]:
@@ -308,7 +310,7 @@ class _UserKubeconfig:
             atomic.remove(self.pending)
         return self._result(changed, before, certificate)
 
-    def _need(self, name):
+    def _need(self, name: str) -> str:
         if not self.params[name]:
             raise PkiError(
                 "the %s of the cluster is needed for a new kubeconfig" % name,
@@ -317,10 +319,10 @@ class _UserKubeconfig:
             )
         return self.params[name]
 
-    def _mode(self):
+    def _mode(self) -> Optional[int]:
         return os.stat(self.path).st_mode & 0o777 if os.path.exists(self.path) else None
 
-    def _issued(self):
+    def _issued(self) -> tuple[x509_read.Certificate, private_keys.PrivateKey]:
         certificate = x509_read.parse_certificate(self.params["certificate"].encode("utf-8"), "the issued certificate")
         data = guarded_files.read_private(self.pending)
         if data is None:
@@ -344,7 +346,9 @@ class _UserKubeconfig:
             )
         return certificate, key
 
-    def _result(self, changed, before, certificate):
+    def _result(
+        self, changed: bool, before: Optional[x509_read.Certificate], certificate: Optional[x509_read.Certificate]
+    ) -> Dict[str, Any]:
         diff = {"before": before.describe() if before else {}, "after": certificate.describe() if certificate else {}}
         result = self._answer(changed, certificate, diff=diff)
         if self.check or self.params["prove"] == "no" or certificate is None:
@@ -360,7 +364,7 @@ class _UserKubeconfig:
             result["warnings"].append("The kubeconfig is complete and was not tried, because from here %s" % error)
         return result
 
-    def absent(self):
+    def absent(self) -> Dict[str, Any]:
         """Remove the file, if it is this user's."""
         config, certificate = self._current()
         if not self.check:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import PkiError
@@ -25,21 +26,32 @@ class Endpoint:
     is tried with.
     """
 
-    def __init__(self, name, component, host, port, item=None, path=None, client=None, health=None, secure=True):
+    def __init__(
+        self,
+        name: str,
+        component: str,
+        host: str,
+        port: int,
+        item: str | None = None,
+        path: str | None = None,
+        client: tuple[str, str] | None = None,
+        health: str | None = None,
+        secure: bool = True,
+    ) -> None:
         self.name, self.component, self.host, self.port = name, component, host, port
         self.item, self.path, self.client, self.health, self.secure = item, path, client, health, secure
 
     @property
-    def address(self):
+    def address(self) -> str:
         """host:port, with brackets around an IPv6 address."""
         return addresses.join_host_port(self.host, self.port)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "Endpoint(%s at %s)" % (self.name, self.address)
 
 
-def endpoints(layout):
-    """Give the Endpoints of this node, from its manifests' flags and its kubelet's configuration.
+def endpoints(layout: Any) -> list[Endpoint]:
+    """Return the Endpoints of this node, from its manifests' flags and its kubelet's configuration.
 
     layout: a layouts.Layout, or a View. A port that a flag sets to 0 is not listened on, and not given; nor is a
     kubelet where the node has none.
@@ -57,22 +69,22 @@ def endpoints(layout):
         found += _etcd(layout, layout.flags["etcd"])
     if _has_kubelet(layout):
         certificate = layout.kubelet.get("serving_cert")
+        address: tuple[str, int] = kubelet_settings.serving_address(layout)
         found.append(
             Endpoint(
                 KUBELET,
                 "kubelet",
-                *kubelet_settings.serving_address(layout),
-                "kubelet-serving" if certificate else None,
-                certificate,
-                None,
-                kubelet_settings.healthz_url(layout),
+                *address,
+                item="kubelet-serving" if certificate else None,
+                path=certificate,
+                health=kubelet_settings.healthz_url(layout),
             )
         )
     return found
 
 
-def _has_kubelet(layout):
-    # A member of an etcd of one's own may have none. One that is stopped has left files, or pods that it should run.
+def _has_kubelet(layout: Any) -> bool:
+    # A member of an external etcd may have none. One that is stopped has left files, or pods that it should run.
     kubelet = layout.kubelet
     return bool(kubelet) and bool(
         kubelet.get("running")
@@ -83,15 +95,15 @@ def _has_kubelet(layout):
     )
 
 
-def _port(flags, flag, default):
+def _port(flags: dict[str, str], flag: str, default: int) -> int:
     try:
         return int(flags.get(flag, default))
     except ValueError:
         raise PkiError("the flag %s=%s is not a port number" % (flag, flags[flag]), fix="Correct the manifest.") from None
 
 
-def _pair(layout, *names):
-    """The first of the named client pairs that is there."""
+def _pair(layout: Any, *names: str) -> tuple[str, str] | None:
+    """Return the first of the named client pairs that exists."""
     for name in names:
         certificate, key = layout.paths.get(name) or (None, None)
         if certificate and key and os.path.exists(certificate) and os.path.exists(key):
@@ -99,7 +111,7 @@ def _pair(layout, *names):
     return None
 
 
-def _apiserver(layout, flags):
+def _apiserver(layout: Any, flags: dict[str, str]) -> list[Endpoint]:
     host, port = addresses.local_address(flags.get("--bind-address", "")), _port(flags, "--secure-port", 6443)
     if not port:
         return []
@@ -117,7 +129,7 @@ def _apiserver(layout, flags):
     ]
 
 
-def _delegating(component, name, flags, secure, insecure):
+def _delegating(component: str, name: str, flags: dict[str, str], secure: int, insecure: int) -> list[Endpoint]:
     host, port = addresses.local_address(flags.get("--bind-address", "")), _port(flags, "--secure-port", secure)
     if port:
         # No catalogue name: kubeadm gives these no serving certificate. Where a user does, its file is known all the same.
@@ -140,7 +152,7 @@ def _delegating(component, name, flags, secure, insecure):
     return [Endpoint(name, component, host, port, health=health, secure=False)] if port else []
 
 
-def _etcd(layout, flags):
+def _etcd(layout: Any, flags: dict[str, str]) -> list[Endpoint]:
     found = []
     pair = _pair(layout, "etcd-healthcheck-client", "apiserver-etcd-client")
     clients = _loopback_first(urls(flags.get("--listen-client-urls", "http://localhost:2379")))
@@ -154,30 +166,32 @@ def _etcd(layout, flags):
     return found
 
 
-def _etcd_endpoint(name, url, port, path, client, health):
+def _etcd_endpoint(
+    name: str, url: str, port: int, path: str | None, client: tuple[str, str] | None, health: str | None
+) -> Endpoint:
     host, port = _address(url, port)
     if _is_secure(url):
         return Endpoint(name, "etcd", host, port, name, path, client, health)
     return Endpoint(name, "etcd", host, port, client=client, health=health, secure=False)
 
 
-def _address(url, port):
+def _address(url: str, port: int) -> tuple[str, int]:
     parts = urlsplit(url)
     return addresses.local_address(parts.hostname or ""), parts.port or port
 
 
-def urls(text):
-    """Give the URLs of a comma-separated flag, without the empty ones."""
+def urls(text: str | None) -> list[str]:
+    """Return the URLs of a comma-separated flag, without the empty ones."""
     return [url.strip() for url in (text or "").split(",") if url.strip()]
 
 
-def _loopback_first(candidates):
+def _loopback_first(candidates: list[str]) -> list[str]:
     return sorted(candidates, key=lambda url: "127.0.0.1" not in url and "localhost" not in url)
 
 
-def _is_secure(url):
+def _is_secure(url: str) -> bool:
     return urlsplit(url).scheme == "https"
 
 
-def _secure_first(candidates):
+def _secure_first(candidates: list[str]) -> list[str]:
     return sorted(candidates, key=lambda url: not _is_secure(url))

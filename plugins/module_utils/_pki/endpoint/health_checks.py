@@ -8,14 +8,15 @@ import base64
 import hashlib
 import ssl
 import time
+from typing import Any
 
 from ..errors import PkiError
 from . import http_client
 from .tls_handshake import served_der
 
 
-def file_sha256(path):
-    """Give the digest of the first certificate in a PEM file as served_der()'s would be, or None when there is none."""
+def file_sha256(path: Any) -> str | None:
+    """Return the digest of the first certificate in a PEM file as served_der()'s would be, or None when there is none."""
     try:
         with open(path, "rb") as handle:
             text = handle.read().decode("ascii", "replace")
@@ -25,10 +26,10 @@ def file_sha256(path):
         return None
 
 
-def health(endpoint, timeout=3.0):
-    """Ask a component whether it is well. Gives (healthy: bool, what was seen: str). Never raises PkiError.
+def health(endpoint: Any, timeout: float = 3.0) -> tuple[bool, str]:
+    """Return (whether a component is healthy, what was seen). Never raises PkiError.
 
-    Where the client certificate is refused (401, an expired or foreign one), the question is asked again without it.
+    Where the client certificate is rejected (401: expired or foreign), it asks again without it.
     """
     client = endpoint.client if endpoint.health.startswith("https") else None
     seen = ""
@@ -46,25 +47,28 @@ def health(endpoint, timeout=3.0):
     return False, seen
 
 
-def unhealthy_etcd(body):
-    """Tell whether the body (bytes) of etcd's /health says that it is not well."""
+def unhealthy_etcd(body: bytes) -> bool:
+    """Return whether the body of etcd's /health says that it is not healthy."""
     # etcd answers {"health":"true"}; older ones say "false" with status 200.
     return b'"health":"false"' in body.replace(b" ", b"")
 
 
-def _failed_checks(body):
-    """The names of what readyz says is not ready: "[-]poststarthook/rbac/bootstrap-roles failed: ..." gives the name only."""
+def _failed_checks(body: bytes) -> str:
+    """Return the names of what readyz lists as failed: the name of "[-]poststarthook/rbac/bootstrap-roles failed: ..." only."""
     names = [line[3:].split(b" ", 1)[0].decode("ascii", "replace") for line in body.splitlines() if line.startswith(b"[-]")]
     return " (%s)" % ", ".join(names[:4]) if names else ""
 
 
-def wait_digest(endpoint, digest, deadline_seconds, interval=0.1, timeout=3.0):
-    """Poll one Endpoint until it serves the certificate with this SHA-256, for at most deadline_seconds (float).
+def wait_digest(
+    endpoint: Any, digest: str | None, deadline_seconds: float, interval: float = 0.1, timeout: float = 3.0
+) -> tuple[bool, float, str | PkiError]:
+    """Poll one Endpoint until it serves the certificate with this SHA-256, for at most deadline_seconds.
 
-    Gives (proven: bool, seconds: float until then, last seen: hex digest or PkiError). The interval (seconds) grows to half a
+    Return (proven: bool, seconds: float until then, last seen: hex digest or PkiError). The interval (seconds) grows to half a
     second: an apiserver may take a minute, and should not be asked 600 times.
     """
     started = time.monotonic()
+    seen: str | PkiError
     while True:
         try:
             seen = hashlib.sha256(served_der(endpoint.host, endpoint.port, endpoint.client, None, timeout)).hexdigest()
@@ -79,6 +83,6 @@ def wait_digest(endpoint, digest, deadline_seconds, interval=0.1, timeout=3.0):
         interval = min(interval * 1.3, 0.5)
 
 
-def failed_checks(answer):
-    """Give " (names of the checks that failed)" of a verbose readyz Answer, or ""."""
+def failed_checks(answer: http_client.Answer) -> str:
+    """Return " (names of the checks that failed)" of a verbose readyz Answer, or ""."""
     return _failed_checks(answer.body)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
+from typing import Any, Callable, Mapping
 from urllib.parse import urlsplit
 
 from ..errors import PkiError
@@ -24,11 +25,11 @@ class Answer:
     certificate it served had expired (only seen where a CA was given to verify it against).
     """
 
-    def __init__(self, status, body, epoch=None, expired=False, seconds=0.0):
+    def __init__(self, status: int, body: bytes, epoch: float | None = None, expired: bool = False, seconds: float = 0.0) -> None:
         self.status, self.body, self.epoch, self.expired, self.seconds = status, body, epoch, expired, seconds
 
-    def json(self):
-        """Give the body as a mapping; {} when it is none."""
+    def json(self) -> dict[str, Any]:
+        """Return the body as a mapping; {} when it is none."""
         try:
             document = json.loads(self.body.decode("utf-8", "replace"))
         except ValueError:
@@ -36,29 +37,39 @@ class Answer:
         return document if isinstance(document, dict) else {}
 
 
-def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client=None, timeout=3.0, headers=None, strict=False):
-    """Ask an HTTP(S) server and give its Answer, whatever status it has.
+def http_request(
+    url: str,
+    method: str = "GET",
+    body: bytes | None = None,
+    ca_path: str | None = None,
+    ca_pem: bytes | None = None,
+    client: Any = None,
+    timeout: float = 3.0,
+    headers: Mapping[str, str] | None = None,
+    strict: bool = False,
+) -> Answer:
+    """Ask an HTTP(S) server and return its Answer, whatever status it has.
 
-    url: str. body: bytes or None (sent as JSON). ca_path, ca_pem: whom to trust; with neither, nothing is verified. strict: the
+    body: sent as JSON. ca_path, ca_pem: trust bundle; with neither, nothing is verified. strict: the
     server's name and its certificate's dates count, too; else they do not, as nodes are asked by their addresses and may be in
     disrepair. client: as in served_der(), or a list of such: the first that is accepted asks. timeout: seconds for each step;
-    the whole exchange may take three times as long. headers: {name: value} to send besides. Raises PkiError when there is no
+    the whole exchange may take three times as long. headers: {name: value} to send besides. Raise PkiError when there is no
     answer, or when the certificate is not signed by that CA.
     """
-    import email.utils  # not at the top: who only asks for certificates does without these two
+    import email.utils  # not at the top: certificates are read without these two
     import http.client
 
     if isinstance(client, list):
         return _skip_rejected_clients(
             client, lambda one: http_request(url, method, body, ca_path, ca_pem, one, timeout, headers, strict)
         )
-    parts = urlsplit(url)
+    parts: Any = urlsplit(url)
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else 80)
     started = time.monotonic()
     context = tls_context(client, ca_path, ca_pem, strict) if secure else None
 
-    def exchange():
+    def exchange() -> tuple[Any, bytes, bool]:
         connection = (
             http.client.HTTPSConnection(parts.hostname, port, timeout=timeout, context=context)
             if secure
@@ -93,9 +104,9 @@ def http_request(url, method="GET", body=None, ca_path=None, ca_pem=None, client
         raise unreachable(parts.hostname, port, error) from None
 
 
-def _skip_rejected_clients(clients, ask):
-    """What ask(client) gives with the first that is not refused; where all are, what happened to the first."""
-    first = None
+def _skip_rejected_clients(clients: list[Any], ask: Callable[[Any], Answer]) -> Answer:
+    """Return ask(client) of the first client that is not rejected; where all are, raise the first error."""
+    first: Any = None
     for client in clients or [None]:
         try:
             return ask(client)
@@ -106,12 +117,14 @@ def _skip_rejected_clients(clients, ask):
     raise first
 
 
-def _expired(tls):
+def _expired(tls: Any) -> bool:
     until = (tls.getpeercert() or {}).get("notAfter")
     return until is not None and ssl.cert_time_to_seconds(until) < time.time()
 
 
-def http_get(url, ca_path=None, ca_pem=None, client=None, timeout=3.0):
-    """GET a URL as http_request() does. Gives (status, body)."""
+def http_get(
+    url: str, ca_path: str | None = None, ca_pem: bytes | None = None, client: Any = None, timeout: float = 3.0
+) -> tuple[int, bytes]:
+    """GET a URL as http_request() does. Return (status, body)."""
     answer = http_request(url, "GET", None, ca_path, ca_pem, client, timeout)
     return answer.status, answer.body

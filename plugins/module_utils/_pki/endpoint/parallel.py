@@ -1,12 +1,12 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run several questions to endpoints at the same time."""
+"""Query several endpoints at the same time."""
 
 from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import PkiError
@@ -40,11 +40,11 @@ def call_within(seconds: float, function: Callable[[], Any]) -> Any:
     return values[0]
 
 
-def run_parallel(calls):
-    """Run several functions at the same time. calls: {key: function without arguments}. Gives {key: value or PkiError}."""
-    results = {}
+def run_parallel(calls: Mapping[Any, Callable[..., Any]]) -> dict[Any, Any]:
+    """Run several functions at the same time. Return {key: value or PkiError}."""
+    results: dict[Any, Any] = {}
 
-    def run(key, function):
+    def run(key: Any, function: Callable[..., Any]) -> None:
         try:
             results[key] = function()
         except PkiError as error:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any, Sequence
 
 from ..kubeadm import catalogue
 from ..kubeadm.addresses import join_host_port
@@ -17,13 +18,13 @@ class View:
     flags: {component: {"--flag": value}}. kubernetes_dir: str.
     """
 
-    def __init__(self, flags, kubernetes_dir=catalogue.KUBERNETES_DIR):
+    def __init__(self, flags: dict[str, dict[str, str]], kubernetes_dir: str = catalogue.KUBERNETES_DIR) -> None:
         self.flags = flags
         self.kubernetes_dir = kubernetes_dir
-        self.kubelet = {}
-        self.paths = {}
+        self.kubelet: dict[str, Any] = {}
+        self.paths: dict[str, tuple[str | None, str | None]] = {}
         for name in ("apiserver-kubelet-client", "apiserver-etcd-client", "etcd-healthcheck-client"):
-            entry = catalogue.BY_NAME[name]
+            entry: Any = catalogue.BY_NAME[name]
             self.paths[name] = (os.path.join(kubernetes_dir, entry.path), os.path.join(kubernetes_dir, entry.key))
         for component, values in flags.items():
             for flag, name in catalogue.CERTIFICATE_FLAGS.get(component, {}).items():
@@ -34,15 +35,15 @@ class View:
                     self.paths[name] = (self.paths.get(name, (None, None))[0], values[flag])
 
 
-def node_endpoints(everything, kubernetes_dir):
-    """Give {component: [Endpoint]} of all static pods; for a pod that is no control-plane component, its own HTTP probe.
+def node_endpoints(everything: Sequence[Any], kubernetes_dir: str) -> dict[str, list[Endpoint]]:
+    """Return {component: [Endpoint]} of all static pods; for a pod that is no control-plane component, its own HTTP probe.
 
     Of these, {path of the manifest: [Endpoint]}, too: two may have one label.
 
     everything: [manifests.Manifest] of the node.
     """
     view = View({item.component: item.flags for item in everything}, kubernetes_dir)
-    found = {}
+    found: dict[str, list[Endpoint]] = {}
     for endpoint in endpoints(view):
         found.setdefault(endpoint.component, []).append(endpoint)
     for item in everything:
@@ -53,12 +54,12 @@ def node_endpoints(everything, kubernetes_dir):
     return found
 
 
-def endpoints_of(found, manifest):
-    """Return the [Endpoint] of one Manifest among what node_endpoints() gave."""
+def endpoints_of(found: dict[str, list[Endpoint]], manifest: Any) -> list[Endpoint]:
+    """Return the [Endpoint] of one Manifest among what node_endpoints() returned."""
     return found.get(manifest.path, found.get(manifest.component, []))
 
 
-def _probe_endpoint(manifest):
+def _probe_endpoint(manifest: Any) -> list[Endpoint]:
     spec = manifest.data.get("spec") or {}
     for kind in ("readinessProbe", "livenessProbe", "startupProbe"):
         settings = manifest.probes.get(kind)

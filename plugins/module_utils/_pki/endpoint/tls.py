@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""TLS contexts of the ssl module, and what goes wrong with connections, in words."""
+"""TLS contexts of the ssl module, and the reasons of failed connections."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import errno
 import os
 import socket
 import ssl
+from typing import Any
 
 from ..errors import PkiError
 from ..kubeadm import addresses
@@ -20,8 +21,10 @@ _PARTIAL_CHAIN = 0x80000
 _NO_CHECK_TIME = 0x200000
 
 
-def tls_context(client=None, ca_path=None, ca_pem=None, strict=False):
-    """Give an ssl.SSLContext as http_request and served_der take their options. Raises PkiError naming an unusable file."""
+def tls_context(
+    client: Any = None, ca_path: str | None = None, ca_pem: bytes | None = None, strict: bool = False
+) -> ssl.SSLContext:
+    """Return an ssl.SSLContext for the options of http_request and served_der. Raise PkiError naming an unusable file."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     if ca_path or ca_pem:
@@ -46,7 +49,7 @@ def tls_context(client=None, ca_path=None, ca_pem=None, strict=False):
     return context
 
 
-def _load_pair(context, client):
+def _load_pair(context: ssl.SSLContext, client: Any) -> None:
     try:
         if isinstance(client[0], bytes):
             from ..fileio import memfd
@@ -56,18 +59,18 @@ def _load_pair(context, client):
         else:
             context.load_cert_chain(client[0], client[1])
     except (OSError, ssl.SSLError) as error:
-        path = None if isinstance(client[0], bytes) else client[0]
+        where = None if isinstance(client[0], bytes) else client[0]
         unusable = PkiError(
             "cannot be used as a client certificate with its key (%s)" % reason(error),
-            path=path,
+            path=where,
             fix="Renew it: cert_leaf makes a new pair.",
         )
         unusable.refused = True
         raise unusable from None
 
 
-def reason(error):
-    """Give what went wrong with a connection, in a few words."""
+def reason(error: BaseException) -> str:
+    """Return what went wrong with a connection, in a few words."""
     if isinstance(error, ssl.SSLError):
         return (error.reason or "TLS error").replace("_", " ").lower()
     if isinstance(error, socket.timeout):
@@ -77,9 +80,9 @@ def reason(error):
     return str(error).splitlines()[0][:120] if str(error) else type(error).__name__
 
 
-def unreachable(host, port, error):
-    """Give the PkiError of an endpoint that could not be talked to."""
-    fixes = {
+def unreachable(host: str, port: int, error: BaseException) -> PkiError:
+    """Return the PkiError of an unreachable endpoint."""
+    fixes: dict[Any, str] = {
         errno.ECONNREFUSED: "Nothing listens there: see whether the component runs (`crictl ps -a`, the kubelet's journal).",
         errno.EHOSTUNREACH: "Check the network and the host's firewall.",
         errno.ENETUNREACH: "Check the network.",
@@ -93,8 +96,8 @@ def unreachable(host, port, error):
     return found
 
 
-def verify(host, port, ca_pem, timeout=3.0):
-    """Connect as a client that trusts a CA bundle (PEM bytes) and compares the name. Raises PkiError: why it would refuse."""
+def verify(host: str, port: int, ca_pem: bytes, timeout: float = 3.0) -> None:
+    """Connect as a client that trusts a CA bundle (PEM) and compares the name. Raise PkiError: why it would refuse."""
     context = tls_context(ca_pem=ca_pem, strict=True)
     try:
         with socket.create_connection((host, port), timeout) as connection:

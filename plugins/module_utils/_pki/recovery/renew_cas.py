@@ -1,14 +1,15 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One node of a dead cluster: its CAs for longer with the same keys, and a kubelet's own certificate that is in the way."""
+"""Renew the CAs of one node of a failed cluster, and remove an expired serving certificate of its kubelet."""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from ..errors import PkiError
 from ..fileio import atomic, backup_set, journals, reading, transaction_recovery, transactions
-from ..kubeadm import kubeconfig, pki_tree
+from ..kubeadm import kubeconfig, layouts, pki_tree
 from ..rotation import ca_files
 from ..x509 import ca_sign, private_keys, x509_read
 
@@ -17,17 +18,27 @@ _JOB = "recovery-files"
 _BACKUP_JOB = "recover"
 
 
-def extend(layout, wanted, days, check=False, state_dir=atomic.STATE_DIR, backup_dir=atomic.BACKUP_DIR, backup_keep=5):
-    """Give this control-plane node CAs that live longer, with the keys they have. Gives {"changed", "certificates", "paths"}.
+def extend(
+    layout: layouts.Layout,
+    wanted: dict[str, bytes | None],
+    days: float,
+    check: bool = False,
+    state_dir: str = atomic.STATE_DIR,
+    backup_dir: str = atomic.BACKUP_DIR,
+    backup_keep: int = 5,
+) -> dict[str, Any]:
+    """Renew the CAs of this control-plane node with the same keys. Return {"changed", "certificates", "paths"}.
 
-    wanted: {name: PEM bytes of the renewed certificate, or None to make it here with the key}. days: validity of what is made.
+    wanted: {name: PEM bytes of the renewed certificate, or None to sign it here}. days: validity of new certificates.
     Replaced are the certificates of the same key in the CA's file, in kube-controller-manager's signing file and, for the
     cluster's CA, in every kubeconfig: in one transaction, after a backup set. certificates: {name: PEM (str)} that the node has
-    now. Raises PkiError with nothing changed: another key, no key, signed by another authority.
+    now. Raise PkiError with nothing changed: another key, no key, signed by another CA.
     """
     if not check:
         transaction_recovery.recover(_JOB, state_dir)
-    writes, certificates, made = {}, {}, {}
+    writes: dict[str, bytes] = {}
+    certificates: dict[str, str] = {}
+    made: dict[tuple[str, str], x509_read.Certificate] = {}
     configs = ca_files.trust_kubeconfigs(layout) if "ca" in wanted else []
     for name, pem in sorted(wanted.items()):
         path, key_path = ca_files.places(layout, name, ca_files.CURRENT)
@@ -58,21 +69,21 @@ def extend(layout, wanted, days, check=False, state_dir=atomic.STATE_DIR, backup
     return {"changed": bool(writes), "certificates": certificates, "paths": sorted(writes)}
 
 
-def _plan(writes, path, data):
+def _plan(writes: dict[str, bytes], path: str, data: bytes) -> None:
     if reading.read(path) != data:
         writes[path] = data
 
 
-def _config(path):
+def _config(path: str) -> kubeconfig.Kubeconfig | None:
     try:
         return kubeconfig.Kubeconfig(reading.read(path), path)
     except PkiError:
-        return None  # its leaf, or the kubelet's credential, is made anew from nothing later
+        return None  # replaced later with its leaf, or with the kubelet's credential
 
 
-def _renewed(present, key_path, days):
+def _renewed(present: x509_read.Certificate, key_path: str, days: float) -> x509_read.Certificate:
     if present.not_after > x509_read.now():
-        return present  # a run that was killed has done it
+        return present  # an interrupted run renewed it
     if not present.self_issued:
         raise PkiError(
             "the CA is signed by %s, and can only be renewed there" % present.issuer,
@@ -82,7 +93,7 @@ def _renewed(present, key_path, days):
     return ca_sign.renew_ca(present, private_keys.parse_private_key(reading.read(key_path), key_path), days)
 
 
-def _brought(present, pem, name):
+def _brought(present: x509_read.Certificate, pem: bytes, name: str) -> x509_read.Certificate:
     new = x509_read.parse_certificate(pem, "the renewed CA " + name)
     if new.key_sha256 != present.key_sha256 or new.subject != present.subject:
         raise PkiError(
@@ -94,15 +105,16 @@ def _brought(present, pem, name):
     return present if present.not_after >= new.not_after else new
 
 
-def replaced(data, new, path=None):
-    """Give a PEM bundle in which a certificate stands for all of the same key, in the place of the first of them.
+def replaced(data: bytes, new: x509_read.Certificate, path: str | None = None) -> bytes:
+    """Return a PEM bundle in which one certificate replaces all of the same key, in the place of the first of them.
 
-    data: bytes. new: x509.Certificate. Every other certificate stays, in its order; without one of that key nothing changes.
+    Every other certificate stays, in its order; without one of that key nothing changes.
     """
     bundle = x509_read.parse_certificates(data, path)
     if not any(one.key_sha256 == new.key_sha256 and one.sha256 != new.sha256 for one in bundle):
         return data
-    kept, seen = [], False
+    kept: list[x509_read.Certificate] = []
+    seen = False
     for one in bundle:
         if one.key_sha256 != new.key_sha256:
             kept.append(one)
@@ -112,11 +124,17 @@ def replaced(data, new, path=None):
     return x509_read.bundle(kept)
 
 
-def drop_serving(layout, check=False, state_dir=atomic.STATE_DIR, backup_dir=atomic.BACKUP_DIR, backup_keep=5):
-    """Take away a serving certificate that the kubelet once made for itself and that has expired. Gives whether there was one.
+def drop_serving(
+    layout: layouts.Layout,
+    check: bool = False,
+    state_dir: str = atomic.STATE_DIR,
+    backup_dir: str = atomic.BACKUP_DIR,
+    backup_keep: int = 5,
+) -> bool:
+    """Remove an expired serving certificate that the kubelet signed itself. Return whether there was one.
 
-    A kubelet makes another when it starts and there is none, and does not look how old it is (cmd/kubelet/app/server.go:
-    InitializeTLS). What a CA of the cluster signed, or a flag names, is left alone. Leaves the note of a due restart.
+    A starting kubelet creates one only where there is none; it does not check the expiry (cmd/kubelet/app/server.go:
+    InitializeTLS). What a CA of the cluster signed, or a flag names, stays. Records that a restart is due.
     """
     tree = pki_tree.read_tree(layout)
     item = tree.items.get("kubelet-serving")

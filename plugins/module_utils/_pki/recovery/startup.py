@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The kubepki.lifecycle authors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One node of a dead cluster: its kubelet and static pods begun again, and waited for.
+"""Restart the kubelet and the static pods of one node of a failed cluster, and wait for them.
 
-How a dead node is started again (measured on 1.20): a kubelet whose certificate has expired ends at once, so its credential comes
-first; a kubelet that found no API since it began stops no static pod whose manifest goes away, so manifests are left alone here
-and processes are ended instead; and while the kubelet is stopped, nobody starts them in between, in whatever back-off they were.
+Measured on 1.20: a kubelet whose certificate has expired exits at once, so its credential is renewed
+first; a kubelet that reached no API since its start stops no static pod whose manifest is removed, so manifests stay
+and the processes are stopped instead; and a stopped kubelet does not start them in between, whatever their back-off.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ import contextlib
 import os
 import signal
 import time
+from typing import Any, Iterable, List
 
 from ..endpoint import health_checks, parallel, pod_endpoints, tls_handshake
 from ..errors import PkiError
 from ..fileio import atomic, journals, reading
 from ..kube_api import kubelet_client
-from ..kubeadm import kubeconfig
+from ..kubeadm import kubeconfig, layouts, manifests
 from ..kubelet import kubelet_service
 from ..node import file_users
 from ..node.containers import Runtime
 from . import recovery_journal
 
-# Nobody is served by them any more, so that their own grace periods (30 s for an apiserver with watchers) buy nothing.
+# They serve no clients any more: their own grace periods (30 s for an apiserver with watchers) are not needed.
 _GRACE_SECONDS = 10.0
 
 _KILL_SECONDS = 10.0
@@ -35,13 +36,20 @@ _BACKOFF_SECONDS = 8.0
 _FIX_POD = "See the container's log in /var/log/pods and `journalctl -u kubelet`, correct the cause, and run the playbook again."
 
 
-def start(layout, components=None, timeout=120.0, state_dir=atomic.STATE_DIR, service=None, runtime=None):
-    """End the static pods' processes with the kubelet stopped, then start it. Gives {"kubelet", "ended", "since"}.
+def start(
+    layout: layouts.Layout,
+    components: Iterable[str] | None = None,
+    timeout: float = 120.0,
+    state_dir: str = atomic.STATE_DIR,
+    service: kubelet_service.Service | None = None,
+    runtime: Runtime | None = None,
+) -> dict[str, Any]:
+    """Stop the static pods' processes with the kubelet stopped, then start it. Return {"kubelet", "ended", "since"}.
 
     kubelet: what was seen of it. ended: the components that ran. since: seconds since 1970 when it was started, 0 when not.
     components: of this node; None for those that recovery_journal has. The kubelet, which begins without any back-off, starts
-    them again from their manifests, which nobody touches. Proven is the kubelet alone: its process and its healthz. timeout:
-    seconds for that. Raises PkiError; the kubelet is then started all the same.
+    them again from their unchanged manifests. Proven is the kubelet alone: its process and its healthz. timeout:
+    seconds for that. Raise PkiError; the kubelet is then started all the same.
     """
     service, runtime = service or kubelet_service.Service(), runtime or Runtime.of(layout)
     if components is None:
@@ -71,12 +79,12 @@ def start(layout, components=None, timeout=120.0, state_dir=atomic.STATE_DIR, se
     return {"kubelet": seen, "ended": ended, "since": proof.since}
 
 
-def end(pods, runtime, grace=_GRACE_SECONDS):
-    """End the processes of static pods, the apiserver's first. Gives the components that ran. Raises PkiError when one stays.
+def end(pods: Iterable[manifests.Manifest], runtime: Runtime, grace: float = _GRACE_SECONDS) -> List[str]:
+    """Stop the processes of static pods, the apiserver's first. Return the components that ran. Raise PkiError when one stays.
 
-    pods: [manifests.Manifest]. runtime: Runtime. grace: seconds until a process is killed.
+    grace: seconds until a process is killed.
     """
-    # etcd under a running apiserver would let requests hang, and with them whoever waits for an answer.
+    # etcd under a running apiserver would let requests hang, and with them their clients.
     order = sorted(pods, key=lambda pod: (pod.component != "kube-apiserver", pod.component == "etcd"))
     found = [(pod.component, instance) for pod in order for instance in runtime.instances(pod)]
     for _component, instance in found:
@@ -100,22 +108,30 @@ def end(pods, runtime, grace=_GRACE_SECONDS):
         time.sleep(0.05)
 
 
-def _signal(instance, number):
+def _signal(instance: Any, number: int) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.kill(instance.pid, number)
 
 
-def wait_well(layout, components, timeout=180.0, service=None, runtime=None):
-    """Wait until components are well and serve what is on disk. Gives [{"name", "seconds", "seen"}]. Raises PkiError.
+def wait_well(
+    layout: layouts.Layout,
+    components: Iterable[str],
+    timeout: float = 180.0,
+    service: kubelet_service.Service | None = None,
+    runtime: Runtime | None = None,
+) -> List[dict[str, Any]]:
+    """Wait until components are healthy and serve what is on disk. Return [{"name", "seconds"}]. Raise PkiError.
 
     components: static pods of this node; those it does not have are passed over. timeout: seconds for all of them together. One
-    that has no process for some seconds waits in the kubelet's crash back-off: then the kubelet is started again, once.
+    that has no process for some seconds waits in the kubelet's crash back-off: then the kubelet is restarted, once.
     """
     service, runtime = service or kubelet_service.Service(), runtime or Runtime.of(layout)
     endpoints = pod_endpoints.node_endpoints(list(layout.parsed.values()), layout.kubernetes_dir)
     began = time.monotonic()
     waiting = {name: layout.parsed[name] for name in components if name in layout.parsed}
-    done, lifeless, again = [], {}, False
+    done: List[dict[str, Any]] = []
+    lifeless: dict[str, float] = {}
+    again = False
     while waiting:
         seen = parallel.run_parallel({name: lambda name=name: _well(endpoints.get(name, [])) for name in waiting})
         for name, trouble in sorted(seen.items()):
@@ -145,17 +161,17 @@ def wait_well(layout, components, timeout=180.0, service=None, runtime=None):
     return done
 
 
-def _trouble(seen):
+def _trouble(seen: Any) -> str:
     return seen.message if isinstance(seen, PkiError) else str(seen)
 
 
-def _words(runtime, manifest):
+def _words(runtime: Runtime, manifest: manifests.Manifest) -> str:
     words = runtime.container_status(manifest)
     return " (%s)" % words if words else ""
 
 
-def _well(endpoints):
-    """Say what is wrong with a component, or give None."""
+def _well(endpoints: Iterable[Any]) -> str | None:
+    """Return what is wrong with a component, or None."""
     for endpoint in endpoints:
         if endpoint.health:
             healthy, seen = health_checks.health(endpoint, timeout=3.0)
@@ -170,16 +186,17 @@ def _well(endpoints):
     return None
 
 
-def wait_ready(layout, nodes, timeout=180.0):
-    """Wait until Nodes are Ready, each with a lease that its kubelet renewed since this began. Gives {name: seconds}.
+def wait_ready(layout: layouts.Layout, nodes: dict[str, float], timeout: float = 180.0) -> dict[str, float]:
+    """Wait until Nodes are Ready, each with a lease that its kubelet renewed since this began. Return {name: seconds}.
 
     Asked with this node's admin.conf. nodes: {name: since when (seconds since 1970) its condition has to have been reported, 0
-    where its kubelet was not restarted}. timeout: seconds. Raises PkiError: which are not, and why.
+    where its kubelet was not restarted}. timeout: seconds. Raise PkiError: which are not, and why.
     """
     config = kubeconfig.Kubeconfig(reading.read(layout.paths["admin.conf"][0]), layout.paths["admin.conf"][0])
     api = kubelet_client.KubeletApi.of(config)
     began, since = time.monotonic(), time.time()
-    waiting, ready = dict.fromkeys(nodes, "has not been asked for yet"), {}
+    waiting = dict.fromkeys(nodes, "has not been asked for yet")
+    ready: dict[str, float] = {}
     while True:
         answers = parallel.run_parallel(
             {name: lambda name=name: kubelet_client.node_state(api, name, since, nodes[name]) for name in waiting}
