@@ -145,6 +145,12 @@ def ensure(module: AnsibleModule) -> Dict[str, Any]:
 
 
 def _present(module: AnsibleModule, options: Dict[str, Any]) -> Dict[str, Any]:
+    # An option that a variable left empty counts as given for AnsibleModule.
+    for name in ("path", "key_path"):
+        if not options[name]:
+            raise PkiError("%s is missing" % name, fix="Name the files of the CA.")
+    if bool(options["parent_path"]) != bool(options["parent_key_path"]):
+        raise PkiError("parent_path and parent_key_path belong together", fix="Give both, or neither.")
     if os.path.realpath(options["path"]) == os.path.realpath(options["key_path"]):
         raise PkiError(
             "is to hold both the certificate and the key of the CA", path=options["path"], fix="Give key_path a file of its own."
@@ -189,8 +195,7 @@ def main() -> None:
         renew_below_days={"type": "float", "default": 0},
         force={"type": "bool", "default": False},
     )
-    module = AnsibleModule(argument_spec=spec, supports_check_mode=True, required_together=[("parent_path", "parent_key_path")])
-    runner.run(module, ensure)
+    runner.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), ensure)
 
 
 if __name__ == "__main__":

@@ -284,8 +284,26 @@ def _common(values: Iterable[Optional[str]]) -> Optional[str]:
     return max(known, key=lambda value: list(values).count(value)) if known else None
 
 
+# A cluster has a handful of CAs. Comparing nodes takes time with the square of what one of them names.
+_MOST_DIGESTS = 1000
+
+
 def _phases(facts: Mapping[str, Mapping[str, Any]]) -> Dict[str, str]:
-    """Return {CA: phase}, derived as for a rotation from what the nodes' files show."""
-    nodes = [dict(fact["rotation"], node=host) for host, fact in facts.items() if fact.get("rotation")]
+    """Return {CA: phase}, derived as for a rotation from what the nodes' files show.
+
+    A node that contradicts itself about its role, or names more than _MOST_DIGESTS certificates, is left out.
+    """
+    nodes = [
+        dict(fact["rotation"], node=host)
+        for host, fact in facts.items()
+        if fact.get("rotation") and fact["rotation"]["role"] == fact.get("role") and _digests(fact["rotation"]) <= _MOST_DIGESTS
+    ]
     states = rotation_state.derive_all(nodes)
     return {name: state.phase for name, state in states.items() if state.phase != rotation_model.ABSENT}
+
+
+def _digests(rotation: Mapping[str, Any]) -> int:
+    """Return how many certificates a node names in its facts for a rotation."""
+    views = rotation["authorities"].values()
+    lists = [digests for view in views for digests in [view["bundle"], view.get("signing") or [], *view["trust"].values()]]
+    return sum(map(len, lists)) + len(rotation.get("certificates") or {})

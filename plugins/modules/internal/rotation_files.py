@@ -312,8 +312,8 @@ def _material(options: Dict[str, Any]) -> Optional[Dict[str, Tuple[bytes, bytes]
 
 
 def _cross_signed(module: AnsibleModule, options: Dict[str, Any], layout: layouts.Layout) -> Dict[str, Any]:
-    if len(options["names"]) != 1 or options["names"] == ["sa"]:
-        raise PkiError("a cross-signed certificate needs one name of a CA", fix="Give names with one CA.")
+    if not options["path"] or len(options["names"]) != 1 or options["names"] == ["sa"]:
+        raise PkiError("a cross-signed certificate needs a path and one name of a CA", fix="Give path, and names with one CA.")
     certificate = new_ca.cross_signed(layout, options["names"][0])
     existing = reading.read_if_exists(options["path"])
     if existing is not None and new_ca.is_same_cross_sign(existing, certificate):
@@ -347,8 +347,7 @@ def main() -> None:
         leaf_key_type={"type": "str", "choices": KEY_TYPES, "no_log": False},
         path={"type": "path"},
     )
-    module = AnsibleModule(argument_spec=spec, supports_check_mode=True, required_if=[("state", "cross_signed", ("path",))])
-    runner.run(module, ensure)
+    runner.run(AnsibleModule(argument_spec=spec, supports_check_mode=True), ensure)
 
 
 if __name__ == "__main__":

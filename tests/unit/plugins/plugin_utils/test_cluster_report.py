@@ -183,6 +183,25 @@ def test_a_users_own_ca_in_every_file_is_no_rotation(nodes):
     assert cluster_report.build(nodes)["cluster"]["phase"]["ca"] == "stable"
 
 
+@pytest.mark.parametrize("place", ["bundle", "signing", "trust", "certificates"])
+def test_a_node_that_names_thousands_of_certificates_does_not_delay_the_report(nodes, place, monkeypatch):
+    rotation = nodes["w1"]["facts"]["rotation"]
+    digests = ["%064x" % number for number in range(1001)]
+    if place == "certificates":
+        rotation["certificates"] = {digest: {"subject": "CN=other"} for digest in digests}
+    else:
+        rotation["authorities"]["ca"][place] = {"admin.conf": digests} if place == "trust" else digests
+    derived = []
+    monkeypatch.setattr(rotation_state, "derive_all", lambda found: derived.extend(found) or {})
+    cluster_report.build(nodes)
+    assert sorted(found["node"] for found in derived) == ["cp1", "cp2"]
+
+
+def test_a_worker_that_says_for_a_rotation_that_it_holds_cas_has_no_say(nodes):
+    nodes["w1"]["facts"]["rotation"].update(role="etcd", authorities={})
+    assert set(cluster_report.build(nodes)["cluster"]["phase"].values()) == {"stable"}
+
+
 def test_the_next_to_end_is_named(nodes):
     row_of(nodes, "cp2", "scheduler.conf").update(residual_seconds=5, status="critical")
     document = cluster_report.build(nodes)
