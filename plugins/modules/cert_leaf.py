@@ -316,8 +316,8 @@ leaves:
       takes_up: reloads
 restart:
   description:
-    - Components that only a restart makes take up what changed.
-    - Also those that run since before their kubeconfig was last written, by whomever.
+    - Components that use the changed files only after a restart.
+    - Also those that run since before their kubeconfig was last written.
     - Also static pods that are no component of the control plane and use a file that was replaced, now or since they started
       (kube-vip with C(admin.conf)). A mount of a single file never shows the new one.
   returned: success
